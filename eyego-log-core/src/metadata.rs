@@ -1,0 +1,291 @@
+//! Metadata: a JSON object, kept as its text.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::field::{FieldError, FieldErrors, Path};
+use crate::json::{self, Rules};
+use crate::limits::MAX_DEPTH;
+
+const FROM_CALLER: Rules = Rules { max_depth: MAX_DEPTH, unique_keys: true, exact_integers: true };
+
+/// MongoDB refuses documents of more than 100 levels; metadata is the second.
+const FROM_QUEUE: Rules = Rules { max_depth: 99, unique_keys: false, exact_integers: false };
+
+/// What else is to be known of a log: a JSON object.
+///
+/// It is kept as the text that came in, checked once, so that nothing between
+/// the socket and the store has to take it apart and write it anew. Each value
+/// of this type can be stored and given back unchanged: no key is repeated or
+/// contains U+0000, no string has a lone surrogate, each number fits an `i64`
+/// or an `f64`.
+///
+/// ```
+/// use eyego_log_core::Metadata;
+/// use serde_json::json;
+///
+/// let metadata = Metadata::from_serialize(&json!({"page": "home"}))?;
+/// assert_eq!(metadata.as_json(), r#"{"page":"home"}"#);
+/// assert_eq!(metadata.to_map()["page"], "home");
+///
+/// let fault = Metadata::from_serialize(&[1, 2]).unwrap_err();
+/// assert_eq!(fault.to_string(), "metadata must be an object");
+/// # Ok::<(), eyego_log_core::FieldErrors>(())
+/// ```
+#[derive(Clone)]
+pub struct Metadata(Box<RawValue>);
+
+impl Metadata {
+    /// The object that is this JSON text.
+    ///
+    /// # Errors
+    /// Every fault, with paths that begin with `metadata`.
+    pub fn from_json(text: String) -> Result<Self, FieldErrors> {
+        let raw = RawValue::from_string(text)
+            .map_err(|error| FieldError::new("metadata", format!("must be JSON: {error}")))?;
+        let mut faults = FieldErrors::new();
+        let metadata = Self::from_raw(&raw, &mut faults);
+        metadata.ok_or(faults)
+    }
+
+    /// The object that `value` serialises to.
+    ///
+    /// # Errors
+    /// Every fault, with paths that begin with `metadata`.
+    pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self, FieldErrors> {
+        let text = serde_json::to_string(value)
+            .map_err(|error| FieldError::new("metadata", format!("must be JSON: {error}")))?;
+        Self::from_json(text)
+    }
+
+    /// The object that is this text, which the queue holds already: with the
+    /// faults that only a caller is told of. A key that is repeated is taken
+    /// as JavaScript does, the last one wins.
+    pub(crate) fn from_queue(raw: &RawValue) -> Result<Self, FieldErrors> {
+        let mut faults = FieldErrors::new();
+        if !is_object(raw) {
+            faults.push(FieldError::new("metadata", "must be an object"));
+            return Err(faults);
+        }
+        if json::is_plain(raw.get(), FROM_CALLER) {
+            return Ok(Self(raw.to_owned()));
+        }
+        let repeats = json::faults(raw, Path::Field("metadata"), 0, FROM_QUEUE, &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        if !repeats {
+            return Ok(Self(raw.to_owned()));
+        }
+        let last_wins: Result<Map<String, Value>, _> = serde_json::from_str(raw.get());
+        last_wins
+            .and_then(|map| serde_json::value::to_raw_value(&map))
+            .map(Self)
+            .map_err(|error| FieldError::new("metadata", format!("must be JSON: {error}")).into())
+    }
+
+    /// The object that is this text, from a store that checked it when it was
+    /// put there.
+    ///
+    /// # Errors
+    /// The text is not a JSON object.
+    pub fn from_stored(text: String) -> Result<Self, serde_json::Error> {
+        let raw = RawValue::from_string(text)?;
+        if is_object(&raw) {
+            Ok(Self(raw))
+        } else {
+            Err(serde::de::Error::custom("metadata is not an object"))
+        }
+    }
+
+    /// The object that a caller sent; its faults are added to `faults`.
+    pub(crate) fn from_raw(raw: &RawValue, faults: &mut FieldErrors) -> Option<Self> {
+        if !is_object(raw) {
+            faults.push(FieldError::new("metadata", "must be an object"));
+            return None;
+        }
+        if !json::is_plain(raw.get(), FROM_CALLER) {
+            let before = faults.len();
+            json::faults(raw, Path::Field("metadata"), 0, FROM_CALLER, faults);
+            if faults.len() > before {
+                return None;
+            }
+        }
+        Some(Self(raw.to_owned()))
+    }
+
+    /// The object as JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The object as a map.
+    #[must_use]
+    pub fn to_map(&self) -> Map<String, Value> {
+        // The text was checked when the value was made; beyond that, nesting
+        // past the parser's 128 levels is the only way not to be a map.
+        serde_json::from_str(self.as_json()).unwrap_or_default()
+    }
+
+    /// Whether both are the same JSON value: whitespace and the order of keys
+    /// say nothing, the kind of a number does.
+    #[must_use]
+    pub fn is_same_value(&self, other: &Self) -> bool {
+        self.as_json() == other.as_json() || self.to_map() == other.to_map()
+    }
+}
+
+fn is_object(raw: &RawValue) -> bool {
+    raw.get().starts_with('{')
+}
+
+impl Default for Metadata {
+    /// The empty object.
+    fn default() -> Self {
+        Self(RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+}
+
+impl TryFrom<Map<String, Value>> for Metadata {
+    type Error = FieldErrors;
+
+    fn try_from(map: Map<String, Value>) -> Result<Self, FieldErrors> {
+        Self::from_serialize(&map)
+    }
+}
+
+impl PartialEq for Metadata {
+    /// As [`is_same_value`](Self::is_same_value).
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same_value(other)
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_json())
+    }
+}
+
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <Box<RawValue>>::deserialize(deserializer)?;
+        if is_object(&raw) {
+            Ok(Self(raw))
+        } else {
+            Err(serde::de::Error::custom("metadata is not an object"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        Metadata::from_json(text.to_owned())
+            .unwrap_err()
+            .into_vec()
+            .into_iter()
+            .map(|error| error.path)
+            .collect()
+    }
+
+    #[test]
+    fn each_fault_is_found_wherever_it_hides() {
+        assert_eq!(faults("[]"), ["metadata"]);
+        assert_eq!(faults("nonsense"), ["metadata"]);
+        assert_eq!(
+            faults(
+                r#"{"a": [0, {"b": 9223372036854775808}], "c": 1e999, "d": "\ud800",
+                    "e\u0000": {"f": -1e400}, "g": {"h": 1, "h": "\udc00x"}}"#
+            ),
+            [
+                "metadata.a[1].b",
+                "metadata.c",
+                "metadata.d",
+                r#"metadata["e\u0000"]"#,
+                r#"metadata["e\u0000"].f"#,
+                "metadata.g.h",
+                "metadata.g.h",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_store_can_give_back_is_no_fault() {
+        for text in [
+            "{}",
+            r#"{"": {"": []}, "a.b": 1, "$set": {"$oid": "x"}, "é\n": "\u0000\ud83d\ude00"}"#,
+            r#"{"min": -9223372036854775808, "max": 9223372036854775807}"#,
+            r#"{"large": 1e300, "tiny": 5e-324, "beyond": 9223372036854775808.0, "zero": -0}"#,
+        ] {
+            let metadata = Metadata::from_json(text.to_owned()).unwrap();
+            assert_eq!(metadata.as_json(), text, "kept to the byte");
+        }
+    }
+
+    #[test]
+    fn thirty_two_levels_are_the_limit() {
+        let nested = |levels: usize| "{\"a\":".repeat(levels - 1) + "{}" + &"}".repeat(levels - 1);
+        assert!(Metadata::from_json(nested(32)).is_ok());
+        let error = Metadata::from_json(nested(33)).unwrap_err();
+        assert!(error.to_string().ends_with("must not be nested deeper than 32 levels"), "{error}");
+        let arrays = |levels: usize| {
+            format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
+        };
+        assert!(Metadata::from_json(arrays(32)).is_ok());
+        assert!(Metadata::from_json(arrays(33)).is_err());
+        assert!(Metadata::from_json(arrays(100_000)).is_err(), "and no stack overflows");
+    }
+
+    #[test]
+    fn repeated_keys_are_found_among_few_and_many() {
+        for count in [1, 15, 16, 17, 100] {
+            let keys: Vec<_> = (0..count).map(|n| format!("\"k{n}\": {n}")).collect();
+            let object = format!("{{{}}}", keys.join(","));
+            assert!(Metadata::from_json(object).is_ok());
+            let object = format!("{{{}, \"k0\": 0}}", keys.join(","));
+            assert_eq!(faults(&object), ["metadata.k0"]);
+        }
+        assert!(
+            Metadata::from_json(r#"{"a": {"k": 1}, "b": {"k": 2}, "k": 3}"#.to_owned()).is_ok(),
+            "the same key in two objects is no repetition"
+        );
+        assert_eq!(faults(r#"{"a": 1, "\u0061": 2}"#), ["metadata.a"], "escaped or not");
+    }
+
+    #[test]
+    fn a_flood_of_faults_is_cut() {
+        let text = format!("{{\"a\": [{}]}}", ["1e999"; 5000].join(","));
+        let faults = Metadata::from_json(text).unwrap_err();
+        assert_eq!(faults.len(), 100);
+    }
+
+    #[test]
+    fn the_queue_is_held_only_to_what_a_store_can_hold() {
+        let from_queue =
+            |text: &str| Metadata::from_queue(serde_json::from_str::<&RawValue>(text).unwrap());
+        let last_wins = from_queue(r#"{"a": 1, "b": 2, "a": 3}"#).unwrap();
+        assert_eq!(last_wins.to_map(), *json!({"a": 3, "b": 2}).as_object().unwrap());
+        assert!(from_queue(r#"{"fromJavaScript": 12345678901234567000}"#).is_ok());
+        assert!(from_queue(r#"{"beyond": 18446744073709551615}"#).is_err());
+        assert!(from_queue(r#"{"a": 1e999}"#).is_err());
+        assert!(from_queue(r#"{"a\u0000": 1}"#).is_err());
+        assert!(from_queue("[]").is_err());
+        let deep = "{\"a\":".repeat(50) + "1" + &"}".repeat(50);
+        assert!(from_queue(&deep).is_ok(), "HTTP's limit of 32 levels binds HTTP only");
+    }
+}

@@ -1,0 +1,91 @@
+//! The port of the dead letters: records that could not be stored, kept with
+//! their reason.
+
+use async_trait::async_trait;
+use eyego_log_core::{LogId, Timestamp};
+
+use super::queue::{Offset, Partition};
+use super::repository::{ReadError, StoreError};
+
+/// A record that could not be stored, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The event's identity; derived from its position where the record has
+    /// none that can be read.
+    pub id: LogId,
+    /// The record's bytes as they were in the queue.
+    pub raw: Vec<u8>,
+    /// The size of the record where `raw` is only its beginning, because the
+    /// store cannot hold all of it.
+    pub cut_from: Option<u64>,
+    /// The user, where it can be read.
+    pub user_id: Option<String>,
+    /// The queue that the record was in.
+    pub topic: String,
+    /// Its partition.
+    pub partition: Partition,
+    /// Its place there.
+    pub offset: Offset,
+    /// When the queue took it.
+    pub queued_at: Timestamp,
+    /// Why it cannot be stored: a word for machines.
+    pub code: String,
+    /// The same for people.
+    pub message: String,
+    /// How often it was tried, replays included.
+    pub attempts: u32,
+    /// When it was tried last.
+    pub failed_at: Timestamp,
+}
+
+/// Dead letters, kept beside the logs and as durably as they.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// Keeps a letter. `Ok` means durable. A letter of that id is there
+    /// already: its code, message and time are replaced and its attempts
+    /// become the larger number of both; its bytes and its position stay.
+    ///
+    /// # Errors
+    /// Nothing is known of the letter; putting it again is safe.
+    async fn put(&self, letter: &DeadLetter) -> Result<(), StoreError>;
+
+    /// The letters that match, the latest failure first
+    /// (by `failed_at`, then `id`).
+    ///
+    /// # Errors
+    /// The store could not answer.
+    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, ReadError>;
+
+    /// One letter.
+    ///
+    /// # Errors
+    /// The store could not answer.
+    async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError>;
+
+    /// Removes a letter; `Ok` also when there is none.
+    ///
+    /// # Errors
+    /// Nothing is known; removing it again is safe.
+    async fn remove(&self, id: LogId) -> Result<(), StoreError>;
+
+    /// How many letters there are, with this code if one is given.
+    ///
+    /// # Errors
+    /// The store could not answer.
+    async fn count(&self, code: Option<&str>) -> Result<u64, ReadError>;
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterQuery {
+    /// Only those with this code.
+    pub code: Option<String>,
+    /// Only those that failed from this time on.
+    pub from: Option<Timestamp>,
+    /// Only those that failed before this time.
+    pub to: Option<Timestamp>,
+    /// Only those after this one in the order.
+    pub after: Option<(Timestamp, LogId)>,
+    /// How many at most.
+    pub limit: u32,
+}

@@ -1,0 +1,1 @@
+//! Repositories: the logs, and the dead letters beside them.
