@@ -22,7 +22,7 @@ use crate::field::{FieldError, FieldErrors, Path};
 const MAX_FAULTS: usize = 100;
 
 /// Integers from here on (2^63) reach a visitor as floats: look closer.
-const INTEGERS_MAY_END: f64 = 9_223_372_036_854_775_808.0;
+const INTEGERS_MAY_END: f64 = (1_u64 << 63) as f64;
 
 /// What counts as a fault.
 #[derive(Debug, Clone, Copy)]

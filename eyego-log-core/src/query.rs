@@ -427,7 +427,7 @@ impl MetadataFilter {
 fn float_is_integer(float: f64, integer: i64) -> bool {
     // Each float in this range is converted without loss; 2^63 itself is
     // outside, and no i64.
-    const END: f64 = 9_223_372_036_854_775_808.0;
+    const END: f64 = (1_u64 << 63) as f64;
     #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
     let whole = float.fract() == 0.0 && (-END..END).contains(&float) && float as i64 == integer;
     whole

@@ -90,6 +90,15 @@ pub fn body_text(bytes: &[u8]) -> Result<&str, SyntaxError> {
     Ok(text)
 }
 
+/// The members of a JSON object, each as its text, in their order and with
+/// repetitions; none where `raw` is no object.
+#[must_use]
+pub fn members(raw: &RawValue) -> Vec<(Cow<'_, str>, &RawValue)> {
+    let Members(members) = serde_json::from_str(raw.get()).unwrap_or(Members(Vec::new()));
+    let name = |raw| unquote(raw).unwrap_or(Cow::Borrowed(raw.get()));
+    members.into_iter().map(|(raw, value)| (name(raw), value)).collect()
+}
+
 /// The shape of a faultless body; what does not fit is looked at again.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -139,19 +148,14 @@ impl IngestRequest {
         let raw: &RawValue = serde_json::from_str(text)
             .map_err(|error| ParseError::Syntax(SyntaxError::from_json(&error)))?;
         let mut faults = FieldErrors::new();
-        let Ok(Members(members)) = serde_json::from_str(raw.get()) else {
+        if !raw.get().starts_with('{') {
             let message = "the body must be a JSON object".to_owned();
             faults.push(FieldError { path: String::new(), message });
             return Err(ParseError::Fields(faults));
-        };
-
+        }
         let mut fields = Fields::default();
-        for (raw_key, value) in members {
-            fields.take(
-                &unquote(raw_key).unwrap_or(Cow::Borrowed(raw_key.get())),
-                value,
-                &mut faults,
-            );
+        for (name, value) in members(raw) {
+            fields.take(&name, value, &mut faults);
         }
         let id = fields.id.and_then(|raw| {
             optional(raw, "id", &mut faults, |text| {

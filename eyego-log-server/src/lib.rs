@@ -13,5 +13,8 @@
 //!
 //! [`app`] puts them together; it alone names concrete adapters.
 
+pub mod application;
+pub mod config;
 pub mod domain;
 pub mod infrastructure;
+pub mod interface;

@@ -1,0 +1,109 @@
+//! Ids that are derived, not minted: the same input gives the same id, so that
+//! a repetition is the same log.
+
+use eyego_log_core::{LogId, Timestamp};
+use sha2::{Digest, Sha256};
+
+use crate::domain::queue::{Offset, Partition};
+
+/// The id of a record that has none of its own (the seed's): a redelivery is
+/// the same log, and a record of a recreated topic, whose offsets begin again,
+/// is another.
+///
+/// It begins with the seconds of `queued_at`, as a minted id does, so that it
+/// lies beside its neighbours in the store's index.
+#[must_use]
+pub fn of_position(
+    topic: &str,
+    partition: Partition,
+    offset: Offset,
+    queued_at: Timestamp,
+    value: &[u8],
+) -> LogId {
+    let hash = Hash::new(b"position")
+        .field(topic.as_bytes())
+        .field(&partition.to_be_bytes())
+        .field(&offset.to_be_bytes())
+        .field(&queued_at.as_millis().to_be_bytes())
+        .field(value)
+        .finish();
+    let seconds = queued_at.as_millis().div_euclid(1000).to_be_bytes();
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&seconds[4..]);
+    bytes[4..].copy_from_slice(&hash[..8]);
+    LogId::from_bytes(bytes)
+}
+
+/// The id of the one log that a caller sent under an `Idempotency-Key`.
+#[must_use]
+pub fn of_idempotency_key(key: &str, user_id: &str) -> LogId {
+    let hash = Hash::new(b"single").field(key.as_bytes()).field(user_id.as_bytes()).finish();
+    first_12(&hash)
+}
+
+/// The id of one item of a batch under an `Idempotency-Key`: the
+/// `occurrence`th (from 0) among the items with these bytes.
+#[must_use]
+pub fn of_batch_item(key: &str, item: &[u8], occurrence: u32) -> LogId {
+    let hash = Hash::new(b"batch")
+        .field(key.as_bytes())
+        .field(item)
+        .field(&occurrence.to_be_bytes())
+        .finish();
+    first_12(&hash)
+}
+
+fn first_12(hash: &[u8; 32]) -> LogId {
+    let mut bytes = [0; 12];
+    bytes.copy_from_slice(&hash[..12]);
+    LogId::from_bytes(bytes)
+}
+
+/// A hash over fields, each with its length before it: no two lists of fields
+/// run together to the same bytes.
+struct Hash(Sha256);
+
+impl Hash {
+    fn new(purpose: &[u8]) -> Self {
+        Self(Sha256::new()).field(purpose)
+    }
+
+    fn field(mut self, bytes: &[u8]) -> Self {
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+        self
+    }
+
+    fn finish(self) -> [u8; 32] {
+        self.0.finalize().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_of_a_position_matters() {
+        let at = |millis| Timestamp::from_millis(millis).unwrap();
+        let id = of_position("logs", 1, 2, at(3000), b"x");
+        assert_eq!(id, of_position("logs", 1, 2, at(3000), b"x"));
+        assert!(id.to_string().starts_with("00000003"));
+        for other in [
+            of_position("log", 1, 2, at(3000), b"x"),
+            of_position("logs", 0, 2, at(3000), b"x"),
+            of_position("logs", 1, 3, at(3000), b"x"),
+            of_position("logs", 1, 2, at(3001), b"x"),
+            of_position("logs", 1, 2, at(3000), b"y"),
+        ] {
+            assert_ne!(id, other);
+        }
+    }
+
+    #[test]
+    fn fields_do_not_run_together() {
+        assert_ne!(of_idempotency_key("ab", "c"), of_idempotency_key("a", "bc"));
+        assert_ne!(of_batch_item("k", b"x", 0), of_batch_item("k", b"x", 1));
+        assert_eq!(of_batch_item("k", b"x", 1), of_batch_item("k", b"x", 1));
+    }
+}

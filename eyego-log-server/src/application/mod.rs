@@ -1,0 +1,7 @@
+//! The use cases: what the server does with the ports of
+//! [`domain`](crate::domain), whoever calls it and whatever fulfils them.
+
+pub mod identity;
+pub mod ingest;
+pub mod persist;
+pub mod retrieve;

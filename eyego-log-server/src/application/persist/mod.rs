@@ -1,0 +1,335 @@
+//! From the queue into the store: every record, exactly once.
+//!
+//! One thread polls the subscription and gathers records into bulks; each bulk
+//! is settled by a task of its own, several at once; what is settled without a
+//! gap is committed. "Exactly once" is: delivered at least once, and stored
+//! under a unique id. No offset overtakes a record, so a crash only repeats
+//! what the ids then recognise.
+//!
+//! | file | what |
+//! |---|---|
+//! | `batcher` | records into bulks (pure) |
+//! | `watermark` | how far a partition is done (pure) |
+//! | `retry` | when to try again (pure) |
+//! | `bulk` | settles one bulk: stores, retries, finds culprits, writes dead letters |
+//! | `assignment` | the partitions held, and what of them is under way |
+
+mod assignment;
+mod batcher;
+mod bulk;
+mod retry;
+mod status;
+mod watermark;
+
+use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+
+use self::assignment::{Assignment, Settled};
+use self::batcher::{Batcher, BulkLimits};
+use self::bulk::Settler;
+pub use self::status::{WorkerCounts, WorkerStatus};
+use crate::domain::dead_letter::DeadLetters;
+use crate::domain::queue::{Partition, Signal, Subscription};
+use crate::domain::repository::LogRepository;
+
+/// How the worker works.
+#[derive(Debug, Clone)]
+pub struct PersistOptions {
+    /// The name of the queue: part of the ids that are derived.
+    pub topic: String,
+    /// Bytes of records that are gathered or under way, counted as they are in
+    /// memory while they are decoded and encoded.
+    pub max_bytes: usize,
+    /// Records in a bulk.
+    pub bulk_records: usize,
+    /// Bulks that are under way at once.
+    pub bulks_in_flight: usize,
+    /// How often offsets are committed.
+    pub commit_interval: Duration,
+}
+
+/// While a bulk is under way each byte of a record stands in memory about this
+/// often: as delivered, as an entry, as the store's document, in the request.
+const COPIES: usize = 4;
+
+/// How long the worker lets the queue's own buffer fill before it pauses it:
+/// pausing throws the buffer away.
+const HOLD_BEFORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest wait for a record, so that everything else gets its turn.
+const TURN: Duration = Duration::from_millis(100);
+
+/// The use case; [`run`](Self::run) is its whole life.
+pub struct Persist {
+    settler: Arc<Settler>,
+    options: PersistOptions,
+    runtime: tokio::runtime::Handle,
+    stop: Arc<Stop>,
+}
+
+impl std::fmt::Debug for Persist {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Persist").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Tells the worker to end.
+#[derive(Debug, Default)]
+pub struct Stop {
+    requested: AtomicBool,
+    deadline: std::sync::OnceLock<Instant>,
+}
+
+impl Stop {
+    /// Asks the worker to settle what is under way, commit, and end by then.
+    pub fn request(&self, deadline: Instant) {
+        // The first deadline holds.
+        let _ = self.deadline.set(deadline);
+        self.requested.store(true, Ordering::Release);
+    }
+
+    fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Acquire)
+    }
+
+    fn deadline(&self) -> Instant {
+        self.deadline.get().copied().unwrap_or_else(Instant::now)
+    }
+}
+
+impl Persist {
+    /// A worker that stores into these; its bulks run on `runtime`.
+    #[must_use]
+    pub fn new(
+        repository: Arc<dyn LogRepository>,
+        dead_letters: Arc<dyn DeadLetters>,
+        status: Arc<WorkerStatus>,
+        options: PersistOptions,
+        runtime: tokio::runtime::Handle,
+        stop: Arc<Stop>,
+    ) -> Self {
+        let topic = options.topic.clone();
+        let settler = Arc::new(Settler { repository, dead_letters, status, topic });
+        Self { settler, options, runtime, stop }
+    }
+
+    /// Works until it is told to stop. Blocks the thread.
+    pub fn run(&self, subscription: Box<dyn Subscription>) {
+        let (done, settled) = mpsc::channel();
+        let per_bulk = self.options.max_bytes / COPIES / self.options.bulks_in_flight.max(1);
+        let limits = BulkLimits {
+            records: self.options.bulk_records,
+            bytes: per_bulk.max(1),
+            linger_busy: Duration::from_millis(50),
+            linger_idle: Duration::from_millis(5),
+        };
+        let mut work = Work {
+            persist: self,
+            subscription,
+            batcher: Batcher::new(limits, Instant::now()),
+            assignment: Assignment::default(),
+            done,
+            settled,
+            full_since: None,
+            is_paused: false,
+            last_commit: Instant::now(),
+            last_error: None,
+        };
+        while !self.stop.is_requested() {
+            work.turn();
+        }
+        work.finish(self.stop.deadline());
+    }
+}
+
+/// What the loop of one life holds.
+struct Work<'a> {
+    persist: &'a Persist,
+    subscription: Box<dyn Subscription>,
+    batcher: Batcher,
+    assignment: Assignment,
+    done: mpsc::Sender<Settled>,
+    settled: mpsc::Receiver<Settled>,
+    full_since: Option<Instant>,
+    is_paused: bool,
+    last_commit: Instant,
+    last_error: Option<String>,
+}
+
+impl Work<'_> {
+    /// Settles what is settled, takes what comes, sends off what is due.
+    fn turn(&mut self) {
+        while let Ok(settled) = self.settled.try_recv() {
+            self.assignment.complete(settled);
+        }
+        if self.last_commit.elapsed() >= self.persist.options.commit_interval {
+            self.commit();
+        }
+        let now = Instant::now();
+        let is_idle = self.assignment.bulks_in_flight() == 0;
+        let patience = self.batcher.patience(now, is_idle);
+        if self.assignment.bulks_in_flight() >= self.persist.options.bulks_in_flight {
+            if self.batcher.is_full() {
+                self.wait_for_room(now);
+                return;
+            }
+        } else if patience == Some(Duration::ZERO) {
+            self.dispatch();
+        }
+        self.full_since = None;
+        if self.is_paused {
+            self.resume();
+        }
+        self.poll(patience.filter(|patience| !patience.is_zero()).unwrap_or(TURN).min(TURN));
+    }
+
+    fn poll(&mut self, timeout: Duration) {
+        let Self { subscription, batcher, assignment, persist, .. } = self;
+        let status = &persist.settler.status;
+        let now = Instant::now();
+        let mut restarted = Vec::new();
+        let signal = subscription.poll(timeout, &mut |record| {
+            if assignment.deliver(record.partition, record.offset) {
+                restarted.push(record.partition);
+            }
+            status.count_consumed();
+            batcher.push(&record, now);
+            if batcher.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        for partition in restarted {
+            tracing::warn!(partition, "offsets begin again: the topic was created anew");
+        }
+        match signal {
+            Ok(signal) => {
+                if let Some(error) = self.last_error.take() {
+                    tracing::info!(error, "consuming works again");
+                }
+                self.handle(signal);
+            }
+            Err(error) => {
+                let message = error.to_string();
+                if self.last_error.as_deref() != Some(&message) {
+                    tracing::warn!(%error, "cannot consume; trying again until it works");
+                    self.last_error = Some(message);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, signal: Signal) {
+        match signal {
+            Signal::None => {}
+            Signal::Assigned(partitions) => {
+                tracing::info!(?partitions, "partitions assigned");
+                self.assignment.assign(&partitions);
+            }
+            Signal::Revoked(partitions, within) => {
+                tracing::info!(?partitions, "partitions revoked");
+                self.drain(&partitions, Instant::now() + within);
+                self.commit();
+                self.let_go(&partitions);
+            }
+            Signal::Lost(partitions) => {
+                tracing::warn!(?partitions, "partitions lost");
+                self.let_go(&partitions);
+            }
+            Signal::Expired(partition, records) => {
+                tracing::error!(
+                    partition,
+                    records,
+                    "the queue's retention deleted records before they were stored"
+                );
+                self.persist.settler.status.count_expired(records);
+            }
+        }
+    }
+
+    /// Waits until nothing of these partitions is under way, or it is time.
+    fn drain(&mut self, partitions: &[Partition], deadline: Instant) {
+        self.dispatch();
+        while !self.assignment.is_settled(partitions) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.settled.recv_timeout(left) {
+                Ok(settled) => self.assignment.complete(settled),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn let_go(&mut self, partitions: &[Partition]) {
+        let gathered = self.batcher.discard(partitions) as u64;
+        let under_way = self.assignment.remove(partitions);
+        self.persist.settler.status.count_given_back(gathered + under_way);
+        self.subscription.release();
+    }
+
+    /// Sends the gathered records off to be settled.
+    fn dispatch(&mut self) {
+        let Some(bulk) = self.batcher.take() else { return };
+        let slices = self.assignment.dispatch(&bulk);
+        let settler = Arc::clone(&self.persist.settler);
+        let done = self.done.clone();
+        self.persist.runtime.spawn(async move {
+            // A panic must not look like a bulk that takes for ever: it is
+            // loud, and the bulk is tried again.
+            while AssertUnwindSafe(settler.settle(&bulk)).catch_unwind().await.is_err() {
+                tracing::error!("a bulk panicked; trying it again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            // The receiver is gone only when the worker has ended.
+            let _ = done.send(slices);
+        });
+    }
+
+    /// All that may be is under way: waits for a bulk to end, and keeps the
+    /// queue content meanwhile.
+    fn wait_for_room(&mut self, now: Instant) {
+        let since = *self.full_since.get_or_insert(now);
+        if let Ok(settled) = self.settled.recv_timeout(TURN / 2) {
+            self.assignment.complete(settled);
+            return;
+        }
+        if !self.is_paused && since.elapsed() >= HOLD_BEFORE_PAUSE {
+            match self.subscription.pause() {
+                Ok(()) => self.is_paused = true,
+                Err(error) => tracing::warn!(%error, "cannot pause the queue"),
+            }
+        }
+        if self.is_paused {
+            self.poll(Duration::ZERO);
+        }
+    }
+
+    fn resume(&mut self) {
+        match self.subscription.resume() {
+            Ok(()) => self.is_paused = false,
+            Err(error) => tracing::warn!(%error, "cannot resume the queue"),
+        }
+    }
+
+    fn commit(&mut self) {
+        self.last_commit = Instant::now();
+        let next_offsets = self.assignment.uncommitted();
+        if next_offsets.is_empty() {
+            return;
+        }
+        match self.subscription.commit(&next_offsets) {
+            Ok(()) => self.assignment.committed(&next_offsets),
+            // The next commit makes good for it.
+            Err(error) => tracing::warn!(%error, "cannot commit offsets"),
+        }
+    }
+
+    /// Settles what is under way, commits, leaves.
+    fn finish(mut self, deadline: Instant) {
+        let partitions = self.assignment.partitions();
+        self.drain(&partitions, deadline);
+        self.commit();
+        self.subscription.close();
+    }
+}

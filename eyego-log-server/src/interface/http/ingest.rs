@@ -1,0 +1,193 @@
+//! POST of one log and of many.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use eyego_log_core::wire::{BatchAnswer, IngestAnswer, Status, SyntaxError};
+use eyego_log_core::{FieldError, FieldErrors, ParseError, wire};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::value::RawValue;
+
+use super::body::{self, LARGE, ReadBody};
+use super::error::ApiError;
+use super::router::Api;
+use crate::application::ingest::{BatchOutcome, PreparedBatch};
+
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+
+/// `POST /api/v1/logs`
+pub(super) async fn one(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let ingested = async {
+        let (key, body) = match preliminaries(&head.headers, &[JSON]) {
+            Ok((key, _)) => (key, body),
+            Err(error) => return Err(refuse(body, error).await),
+        };
+        let ReadBody { bytes, permit } =
+            body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?;
+        Ok(api.ingest.one(&bytes, key, permit).await?)
+    };
+    match ingested.await {
+        Ok(id) => {
+            let message = "Log queued successfully".to_owned();
+            let answer = IngestAnswer { status: Status::Success, message, id };
+            (StatusCode::ACCEPTED, Json(answer)).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// `POST /api/v1/logs/batch`
+pub(super) async fn many(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let ingested = async {
+        let (key, is_ndjson, body) = match preliminaries(&head.headers, &[JSON, NDJSON]) {
+            Ok((key, media_type)) => (key, media_type.eq_ignore_ascii_case(NDJSON), body),
+            Err(error) => return Err(refuse(body, error).await),
+        };
+        let ReadBody { bytes, permit } =
+            body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?;
+        let prepared = if bytes.len() > LARGE {
+            let (api, key) = (Arc::clone(&api), key.map(str::to_owned));
+            let work = move || prepare(&api, &bytes, is_ndjson, key.as_deref());
+            let joined = tokio::task::spawn_blocking(work).await;
+            joined.map_err(|error| ApiError::Internal(format!("parsing failed: {error}")))??
+        } else {
+            prepare(&api, &bytes, is_ndjson, key)?
+        };
+        Ok(api.ingest.many(prepared, permit).await)
+    };
+    match ingested.await {
+        Ok(outcome) => batch_answer(outcome),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// What is checked before the body is read: its media type, the
+/// `Idempotency-Key`.
+fn preliminaries<'a>(
+    headers: &'a HeaderMap,
+    accepted: &[&str],
+) -> Result<(Option<&'a str>, &'a str), ApiError> {
+    Ok((idempotency_key(headers)?, body::media_type(headers, accepted)?))
+}
+
+async fn refuse(mut body: axum::body::Body, error: ApiError) -> ApiError {
+    body::discard(&mut body).await;
+    error
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    const NAME: &str = "Idempotency-Key";
+    let fault = |fault: &str| Err(ApiError::field(FieldError::new(NAME, fault)));
+
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return fault("must not be repeated");
+    }
+    let bytes = value.as_bytes();
+    if bytes.is_empty() || bytes.len() > 255 || !bytes.iter().all(u8::is_ascii_graphic) {
+        return fault("must have 1 to 255 visible ASCII characters");
+    }
+    Ok(value.to_str().ok())
+}
+
+fn prepare(
+    api: &Api,
+    bytes: &[u8],
+    is_ndjson: bool,
+    key: Option<&str>,
+) -> Result<PreparedBatch, ApiError> {
+    let items = if is_ndjson { lines(bytes) } else { elements(bytes)? };
+    if items.is_empty() {
+        let message = "the batch has no log in it".to_owned();
+        return Err(ApiError::Invalid(message, FieldErrors::new()));
+    }
+    let max = api.ingest.limits().max_batch_events;
+    if items.len() > max {
+        let count = items.len();
+        return Err(ApiError::TooLarge(format!("a batch may hold {max} logs, not {count}")));
+    }
+    Ok(api.ingest.prepare(&items, key))
+}
+
+/// The lines of NDJSON that are not blank.
+fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+    let mut lines = Vec::new();
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]) {
+        let line = bytes[start..end].trim_ascii();
+        if !line.is_empty() {
+            lines.push(line);
+        }
+        start = end + 1;
+    }
+    lines
+}
+
+/// The elements of `[…]` or `{"logs": […]}`, each as its text.
+fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
+    let syntax = |error: SyntaxError| ApiError::from(ParseError::Syntax(error));
+    let not_json = |error: serde_json::Error| syntax(SyntaxError::from_json(&error));
+
+    let text = wire::body_text(bytes).map_err(syntax)?;
+    let raw: &RawValue = serde_json::from_str(text).map_err(not_json)?;
+    let list = match raw.get().as_bytes().first() {
+        Some(b'[') => raw,
+        Some(b'{') => logs_field(raw)?,
+        _ => {
+            let message = "the body must be an array of logs, or {\"logs\": […]}".to_owned();
+            return Err(ApiError::Invalid(message, FieldErrors::new()));
+        }
+    };
+    let items: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(not_json)?;
+    Ok(items.into_iter().map(|item| item.get().as_bytes()).collect())
+}
+
+fn logs_field(raw: &RawValue) -> Result<&RawValue, ApiError> {
+    let mut faults = FieldErrors::new();
+    let mut logs = None;
+    for (name, value) in wire::members(raw) {
+        if name != "logs" {
+            let fault = "is not a known field (the body is {\"logs\": […]})";
+            faults.push(FieldError::new(name, fault));
+        } else if logs.replace(value).is_some() {
+            faults.push(FieldError::new("logs", "must not be repeated"));
+        }
+    }
+    match logs {
+        Some(logs) if !logs.get().starts_with('[') => {
+            faults.push(FieldError::new("logs", "must be an array"));
+        }
+        None => faults.push(FieldError::new("logs", "is required: an array of logs")),
+        Some(logs) if faults.is_empty() => return Ok(logs),
+        Some(_) => {}
+    }
+    Err(faults.into())
+}
+
+fn batch_answer(outcome: BatchOutcome) -> Response {
+    let BatchOutcome { accepted, ids, rejected } = outcome;
+    let (code, status, message) = if rejected.is_empty() {
+        (StatusCode::ACCEPTED, Status::Success, "all logs queued".to_owned())
+    } else if accepted > 0 {
+        let message = format!("{accepted} logs queued, {} not", rejected.len());
+        (StatusCode::MULTI_STATUS, Status::Success, message)
+    } else if rejected.iter().any(|item| item.retryable) {
+        let message = "no log queued; try again, with the same ids".to_owned();
+        (StatusCode::SERVICE_UNAVAILABLE, Status::Error, message)
+    } else {
+        (StatusCode::BAD_REQUEST, Status::Fail, "no log queued: each has faults".to_owned())
+    };
+    let answer = BatchAnswer { status, message, accepted, ids, rejected };
+    let mut response = (code, Json(answer)).into_response();
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}

@@ -1,0 +1,111 @@
+//! Which route leads where, and what every answer goes through.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use eyego_log_core::{LogIdGenerator, Timestamp};
+use futures_util::FutureExt;
+use http::{HeaderName, HeaderValue};
+
+use super::body::{BodyLimits, discard};
+use super::error::{ApiError, Internals};
+use super::health::{self, Readiness};
+use super::{ingest, read};
+use crate::application::ingest::Ingest;
+use crate::application::retrieve::Retrieve;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the routes of the API need.
+#[derive(Debug)]
+pub struct Api {
+    /// Takes logs.
+    pub ingest: Ingest,
+    /// Gives them back.
+    pub retrieve: Retrieve,
+    /// How large a body may be.
+    pub body_limits: BodyLimits,
+}
+
+/// All routes.
+pub fn api_router(api: Arc<Api>, readiness: Arc<Readiness>) -> Router {
+    let api = Router::new()
+        .route("/api/v1/logs", get(read::page).post(ingest::one))
+        .route("/api/v1/logs/batch", post(ingest::many))
+        .route("/api/v1/logs/{id}", get(read::one))
+        .with_state(api);
+    finish(api.merge(health_routes(readiness)))
+}
+
+/// The routes of a process that only works: its health.
+pub fn health_router(readiness: Arc<Readiness>) -> Router {
+    finish(health_routes(readiness))
+}
+
+fn health_routes(readiness: Arc<Readiness>) -> Router {
+    Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .with_state(readiness)
+}
+
+fn finish(router: Router) -> Router {
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::new(LogIdGenerator::new()), envelope))
+}
+
+async fn not_found(request: Request) -> Response {
+    let message = format!("there is no {}", request.uri().path());
+    discard(&mut request.into_body()).await;
+    ApiError::NotFound(message).into_response()
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    discard(&mut request.into_body()).await;
+    ApiError::MethodNotAllowed.into_response()
+}
+
+/// Gives every answer its request id, turns a panic into a 500, and logs what
+/// the answer does not say.
+async fn envelope(
+    State(ids): State<Arc<LogIdGenerator>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = request_id(&request, &ids);
+    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => ApiError::Internal("a handler panicked".to_owned()).into_response(),
+    };
+    if let Some(Internals(internals)) = response.extensions().get() {
+        let request_id = id.to_str().unwrap_or_default();
+        if response.status() == http::StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(request_id, internals, "a request failed");
+        } else {
+            // The queue and the store log their troubles once; here they would
+            // be logged for every request.
+            tracing::debug!(request_id, internals, "a request was refused");
+        }
+    }
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// The caller's own id where it is harmless, else a new one.
+fn request_id(request: &Request, ids: &LogIdGenerator) -> HeaderValue {
+    if let Some(id) = request.headers().get(REQUEST_ID) {
+        let bytes = id.as_bytes();
+        if (1..=128).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic) {
+            return id.clone();
+        }
+    }
+    let id = ids.mint(Timestamp::from(std::time::SystemTime::now()));
+    HeaderValue::from_bytes(&id.to_hex()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}

@@ -1,0 +1,3 @@
+//! Where the outside comes in: HTTP.
+
+pub mod http;
