@@ -92,7 +92,8 @@ impl Settler {
         let mut rejected = Vec::new();
         let mut suspects = Vec::new();
         let stored_before = self.status.stored_total();
-        let mut parts = Vec::from([0..entries.len()]);
+        let mut parts = Vec::new();
+        parts.push(0..entries.len());
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;

@@ -1,0 +1,394 @@
+//! A member of the consumer group.
+//!
+//! librdkafka tells of a rebalance in a callback and waits for an answer. The
+//! answer is not given there: the worker hears of it as a [`Signal`], finishes
+//! and commits what it has, and then releases.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use eyego_log_core::Timestamp;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::base_consumer::BaseConsumer;
+use rdkafka::consumer::{CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::{
+    Offset as KafkaOffset, TopicPartitionList, TopicPartitionListElem,
+};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::topic::Topic;
+use super::{KafkaOptions, Side, lock};
+use crate::domain::queue::{
+    Delivered, Offset, Partition, QueueError, RecordSink, Signal, Subscription,
+};
+
+/// How long a member may be silent before its partitions move. 45 s is Kafka's
+/// default; this is what a killed worker costs.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Records in one poll at most.
+const CHUNK: usize = 500;
+
+/// Leaving a group that does not answer is given up after this.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How the consumer of this process is, for readiness.
+#[derive(Debug, Default)]
+pub(super) struct ConsumerState {
+    problem: Mutex<Option<String>>,
+}
+
+impl ConsumerState {
+    pub(super) fn problem(&self) -> Option<String> {
+        lock(&self.problem).clone()
+    }
+
+    fn set(&self, problem: Option<String>) {
+        *lock(&self.problem) = problem;
+    }
+}
+
+/// Whether librdkafka takes the properties.
+pub(super) fn check(options: &KafkaOptions) -> Result<(), QueueError> {
+    let checked = config(options).create_native_config();
+    checked.map(drop).map_err(|error| QueueError::because("EYEGO_KAFKA_PROPERTIES", error))
+}
+
+fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
+    let mut config = options.client("eyego-worker");
+    config
+        .set("group.id", &options.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("allow.auto.create.topics", "false")
+        .set("session.timeout.ms", SESSION_TIMEOUT.as_millis().to_string())
+        .set("heartbeat.interval.ms", "3000")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("queued.max.messages.kbytes", (options.max_prefetch_bytes / 1024).max(1).to_string())
+        // By default a full prefetch rests for a second.
+        .set("fetch.queue.backoff.ms", "20")
+        .set("statistics.interval.ms", "5000");
+    options.finish(config, Side::Consumer)
+}
+
+/// The group as one member sees it. The consumer is made when the topic is
+/// confirmed: subscribing to a topic that is absent might create it.
+pub(super) struct KafkaSubscription {
+    options: Arc<KafkaOptions>,
+    topic: Arc<Topic>,
+    state: Arc<ConsumerState>,
+    consumer: Option<BaseConsumer<Context>>,
+    /// The partitions of a revocation that is not answered yet.
+    unanswered: Option<TopicPartitionList>,
+    /// What this member committed: a commit never moves back.
+    committed: HashMap<Partition, Offset>,
+    is_paused: bool,
+}
+
+impl KafkaSubscription {
+    pub(super) fn new(
+        options: Arc<KafkaOptions>,
+        topic: Arc<Topic>,
+        state: Arc<ConsumerState>,
+    ) -> Self {
+        state.set(Some("joining the consumer group".to_owned()));
+        Self {
+            options,
+            topic,
+            state,
+            consumer: None,
+            unanswered: None,
+            committed: HashMap::new(),
+            is_paused: false,
+        }
+    }
+
+    fn connect(&mut self, timeout: Duration) -> Result<(), QueueError> {
+        if !self.topic.is_confirmed() {
+            std::thread::sleep(timeout);
+            return Err(QueueError::new(self.topic.reason()));
+        }
+        let failed = |error| QueueError::because("cannot join the consumer group", error);
+        let consumer: BaseConsumer<Context> =
+            config(&self.options).create_with_context(Context::default()).map_err(failed)?;
+        consumer.subscribe(&[&self.options.topic]).map_err(failed)?;
+        self.consumer = Some(consumer);
+        Ok(())
+    }
+
+    /// Answers an assignment, or hands a revocation on.
+    fn rebalanced(&mut self, rebalance: Rebalance) -> Result<Signal, QueueError> {
+        let Some(consumer) = &self.consumer else { return Ok(Signal::None) };
+        let partitions = |list: &TopicPartitionList| -> Vec<Partition> {
+            list.elements().iter().map(TopicPartitionListElem::partition).collect()
+        };
+        match rebalance {
+            Rebalance::Assign(list) => {
+                let assigned = match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Cooperative => consumer.incremental_assign(&list),
+                    RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.assign(&list),
+                };
+                assigned.map_err(|error| QueueError::because("cannot take partitions", error))?;
+                if self.is_paused {
+                    let paused = consumer.pause(&list);
+                    paused.map_err(|error| QueueError::because("cannot pause", error))?;
+                }
+                self.state.set(None);
+                Ok(Signal::Assigned(partitions(&list)))
+            }
+            Rebalance::Revoke { list, is_lost } => {
+                let names = partitions(&list);
+                for partition in &names {
+                    self.committed.remove(partition);
+                }
+                self.unanswered = Some(list);
+                if is_lost {
+                    Ok(Signal::Lost(names))
+                } else {
+                    Ok(Signal::Revoked(names, SESSION_TIMEOUT / 2))
+                }
+            }
+        }
+    }
+
+    fn note_error(&self, error: &KafkaError) -> QueueError {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::InconsistentGroupProtocol) => {
+                let group = &self.options.group;
+                let reason = format!(
+                    "the consumer group {group} is held by members that assign partitions in \
+                     another way (a worker of the system that is being replaced, perhaps): \
+                     joining when they have left"
+                );
+                self.state.set(Some(reason.clone()));
+                return QueueError::new(reason);
+            }
+            // The topic's watch knows whether the brokers can be reached, and
+            // notices when they can again.
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::Resolve,
+            ) => {}
+            _ => self.state.set(Some(format!("the consumer group: {error}"))),
+        }
+        QueueError::new(format!("Kafka: {error}"))
+    }
+}
+
+fn deliver(message: &BorrowedMessage<'_>, sink: &mut RecordSink<'_>) -> std::ops::ControlFlow<()> {
+    let queued_at = message.timestamp().to_millis().unwrap_or(0);
+    sink(Delivered {
+        partition: message.partition(),
+        offset: message.offset(),
+        queued_at: Timestamp::from_millis_clamped(queued_at),
+        value: message.payload(),
+    })
+}
+
+impl Subscription for KafkaSubscription {
+    fn poll(&mut self, timeout: Duration, sink: &mut RecordSink<'_>) -> Result<Signal, QueueError> {
+        if self.consumer.is_none() {
+            self.connect(timeout)?;
+        }
+        let Some(consumer) = &self.consumer else { return Ok(Signal::None) };
+        let deadline = Instant::now() + timeout;
+        let mut delivered = 0;
+        let mut outcome = Ok(());
+        while delivered < CHUNK {
+            let wait = if delivered == 0 {
+                deadline.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
+            match consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    delivered += 1;
+                    let committed = self.committed.get(&message.partition());
+                    if committed.is_some_and(|committed| message.offset() < *committed) {
+                        // The topic was created anew; its offsets begin again.
+                        self.committed.remove(&message.partition());
+                    }
+                    if deliver(&message, sink).is_break() {
+                        break;
+                    }
+                }
+                Some(Err(error)) => {
+                    outcome = Err(self.note_error(&error));
+                    break;
+                }
+                None => break,
+            }
+        }
+        if delivered > 0 {
+            self.state.set(None);
+        }
+        let rebalance = lock(&consumer.context().rebalances).pop_front();
+        match rebalance {
+            Some(rebalance) => self.rebalanced(rebalance),
+            None => outcome.map(|()| Signal::None),
+        }
+    }
+
+    fn commit(&mut self, next_offsets: &[(Partition, Offset)]) -> Result<(), QueueError> {
+        let Some(consumer) = &self.consumer else { return Ok(()) };
+        let mut list = TopicPartitionList::new();
+        for (partition, next_offset) in next_offsets {
+            if self.committed.get(partition).is_some_and(|committed| next_offset <= committed) {
+                continue;
+            }
+            list.add_partition_offset(
+                &self.options.topic,
+                *partition,
+                KafkaOffset::Offset(*next_offset),
+            )
+            .map_err(|error| QueueError::because("cannot commit", error))?;
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        consumer
+            .commit(&list, CommitMode::Sync)
+            .map_err(|error| QueueError::because("cannot commit", error))?;
+        for (partition, next_offset) in next_offsets {
+            let committed = self.committed.entry(*partition).or_insert(*next_offset);
+            *committed = (*committed).max(*next_offset);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        let (Some(consumer), Some(list)) = (&self.consumer, self.unanswered.take()) else { return };
+        if let Err(error) = unassign(consumer, &list) {
+            tracing::warn!(%error, "cannot release partitions");
+        }
+    }
+
+    fn pause(&mut self) -> Result<(), QueueError> {
+        if let Some(consumer) = &self.consumer {
+            let paused = consumer.assignment().and_then(|list| consumer.pause(&list));
+            paused.map_err(|error| QueueError::because("cannot pause", error))?;
+        }
+        self.is_paused = true;
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), QueueError> {
+        if let Some(consumer) = &self.consumer {
+            let resumed = consumer.assignment().and_then(|list| consumer.resume(&list));
+            resumed.map_err(|error| QueueError::because("cannot resume", error))?;
+        }
+        self.is_paused = false;
+        Ok(())
+    }
+
+    fn lag(&self) -> Vec<(Partition, u64)> {
+        let Some(consumer) = &self.consumer else { return Vec::new() };
+        let ends = lock(&consumer.context().ends);
+        let mut lag: Vec<_> = ends
+            .iter()
+            .map(|(partition, end)| {
+                let next = self.committed.get(partition).copied().unwrap_or(end.committed).max(0);
+                (*partition, u64::try_from(end.end - next).unwrap_or(0))
+            })
+            .collect();
+        lag.sort_unstable();
+        lag
+    }
+
+    fn close(self: Box<Self>) {
+        let Self { consumer, unanswered, .. } = *self;
+        let Some(consumer) = consumer else { return };
+        consumer.context().is_closing.store(true, Ordering::Release);
+        let (done, closed) = mpsc::channel();
+        // Leaving the group can hang where the brokers do.
+        std::thread::spawn(move || {
+            if let Some(list) = unanswered {
+                // Only the group's peace of mind is at stake: we are leaving.
+                let _ = unassign(&consumer, &list);
+            }
+            drop(consumer);
+            let _ = done.send(());
+        });
+        if closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
+            tracing::warn!("the consumer group does not answer; leaving without a word");
+        }
+    }
+}
+
+fn unassign(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+        RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.unassign(),
+    }
+}
+
+enum Rebalance {
+    Assign(TopicPartitionList),
+    Revoke { list: TopicPartitionList, is_lost: bool },
+}
+
+/// What is known of a partition's end.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    end: Offset,
+    committed: Offset,
+}
+
+/// Hears of rebalances and statistics.
+#[derive(Default)]
+struct Context {
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    ends: Mutex<HashMap<Partition, End>>,
+    /// Nobody answers any more: answer at once.
+    is_closing: AtomicBool,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka consumer");
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let mut ends = lock(&self.ends);
+        ends.clear();
+        for partition in statistics.topics.values().flat_map(|topic| topic.partitions.values()) {
+            if partition.desired && partition.partition >= 0 && partition.hi_offset >= 0 {
+                let committed = partition.committed_offset.max(partition.lo_offset).max(0);
+                let end = End { end: partition.hi_offset, committed };
+                ends.insert(partition.partition, end);
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let is_assignment = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.is_closing.load(Ordering::Acquire) {
+            if let Err(error) = unassign(consumer, list) {
+                tracing::debug!(%error, "cannot release partitions at the end");
+            }
+            return;
+        }
+        let list = list.clone();
+        let rebalance = if is_assignment {
+            Rebalance::Assign(list)
+        } else {
+            Rebalance::Revoke { list, is_lost: consumer.assignment_lost() }
+        };
+        lock(&self.rebalances).push_back(rebalance);
+    }
+}

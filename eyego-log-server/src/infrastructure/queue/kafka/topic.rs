@@ -1,0 +1,270 @@
+//! Finds or creates the topic, and watches whether it can be reached.
+//!
+//! Nothing is produced or consumed before that: the broker would create the
+//! topic by itself, with its default number of partitions, and the keys would
+//! move when somebody mends that.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use tokio::sync::watch;
+
+use super::{KafkaOptions, Side, lock};
+use crate::domain::queue::QueueError;
+
+/// Between two looks at a topic that is there, and at one that is not.
+const LOOK_WHEN_READY: Duration = Duration::from_secs(3);
+const LOOK_WHEN_ABSENT: Duration = Duration::from_millis(500);
+
+/// For the brokers to answer one question.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Explicit, so that the broker's default never decides how long a log that
+/// nobody has stored yet is kept: 7 days.
+const RETENTION_MS: &str = "604800000";
+
+/// What is known of the topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum TopicState {
+    /// It is there and reachable.
+    Ready {
+        /// What an operator should know about it.
+        warning: Option<String>,
+    },
+    /// It is not, for this reason.
+    Absent(String),
+}
+
+/// The topic, as a task in the background sees it.
+pub(super) struct Topic {
+    options: Arc<KafkaOptions>,
+    state: Mutex<TopicState>,
+    /// Whether it was ever there: from then on producing and consuming are safe.
+    is_confirmed: watch::Sender<bool>,
+    is_stopped: watch::Sender<bool>,
+}
+
+/// What the watch asks the brokers with.
+struct Clients {
+    /// A consumer: a producer's metadata request may create the topic.
+    metadata: Arc<BaseConsumer>,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl Topic {
+    /// Begins to look for the topic.
+    pub(super) fn start(options: Arc<KafkaOptions>) -> Result<Arc<Self>, QueueError> {
+        let failed = |error| QueueError::because("cannot create a Kafka client", error);
+        let mut config = options.client("eyego-topic");
+        config.set("allow.auto.create.topics", "false");
+        let config = options.finish(config, Side::Neither);
+        let admin = options.finish(options.client("eyego-topic"), Side::Neither);
+        let clients = Clients {
+            metadata: Arc::new(config.create().map_err(failed)?),
+            admin: admin.create().map_err(failed)?,
+        };
+        let topic = Arc::new(Self {
+            options,
+            state: Mutex::new(TopicState::Absent("not connected to Kafka yet".to_owned())),
+            is_confirmed: watch::Sender::new(false),
+            is_stopped: watch::Sender::new(false),
+        });
+        tokio::spawn(Arc::clone(&topic).watch(clients));
+        Ok(topic)
+    }
+
+    /// What is known now.
+    pub(super) fn state(&self) -> TopicState {
+        lock(&self.state).clone()
+    }
+
+    /// Whether it is safe to produce and consume.
+    pub(super) fn is_confirmed(&self) -> bool {
+        *self.is_confirmed.borrow()
+    }
+
+    /// Why it is not there, if it is not.
+    pub(super) fn reason(&self) -> String {
+        match self.state() {
+            TopicState::Absent(reason) => reason,
+            TopicState::Ready { .. } => "the topic was just found".to_owned(),
+        }
+    }
+
+    /// Ends the watch.
+    pub(super) fn stop(&self) {
+        self.is_stopped.send_replace(true);
+    }
+
+    async fn watch(self: Arc<Self>, clients: Clients) {
+        let mut warning = None;
+        let mut is_described = false;
+        let mut stopped = self.is_stopped.subscribe();
+        loop {
+            let state = match self.look(&clients).await {
+                Ok(replicas) => {
+                    if !is_described {
+                        warning = self.warning(&clients.admin, replicas).await;
+                        is_described = true;
+                    }
+                    TopicState::Ready { warning: warning.clone() }
+                }
+                Err(reason) => {
+                    is_described = false;
+                    TopicState::Absent(reason)
+                }
+            };
+            let pause = match state {
+                TopicState::Ready { .. } => LOOK_WHEN_READY,
+                TopicState::Absent(_) => LOOK_WHEN_ABSENT,
+            };
+            self.set(state);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+        }
+    }
+
+    fn set(&self, state: TopicState) {
+        let previous = std::mem::replace(&mut *lock(&self.state), state.clone());
+        if previous == state {
+            return;
+        }
+        let topic = self.options.topic.as_str();
+        match state {
+            TopicState::Ready { warning } => {
+                tracing::info!(topic, "Kafka is ready");
+                if let Some(warning) = warning {
+                    tracing::warn!(topic, "{warning}");
+                }
+                self.is_confirmed.send_replace(true);
+            }
+            TopicState::Absent(reason) => tracing::warn!(topic, reason, "Kafka is not ready"),
+        }
+    }
+
+    /// Finds the topic, or creates it; answers how many replicas it has.
+    async fn look(&self, clients: &Clients) -> Result<usize, String> {
+        match self.find(&clients.metadata).await? {
+            Some(replicas) => Ok(replicas),
+            None => {
+                self.create(&clients.admin).await?;
+                let found = self.find(&clients.metadata).await?;
+                found.ok_or_else(|| "the topic was created and is not known yet".to_owned())
+            }
+        }
+    }
+
+    async fn find(&self, client: &Arc<BaseConsumer>) -> Result<Option<usize>, String> {
+        let (client, name) = (Arc::clone(client), self.options.topic.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            client.fetch_metadata(Some(&name), ANSWER_TIMEOUT).map(|metadata| {
+                let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
+                let absent = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+                if topic.error() == Some(absent) || topic.partitions().is_empty() {
+                    return None;
+                }
+                let partitions = topic.partitions();
+                let leaderless = partitions.iter().filter(|partition| partition.leader() < 0);
+                let replicas = partitions.iter().map(|p| p.replicas().len()).min();
+                Some((replicas.unwrap_or(0), leaderless.count(), partitions.len()))
+            })
+        });
+        let answer = asked.await.map_err(|error| format!("asking Kafka failed: {error}"))?;
+        match answer {
+            Ok(Some((_, leaderless, all))) if leaderless == all => {
+                Err("no partition of the topic has a leader".to_owned())
+            }
+            Ok(found) => Ok(found.map(|(replicas, ..)| replicas)),
+            Err(error) => Err(format!("Kafka at {}: {}", self.options.brokers, brief(&error))),
+        }
+    }
+
+    async fn create(&self, admin: &AdminClient<DefaultClientContext>) -> Result<(), String> {
+        let KafkaOptions { topic, partitions, max_record_bytes, .. } = &*self.options;
+        let replication = match self.options.replication {
+            Some(replication) => replication,
+            None => default_replication(admin).await?,
+        };
+        let min_in_sync = (replication - 1).max(1).to_string();
+        let max_message_bytes = (max_record_bytes + (64 << 10)).max(1 << 20).to_string();
+        let new_topic = NewTopic::new(topic, *partitions, TopicReplication::Fixed(replication))
+            .set("min.insync.replicas", &min_in_sync)
+            .set("unclean.leader.election.enable", "false")
+            .set("max.message.bytes", &max_message_bytes)
+            .set("retention.ms", RETENTION_MS);
+        let failed = |error: &dyn std::fmt::Display| format!("cannot create the topic: {error}");
+        let created = admin.create_topics([&new_topic], &admin_options()).await;
+        for result in created.map_err(|error| failed(&error))? {
+            match result {
+                Ok(_) => tracing::info!(topic, partitions, replication, "topic created"),
+                // Another process was faster.
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, error)) => return Err(failed(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// An acknowledgement is as good as the replicas that gave it.
+    async fn warning(
+        &self,
+        admin: &AdminClient<DefaultClientContext>,
+        replicas: usize,
+    ) -> Option<String> {
+        if replicas <= 1 {
+            return None;
+        }
+        let topic = ResourceSpecifier::Topic(&self.options.topic);
+        let described = admin.describe_configs([&topic], &admin_options()).await.ok()?;
+        let resource = described.into_iter().find_map(Result::ok)?;
+        let min_in_sync = value(&resource, "min.insync.replicas")?;
+        (min_in_sync == 1).then(|| {
+            format!(
+                "the topic has {replicas} replicas but min.insync.replicas is 1: a log can be \
+                 acknowledged by one broker and lost with it; set it to {}",
+                replicas - 1
+            )
+        })
+    }
+}
+
+async fn default_replication(admin: &AdminClient<DefaultClientContext>) -> Result<i32, String> {
+    let failed = |error: KafkaError| format!("cannot ask Kafka for its defaults: {error}");
+    let inner = admin.inner();
+    let metadata = inner.fetch_metadata(None, ANSWER_TIMEOUT).map_err(failed)?;
+    let broker = metadata.brokers().first().ok_or("Kafka names no broker")?.id();
+    let broker = ResourceSpecifier::Broker(broker);
+    let described = admin.describe_configs([&broker], &admin_options()).await.map_err(failed)?;
+    let resource = described.into_iter().find_map(Result::ok);
+    Ok(resource.and_then(|resource| value(&resource, "default.replication.factor")).unwrap_or(1))
+}
+
+fn value(resource: &ConfigResource, name: &str) -> Option<i32> {
+    resource.get(name)?.value.as_deref()?.parse().ok()
+}
+
+fn admin_options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(ANSWER_TIMEOUT))
+        .operation_timeout(Some(ANSWER_TIMEOUT))
+}
+
+fn brief(error: &KafkaError) -> String {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown) => {
+            "cannot be reached".to_owned()
+        }
+        Some(RDKafkaErrorCode::OperationTimedOut) => "does not answer".to_owned(),
+        Some(code) => code.to_string(),
+        None => error.to_string(),
+    }
+}
