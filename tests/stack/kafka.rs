@@ -1,20 +1,19 @@
 //! Apache Kafka 4.1.0 in `KRaft` mode: one broker shared by a test process, or a private cluster
 //! whose brokers a test kills, freezes and restarts.
 
+mod layout;
+mod metadata;
 mod properties;
+mod shared;
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, Producer};
-use tokio::sync::OnceCell;
+use anyhow::{Context, Result};
 
-use crate::process::{Daemon, Signal, Spec};
+use crate::process::{Daemon, Signal};
 use crate::scratch::Scratch;
-use crate::{compose, download, port};
+
+pub use shared::SharedKafka;
 
 /// How long a start or a restart may take: three JVMs on a small busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -58,20 +57,6 @@ impl KafkaOptions {
     }
 }
 
-/// The Kafka that all cases share: there is nothing on it to kill.
-#[derive(Debug, Clone)]
-pub struct SharedKafka {
-    bootstrap: String,
-}
-
-impl SharedKafka {
-    /// The value for `bootstrap.servers`.
-    #[must_use]
-    pub fn bootstrap(&self) -> &str {
-        &self.bootstrap
-    }
-}
-
 /// A private cluster of local processes. Brokers are counted from 0. Dropping it kills them and
 /// removes their data.
 #[derive(Debug)]
@@ -94,9 +79,7 @@ impl Kafka {
     /// # Errors
     /// When no way leads to one: the message says what to install or to set.
     pub async fn shared() -> Result<SharedKafka> {
-        static SHARED: OnceCell<(SharedKafka, Option<Kafka>)> = OnceCell::const_new();
-        let (shared, _) = SHARED.get_or_try_init(start_shared).await?;
-        Ok(shared.clone())
+        shared::get().await
     }
 
     /// A private cluster, ready for use.
@@ -127,7 +110,7 @@ impl Kafka {
     /// # Errors
     /// When Kafka cannot be had, or its storage cannot be formatted.
     pub async fn prepare(options: KafkaOptions) -> Result<Self> {
-        tokio::task::spawn_blocking(move || lay_out(&options)).await?
+        tokio::task::spawn_blocking(move || layout::lay_out(&options)).await?
     }
 
     /// Starts all brokers that do not run and waits until each of them knows all.
@@ -222,9 +205,10 @@ impl Kafka {
     /// When there is none at this moment, or no broker answers.
     pub async fn leader(&self, topic: &str, partition: i32) -> Result<usize> {
         let (bootstrap, topic) = (self.bootstrap.clone(), topic.to_owned());
-        let node =
-            tokio::task::spawn_blocking(move || partition_leader(&bootstrap, &topic, partition))
-                .await??;
+        let node = tokio::task::spawn_blocking(move || {
+            metadata::partition_leader(&bootstrap, &topic, partition)
+        })
+        .await??;
         usize::try_from(node - 1).context("the partition has no leader")
     }
 
@@ -259,7 +243,9 @@ impl Kafka {
     async fn wait_for(&self, broker: usize, expected: &[i32]) -> Result<()> {
         let Broker { daemon, address } = &self.brokers[broker];
         daemon
-            .wait_until(PATIENCE, async || knows(address.clone(), expected).await)
+            .wait_until(PATIENCE, async || {
+                metadata::knows(address.clone(), expected).await
+            })
             .await
     }
 }
@@ -269,173 +255,5 @@ fn node_id(index: usize) -> i32 {
     i32::try_from(index + 1).unwrap_or(i32::MAX)
 }
 
-async fn start_shared() -> Result<(SharedKafka, Option<Kafka>)> {
-    if let Ok(bootstrap) = std::env::var("EYEGO_TEST_KAFKA_BROKERS") {
-        knows(bootstrap.clone(), &[]).await.with_context(|| {
-            format!("no Kafka answers at EYEGO_TEST_KAFKA_BROKERS ({bootstrap})")
-        })?;
-        return Ok((SharedKafka { bootstrap }, None));
-    }
-    let docker =
-        tokio::task::spawn_blocking(|| compose::available().then(|| compose::up("kafka"))).await?;
-    let docker_error = match docker {
-        Some(Ok(())) => {
-            return Ok((
-                SharedKafka {
-                    bootstrap: compose::KAFKA.to_owned(),
-                },
-                None,
-            ));
-        }
-        Some(Err(error)) => Some(error),
-        None => None,
-    };
-    let kafka =
-        Kafka::start(KafkaOptions::default())
-            .await
-            .map_err(|error| match docker_error {
-                Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
-                None => error,
-            })?;
-    Ok((
-        SharedKafka {
-            bootstrap: kafka.bootstrap.clone(),
-        },
-        Some(kafka),
-    ))
-}
-
-/// Everything but the start: ports, directories, configuration, formatted storage.
-fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
-    ensure!(
-        matches!(options.brokers, 1 | 3),
-        "a cluster has 1 or 3 brokers, not {}",
-        options.brokers
-    );
-    let libs = download::kafka_libs()?;
-    let class_path = format!("{}/*", libs.display());
-    let scratch = Scratch::new("kafka")?;
-    let ports = (0..options.brokers)
-        .map(|_| {
-            Ok(properties::Ports {
-                broker: port::free()?,
-                controller: port::free()?,
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let mut brokers = Vec::new();
-    let mut configs = Vec::new();
-    for (index, own) in ports.iter().enumerate() {
-        let dir = scratch.path().join(format!("broker-{index}"));
-        std::fs::create_dir(&dir)?;
-        let config = dir.join("server.properties");
-        std::fs::write(
-            &config,
-            properties::render(index, &ports, &dir, &options.properties),
-        )?;
-        let spec = Spec::new(
-            format!("kafka broker {index}"),
-            "java",
-            dir.join("kafka.log"),
-        )
-        .args(["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-        .args([
-            "-Dorg.slf4j.simpleLogger.showDateTime=true",
-            "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-        ])
-        .args(["-cp", &class_path, "kafka.Kafka"])
-        .arg(&config)
-        .dir(&dir);
-        brokers.push(Broker {
-            daemon: Daemon::new(spec),
-            address: format!("127.0.0.1:{}", own.broker),
-        });
-        configs.push(config);
-    }
-    format_storage(&class_path, &configs)?;
-    let addresses: Vec<&str> = brokers
-        .iter()
-        .map(|broker| broker.address.as_str())
-        .collect();
-    let bootstrap = addresses.join(",");
-    Ok(Kafka {
-        brokers,
-        bootstrap,
-        _scratch: scratch,
-    })
-}
-
-/// One short JVM per broker, side by side.
-fn format_storage(class_path: &str, configs: &[impl AsRef<Path> + Sync]) -> Result<()> {
-    std::thread::scope(|scope| {
-        let formats: Vec<_> = configs
-            .iter()
-            .map(|config| {
-                scope.spawn(move || {
-                    download::run(
-                        Command::new("java")
-                            .args([
-                                "-XX:+UseSerialGC",
-                                "-XX:TieredStopAtLevel=1",
-                                "-cp",
-                                class_path,
-                            ])
-                            .args([
-                                "kafka.tools.StorageTool",
-                                "format",
-                                "-t",
-                                properties::CLUSTER_ID,
-                                "-c",
-                            ])
-                            .arg(config.as_ref()),
-                    )
-                })
-            })
-            .collect();
-        formats
-            .into_iter()
-            .try_for_each(|format| format.join().map_err(|_| anyhow!("a format panicked"))?)
-    })
-}
-
-/// Succeeds when the broker at `address` lists all of `expected` as alive.
-async fn knows(address: String, expected: &[i32]) -> Result<()> {
-    let listed = tokio::task::spawn_blocking(move || alive(&address)).await??;
-    ensure!(
-        expected.iter().all(|id| listed.contains(id)),
-        "brokers {expected:?} are expected, {listed:?} are alive"
-    );
-    Ok(())
-}
-
-fn alive(bootstrap: &str) -> Result<Vec<i32>> {
-    let metadata = client(bootstrap)?
-        .client()
-        .fetch_metadata(None, Duration::from_secs(1))?;
-    Ok(metadata
-        .brokers()
-        .iter()
-        .map(rdkafka::metadata::MetadataBroker::id)
-        .collect())
-}
-
-fn partition_leader(bootstrap: &str, topic: &str, partition: i32) -> Result<i32> {
-    let metadata = client(bootstrap)?
-        .client()
-        .fetch_metadata(Some(topic), Duration::from_secs(10))?;
-    metadata
-        .topics()
-        .iter()
-        .flat_map(rdkafka::metadata::MetadataTopic::partitions)
-        .find(|candidate| candidate.id() == partition)
-        .map(rdkafka::metadata::MetadataPartition::leader)
-        .with_context(|| format!("there is no partition {partition} of {topic}"))
-}
-
-fn client(bootstrap: &str) -> Result<BaseProducer> {
-    Ok(ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("reconnect.backoff.max.ms", "200")
-        .set("allow.auto.create.topics", "false")
-        .create()?)
-}
+#[cfg(test)]
+mod tests;

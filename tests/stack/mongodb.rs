@@ -2,16 +2,17 @@
 //! a standalone) whose members a test kills, freezes and restarts.
 
 mod admin;
+mod layout;
+mod shared;
 
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use tokio::sync::OnceCell;
+use anyhow::{Context, Result, bail};
 
-use crate::process::{Daemon, Signal, Spec};
+use crate::process::{Daemon, Signal};
 use crate::scratch::Scratch;
-use crate::{compose, download, port};
+
+pub use shared::SharedMongo;
 
 /// How long a start, a restart or an election may take on a small busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,20 +62,6 @@ impl MongoOptions {
     }
 }
 
-/// The MongoDB that all cases share: there is nothing on it to kill.
-#[derive(Debug, Clone)]
-pub struct SharedMongo {
-    uri: String,
-}
-
-impl SharedMongo {
-    /// The connection string.
-    #[must_use]
-    pub fn uri(&self) -> &str {
-        &self.uri
-    }
-}
-
 /// A private MongoDB of local processes. Members are counted from 0. Dropping it kills them and
 /// removes their data.
 #[derive(Debug)]
@@ -98,9 +85,7 @@ impl Mongo {
     /// # Errors
     /// When no way leads to one: the message says what to install or to set.
     pub async fn shared() -> Result<SharedMongo> {
-        static SHARED: OnceCell<(SharedMongo, Option<Mongo>)> = OnceCell::const_new();
-        let (shared, _) = SHARED.get_or_try_init(start_shared).await?;
-        Ok(shared.clone())
+        shared::get().await
     }
 
     /// A private MongoDB, ready for use.
@@ -131,7 +116,7 @@ impl Mongo {
     /// # Errors
     /// When mongod cannot be had.
     pub async fn prepare(options: MongoOptions) -> Result<Self> {
-        tokio::task::spawn_blocking(move || lay_out(&options)).await?
+        tokio::task::spawn_blocking(move || layout::lay_out(&options)).await?
     }
 
     /// Starts all members that do not run, makes them a replica set if they are none yet, and
@@ -296,107 +281,5 @@ impl Mongo {
     }
 }
 
-async fn start_shared() -> Result<(SharedMongo, Option<Mongo>)> {
-    if let Ok(uri) = std::env::var("EYEGO_TEST_MONGODB_URI") {
-        // The URI itself may hold a password.
-        admin::majority_write(&uri)
-            .await
-            .context("no MongoDB takes a write at EYEGO_TEST_MONGODB_URI")?;
-        return Ok((SharedMongo { uri }, None));
-    }
-    let docker =
-        tokio::task::spawn_blocking(|| compose::available().then(|| compose::up("mongo"))).await?;
-    let docker_error = match docker {
-        Some(Ok(())) => {
-            return Ok((
-                SharedMongo {
-                    uri: compose::MONGODB.to_owned(),
-                },
-                None,
-            ));
-        }
-        Some(Err(error)) => Some(error),
-        None => None,
-    };
-    let mongo =
-        Mongo::start(MongoOptions::default())
-            .await
-            .map_err(|error| match docker_error {
-                Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
-                None => error,
-            })?;
-    Ok((
-        SharedMongo {
-            uri: mongo.uri.clone(),
-        },
-        Some(mongo),
-    ))
-}
-
-/// Everything but the start: ports, directories, arguments.
-fn lay_out(options: &MongoOptions) -> Result<Mongo> {
-    ensure!(
-        matches!(options.members, 1 | 3),
-        "MongoDB has 1 or 3 members here, not {}",
-        options.members
-    );
-    ensure!(
-        options.members == 1 || options.replica_set,
-        "three members are a replica set"
-    );
-    let mongod = download::mongod()?;
-    let scratch = Scratch::new("mongodb")?;
-    let members = (0..options.members)
-        .map(|index| {
-            member(
-                index,
-                &mongod,
-                &scratch.path().join(format!("member-{index}")),
-                options,
-            )
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let addresses: Vec<&str> = members
-        .iter()
-        .map(|member| member.address.as_str())
-        .collect();
-    let query = if options.replica_set {
-        format!("?replicaSet={SET_NAME}")
-    } else {
-        String::new()
-    };
-    let uri = format!("mongodb://{}/{query}", addresses.join(","));
-    Ok(Mongo {
-        members,
-        uri,
-        replica_set: options.replica_set,
-        _scratch: scratch,
-    })
-}
-
-fn member(index: usize, mongod: &Path, dir: &Path, options: &MongoOptions) -> Result<Member> {
-    let data = dir.join("data");
-    std::fs::create_dir_all(&data)?;
-    let port = port::free()?;
-    let mut spec = Spec::new(format!("mongod {index}"), mongod, dir.join("mongod.log"))
-        .args([
-            "--bind_ip",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--wiredTigerCacheSizeGB",
-            "0.5",
-        ])
-        // Its socket file in the shared temporary directory would outlive a SIGKILL.
-        .args(["--nounixsocket", "--dbpath"])
-        .arg(&data)
-        .dir(dir);
-    if options.replica_set {
-        spec = spec.args(["--replSet", SET_NAME]);
-    }
-    let daemon = Daemon::new(spec.args(&options.args));
-    Ok(Member {
-        daemon,
-        address: format!("127.0.0.1:{port}"),
-    })
-}
+#[cfg(test)]
+mod tests;
