@@ -243,9 +243,7 @@ impl Kafka {
     async fn wait_for(&self, broker: usize, expected: &[i32]) -> Result<()> {
         let Broker { daemon, address } = &self.brokers[broker];
         daemon
-            .wait_until(PATIENCE, async || {
-                metadata::knows(address.clone(), expected).await
-            })
+            .wait_until(PATIENCE, || metadata::knows(address.clone(), expected))
             .await
     }
 }

@@ -23,6 +23,9 @@ mod download;
 mod port;
 mod scratch;
 
+#[cfg(test)]
+mod orphans;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -133,9 +133,7 @@ impl Mongo {
             member.daemon.launch()?;
         }
         for Member { daemon, address } in &self.members {
-            daemon
-                .wait_until(PATIENCE, async || admin::ping(address).await)
-                .await?;
+            daemon.wait_until(PATIENCE, || admin::ping(address)).await?;
         }
         if self.replica_set {
             let addresses: Vec<&str> = self
@@ -160,7 +158,7 @@ impl Mongo {
             .context("no member runs")?;
         member
             .daemon
-            .wait_until(PATIENCE, async || admin::majority_write(&self.uri).await)
+            .wait_until(PATIENCE, || admin::majority_write(&self.uri))
             .await
     }
 
@@ -222,7 +220,7 @@ impl Mongo {
         self.launch(member)?;
         let Member { daemon, address } = &self.members[member];
         daemon
-            .wait_until(PATIENCE, async || admin::serving(address).await)
+            .wait_until(PATIENCE, || admin::serving(address))
             .await?;
         if self.members.len() == 1 {
             self.ready().await

@@ -142,11 +142,15 @@ impl Daemon {
     /// # Errors
     /// When the process ends first, or the time is up: with the last probe's error and the
     /// end of the log.
-    pub async fn wait_until(
+    pub async fn wait_until<Probe, Answer>(
         &self,
         patience: Duration,
-        mut probe: impl AsyncFnMut() -> Result<()>,
-    ) -> Result<()> {
+        mut probe: Probe,
+    ) -> Result<()>
+    where
+        Probe: FnMut() -> Answer,
+        Answer: Future<Output = Result<()>>,
+    {
         let deadline = Instant::now() + patience;
         loop {
             let Err(error) = probe().await else {

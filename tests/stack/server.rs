@@ -130,9 +130,7 @@ impl Server {
     /// When it ends first or the time is up: with the last answer and the end of its log.
     pub async fn wait_live(&self, patience: Duration) -> Result<()> {
         self.daemon
-            .wait_until(patience, async || {
-                health::ok(self.port, "/health/live").await
-            })
+            .wait_until(patience, || health::ok(self.port, "/health/live"))
             .await
     }
 
@@ -142,9 +140,7 @@ impl Server {
     /// When it ends first or the time is up: with the last answer and the end of its log.
     pub async fn wait_ready(&self, patience: Duration) -> Result<()> {
         self.daemon
-            .wait_until(patience, async || {
-                health::ok(self.port, "/health/ready").await
-            })
+            .wait_until(patience, || health::ok(self.port, "/health/ready"))
             .await
     }
 
@@ -194,3 +190,6 @@ impl Server {
         Ok(times.iter().sum::<f64>() / TICKS_PER_SECOND)
     }
 }
+
+#[cfg(test)]
+mod tests;

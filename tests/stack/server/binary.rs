@@ -15,7 +15,7 @@ pub(super) async fn path() -> Result<PathBuf> {
         return Ok(PathBuf::from(path));
     }
     let path = BUILT
-        .get_or_try_init(async || tokio::task::spawn_blocking(build).await?)
+        .get_or_try_init(|| async { tokio::task::spawn_blocking(build).await? })
         .await?;
     Ok(path.clone())
 }
