@@ -83,8 +83,10 @@ async fn a_broker_comes_back_with_its_data() -> Result<()> {
 #[tokio::test]
 async fn three_brokers_survive_the_loss_of_one() -> Result<()> {
     let topic = unique("topic");
+    // The dead leader is missed sooner than by default.
+    let options = KafkaOptions::three().property("broker.session.timeout.ms", "3000");
     let began = Instant::now();
-    let kafka = Kafka::start(KafkaOptions::three()).await?;
+    let kafka = Kafka::start(options).await?;
     println!("three up after {:?}", began.elapsed());
     send(&kafka, &topic, Duration::from_secs(30)).await?;
     let leader = kafka.leader(&topic, 0).await?;
