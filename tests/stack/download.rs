@@ -112,16 +112,33 @@ fn cached(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf>
     if ready.is_dir() {
         return Ok(ready);
     }
+    let prefix = format!("partial-{name}-");
+    remove_leftovers(&cache, &prefix)?;
     let partial = tempfile::Builder::new()
-        .prefix("partial-")
+        .prefix(&prefix)
         .tempdir_in(&cache)?;
     fill(partial.path())?;
     fs::rename(partial.path(), &ready)?;
     Ok(ready)
 }
 
+/// What a killed process left: under the lock nobody else is filling.
+fn remove_leftovers(cache: &Path, prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(cache)? {
+        let entry = entry?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(prefix.as_bytes())
+        {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Cargo's target directory.
-pub(crate) fn target_dir() -> Result<PathBuf> {
+fn target_dir() -> Result<PathBuf> {
     let workspace = workspace_dir()?;
     Ok(match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => workspace.join(dir),
@@ -177,4 +194,27 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cached, target_dir};
+    use anyhow::{Result, bail};
+
+    #[test]
+    fn a_broken_download_leaves_nothing_and_a_whole_one_is_kept() -> Result<()> {
+        let name = crate::unique("part");
+        let ready = target_dir()?.join("stack").join(&name);
+        let broken = cached(&name, |dir| {
+            std::fs::write(dir.join("half"), "")?;
+            bail!("broken")
+        });
+        assert!(broken.is_err() && !ready.exists());
+        cached(&name, |dir| Ok(std::fs::write(dir.join("whole"), "")?))?;
+        assert_eq!(cached(&name, |_| bail!("not again"))?, ready);
+        assert!(ready.join("whole").exists() && !ready.join("half").exists());
+        std::fs::remove_dir_all(&ready)?;
+        std::fs::remove_file(ready.with_file_name(format!("{name}.lock")))?;
+        Ok(())
+    }
 }

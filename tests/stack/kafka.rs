@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::process::{Daemon, Signal};
+use crate::process::Daemon;
 use crate::scratch::Scratch;
 
 pub use shared::SharedKafka;
@@ -128,7 +128,7 @@ impl Kafka {
         self.ready().await
     }
 
-    /// Waits until each broker that runs knows all that run.
+    /// Waits until each broker that runs knows all that run. None may be paused.
     ///
     /// # Errors
     /// When that takes too long: with the end of a broker's log.
@@ -170,7 +170,7 @@ impl Kafka {
     /// # Errors
     /// When it does not run.
     pub fn pause(&self, broker: usize) -> Result<()> {
-        self.daemon(broker)?.signal(Signal::Stop)
+        self.daemon(broker)?.pause()
     }
 
     /// SIGCONT after [`Kafka::pause`].
@@ -178,7 +178,7 @@ impl Kafka {
     /// # Errors
     /// When it does not run.
     pub fn resume(&self, broker: usize) -> Result<()> {
-        self.daemon(broker)?.signal(Signal::Continue)
+        self.daemon(broker)?.resume()
     }
 
     /// Starts a broker that was killed or stopped, on the same port and data, and returns at once.

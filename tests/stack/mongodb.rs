@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::{Daemon, Signal};
+use crate::process::Daemon;
 use crate::scratch::Scratch;
 
 pub use shared::SharedMongo;
@@ -192,7 +192,7 @@ impl Mongo {
     /// # Errors
     /// When it does not run.
     pub fn pause(&self, member: usize) -> Result<()> {
-        self.daemon(member)?.signal(Signal::Stop)
+        self.daemon(member)?.pause()
     }
 
     /// SIGCONT after [`Mongo::pause`].
@@ -200,7 +200,7 @@ impl Mongo {
     /// # Errors
     /// When it does not run.
     pub fn resume(&self, member: usize) -> Result<()> {
-        self.daemon(member)?.signal(Signal::Continue)
+        self.daemon(member)?.resume()
     }
 
     /// Starts a member that was killed or stopped, on the same port and data, and returns at once.

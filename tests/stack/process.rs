@@ -11,7 +11,7 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use child::Running;
 pub use child::{Signal, Spec};
@@ -106,6 +106,33 @@ impl Daemon {
         self.with(|running| running.signal(signal))
     }
 
+    /// SIGSTOP; returns once each of its threads stands still.
+    ///
+    /// # Errors
+    /// When it does not run, or does not stand still within a second.
+    pub fn pause(&self) -> Result<()> {
+        self.with(|running| {
+            running.signal(Signal::Stop)?;
+            let deadline = Instant::now() + Duration::from_secs(1);
+            while !stands_still(running.id())? {
+                ensure!(
+                    Instant::now() < deadline,
+                    "some thread still runs after SIGSTOP"
+                );
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        })
+    }
+
+    /// SIGCONT after [`Daemon::pause`].
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::Continue)
+    }
+
     /// SIGTERM, then waits for the end.
     ///
     /// # Errors
@@ -181,4 +208,20 @@ impl Daemon {
         let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
         anyhow!("{}: {error:#}; the end of its log:\n{tail}", self.name())
     }
+}
+
+/// Whether all threads are stopped: the signal reaches one of them first.
+fn stands_still(pid: u32) -> Result<bool> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread that has just ended is no longer there.
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else {
+            continue;
+        };
+        // The state comes after the name, which is in parentheses and may hold anything.
+        let (_, fields) = stat.rsplit_once(") ").context("no name in its stat")?;
+        if !fields.starts_with('T') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

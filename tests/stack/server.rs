@@ -94,7 +94,7 @@ impl Server {
     /// # Errors
     /// When it does not run.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::Stop)
+        self.daemon.pause()
     }
 
     /// SIGCONT after [`Server::pause`].
@@ -102,7 +102,7 @@ impl Server {
     /// # Errors
     /// When it does not run.
     pub fn resume(&self) -> Result<()> {
-        self.signal(Signal::Continue)
+        self.daemon.resume()
     }
 
     /// Starts it again on the same port, settings and data, and returns once it listens. One

@@ -68,6 +68,11 @@ mod tests {
     use super::profile_dir;
     use std::path::Path;
 
+    #[tokio::test]
+    async fn the_binary_is_there() {
+        assert!(super::path().await.unwrap().is_file());
+    }
+
     #[test]
     fn the_profile_is_known_from_where_we_run() {
         for executable in ["/w/target/release/deps/it-1a2b", "/w/target/release/stack"] {
