@@ -33,23 +33,32 @@ fn build() -> Result<PathBuf> {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What an outer cargo tells us about our own package would look like a change to build
+    // scripts that read it, and half of the dependencies would be built again.
+    for (key, _) in std::env::vars_os() {
+        let foreign = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "OUT_DIR"];
+        if key
+            .to_str()
+            .is_some_and(|key| foreign.iter().any(|prefix| key.starts_with(prefix)))
+        {
+            cargo.env_remove(key);
+        }
+    }
     // Of the whole workspace, so that dependencies have the features that they have in
     // `cargo test --workspace`, and are not built a second time.
-    run(Command::new(cargo)
+    cargo
         .args([
             "build",
             "--quiet",
             "--workspace",
             "--bin",
             "eyego-log-server",
-            "--profile",
-            profile,
-            "--target-dir",
         ])
+        .args(["--profile", profile, "--target-dir"])
         .arg(target_dir)
-        .current_dir(workspace_dir()?))
-    .context("cannot build the server")?;
+        .current_dir(workspace_dir()?);
+    run(&mut cargo).context("cannot build the server")?;
     Ok(profile_dir.join("eyego-log-server"))
 }
 
