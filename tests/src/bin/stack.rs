@@ -10,9 +10,10 @@ use stack::mongodb::{Mongo, MongoOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Starts Apache Kafka and MongoDB, prints the variables that point the server at them, and
-/// ends both on Ctrl-C. Their data is removed at the end.
+/// ends both on Ctrl-C, with all that they hold.
 ///
-/// One of each comes from a docker engine where there is one; three are local processes.
+/// Where there is a docker engine, one of each comes from there and stays up after Ctrl-C
+/// (`docker compose down` ends it); three are always local processes.
 #[derive(Debug, Parser)]
 struct Args {
     /// How many Kafka brokers.

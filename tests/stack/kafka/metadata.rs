@@ -1,4 +1,4 @@
-//! What the brokers say about the cluster. These calls block.
+//! What the brokers say about the cluster.
 
 use std::time::Duration;
 
@@ -6,9 +6,21 @@ use anyhow::{Context, Result, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
 
+/// How long one look at a broker of ours may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long somebody else's Kafka may take to answer.
+const FOREIGN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Succeeds when any of the brokers answers.
+pub(super) async fn answers(bootstrap: String) -> Result<()> {
+    tokio::task::spawn_blocking(move || alive(&bootstrap, FOREIGN_TIMEOUT))
+        .await?
+        .map(drop)
+}
+
 /// Succeeds when the broker at `address` lists all of `expected` as alive.
 pub(super) async fn knows(address: String, expected: &[i32]) -> Result<()> {
-    let listed = tokio::task::spawn_blocking(move || alive(&address)).await??;
+    let listed = tokio::task::spawn_blocking(move || alive(&address, PROBE_TIMEOUT)).await??;
     ensure!(
         expected.iter().all(|id| listed.contains(id)),
         "brokers {expected:?} are expected, {listed:?} are alive"
@@ -16,10 +28,8 @@ pub(super) async fn knows(address: String, expected: &[i32]) -> Result<()> {
     Ok(())
 }
 
-fn alive(bootstrap: &str) -> Result<Vec<i32>> {
-    let metadata = client(bootstrap)?
-        .client()
-        .fetch_metadata(None, Duration::from_secs(1))?;
+fn alive(bootstrap: &str, patience: Duration) -> Result<Vec<i32>> {
+    let metadata = client(bootstrap)?.client().fetch_metadata(None, patience)?;
     Ok(metadata
         .brokers()
         .iter()

@@ -30,7 +30,7 @@ pub(super) async fn get() -> Result<SharedKafka> {
 
 async fn start_shared() -> Result<(SharedKafka, Option<Kafka>)> {
     if let Ok(bootstrap) = std::env::var("EYEGO_TEST_KAFKA_BROKERS") {
-        metadata::knows(bootstrap.clone(), &[])
+        metadata::answers(bootstrap.clone())
             .await
             .with_context(|| {
                 format!("no Kafka answers at EYEGO_TEST_KAFKA_BROKERS ({bootstrap})")
