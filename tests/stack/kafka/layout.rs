@@ -1,0 +1,104 @@
+//! A cluster that does not run yet: everything but the start.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, anyhow, ensure};
+
+use super::{Broker, Kafka, KafkaOptions, properties};
+use crate::process::{Daemon, Spec};
+use crate::scratch::Scratch;
+use crate::{download, port};
+
+/// Ports, directories, configuration, formatted storage.
+pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
+    ensure!(
+        matches!(options.brokers, 1 | 3),
+        "a cluster has 1 or 3 brokers, not {}",
+        options.brokers
+    );
+    let libs = download::kafka_libs()?;
+    let class_path = format!("{}/*", libs.display());
+    let scratch = Scratch::new("kafka")?;
+    let ports = (0..options.brokers)
+        .map(|_| {
+            Ok(properties::Ports {
+                broker: port::free()?,
+                controller: port::free()?,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut brokers = Vec::new();
+    let mut configs = Vec::new();
+    for (index, own) in ports.iter().enumerate() {
+        let dir = scratch.path().join(format!("broker-{index}"));
+        std::fs::create_dir(&dir)?;
+        let config = dir.join("server.properties");
+        std::fs::write(
+            &config,
+            properties::render(index, &ports, &dir, &options.properties),
+        )?;
+        let spec = Spec::new(
+            format!("kafka broker {index}"),
+            "java",
+            dir.join("kafka.log"),
+        )
+        .args(["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .args([
+            "-Dorg.slf4j.simpleLogger.showDateTime=true",
+            "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+        ])
+        .args(["-cp", &class_path, "kafka.Kafka"])
+        .arg(&config)
+        .dir(&dir);
+        brokers.push(Broker {
+            daemon: Daemon::new(spec),
+            address: format!("127.0.0.1:{}", own.broker),
+        });
+        configs.push(config);
+    }
+    format_storage(&class_path, &configs)?;
+    let addresses: Vec<&str> = brokers
+        .iter()
+        .map(|broker| broker.address.as_str())
+        .collect();
+    let bootstrap = addresses.join(",");
+    Ok(Kafka {
+        brokers,
+        bootstrap,
+        _scratch: scratch,
+    })
+}
+
+/// One short JVM per broker, side by side.
+fn format_storage(class_path: &str, configs: &[impl AsRef<Path> + Sync]) -> Result<()> {
+    std::thread::scope(|scope| {
+        let formats: Vec<_> = configs
+            .iter()
+            .map(|config| {
+                scope.spawn(move || {
+                    download::run(
+                        Command::new("java")
+                            .args([
+                                "-XX:+UseSerialGC",
+                                "-XX:TieredStopAtLevel=1",
+                                "-cp",
+                                class_path,
+                            ])
+                            .args([
+                                "kafka.tools.StorageTool",
+                                "format",
+                                "-t",
+                                properties::CLUSTER_ID,
+                                "-c",
+                            ])
+                            .arg(config.as_ref()),
+                    )
+                })
+            })
+            .collect();
+        formats
+            .into_iter()
+            .try_for_each(|format| format.join().map_err(|_| anyhow!("a format panicked"))?)
+    })
+}

@@ -1,0 +1,109 @@
+//! What a server is started with.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{LIVE_PATIENCE, Server, binary};
+use crate::port;
+use crate::process::{Daemon, Spec};
+use crate::scratch::Scratch;
+
+/// What to start; see [`Server::builder`].
+#[derive(Debug, Clone, Default)]
+pub struct ServerBuilder {
+    args: Vec<OsString>,
+    envs: Vec<(OsString, OsString)>,
+    data_dir: Option<PathBuf>,
+    port: Option<u16>,
+    binary: Option<PathBuf>,
+}
+
+impl ServerBuilder {
+    /// Sets an environment variable; no other `EYEGO_…` variable reaches the server, except
+    /// `EYEGO_LISTEN` and `EYEGO_DATA_DIR`, which the harness sets.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.envs
+            .push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Keeps the data in `dir`, which outlives the server. By default it has a directory that
+    /// outlives restarts but not the [`Server`].
+    #[must_use]
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(dir.into());
+        self
+    }
+
+    /// Listens on a given port of 127.0.0.1 instead of a free one.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Runs another binary, such as an older version.
+    #[must_use]
+    pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.binary = Some(path.into());
+        self
+    }
+
+    /// Starts the server and returns once it listens (not: once it is ready).
+    ///
+    /// # Errors
+    /// When it cannot be built, or ends or is silent instead: with the end of its log.
+    pub async fn start(self) -> Result<Server> {
+        let server = self.launch().await?;
+        server.wait_live(LIVE_PATIENCE).await?;
+        Ok(server)
+    }
+
+    /// Starts the server and returns at once: for those that are expected to refuse to run.
+    ///
+    /// # Errors
+    /// When it cannot be built or spawned.
+    pub async fn launch(self) -> Result<Server> {
+        let binary = match self.binary {
+            Some(binary) => binary,
+            None => binary::path().await?,
+        };
+        let scratch = Scratch::new("server")?;
+        let data_dir = self.data_dir.unwrap_or_else(|| scratch.path().join("data"));
+        let port = match self.port {
+            Some(port) => port,
+            None => port::free()?,
+        };
+        let mut spec = Spec::new(
+            "eyego-log-server",
+            binary,
+            scratch.path().join("server.log"),
+        )
+        .args(self.args)
+        .env("EYEGO_LISTEN", format!("127.0.0.1:{port}"))
+        .env("EYEGO_DATA_DIR", &data_dir)
+        // Not the package's directory: whatever is written by mistake vanishes as well.
+        .dir(scratch.path());
+        for (key, value) in self.envs {
+            spec = spec.env(key, value);
+        }
+        let daemon = Daemon::new(spec);
+        daemon.launch()?;
+        Ok(Server {
+            daemon,
+            port,
+            data_dir,
+            _scratch: scratch,
+        })
+    }
+}
