@@ -1,1 +1,3 @@
 //! Queues.
+
+pub mod sqlite;
