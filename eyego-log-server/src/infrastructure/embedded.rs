@@ -80,7 +80,9 @@ pub enum EmbeddedError {
         path: PathBuf,
     },
     /// The file is no SQLite file, or another program's.
-    #[error("{path} is not a file of this program ({reason}): move it away, or use another data directory")]
+    #[error(
+        "{path} is not a file of this program ({reason}): move it away, or use another data directory"
+    )]
     Foreign {
         /// The file.
         path: PathBuf,

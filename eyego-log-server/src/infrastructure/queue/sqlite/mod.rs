@@ -18,9 +18,7 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::queue::{
-    AppendError, LogQueue, Offset, QueueError, RecordBatch, Subscription,
-};
+use crate::domain::queue::{AppendError, LogQueue, Offset, QueueError, RecordBatch, Subscription};
 use crate::infrastructure::embedded::{DataDir, EmbeddedError};
 
 use self::status::Status;

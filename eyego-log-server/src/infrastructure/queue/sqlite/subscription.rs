@@ -74,11 +74,7 @@ impl SqliteSubscription {
 }
 
 impl Subscription for SqliteSubscription {
-    fn poll(
-        &mut self,
-        timeout: Duration,
-        sink: &mut RecordSink<'_>,
-    ) -> Result<Signal, QueueError> {
+    fn poll(&mut self, timeout: Duration, sink: &mut RecordSink<'_>) -> Result<Signal, QueueError> {
         if !self.is_assigned {
             self.is_assigned = true;
             return Ok(Signal::Assigned(vec![PARTITION]));
