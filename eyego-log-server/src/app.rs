@@ -13,14 +13,13 @@ use tokio::time::Instant;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
 use crate::application::retrieve::Retrieve;
-use crate::config::{Config, KafkaConfig, MongoDbConfig};
+use crate::config::{Config, KafkaConfig};
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::queue::LogQueue;
 use crate::domain::repository::LogRepository;
 use crate::infrastructure::embedded::DataDir;
 use crate::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use crate::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
-use crate::infrastructure::repository::mongodb::{MongoOptions, MongoStore};
 use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
 use crate::interface::http::{Api, BodyLimits, Readiness, api_router, bind, health_router};
 use crate::interface::worker::Worker;
@@ -121,14 +120,12 @@ struct Parts {
 /// The engine under the repository and the dead letters, to be closed once.
 enum Store {
     Embedded(Arc<SqliteStore>),
-    MongoDb(Arc<MongoStore>),
 }
 
 impl Store {
     async fn close(&self, deadline: Instant) {
         match self {
             Self::Embedded(store) => store.close(deadline).await,
-            Self::MongoDb(store) => store.close(deadline).await,
         }
     }
 }
@@ -150,15 +147,7 @@ impl Parts {
             }
         };
         match &config.mongodb {
-            Some(mongodb) => {
-                let store = MongoStore::start(mongo_options(mongodb))?;
-                Ok(Self {
-                    queue,
-                    repository: store.repository(),
-                    dead_letters: store.dead_letters(),
-                    store: Store::MongoDb(store),
-                })
-            }
+            Some(_) => anyhow::bail!("MongoDB is not wired yet"),
             None => {
                 let store = SqliteStore::open(data_dir()?)?;
                 Ok(Self {
@@ -221,14 +210,5 @@ fn kafka_options(kafka: &KafkaConfig, config: &Config) -> KafkaOptions {
         max_prefetch_bytes: config.worker.max_bytes / 2,
         max_record_bytes: config.http.max_event_bytes,
         appends: config.role.has_api(),
-    }
-}
-
-fn mongo_options(mongodb: &MongoDbConfig) -> MongoOptions {
-    MongoOptions {
-        uri: mongodb.uri.reveal().to_owned(),
-        database: mongodb.database.clone(),
-        collection: mongodb.collection.clone(),
-        create_indexes: mongodb.create_indexes,
     }
 }
