@@ -1,11 +1,23 @@
 //! The binary: reads the configuration and does what it says.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use eyego_log_server::config::{Cli, Command};
 use eyego_log_server::{app, probe, telemetry};
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+#[expect(clippy::print_stderr, reason = "what keeps the program from running is for its user")]
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
     let command = cli.command.unwrap_or(Command::Serve);
     let config = cli.resolve()?;
     match command {
