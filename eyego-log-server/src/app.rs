@@ -179,8 +179,8 @@ impl Parts {
             topic: topic.to_owned(),
             // The other half is what Kafka's client fetches ahead.
             max_bytes: config.worker.max_bytes / 2,
-            bulk_records: 1000,
-            bulks_in_flight: 4,
+            bulk_records: if config.mongodb.is_some() { 1000 } else { 5000 },
+            bulks_in_flight: if config.mongodb.is_some() { 4 } else { 2 },
             commit_interval: Duration::from_secs(1),
         };
         let persist = Persist::new(

@@ -6,6 +6,11 @@ use clap::Parser;
 use eyego_log_server::config::{Cli, Command};
 use eyego_log_server::{app, probe, telemetry};
 
+/// Of what is allocated on one thread much is freed on another here; the
+/// system's allocator is slow at that, and gives little memory back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[expect(clippy::print_stderr, reason = "what keeps the program from running is for its user")]
 fn main() -> ExitCode {
     match run(Cli::parse()) {

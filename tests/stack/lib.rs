@@ -14,6 +14,7 @@
 //! What the server must do is not here but in `cases/`.
 
 pub mod kafka;
+pub mod load;
 pub mod mongodb;
 pub mod process;
 pub mod server;

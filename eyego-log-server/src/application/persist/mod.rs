@@ -143,8 +143,9 @@ impl Persist {
         let limits = BulkLimits {
             records: self.options.bulk_records,
             bytes: per_bulk.max(1),
-            linger_busy: Duration::from_millis(50),
+            linger_busy: Duration::from_millis(100),
             linger_idle: Duration::from_millis(5),
+            few: 8,
         };
         let mut work = Work {
             persist: self,
