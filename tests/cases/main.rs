@@ -1,1 +1,4 @@
-//! stub
+//! The integration tests: one binary, so that it links once.
+
+mod conformance;
+mod embedded;

@@ -118,11 +118,12 @@ impl Writer {
     }
 
     /// Works until it is told to close, or nobody is left who could ask.
-    pub(super) fn run(&mut self) {
+    pub(super) fn run(mut self) {
         while let Ok(mut round) = self.next_round() {
             self.write(&mut round);
             if let Some(done) = round.close {
-                self.file.discard();
+                // Who hears of it may open the file again.
+                drop(self);
                 let _ = done.send(());
                 return;
             }

@@ -62,7 +62,7 @@ impl StoreWriter {
     pub(super) fn start(file: WriterConnection) -> Result<Self, EmbeddedError> {
         let (jobs, waiting) = mpsc::channel();
         let trouble = Arc::new(Mutex::new(None));
-        let mut thread = WriterThread { file, jobs: waiting, trouble: Arc::clone(&trouble) };
+        let thread = WriterThread { file, jobs: waiting, trouble: Arc::clone(&trouble) };
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run())
@@ -106,10 +106,8 @@ struct WriterThread {
 }
 
 impl WriterThread {
-    fn run(&mut self) {
-        let mut is_open = true;
-        while is_open {
-            let Ok(first) = self.jobs.recv() else { return };
+    fn run(mut self) {
+        while let Ok(first) = self.jobs.recv() {
             let mut tasks = Vec::new();
             let mut close = None;
             for job in [first].into_iter().chain(self.jobs.try_iter()) {
@@ -123,10 +121,11 @@ impl WriterThread {
             }
             self.write(tasks);
             if let Some(done) = close {
-                self.file.discard();
                 self.report(Some("closed".to_owned()));
+                // Who hears of it may open the file again.
+                drop(self);
                 let _ = done.send(());
-                is_open = false;
+                return;
             }
         }
     }
