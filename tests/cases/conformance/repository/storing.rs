@@ -92,7 +92,7 @@ pub(super) async fn a_conflict_is_one_of_content(fixture: Fixture) {
     ];
     for (entry, expected) in &offered {
         let outcomes = repository.store(std::slice::from_ref(entry)).await.unwrap();
-        assert_eq!(outcomes, [expected.clone()], "{entry:?}");
+        assert_eq!(outcomes, std::slice::from_ref(expected), "{entry:?}");
     }
     let (entries, expected): (Vec<_>, Vec<_>) = offered.into_iter().unzip();
     assert_eq!(repository.store(&entries).await.unwrap(), expected, "in one call");

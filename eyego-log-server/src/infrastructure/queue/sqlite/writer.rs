@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvErro
 use std::time::{Duration, Instant, SystemTime};
 
 use eyego_log_core::Timestamp;
-use rusqlite::{Connection, ErrorCode, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::status::{Positions, Status};
@@ -61,6 +61,8 @@ pub(super) struct Writer {
     positions: Positions,
     /// There is no row below this offset.
     deleted_below: Offset,
+    /// What the rows take on disk.
+    used_bytes: u64,
     /// Something was refused, and there is no tenth of room since.
     is_full: bool,
     /// The last round had many callers, who are about to come again.
@@ -82,6 +84,7 @@ struct Written {
     deleted_below: Offset,
     /// Per append, whether there was room for it.
     had_room: Vec<bool>,
+    /// What the rows take on disk, these included.
     used_bytes: u64,
 }
 
@@ -102,9 +105,13 @@ impl Writer {
             cache_kib: 8 << 10,
         };
         let mut file = WriterConnection::open(data_dir, path.clone(), format)?;
-        let (positions, deleted_below) =
-            read_positions(file.get()?).map_err(|source| EmbeddedError::Sqlite { path, source })?;
+        let connection = file.get()?;
+        let state = read_positions(connection)
+            .and_then(|positions| Ok((positions, used_bytes(connection)?)));
+        let ((positions, deleted_below), used_bytes) =
+            state.map_err(|source| EmbeddedError::Sqlite { path, source })?;
         status.advance(positions);
+        let (is_full, is_busy) = (false, false);
         Ok(Self {
             jobs,
             status,
@@ -112,8 +119,9 @@ impl Writer {
             max_bytes,
             positions,
             deleted_below,
-            is_full: false,
-            is_busy: false,
+            used_bytes,
+            is_full,
+            is_busy,
         })
     }
 
@@ -175,27 +183,29 @@ impl Writer {
 
     /// Writes the round and answers it.
     fn write(&mut self, round: &mut Round) {
-        round.withdraw_expired(Instant::now());
         match self.try_write(round) {
             Ok(written) => self.succeed(round, &written),
             Err(error) => self.fail(round, &error),
         }
     }
 
-    fn try_write(&mut self, round: &Round) -> Result<Written, WriteError> {
+    fn try_write(&mut self, round: &mut Round) -> Result<Written, WriteError> {
         let has_failed = !self.file.is_open();
         let connection = self.file.get()?;
         if has_failed {
             // What failed may have become durable nevertheless.
             (self.positions, self.deleted_below) = read_positions(connection)?;
+            self.used_bytes = used_bytes(connection)?;
             self.status.advance(self.positions);
         }
-        let transaction = connection.unchecked_transaction()?;
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        // Opening and locking may have taken their time.
+        round.withdraw_expired(Instant::now());
         let mut written = Written {
             positions: self.positions,
             deleted_below: self.deleted_below,
             had_room: Vec::with_capacity(round.appends.len()),
-            used_bytes: used_bytes(connection)?,
+            used_bytes: self.used_bytes,
         };
         if has_failed {
             // Some write has to show that the disk is good again.
@@ -214,6 +224,7 @@ impl Writer {
             connection.prepare_cached("DELETE FROM records WHERE offset < ?1")?.execute([below])?;
             written.deleted_below = below;
         }
+        written.used_bytes = used_bytes(connection)?;
         transaction.commit()?;
         Ok(written)
     }
@@ -221,6 +232,7 @@ impl Writer {
     fn succeed(&mut self, round: &mut Round, written: &Written) {
         self.positions = written.positions;
         self.deleted_below = written.deleted_below;
+        self.used_bytes = written.used_bytes;
         self.status.advance(self.positions);
 
         let was_refused = written.had_room.contains(&false);
@@ -307,8 +319,8 @@ fn insert(
     Ok(())
 }
 
-/// About what the batch will take. The next round counts what it did take: the
-/// difference, at most that of one round, is how far the file may overshoot.
+/// About what the batch will take. At the end of the round it is counted what
+/// it did take: the difference is how far the file may overshoot.
 fn disk_bytes(batch: &RecordBatch) -> u64 {
     let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
     let bytes = u64::try_from(batch.size()).unwrap_or(u64::MAX);

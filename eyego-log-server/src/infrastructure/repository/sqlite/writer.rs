@@ -5,7 +5,7 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::is_busy;
@@ -148,7 +148,8 @@ impl WriterThread {
     }
 
     fn try_write(&mut self, tasks: &mut [Box<dyn Task>]) -> Result<(), WriteError> {
-        let transaction = self.file.get()?.unchecked_transaction()?;
+        let connection = self.file.get()?;
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         for task in tasks {
             task.run(&transaction)?;
         }
@@ -166,7 +167,7 @@ impl WriterThread {
 
 /// Why a transaction failed.
 #[derive(Debug, thiserror::Error)]
-enum WriteError {
+pub(super) enum WriteError {
     #[error(transparent)]
     Open(#[from] EmbeddedError),
     #[error("cannot write the store: {0}")]
@@ -176,7 +177,7 @@ enum WriteError {
 impl WriteError {
     /// A lock passes; a disk that is full, read-only or broken has to be
     /// mended.
-    fn as_store_error(&self) -> StoreError {
+    pub(super) fn as_store_error(&self) -> StoreError {
         match self {
             Self::Write(error) | Self::Open(EmbeddedError::Sqlite { source: error, .. })
                 if is_busy(error) =>
