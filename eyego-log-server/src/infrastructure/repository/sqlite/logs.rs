@@ -1,5 +1,5 @@
 //! [`LogRepository`] in SQLite: storing, and reading a row back. How a query
-//! becomes SQL is in [`find`].
+//! becomes SQL is in `find`.
 
 use std::sync::Arc;
 
