@@ -1,6 +1,7 @@
 //! The embedded queue: [`LogQueue`] in one SQLite file. Here is what callers
-//! hold; [`writer`] owns the file, [`subscription`] reads it.
+//! hold; `writer` owns the file, `subscription` reads it.
 
+mod rows;
 mod status;
 mod subscription;
 #[cfg(test)]
@@ -85,7 +86,7 @@ impl SqliteQueue {
         let path = data_dir.file(FILE);
         let status = Arc::new(Status::default());
         let (jobs, waiting) = mpsc::channel();
-        let mut writer =
+        let writer =
             Writer::open(data_dir, path.clone(), options.max_bytes, waiting, Arc::clone(&status))?;
         let writer = std::thread::Builder::new()
             .name(format!("{}-writer", options.name))

@@ -54,7 +54,7 @@ fn matches_all(filters: &[MetadataFilter], metadata: &str) -> bool {
 }
 
 /// The statement, and its parameters but for the last two, limit and offset.
-fn select(query: &LogQuery) -> (String, Vec<Value>) {
+pub(super) fn select(query: &LogQuery) -> (String, Vec<Value>) {
     let (direction, past) = match query.order {
         Order::Descending => ("DESC", "<"),
         Order::Ascending => ("ASC", ">"),

@@ -5,7 +5,7 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::is_busy;
@@ -62,7 +62,7 @@ impl StoreWriter {
     pub(super) fn start(file: WriterConnection) -> Result<Self, EmbeddedError> {
         let (jobs, waiting) = mpsc::channel();
         let trouble = Arc::new(Mutex::new(None));
-        let mut thread = WriterThread { file, jobs: waiting, trouble: Arc::clone(&trouble) };
+        let thread = WriterThread { file, jobs: waiting, trouble: Arc::clone(&trouble) };
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run())
@@ -106,10 +106,8 @@ struct WriterThread {
 }
 
 impl WriterThread {
-    fn run(&mut self) {
-        let mut is_open = true;
-        while is_open {
-            let Ok(first) = self.jobs.recv() else { return };
+    fn run(mut self) {
+        while let Ok(first) = self.jobs.recv() {
             let mut tasks = Vec::new();
             let mut close = None;
             for job in [first].into_iter().chain(self.jobs.try_iter()) {
@@ -123,10 +121,11 @@ impl WriterThread {
             }
             self.write(tasks);
             if let Some(done) = close {
-                self.file.discard();
                 self.report(Some("closed".to_owned()));
+                // Who hears of it may open the file again.
+                drop(self);
                 let _ = done.send(());
-                is_open = false;
+                return;
             }
         }
     }
@@ -149,7 +148,8 @@ impl WriterThread {
     }
 
     fn try_write(&mut self, tasks: &mut [Box<dyn Task>]) -> Result<(), WriteError> {
-        let transaction = self.file.get()?.unchecked_transaction()?;
+        let connection = self.file.get()?;
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         for task in tasks {
             task.run(&transaction)?;
         }
@@ -158,16 +158,13 @@ impl WriterThread {
     }
 
     fn report(&self, trouble: Option<String>) {
-        let mut current = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current != trouble {
-            *current = trouble;
-        }
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }
 
 /// Why a transaction failed.
 #[derive(Debug, thiserror::Error)]
-enum WriteError {
+pub(super) enum WriteError {
     #[error(transparent)]
     Open(#[from] EmbeddedError),
     #[error("cannot write the store: {0}")]
@@ -177,7 +174,7 @@ enum WriteError {
 impl WriteError {
     /// A lock passes; a disk that is full, read-only or broken has to be
     /// mended.
-    fn as_store_error(&self) -> StoreError {
+    pub(super) fn as_store_error(&self) -> StoreError {
         match self {
             Self::Write(error) | Self::Open(EmbeddedError::Sqlite { source: error, .. })
                 if is_busy(error) =>
