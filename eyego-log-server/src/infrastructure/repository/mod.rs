@@ -1,1 +1,3 @@
 //! Repositories: the logs, and the dead letters beside them.
+
+pub mod mongodb;

@@ -1,0 +1,202 @@
+//! Watches MongoDB in the background: connects, asks how it is, and creates the
+//! indexes when it can. Nothing waits for it: it only writes what readiness
+//! shows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::options::{ClientOptions, ConnectionString};
+use mongodb::{Client, Database};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::connection::{self, DEAD_LETTERS, MongoConnection, MongoOptions};
+use super::failure::{Failure, NAMESPACE_NOT_FOUND, code_word};
+use super::indexes;
+use crate::domain::health::PartState;
+
+/// Between two looks at a MongoDB that is there.
+const LOOK_WHEN_UP: Duration = Duration::from_secs(2);
+
+/// Between two looks at one that is not: doubled up to a bound. Each look waits
+/// for the driver's server selection as well.
+const FIRST_LOOK_WHEN_DOWN: Duration = Duration::from_millis(200);
+const LAST_LOOK_WHEN_DOWN: Duration = Duration::from_secs(2);
+
+/// Between two looks at the indexes, or two attempts to create them.
+const LOOK_AT_INDEXES: Duration = Duration::from_secs(60);
+const RETRY_INDEXES: Duration = Duration::from_secs(10);
+
+/// MongoDB 5.0, the first to store keys with dots and `$` as they are.
+const WIRE_VERSION: i32 = 13;
+
+/// Runs until the connection is shut down.
+pub(super) async fn run(connection: Arc<MongoConnection>, uri: ConnectionString) {
+    let mut stopped = connection.stopped();
+    let mut watch = Watch { connection, uri, building: None, warning: None, look_at: None };
+    let mut pause = FIRST_LOOK_WHEN_DOWN;
+    loop {
+        let state = watch.look().await;
+        pause = match state {
+            PartState::Up | PartState::Warning(_) if watch.building.is_some() => {
+                FIRST_LOOK_WHEN_DOWN
+            }
+            PartState::Up | PartState::Warning(_) => LOOK_WHEN_UP,
+            PartState::Down(_) => (pause * 2).min(LAST_LOOK_WHEN_DOWN),
+        };
+        watch.connection.set_state(state);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {
+                watch.connection.set_state(PartState::Down("MongoDB is closed".to_owned()));
+                return;
+            }
+        }
+    }
+}
+
+struct Watch {
+    connection: Arc<MongoConnection>,
+    uri: ConnectionString,
+    /// The builds that run: on a large collection for hours.
+    building: Option<JoinHandle<Result<(), Failure>>>,
+    /// What an operator should know about the indexes.
+    warning: Option<String>,
+    /// When to look at the indexes next; `None`: now.
+    look_at: Option<Instant>,
+}
+
+impl Watch {
+    async fn look(&mut self) -> PartState {
+        match self.ask().await {
+            Ok(None) => {}
+            Ok(Some(unsupported)) => {
+                self.connection.set_unsupported(Some(unsupported.clone()));
+                return PartState::Down(unsupported);
+            }
+            Err(failure) => {
+                // What comes back may be another server.
+                self.look_at = None;
+                return PartState::Down(failure.message);
+            }
+        }
+        self.connection.set_unsupported(None);
+        if let Err(failure) = self.care_for_indexes().await {
+            self.warning = Some(format!("cannot look at the indexes: {}", failure.message));
+        }
+        match &self.warning {
+            Some(warning) => PartState::Warning(warning.clone()),
+            None => PartState::Up,
+        }
+    }
+
+    /// Asks the primary; answers why it is none that we can use.
+    async fn ask(&self) -> Result<Option<String>, Failure> {
+        let client = match self.connection.client() {
+            Ok(client) => client.clone(),
+            Err(_) => self.connect().await?,
+        };
+        let admin = client.database("admin");
+        let hello =
+            connection::read(async move { admin.run_command(doc! { "hello": 1 }).await }).await?;
+        let version = hello.get_i32("maxWireVersion").unwrap_or_default();
+        Ok((version < WIRE_VERSION).then(|| {
+            format!(
+                "MongoDB is too old (wire version {version}): 5.0 or later is needed, which \
+                 stores keys with dots and $ as they are"
+            )
+        }))
+    }
+
+    async fn connect(&self) -> Result<Client, Failure> {
+        let uri = self.uri.clone();
+        // The hosts of a mongodb+srv URI are asked of the DNS here.
+        let client = connection::read(async move {
+            let mut options = ClientOptions::parse(uri).await?;
+            connection::configure(&mut options);
+            Client::with_options(options)
+        })
+        .await?;
+        self.connection.set_client(client.clone());
+        Ok(client)
+    }
+
+    /// Creates what is absent, in the background, or says that it is absent.
+    async fn care_for_indexes(&mut self) -> Result<(), Failure> {
+        if let Some(building) = &mut self.building {
+            if !building.is_finished() {
+                return Ok(());
+            }
+            let built = building.await;
+            self.building = None;
+            self.look_at = None;
+            let failure = match built {
+                Ok(Ok(())) => None,
+                Ok(Err(failure)) => Some(failure.message),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(failure) = failure {
+                self.warning = Some(format!("an index cannot be created: {failure}"));
+                self.look_at = Some(Instant::now() + RETRY_INDEXES);
+            }
+        }
+        if self.look_at.is_some_and(|at| Instant::now() < at) {
+            return Ok(());
+        }
+        let absent = self.absent().await?;
+        self.look_at = Some(Instant::now() + LOOK_AT_INDEXES);
+        if absent.is_empty() {
+            self.warning = None;
+            return Ok(());
+        }
+        let names: Vec<String> = absent.iter().map(indexes::Wanted::to_string).collect();
+        let names = names.join(", ");
+        if self.connection.options().create_indexes {
+            tracing::info!(indexes = names, "creating indexes");
+            let database = self.connection.database()?;
+            self.building = Some(tokio::spawn(build(database, absent)));
+            self.warning = Some(format!("indexes are being created: {names}"));
+        } else {
+            self.warning = Some(format!("indexes are missing, so reads may be slow: {names}"));
+        }
+        Ok(())
+    }
+
+    async fn absent(&self) -> Result<Vec<indexes::Wanted>, Failure> {
+        let MongoOptions { collection, .. } = self.connection.options();
+        let mut absent = Vec::new();
+        for name in [collection.as_str(), DEAD_LETTERS] {
+            let present = self.present(name).await?;
+            let wanted = indexes::wanted(name, name == DEAD_LETTERS);
+            absent.extend(wanted.into_iter().filter(|wanted| !wanted.is_among(&present)));
+        }
+        Ok(absent)
+    }
+
+    async fn present(&self, collection: &str) -> Result<Vec<Document>, Failure> {
+        let database = self.connection.database()?;
+        let command = doc! { "listIndexes": collection, "cursor": { "batchSize": 1000 } };
+        let answer = connection::read(async move { database.run_command(command).await }).await;
+        match answer {
+            Ok(answer) => {
+                let batch = answer.get_document("cursor").and_then(|c| c.get_array("firstBatch"));
+                let batch = batch.map(Vec::as_slice).unwrap_or_default();
+                Ok(batch.iter().filter_map(|index| index.as_document().cloned()).collect())
+            }
+            Err(failure) if failure.code == code_word(NAMESPACE_NOT_FOUND) => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// Builds indexes, one collection after the other; those of one collection in
+/// one pass over it.
+async fn build(database: Database, absent: Vec<indexes::Wanted>) -> Result<(), Failure> {
+    for command in indexes::commands(&absent) {
+        // In the task that this already is, and without a deadline: a build
+        // takes as long as it takes.
+        database.run_command(command).await.map_err(|error| Failure::from(&error))?;
+    }
+    Ok(())
+}
