@@ -1,1 +1,10 @@
-//! stub
+//! The integration tests: one binary, so that it links once.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what goes wrong in a test fails it, in the functions beside it too"
+)]
+
+mod conformance;
+mod embedded;

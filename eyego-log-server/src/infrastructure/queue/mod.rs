@@ -1,3 +1,4 @@
 //! Queues.
 
 pub mod kafka;
+pub mod sqlite;

@@ -1,0 +1,162 @@
+//! The embedded queue: [`LogQueue`] in one SQLite file. Here is what callers
+//! hold; [`writer`] owns the file, [`subscription`] reads it.
+
+mod status;
+mod subscription;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, atomic};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use crate::domain::health::{PartHealth, PartState};
+use crate::domain::queue::{AppendError, LogQueue, Offset, QueueError, RecordBatch, Subscription};
+use crate::infrastructure::embedded::{DataDir, EmbeddedError};
+
+use self::status::Status;
+use self::subscription::SqliteSubscription;
+use self::writer::Writer;
+
+const FILE: &str = "queue.db";
+
+/// How a [`SqliteQueue`] is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct SqliteQueueOptions {
+    /// What health calls it: `queue` or `spool`.
+    pub name: &'static str,
+    /// What the records may take on disk, in bytes; past it they are refused.
+    /// The write-ahead log comes on top: an eighth of this, 16 MiB at most.
+    pub max_bytes: u64,
+    /// An append that is not answered within this time is not acknowledged.
+    pub append_timeout: Duration,
+}
+
+impl Default for SqliteQueueOptions {
+    /// A queue of 4 GiB.
+    fn default() -> Self {
+        Self { name: "queue", max_bytes: 4 << 30, append_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// A durable queue with one partition, 0, in a file of this process.
+///
+/// Concurrent appends are committed as one transaction, so that they share one
+/// sync of the disk. There is one subscription at a time.
+pub struct SqliteQueue {
+    options: SqliteQueueOptions,
+    path: PathBuf,
+    jobs: Sender<Job>,
+    status: Arc<Status>,
+    writer: JoinHandle<()>,
+}
+
+/// What the writer is asked to do.
+enum Job {
+    Append(Append),
+    Commit { next_offset: Offset, reply: Sender<Result<(), String>> },
+    Close { done: oneshot::Sender<()> },
+}
+
+/// Records on their way to the writer.
+struct Append {
+    batch: RecordBatch,
+    /// After this the caller has gone: withdrawn, unless its transaction began.
+    deadline: Instant,
+    reply: oneshot::Sender<Result<(), AppendError>>,
+}
+
+impl SqliteQueue {
+    /// Opens the queue in this directory; makes it if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is not ours.
+    pub fn open(
+        data_dir: &Arc<DataDir>,
+        options: SqliteQueueOptions,
+    ) -> Result<Arc<Self>, EmbeddedError> {
+        let path = data_dir.file(FILE);
+        let status = Arc::new(Status::default());
+        let (jobs, waiting) = mpsc::channel();
+        let writer =
+            Writer::open(data_dir, path.clone(), options.max_bytes, waiting, Arc::clone(&status))?;
+        let writer = std::thread::Builder::new()
+            .name(format!("{}-writer", options.name))
+            .spawn(move || writer.run())
+            .map_err(EmbeddedError::Thread)?;
+        Ok(Arc::new(Self { options, path, jobs, status, writer }))
+    }
+}
+
+#[async_trait]
+impl LogQueue for SqliteQueue {
+    async fn append(&self, batch: RecordBatch) -> Vec<Result<(), AppendError>> {
+        let records = batch.len();
+        if records == 0 {
+            return Vec::new();
+        }
+        let timeout = self.options.append_timeout;
+        let deadline = Instant::now() + timeout;
+        let (reply, answer) = oneshot::channel();
+        let outcome = match self.jobs.send(Job::Append(Append { batch, deadline, reply })) {
+            Ok(()) => match tokio::time::timeout_at(deadline.into(), answer).await {
+                Ok(answered) => answered.unwrap_or_else(|_| Err(closed())),
+                Err(_) => {
+                    let reason = format!("the disk did not answer within {timeout:?}");
+                    Err(AppendError::Unavailable(reason))
+                }
+            },
+            Err(_) => Err(closed()),
+        };
+        // One transaction: the records share their fate.
+        vec![outcome; records]
+    }
+
+    fn subscribe(&self) -> Result<Box<dyn Subscription>, QueueError> {
+        if self.status.has_subscriber.swap(true, atomic::Ordering::AcqRel) {
+            return Err(QueueError::new("the embedded queue has a subscriber already"));
+        }
+        Ok(Box::new(SqliteSubscription::new(
+            self.path.clone(),
+            self.jobs.clone(),
+            Arc::clone(&self.status),
+        )))
+    }
+
+    fn health(&self) -> PartHealth {
+        let state = if self.writer.is_finished() {
+            PartState::Down("closed".to_owned())
+        } else {
+            self.status.state()
+        };
+        PartHealth { name: self.options.name, state }
+    }
+
+    async fn close(&self, deadline: tokio::time::Instant) {
+        let (done, closed) = oneshot::channel();
+        if self.jobs.send(Job::Close { done }).is_ok() {
+            // Past the deadline the process ends; what is open is in the log.
+            let _ = tokio::time::timeout_at(deadline, closed).await;
+        }
+    }
+}
+
+fn closed() -> AppendError {
+    AppendError::Unavailable("the queue is closed".to_owned())
+}
+
+impl fmt::Debug for SqliteQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteQueue")
+            .field("path", &self.path)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

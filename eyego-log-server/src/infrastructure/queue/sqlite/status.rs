@@ -1,0 +1,82 @@
+//! What the writer tells the others: where the queue ends, what is committed,
+//! and how it is. No I/O.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::health::PartState;
+use crate::domain::queue::Offset;
+
+/// Shared between the writer, the callers and the subscription; written once
+/// per transaction.
+#[derive(Debug, Default)]
+pub(super) struct Status {
+    facts: Mutex<Facts>,
+    grown: Condvar,
+    pub(super) has_subscriber: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    positions: Positions,
+    trouble: Option<String>,
+}
+
+/// Where the queue stands, durably.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Positions {
+    /// The offset that the next record gets.
+    pub(super) end: Offset,
+    /// The offset at which consumption goes on after a restart.
+    pub(super) committed: Offset,
+}
+
+impl Status {
+    pub(super) fn positions(&self) -> Positions {
+        self.lock().positions
+    }
+
+    /// Says that a transaction is durable, and wakes a waiting subscription.
+    pub(super) fn advance(&self, positions: Positions) {
+        let mut facts = self.lock();
+        let has_grown = positions.end != facts.positions.end;
+        facts.positions = positions;
+        drop(facts);
+        if has_grown {
+            self.grown.notify_all();
+        }
+    }
+
+    /// Waits until there is a record from this offset on; `false` when the
+    /// time is up.
+    pub(super) fn wait_for(&self, offset: Offset, timeout: Duration) -> bool {
+        let waited = self
+            .grown
+            .wait_timeout_while(self.lock(), timeout, |facts| facts.positions.end <= offset)
+            .unwrap_or_else(PoisonError::into_inner);
+        waited.0.positions.end > offset
+    }
+
+    /// Says what is wrong, or that nothing is.
+    pub(super) fn report(&self, trouble: Option<String>) {
+        let mut facts = self.lock();
+        if facts.trouble == trouble {
+            return;
+        }
+        match &trouble {
+            Some(trouble) => tracing::error!(trouble, "the embedded queue cannot take records"),
+            None => tracing::info!("the embedded queue takes records again"),
+        }
+        facts.trouble = trouble;
+    }
+
+    pub(super) fn state(&self) -> PartState {
+        self.lock().trouble.clone().map_or(PartState::Up, PartState::Down)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        // Each change is a single assignment: a panic leaves nothing half done.
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

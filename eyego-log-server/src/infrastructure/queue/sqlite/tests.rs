@@ -1,0 +1,278 @@
+//! What only this adapter promises; the rest is in the port's suite.
+
+use std::io::{BufRead, BufReader, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn open(dir: &Path, max_bytes: u64) -> Arc<SqliteQueue> {
+    let options =
+        SqliteQueueOptions { max_bytes, append_timeout: PATIENCE, ..SqliteQueueOptions::default() };
+    SqliteQueue::open(&DataDir::open(dir).unwrap(), options).unwrap()
+}
+
+fn fresh() -> (TempDir, Arc<SqliteQueue>) {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), 1 << 30);
+    (dir, queue)
+}
+
+async fn close(queue: Arc<SqliteQueue>) {
+    queue.close(tokio::time::Instant::now() + PATIENCE).await;
+}
+
+fn batch(values: &[&[u8]]) -> RecordBatch {
+    let mut batch = RecordBatch::default();
+    for value in values {
+        batch.push_encoded(b"key", value);
+    }
+    batch
+}
+
+async fn append(queue: &SqliteQueue, value: &[u8]) -> Result<(), AppendError> {
+    queue.append(batch(&[value])).await.remove(0)
+}
+
+/// Everything that is there now, with its offsets.
+fn read(subscription: &mut dyn Subscription) -> Vec<(Offset, Vec<u8>)> {
+    let mut records = Vec::new();
+    loop {
+        let before = records.len();
+        let signal = subscription.poll(Duration::ZERO, &mut |record| {
+            records.push((record.offset, record.value.unwrap_or_default().to_vec()));
+            ControlFlow::Continue(())
+        });
+        if signal.unwrap() == crate::domain::queue::Signal::None && records.len() == before {
+            return records;
+        }
+    }
+}
+
+async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn file_bytes(dir: &Path, name: &str) -> u64 {
+    std::fs::metadata(dir.join(name)).map_or(0, |file| file.len())
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_takes_again_when_it_is_drained() {
+    const MAX: u64 = 4 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), MAX);
+    let mut subscription = queue.subscribe().unwrap();
+    let value = vec![b'x'; 10_000];
+    for _ in 0..3 {
+        let mut taken = 0;
+        let refusal = loop {
+            match append(&queue, &value).await {
+                Ok(()) => taken += 1,
+                Err(refusal) => break refusal,
+            }
+        };
+        assert!(matches!(&refusal, AppendError::Full(_)), "{refusal}");
+        assert!((300..=420).contains(&taken), "{taken} records of 10 kB");
+        assert!(matches!(queue.health().state, PartState::Down(why) if why.contains("full")));
+
+        let records = read(&mut *subscription);
+        assert_eq!(records.len(), taken);
+        subscription.commit(&[(0, records.last().unwrap().0 + 1)]).unwrap();
+        wait_until("it is up again", || queue.health().state.is_up()).await;
+    }
+    assert!(file_bytes(dir.path(), "queue.db") <= MAX + (1 << 20));
+}
+
+#[tokio::test]
+async fn files_stay_small_while_records_pass_through() {
+    const MAX: u64 = 8 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), MAX);
+    let mut subscription = queue.subscribe().unwrap();
+    let value = vec![b'x'; 1_000];
+    let values: Vec<&[u8]> = vec![&value; 500];
+    // Ten times what the queue may hold.
+    for _ in 0..160 {
+        for result in queue.append(batch(&values)).await {
+            result.unwrap();
+        }
+        let records = read(&mut *subscription);
+        assert_eq!(records.len(), 500);
+        subscription.commit(&[(0, records.last().unwrap().0 + 1)]).unwrap();
+    }
+    assert_eq!(subscription.lag(), [(0, 0)]);
+    let (file, log) = (file_bytes(dir.path(), "queue.db"), file_bytes(dir.path(), "queue.db-wal"));
+    assert!(file < MAX / 2, "{file}");
+    assert!(log < MAX / 2, "{log}");
+}
+
+#[tokio::test]
+async fn offsets_do_not_begin_again_when_all_is_gone() {
+    let (dir, queue) = fresh();
+    let mut subscription = queue.subscribe().unwrap();
+    for value in [b"a", b"b", b"c"] {
+        append(&queue, value).await.unwrap();
+    }
+    assert_eq!(read(&mut *subscription).last().unwrap().0, 3);
+    subscription.commit(&[(0, 4)]).unwrap();
+    drop(subscription);
+    let path = dir.path().join("queue.db");
+    let rows = || {
+        let connection = Connection::open(&path).unwrap();
+        connection.query_row("SELECT count(*) FROM records", [], |row| row.get::<_, i64>(0))
+    };
+    wait_until("the rows are deleted", || rows().unwrap() == 0).await;
+    close(queue).await;
+
+    let queue = open(dir.path(), 1 << 30);
+    append(&queue, b"d").await.unwrap();
+    let mut subscription = queue.subscribe().unwrap();
+    assert_eq!(read(&mut *subscription), [(4, b"d".to_vec())]);
+}
+
+#[tokio::test]
+async fn a_commit_past_the_end_skips_nothing_to_come() {
+    let (_dir, queue) = fresh();
+    append(&queue, b"a").await.unwrap();
+    let mut subscription = queue.subscribe().unwrap();
+    subscription.commit(&[(0, 1_000)]).unwrap();
+    drop(subscription);
+    append(&queue, b"b").await.unwrap();
+    assert_eq!(read(&mut *queue.subscribe().unwrap()), [(2, b"b".to_vec())]);
+}
+
+#[tokio::test]
+async fn there_is_one_subscription_at_a_time() {
+    let (_dir, queue) = fresh();
+    let first = queue.subscribe().unwrap();
+    assert!(queue.subscribe().is_err());
+    first.close();
+    queue.subscribe().unwrap();
+}
+
+#[tokio::test]
+async fn a_poll_is_woken_by_an_append() {
+    let (_dir, queue) = fresh();
+    let mut subscription = queue.subscribe().unwrap();
+    let waiting = std::thread::spawn(move || {
+        let mut woken = None;
+        while woken.is_none() {
+            let polled = subscription.poll(PATIENCE, &mut |_| {
+                woken = Some(Instant::now());
+                ControlFlow::Continue(())
+            });
+            polled.unwrap();
+        }
+        woken.unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    append(&queue, b"a").await.unwrap();
+    let appended = Instant::now();
+    let woken = waiting.join().unwrap();
+    assert!(woken.saturating_duration_since(appended) < PATIENCE / 4);
+}
+
+/// Holds the file's lock for writing, as a broken disk would hold the writer.
+fn lock(dir: &Path) -> Connection {
+    let connection = Connection::open(dir.join("queue.db")).unwrap();
+    connection.busy_timeout(PATIENCE).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    connection
+}
+
+#[tokio::test]
+async fn a_file_that_fails_is_tried_again_until_it_works() {
+    let (dir, queue) = fresh();
+    append(&queue, b"before").await.unwrap();
+    let locked = lock(dir.path());
+    let refusal = append(&queue, b"meanwhile").await.unwrap_err();
+    assert!(matches!(&refusal, AppendError::Unavailable(_)), "{refusal}");
+    assert!(matches!(queue.health().state, PartState::Down(_)));
+
+    drop(locked);
+    // Without a request: an unready server gets none.
+    wait_until("it mends itself", || queue.health().state.is_up()).await;
+    append(&queue, b"after").await.unwrap();
+    let records = read(&mut *queue.subscribe().unwrap());
+    assert_eq!(records, [(1, b"before".to_vec()), (2, b"after".to_vec())]);
+}
+
+#[tokio::test]
+async fn what_waited_too_long_is_answered_and_withdrawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SqliteQueueOptions {
+        append_timeout: Duration::from_millis(200),
+        ..SqliteQueueOptions::default()
+    };
+    let queue = SqliteQueue::open(&DataDir::open(dir.path()).unwrap(), options).unwrap();
+    let locked = lock(dir.path());
+    // The first occupies the writer; the second waits behind it.
+    let (first, second) = tokio::join!(append(&queue, b"first"), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        append(&queue, b"second").await
+    });
+    assert!(matches!(first, Err(AppendError::Unavailable(_))));
+    assert!(matches!(second, Err(AppendError::Unavailable(_))));
+    drop(locked);
+    let deadline = Instant::now() + PATIENCE;
+    while append(&queue, b"third").await.is_err() {
+        assert!(Instant::now() < deadline);
+    }
+    let values: Vec<_> =
+        read(&mut *queue.subscribe().unwrap()).into_iter().map(|(_, value)| value).collect();
+    assert!(values.iter().all(|value| value == b"third"), "{values:?}");
+}
+
+const CHILD: &str = "EYEGO_TEST_QUEUE_OF_A_PROCESS_TO_BE_KILLED";
+
+/// Not a test by itself: the process that the next one kills.
+#[tokio::test]
+async fn appends_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let queue = open(Path::new(&dir), 1 << 30);
+    let mut out = std::io::stdout();
+    for n in 0.. {
+        append(&queue, format!("{n}").as_bytes()).await.unwrap();
+        writeln!(out, "acknowledged {n}").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture"])
+        .arg(concat!("infrastructure::queue::sqlite::tests::", "appends_until_it_is_killed"))
+        .env(CHILD, dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut acknowledged = 0;
+    while acknowledged < 200 {
+        if lines.next().unwrap().unwrap().contains("acknowledged") {
+            acknowledged += 1;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    acknowledged += lines.filter(|line| line.as_ref().unwrap().contains("acknowledged")).count();
+
+    let queue = open(dir.path(), 1 << 30);
+    let records = read(&mut *queue.subscribe().unwrap());
+    assert!(records.len() >= acknowledged);
+    for (n, (offset, value)) in (0..).zip(&records) {
+        assert_eq!((*offset, value.as_slice()), (n + 1, n.to_string().as_bytes()));
+    }
+}

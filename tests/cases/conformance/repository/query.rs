@@ -1,0 +1,168 @@
+//! Which logs a query finds, in which order, page by page.
+
+use std::sync::Arc;
+
+use eyego_log_core::query::{MetadataFilter, Order, Start};
+use eyego_log_core::{LogEntry, LogQuery};
+use eyego_log_server::domain::repository::LogRepository;
+
+use super::{Fixture, find, store};
+use crate::conformance::{at, entry, id};
+
+/// Logs in groups of three of one time, from before 1970 on, of two users with
+/// three actions; the ids do not follow the times.
+fn logs() -> Vec<LogEntry> {
+    (0..48)
+        .map(|n| {
+            let user = ["ada", "bob"][n as usize % 2];
+            let action = ["LOGIN", "CLICK", "LOGOUT"][n as usize / 2 % 3];
+            let millis = -8_000 + i64::from(n / 3) * 1_000;
+            let metadata = format!(r#"{{"n": {}, "even": {}}}"#, n % 5, n % 2 == 0);
+            entry(n * 29 % 48, user, action, millis, &metadata)
+        })
+        .collect()
+}
+
+async fn filled(fixture: &Fixture) -> (Arc<dyn LogRepository>, Vec<LogEntry>) {
+    let repository = fixture.repository();
+    let logs = logs();
+    // Stored in another order than the one they are asked for.
+    let (odd, even): (Vec<_>, Vec<_>) = logs.iter().cloned().partition(|log| log.id < id(24));
+    store(&repository, &even).await;
+    store(&repository, &odd).await;
+    (repository, logs)
+}
+
+/// What the query must find, all pages in one.
+fn expected(logs: &[LogEntry], query: &LogQuery) -> Vec<LogEntry> {
+    let mut found: Vec<_> = logs
+        .iter()
+        .filter(|log| query.user_id.as_deref().is_none_or(|user| log.user_id.as_str() == user))
+        .filter(|log| query.action.as_deref().is_none_or(|action| log.action.as_str() == action))
+        .filter(|log| query.from.is_none_or(|from| log.timestamp >= from))
+        .filter(|log| query.to.is_none_or(|to| log.timestamp < to))
+        .filter(|log| {
+            let metadata = log.metadata.to_map();
+            query.metadata.iter().all(|filter| filter.matches(&metadata))
+        })
+        .cloned()
+        .collect();
+    found.sort_by_key(|log| (log.timestamp, log.id));
+    if query.order == Order::Descending {
+        found.reverse();
+    }
+    found
+}
+
+/// Follows the cursor to the end.
+async fn all_pages(repository: &Arc<dyn LogRepository>, query: &LogQuery) -> Vec<LogEntry> {
+    let mut query = query.clone();
+    let mut found = Vec::new();
+    loop {
+        let page = repository.find(&query).await.unwrap();
+        assert!(page.entries.len() <= query.limit as usize);
+        found.extend(page.entries);
+        let Some(next) = page.next else { return found };
+        assert!(found.len() < 1_000, "the cursor goes in circles");
+        query.start = Start::After(next);
+    }
+}
+
+pub(super) async fn an_empty_store_answers(fixture: Fixture) {
+    let repository = fixture.repository();
+    let page = repository.find(&LogQuery::default()).await.unwrap();
+    assert!(page.entries.is_empty());
+    assert_eq!(page.next, None);
+    assert_eq!(repository.get(id(1)).await.unwrap(), None);
+}
+
+pub(super) async fn pages_by_cursor_hold_all_once_in_order(fixture: Fixture) {
+    let (repository, logs) = filled(&fixture).await;
+    for order in [Order::Descending, Order::Ascending] {
+        for user_id in [None, Some("ada".to_owned())] {
+            // 24 and 48: the last page is full, and nothing comes after it.
+            for limit in [1, 5, 24, 48, 1_000] {
+                let query =
+                    LogQuery { order, limit, user_id: user_id.clone(), ..LogQuery::default() };
+                let found = all_pages(&repository, &query).await;
+                assert_eq!(found, expected(&logs, &query), "{query:?}");
+            }
+        }
+    }
+    let query = LogQuery { limit: 48, ..LogQuery::default() };
+    assert_eq!(repository.find(&query).await.unwrap().next, None, "nothing comes after these");
+}
+
+pub(super) async fn pages_by_number_hold_all_once_in_order(fixture: Fixture) {
+    let (repository, logs) = filled(&fixture).await;
+    let filter = MetadataFilter::new("even", "true").unwrap();
+    for order in [Order::Descending, Order::Ascending] {
+        for metadata in [vec![], vec![filter.clone()]] {
+            let mut query = LogQuery { order, metadata, limit: 7, ..LogQuery::default() };
+            let expected = expected(&logs, &query);
+            let mut found = Vec::new();
+            for page in 1..=8 {
+                query.start = Start::Page(page);
+                let page = repository.find(&query).await.unwrap();
+                found.extend(page.entries);
+                assert_eq!(page.next.is_some(), found.len() < expected.len());
+            }
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+pub(super) async fn a_cursor_keeps_its_place_while_logs_come(fixture: Fixture) {
+    let (repository, logs) = filled(&fixture).await;
+    let mut query = LogQuery { limit: 10, ..LogQuery::default() };
+    let expected = expected(&logs, &query);
+    let first = repository.find(&query).await.unwrap();
+    // One newer than all, and one of the very time of the page's last log.
+    let last = first.entries.last().unwrap();
+    let newer = entry(1_000, "eva", "LOGIN", 1_000_000, "{}");
+    let beside = LogEntry { id: id(1_001), timestamp: last.timestamp, ..newer.clone() };
+    store(&repository, &[newer, beside]).await;
+
+    query.start = Start::After(first.next.unwrap());
+    let second = repository.find(&query).await.unwrap();
+    assert_eq!(first.entries, expected[..10]);
+    assert_eq!(second.entries, expected[10..20]);
+}
+
+pub(super) async fn each_filter_narrows_alone_and_with_others(fixture: Fixture) {
+    let (repository, logs) = filled(&fixture).await;
+    // Each condition is there or not: every combination.
+    for combination in 0..64_u32 {
+        let given = |bit: u32| combination & (1 << bit) != 0;
+        let mut metadata = Vec::new();
+        if given(4) {
+            metadata.push(MetadataFilter::new("n", "3").unwrap());
+        }
+        if given(5) {
+            metadata.push(MetadataFilter::new("even", "false").unwrap());
+        }
+        for order in [Order::Descending, Order::Ascending] {
+            let query = LogQuery {
+                user_id: given(0).then(|| "bob".to_owned()),
+                action: given(1).then(|| "CLICK".to_owned()),
+                // On the times of logs: the first is in, the last is not.
+                from: given(2).then(|| at(-4_000)),
+                to: given(3).then(|| at(5_000)),
+                metadata: metadata.clone(),
+                limit: 3,
+                order,
+                ..LogQuery::default()
+            };
+            let found = all_pages(&repository, &query).await;
+            assert_eq!(found, expected(&logs, &query), "{query:?}");
+        }
+    }
+    for query in [
+        LogQuery { user_id: Some("Ada".to_owned()), ..LogQuery::default() },
+        LogQuery { user_id: Some("ad".to_owned()), ..LogQuery::default() },
+        LogQuery { action: Some("' OR TRUE --".to_owned()), ..LogQuery::default() },
+        LogQuery { from: Some(at(5_000)), to: Some(at(5_000)), ..LogQuery::default() },
+    ] {
+        assert!(find(&repository, &query).await.is_empty(), "{query:?}");
+    }
+}
