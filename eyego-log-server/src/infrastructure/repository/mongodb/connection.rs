@@ -7,7 +7,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use mongodb::bson::RawDocumentBuf;
+use bson::RawDocumentBuf;
+use futures_util::FutureExt as _;
 use mongodb::options::{
     Acknowledgment, ClientOptions, ConnectionString, ReadPreference, SelectionCriteria,
     WriteConcern,
@@ -109,6 +110,13 @@ impl MongoConnection {
             unsupported: Mutex::new(None),
             is_stopped: signal::Sender::new(false),
         });
+        if !connection.options.uri.starts_with("mongodb+srv:") {
+            // Without a look into the DNS nothing is waited for.
+            let connected = create_client(uri.clone()).now_or_never();
+            if let Some(Ok(client)) = connected {
+                connection.set_client(client);
+            }
+        }
         tokio::spawn(watch::run(Arc::clone(&connection), uri));
         Ok(connection)
     }
@@ -165,7 +173,7 @@ impl MongoConnection {
     }
 
     pub(super) fn set_client(&self, client: Client) {
-        // Set once, by the watch.
+        // Set once: at the start, or by the watch.
         let _ = self.client.set(client);
     }
 
@@ -190,9 +198,17 @@ impl MongoConnection {
     }
 }
 
+/// A client; connects by itself. The hosts of a `mongodb+srv` URI are asked of
+/// the DNS here.
+pub(super) async fn create_client(uri: ConnectionString) -> mongodb::error::Result<Client> {
+    let mut options = ClientOptions::parse(uri).await?;
+    configure(&mut options);
+    Client::with_options(options)
+}
+
 /// What every client of ours is set to. The URI decides where nothing that we
 /// promise depends on it.
-pub(super) fn configure(options: &mut ClientOptions) {
+fn configure(options: &mut ClientOptions) {
     let concern = WriteConcern::builder()
         .w(Acknowledgment::Majority)
         // A replica set's majority implies it; a standalone's does not.

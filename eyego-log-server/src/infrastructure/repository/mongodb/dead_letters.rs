@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bson::raw::RawDocument;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectId};
-use eyego_log_core::query::{Cursor, Order};
 use eyego_log_core::LogId;
+use eyego_log_core::query::{Cursor, Order};
 use mongodb::Collection;
 
 use super::connection::{self, DEAD_LETTERS, MongoConnection, READ_TIME};
@@ -79,10 +79,11 @@ impl DeadLetters for MongoDeadLetters {
 
     async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
         let collection = self.collection()?;
-        let letter = connection::read(async move {
-            collection.find_one(by_id(id)).max_time(READ_TIME).await
-        })
-        .await?;
+        let letter =
+            connection::read(
+                async move { collection.find_one(by_id(id)).max_time(READ_TIME).await },
+            )
+            .await?;
         Ok(letter.map(|letter| read(&letter)).transpose()?)
     }
 
@@ -122,7 +123,11 @@ fn filter(query: &DeadLetterQuery) -> Document {
     if let Some((timestamp, id)) = query.after {
         conditions.extend(after("failedAt", Order::Descending, Cursor { timestamp, id }));
     }
-    if conditions.is_empty() { Document::new() } else { doc! { "$and": conditions } }
+    if conditions.is_empty() {
+        Document::new()
+    } else {
+        doc! { "$and": conditions }
+    }
 }
 
 /// The update that keeps a letter, new or not, in one atomic step: what says
@@ -131,7 +136,8 @@ fn merge(letter: &DeadLetter) -> Document {
     let DeadLetter { raw, cut_from, user_id, topic, partition, offset, queued_at, .. } = letter;
     let kept = &raw[..raw.len().min(MAX_RAW)];
     let was_cut = kept.len() < raw.len();
-    let cut_from = cut_from.or_else(|| was_cut.then(|| u64::try_from(raw.len()).unwrap_or(u64::MAX)));
+    let cut_from =
+        cut_from.or_else(|| was_cut.then(|| u64::try_from(raw.len()).unwrap_or(u64::MAX)));
     let mut first = doc! {
         "raw": Binary { subtype: BinarySubtype::Generic, bytes: kept.to_vec() },
         "topic": shortened(topic),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mongodb::bson::{Bson, Document, doc};
+use bson::{Bson, Document, doc};
 
 /// An index that a query of ours needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +53,10 @@ impl Wanted {
     }
 
     fn keys(&self) -> Document {
-        self.keys.iter().map(|(name, direction)| ((*name).to_owned(), Bson::from(*direction))).collect()
+        self.keys
+            .iter()
+            .map(|(name, direction)| ((*name).to_owned(), Bson::from(*direction)))
+            .collect()
     }
 
     fn name(&self) -> String {

@@ -111,7 +111,8 @@ impl Writer {
     fn finish(self) -> Result<Insert, Failure> {
         let Self { mut bytes, documents_at, places } = self;
         encode::close(&mut bytes, documents_at);
-        let millis = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let millis =
+            |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let rest = rawdoc! {
             "ordered": false,
             "maxTimeMS": millis(WRITE_TIME),

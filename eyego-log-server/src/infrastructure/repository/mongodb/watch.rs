@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
-use mongodb::options::{ClientOptions, ConnectionString};
+use bson::{Document, doc};
+use mongodb::options::ConnectionString;
 use mongodb::{Client, Database};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -110,14 +110,7 @@ impl Watch {
     }
 
     async fn connect(&self) -> Result<Client, Failure> {
-        let uri = self.uri.clone();
-        // The hosts of a mongodb+srv URI are asked of the DNS here.
-        let client = connection::read(async move {
-            let mut options = ClientOptions::parse(uri).await?;
-            connection::configure(&mut options);
-            Client::with_options(options)
-        })
-        .await?;
+        let client = connection::read(connection::create_client(self.uri.clone())).await?;
         self.connection.set_client(client.clone());
         Ok(client)
     }

@@ -46,7 +46,8 @@ fn any_number() -> impl Strategy<Value = Json> {
     prop_oneof![
         any::<i64>().prop_map(Json::from),
         any::<i32>().prop_map(Json::from),
-        prop::sample::select(vec![i64::MIN, i64::MAX, 1 << 31, -(1 << 31) - 1]).prop_map(Json::from),
+        prop::sample::select(vec![i64::MIN, i64::MAX, 1 << 31, -(1 << 31) - 1])
+            .prop_map(Json::from),
         any::<f64>().prop_filter_map("finite", |f| Number::from_f64(f).map(Json::Number)),
         prop::sample::select(vec![0.0, -0.0, 1.0, 1e300, 5e-324, 9_223_372_036_854_775_808.0])
             .prop_map(Json::from),

@@ -42,8 +42,7 @@ fn every_code_that_the_driver_retries_passes_by_itself() {
 #[test]
 fn a_write_concern_never_blames_a_document() {
     for code in -10..20_000 {
-        let expected =
-            if OPERATOR.contains(&code) { Class::Operator } else { Class::Transient };
+        let expected = if OPERATOR.contains(&code) { Class::Operator } else { Class::Transient };
         assert_eq!(class_of_concern(code), expected, "{code}");
     }
 }

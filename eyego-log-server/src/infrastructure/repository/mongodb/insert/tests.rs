@@ -129,7 +129,7 @@ fn refused_documents_are_told_apart() {
 fn nothing_is_stored_that_a_majority_may_lose() {
     let concern = |code: i32| {
         let answer = doc! { "n": 2, "ok": 1.0, "writeErrors": [],
-            "writeConcernError": { "code": code, "codeName": "Name", "errmsg": "text" } };
+        "writeConcernError": { "code": code, "codeName": "Name", "errmsg": "text" } };
         refusals(&answer, 2).unwrap_err().class
     };
     assert_eq!(concern(64), Class::Transient);
