@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use ::mongodb::bson::RawDocumentBuf;
 use eyego_log_server::domain::repository::LogRepository as _;
+use stack::mongodb::MongoOptions as StackOptions;
 
 use super::*;
 
 const BULK: u32 = 1000;
-const BULKS: u32 = 200;
-const AT_ONCE: u32 = 4;
+const BULKS: u32 = 300;
+const AT_ONCE: usize = 4;
 
-/// CPU time of this process so far.
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+/// CPU time of a process so far.
+fn cpu(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     Duration::from_millis(ticks * 10)
@@ -32,29 +33,22 @@ fn bulk(n: u32) -> Vec<LogEntry> {
         .collect()
 }
 
-fn report(what: &str, wall: Duration, cpu: Duration) {
-    let logs = f64::from(BULK * BULKS);
-    println!(
-        "{what}: {:.0}/s, {:.2} CPU-seconds of ours a million, {:.0} ns each",
-        logs / wall.as_secs_f64(),
-        cpu.as_secs_f64() * 1e6 / logs,
-        cpu.as_secs_f64() * 1e9 / logs,
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn storing() {
-    let store = Arc::new(Store::shared().await);
-    store.wait_for(|state| *state == PartState::Up).await;
-    let bulks: Arc<Vec<_>> = Arc::new((0..BULKS).map(bulk).collect());
-    let (began, before) = (Instant::now(), cpu());
+/// Runs `store` on each bulk, some at once, and answers what that took.
+async fn measure<T, S, Stored>(what: &str, mongo: &Mongo, bulks: Vec<T>, store: S) -> String
+where
+    T: Send + Sync + 'static,
+    S: Fn(Arc<Vec<T>>, usize) -> Stored + Clone + Send + 'static,
+    Stored: Future<Output = ()> + Send,
+{
+    let bulks = Arc::new(bulks);
+    let (ours, theirs) = (std::process::id(), mongo.pid(0).unwrap());
+    let (began, before) = (Instant::now(), (cpu(ours), cpu(theirs)));
     let tasks: Vec<_> = (0..AT_ONCE)
         .map(|task| {
-            let (repository, bulks) = (store.repository(), Arc::clone(&bulks));
+            let (bulks, store) = (Arc::clone(&bulks), store.clone());
             tokio::spawn(async move {
-                for bulk in bulks.iter().skip(task as usize).step_by(AT_ONCE as usize) {
-                    repository.store(bulk).await.unwrap();
+                for n in (task..bulks.len()).step_by(AT_ONCE) {
+                    store(Arc::clone(&bulks), n).await;
                 }
             })
         })
@@ -62,14 +56,38 @@ async fn storing() {
     for task in tasks {
         task.await.unwrap();
     }
-    report("store", began.elapsed(), cpu() - before);
+    let millions = f64::from(BULK * BULKS) / 1e6;
+    format!(
+        "{what}: {:.0}/s; CPU-seconds a million: ours {:.2}, mongod's {:.2}",
+        millions * 1e6 / began.elapsed().as_secs_f64(),
+        (cpu(ours) - before.0).as_secs_f64() / millions,
+        (cpu(theirs) - before.1).as_secs_f64() / millions,
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn storing() {
+    let mongo = Mongo::start(StackOptions::default()).await.unwrap();
+    let store = Store::at(mongo.uri());
+    store.wait_for(|state| *state == PartState::Up).await;
+    let repository = store.repository();
+    let figures = measure("store", &mongo, (0..BULKS).map(bulk).collect(), move |bulks, n| {
+        let repository = repository.clone();
+        async move {
+            repository.store(&bulks[n]).await.unwrap();
+        }
+    })
+    .await;
+    println!("{figures}");
 }
 
 /// The driver's own way, with documents that are BSON already.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn storing_by_insert_many() {
-    let store = Arc::new(Store::shared().await);
+    let mongo = Mongo::start(StackOptions::default()).await.unwrap();
+    let store = Store::at(mongo.uri());
     store.wait_for(|state| *state == PartState::Up).await;
     let raw = |entry: &LogEntry| {
         let metadata: ::mongodb::bson::Bson =
@@ -83,21 +101,13 @@ async fn storing_by_insert_many() {
         .unwrap()
     };
     let bulks: Vec<Vec<_>> = (0..BULKS).map(|n| bulk(n).iter().map(raw).collect()).collect();
-    let bulks = Arc::new(bulks);
     let logs = store.foreign().await.collection::<RawDocumentBuf>("logs");
-    let (began, before) = (Instant::now(), cpu());
-    let tasks: Vec<_> = (0..AT_ONCE)
-        .map(|task| {
-            let (logs, bulks) = (logs.clone(), Arc::clone(&bulks));
-            tokio::spawn(async move {
-                for bulk in bulks.iter().skip(task as usize).step_by(AT_ONCE as usize) {
-                    logs.insert_many(bulk).ordered(false).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
-    report("insert_many of raw documents", began.elapsed(), cpu() - before);
+    let figures = measure("insert_many of raw documents", &mongo, bulks, move |bulks, n| {
+        let logs = logs.clone();
+        async move {
+            logs.insert_many(&bulks[n]).ordered(false).await.unwrap();
+        }
+    })
+    .await;
+    println!("{figures}");
 }

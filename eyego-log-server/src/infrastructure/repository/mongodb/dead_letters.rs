@@ -12,7 +12,7 @@ use eyego_log_core::query::{Cursor, Order};
 use mongodb::Collection;
 
 use super::connection::{self, DEAD_LETTERS, MongoConnection, READ_TIME};
-use super::failure::{Class, Failure};
+use super::failure::{Class, Failure, cut};
 use super::filter::{after, date};
 use super::find::by_bytes;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetters};
@@ -69,12 +69,16 @@ impl DeadLetters for MongoDeadLetters {
                 .await?;
             let mut letters = Vec::new();
             while cursor.advance().await? {
-                letters.push(read(cursor.current()));
+                match read(cursor.current()) {
+                    Ok(letter) => letters.push(letter),
+                    // Somebody else's: it costs the others of the list nothing.
+                    Err(failure) => tracing::warn!("{}: skipped", failure.message),
+                }
             }
             Ok(letters)
         })
         .await?;
-        letters.into_iter().collect::<Result<_, _>>().map_err(ReadError::from)
+        Ok(letters)
     }
 
     async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
@@ -163,7 +167,7 @@ fn merge(letter: &DeadLetter) -> Document {
 }
 
 fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
+    cut(text, MAX_TEXT)
 }
 
 fn read(document: &RawDocument) -> Result<DeadLetter, Failure> {

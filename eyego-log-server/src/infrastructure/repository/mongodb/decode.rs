@@ -19,7 +19,7 @@ pub(super) fn entry(document: &RawDocument) -> Result<LogEntry, String> {
     let (mut id, mut user_id, mut action) = (None, None, None);
     let (mut timestamp, mut received_at) = (None, None);
     let mut metadata = Metadata::default();
-    for element in document.iter() {
+    for element in document {
         let (key, value) = element.map_err(|error| format!("it is not BSON: {error}"))?;
         match (key.as_str(), value) {
             ("_id", RawBsonRef::ObjectId(bytes)) => id = Some(LogId::from_bytes(bytes.bytes())),

@@ -129,7 +129,13 @@ pub(super) fn code_word(code: i32) -> String {
 /// The server's text, cut: some messages quote whole documents.
 pub(super) fn brief(message: &str) -> &str {
     const LONGEST: usize = 500;
-    &message[..message.floor_char_boundary(LONGEST)]
+    cut(message, LONGEST)
+}
+
+/// The beginning of a text, of so many bytes at most.
+pub(super) fn cut(text: &str, longest: usize) -> &str {
+    let end = (0..=longest.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 impl From<&Error> for Failure {
@@ -214,6 +220,10 @@ fn of_connection(kind: &ErrorKind, is_retryable: bool) -> Failure {
 /// The driver's text lists its whole view of the cluster in debugging form;
 /// what matters is the reason of the last failure.
 fn unreachable(message: &str) -> String {
+    if !message.starts_with("Server selection timeout") {
+        // A server that this driver cannot talk to, in plain words.
+        return brief(message).to_owned();
+    }
     let reason = message.split_once("Error: Kind: ").map(|(_, rest)| rest);
     match reason.and_then(|rest| rest.split_once(", labels")) {
         Some((reason, _)) => format!("MongoDB cannot be reached: {}", brief(reason)),

@@ -18,9 +18,10 @@ use crate::domain::repository::Rejection;
 const MAX_DOCUMENT: usize = 16 << 20;
 
 /// A command is a document too, of 16 MiB and 16 KiB: many small documents
-/// share one, a large one has one of its own.
+/// share one, a large one has one of its own. The answer is a document as
+/// well, with an error for each that is there already.
 const MAX_DOCUMENTS_SIZE: usize = 15 << 20;
-const MAX_DOCUMENTS: usize = 50_000;
+const MAX_DOCUMENTS: usize = 10_000;
 
 /// One command, and which of the entries it holds.
 #[derive(Debug)]
@@ -30,26 +31,27 @@ pub(super) struct Insert {
     pub(super) places: Vec<usize>,
 }
 
-/// The commands that insert `entries`, and what cannot be sent at all.
+/// How a bulk is sent.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) inserts: Vec<Insert>,
+    /// What cannot be sent at all, with the place of its entry.
+    pub(super) rejected: Vec<(usize, Rejection)>,
+}
+
+/// The commands that insert `entries`.
 ///
 /// # Errors
 /// The commands cannot be written; says nothing of any entry.
-pub(super) fn commands(
-    collection: &str,
-    entries: &[LogEntry],
-) -> Result<(Vec<Insert>, Vec<(usize, Rejection)>), Failure> {
-    let mut inserts = Vec::new();
-    let mut rejected = Vec::new();
+pub(super) fn plan(collection: &str, entries: &[LogEntry]) -> Result<Plan, Failure> {
+    let Plan { mut inserts, mut rejected } = Plan::default();
     let size: usize = entries.iter().map(|entry| 192 + entry.metadata.as_json().len()).sum();
     let mut writer = Writer::new(collection, size);
     for (place, entry) in entries.iter().enumerate() {
         let before = writer.bytes.len();
-        match writer.push(entry) {
-            Ok(()) => {}
-            Err(rejection) => {
-                rejected.push((place, rejection));
-                continue;
-            }
+        if let Err(rejection) = writer.push(entry) {
+            rejected.push((place, rejection));
+            continue;
         }
         let is_full = writer.bytes.len() - writer.documents_at > MAX_DOCUMENTS_SIZE
             || writer.places.len() >= MAX_DOCUMENTS;
@@ -68,7 +70,7 @@ pub(super) fn commands(
     if !writer.places.is_empty() {
         inserts.push(writer.finish()?);
     }
-    Ok((inserts, rejected))
+    Ok(Plan { inserts, rejected })
 }
 
 struct Writer {

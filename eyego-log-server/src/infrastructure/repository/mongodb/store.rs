@@ -10,7 +10,7 @@ use mongodb::options::ReadConcern;
 
 use super::connection::{self, MongoConnection, READ_TIME};
 use super::failure::Failure;
-use super::insert::{self, Refusal};
+use super::insert::{self, Plan, Refusal};
 use super::{decode, encode};
 use crate::domain::repository::{StoreError, StoreOutcome, is_conflict};
 
@@ -21,7 +21,7 @@ pub(super) async fn store(
 ) -> Result<Vec<StoreOutcome>, StoreError> {
     connection.check_writable()?;
     let collection = &connection.options().collection;
-    let (inserts, rejected) = insert::commands(collection, entries)?;
+    let Plan { inserts, rejected } = insert::plan(collection, entries)?;
     let mut outcomes = vec![StoreOutcome::Stored; entries.len()];
     for (place, rejection) in rejected {
         outcomes[place] = StoreOutcome::Rejected(rejection);

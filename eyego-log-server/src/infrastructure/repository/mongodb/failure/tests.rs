@@ -95,7 +95,12 @@ fn the_reason_is_found_in_the_drivers_view_of_the_cluster() {
         unreachable(text),
         "MongoDB cannot be reached: I/O error: Connection refused (os error 111)"
     );
-    assert_eq!(unreachable("?"), "MongoDB has no primary that can be reached");
+    assert_eq!(
+        unreachable("Server selection timeout: None of the available servers suitable"),
+        "MongoDB has no primary that can be reached"
+    );
+    let old = "Server at h reports wire version 6, but this version of the driver requires 8";
+    assert_eq!(unreachable(old), old);
 }
 
 #[test]
