@@ -9,7 +9,7 @@ use eyego_log_core::{LogEntry, LogId};
 use mongodb::options::ReadConcern;
 
 use super::connection::{self, MongoConnection, READ_TIME};
-use super::failure::Failure;
+use super::failure::{Class, Failure};
 use super::insert::{self, Plan, Refusal};
 use super::{decode, encode};
 use crate::domain::repository::{StoreError, StoreOutcome, is_conflict};
@@ -58,7 +58,11 @@ async fn judge(
         .filter(|(_, refusal)| matches!(refusal, Refusal::Taken | Refusal::OtherKey(_)))
         .map(|(place, _)| entries[*place].id)
         .collect();
-    let stored = read(connection, &taken).await?;
+    let stored = read(connection, &taken).await.map_err(|failure| match failure.class {
+        Class::Operator => failure,
+        // Whatever else it is: no entry is at fault when a read fails.
+        _ => Failure::transient(failure.message),
+    })?;
     for (place, refusal) in refused {
         let entry = &entries[place];
         outcomes[place] = match (refusal, stored.get(&entry.id)) {

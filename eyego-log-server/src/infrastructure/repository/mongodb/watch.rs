@@ -28,20 +28,21 @@ const LAST_LOOK_WHEN_DOWN: Duration = Duration::from_secs(2);
 const LOOK_AT_INDEXES: Duration = Duration::from_secs(60);
 const RETRY_INDEXES: Duration = Duration::from_secs(10);
 
+/// A build of this length is not worth a word.
+const QUICK_BUILD: Duration = Duration::from_secs(2);
+
 /// MongoDB 5.0, the first to store keys with dots and `$` as they are.
 const WIRE_VERSION: i32 = 13;
 
 /// Runs until the connection is shut down.
 pub(super) async fn run(connection: Arc<MongoConnection>, uri: ConnectionString) {
     let mut stopped = connection.stopped();
-    let mut watch = Watch { connection, uri, building: None, warning: None, look_at: None };
+    let mut watch = Watch { connection, uri, build: None, warning: None, look_at: None };
     let mut pause = FIRST_LOOK_WHEN_DOWN;
     loop {
         let state = watch.look().await;
         pause = match state {
-            PartState::Up | PartState::Warning(_) if watch.building.is_some() => {
-                FIRST_LOOK_WHEN_DOWN
-            }
+            PartState::Up | PartState::Warning(_) if watch.build.is_some() => FIRST_LOOK_WHEN_DOWN,
             PartState::Up | PartState::Warning(_) => LOOK_WHEN_UP,
             PartState::Down(_) => (pause * 2).min(LAST_LOOK_WHEN_DOWN),
         };
@@ -59,12 +60,18 @@ pub(super) async fn run(connection: Arc<MongoConnection>, uri: ConnectionString)
 struct Watch {
     connection: Arc<MongoConnection>,
     uri: ConnectionString,
-    /// The builds that run: on a large collection for hours.
-    building: Option<JoinHandle<Result<(), Failure>>>,
+    build: Option<Build>,
     /// What an operator should know about the indexes.
     warning: Option<String>,
     /// When to look at the indexes next; `None`: now.
     look_at: Option<Instant>,
+}
+
+/// Indexes that are being created: on a large collection for hours.
+struct Build {
+    task: JoinHandle<Result<(), Failure>>,
+    since: Instant,
+    names: String,
 }
 
 impl Watch {
@@ -85,9 +92,12 @@ impl Watch {
         if let Err(failure) = self.care_for_indexes().await {
             self.warning = Some(format!("cannot look at the indexes: {}", failure.message));
         }
-        match &self.warning {
-            Some(warning) => PartState::Warning(warning.clone()),
-            None => PartState::Up,
+        match (&self.build, &self.warning) {
+            (Some(build), _) if build.since.elapsed() > QUICK_BUILD => {
+                PartState::Warning(format!("indexes are being created: {}", build.names))
+            }
+            (_, Some(warning)) => PartState::Warning(warning.clone()),
+            (_, None) => PartState::Up,
         }
     }
 
@@ -100,13 +110,7 @@ impl Watch {
         let admin = client.database("admin");
         let hello =
             connection::read(async move { admin.run_command(doc! { "hello": 1 }).await }).await?;
-        let version = hello.get_i32("maxWireVersion").unwrap_or_default();
-        Ok((version < WIRE_VERSION).then(|| {
-            format!(
-                "MongoDB is too old (wire version {version}): 5.0 or later is needed, which \
-                 stores keys with dots and $ as they are"
-            )
-        }))
+        Ok(unsupported(&hello))
     }
 
     async fn connect(&self) -> Result<Client, Failure> {
@@ -117,22 +121,12 @@ impl Watch {
 
     /// Creates what is absent, in the background, or says that it is absent.
     async fn care_for_indexes(&mut self) -> Result<(), Failure> {
-        if let Some(building) = &mut self.building {
-            if !building.is_finished() {
+        if let Some(build) = self.build.take() {
+            if !build.task.is_finished() {
+                self.build = Some(build);
                 return Ok(());
             }
-            let built = building.await;
-            self.building = None;
-            self.look_at = None;
-            let failure = match built {
-                Ok(Ok(())) => None,
-                Ok(Err(failure)) => Some(failure.message),
-                Err(error) => Some(error.to_string()),
-            };
-            if let Some(failure) = failure {
-                self.warning = Some(format!("an index cannot be created: {failure}"));
-                self.look_at = Some(Instant::now() + RETRY_INDEXES);
-            }
+            self.note_end_of(build).await;
         }
         if self.look_at.is_some_and(|at| Instant::now() < at) {
             return Ok(());
@@ -147,13 +141,26 @@ impl Watch {
         let names = names.join(", ");
         if self.connection.options().create_indexes {
             tracing::info!(indexes = names, "creating indexes");
-            let database = self.connection.database()?;
-            self.building = Some(tokio::spawn(build(database, absent)));
-            self.warning = Some(format!("indexes are being created: {names}"));
+            let task = tokio::spawn(create(self.connection.database()?, absent));
+            self.build = Some(Build { task, since: Instant::now(), names });
         } else {
             self.warning = Some(format!("indexes are missing, so reads may be slow: {names}"));
         }
         Ok(())
+    }
+
+    async fn note_end_of(&mut self, build: Build) {
+        let failure = match build.task.await {
+            Ok(Ok(())) => {
+                // Whether all is there now.
+                self.look_at = None;
+                return;
+            }
+            Ok(Err(failure)) => failure.message,
+            Err(error) => error.to_string(),
+        };
+        self.warning = Some(format!("an index cannot be created: {failure}"));
+        self.look_at = Some(Instant::now() + RETRY_INDEXES);
     }
 
     async fn absent(&self) -> Result<Vec<indexes::Wanted>, Failure> {
@@ -183,13 +190,37 @@ impl Watch {
     }
 }
 
-/// Builds indexes, one collection after the other; those of one collection in
+/// Why this is no server that we can use.
+fn unsupported(hello: &Document) -> Option<String> {
+    let version = hello.get_i32("maxWireVersion").unwrap_or_default();
+    (version < WIRE_VERSION).then(|| {
+        format!(
+            "MongoDB is too old (wire version {version}): 5.0 or later is needed, which stores \
+             keys with dots and $ as they are"
+        )
+    })
+}
+
+/// Creates indexes, one collection after the other; those of one collection in
 /// one pass over it.
-async fn build(database: Database, absent: Vec<indexes::Wanted>) -> Result<(), Failure> {
+async fn create(database: Database, absent: Vec<indexes::Wanted>) -> Result<(), Failure> {
     for command in indexes::commands(&absent) {
         // In the task that this already is, and without a deadline: a build
         // takes as long as it takes.
         database.run_command(command).await.map_err(|error| Failure::from(&error))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_before_5_0_is_not_used() {
+        assert!(unsupported(&doc! { "maxWireVersion": 9 }).unwrap().contains("5.0"));
+        assert!(unsupported(&doc! {}).is_some());
+        assert_eq!(unsupported(&doc! { "maxWireVersion": 13 }), None);
+        assert_eq!(unsupported(&doc! { "maxWireVersion": 17 }), None);
+    }
 }
