@@ -13,13 +13,16 @@ use tokio::time::Instant;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
 use crate::application::retrieve::Retrieve;
-use crate::config::{Config, KafkaConfig};
+use crate::config::{Config, KafkaConfig, MongoDbConfig};
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::queue::LogQueue;
 use crate::domain::repository::LogRepository;
 use crate::infrastructure::embedded::DataDir;
 use crate::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use crate::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
+use crate::infrastructure::repository::mongodb::{
+    MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
+};
 use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
 use crate::interface::http::{Api, BodyLimits, Readiness, api_router, bind, health_router};
 use crate::interface::worker::Worker;
@@ -120,12 +123,14 @@ struct Parts {
 /// The engine under the repository and the dead letters, to be closed once.
 enum Store {
     Embedded(Arc<SqliteStore>),
+    MongoDb(Arc<MongoConnection>),
 }
 
 impl Store {
     async fn close(&self, deadline: Instant) {
         match self {
             Self::Embedded(store) => store.close(deadline).await,
+            Self::MongoDb(connection) => connection.shutdown(deadline).await,
         }
     }
 }
@@ -147,7 +152,15 @@ impl Parts {
             }
         };
         match &config.mongodb {
-            Some(_) => anyhow::bail!("MongoDB is not wired yet"),
+            Some(mongodb) => {
+                let connection = MongoConnection::start(mongo_options(mongodb))?;
+                Ok(Self {
+                    queue,
+                    repository: Arc::new(MongoRepository::new(Arc::clone(&connection))),
+                    dead_letters: Arc::new(MongoDeadLetters::new(Arc::clone(&connection))),
+                    store: Store::MongoDb(connection),
+                })
+            }
             None => {
                 let store = SqliteStore::open(data_dir()?)?;
                 Ok(Self {
@@ -210,5 +223,14 @@ fn kafka_options(kafka: &KafkaConfig, config: &Config) -> KafkaOptions {
         max_prefetch_bytes: config.worker.max_bytes / 2,
         max_record_bytes: config.http.max_event_bytes,
         appends: config.role.has_api(),
+    }
+}
+
+fn mongo_options(mongodb: &MongoDbConfig) -> MongoOptions {
+    MongoOptions {
+        uri: mongodb.uri.reveal().to_owned(),
+        database: mongodb.database.clone(),
+        collection: mongodb.collection.clone(),
+        create_indexes: mongodb.create_indexes,
     }
 }

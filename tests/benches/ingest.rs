@@ -6,6 +6,8 @@
 //! Prints for each work: requests and events per second, the ratio to the bare handler, the
 //! server's CPU-seconds per million events, and latencies.
 
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
+
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

@@ -10,3 +10,4 @@ mod conformance;
 mod embedded;
 mod http;
 mod kafka;
+mod mongodb;

@@ -1,0 +1,217 @@
+//! The dead letters in MongoDB: a collection beside the logs', in the same
+//! database.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bson::raw::RawDocument;
+use bson::spec::BinarySubtype;
+use bson::{Binary, Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectId};
+use eyego_log_core::LogId;
+use eyego_log_core::query::{Cursor, Order};
+use mongodb::Collection;
+
+use super::connection::{self, DEAD_LETTERS, MongoConnection, READ_TIME};
+use super::failure::{Class, Failure, cut};
+use super::filter::{after, date};
+use super::find::by_bytes;
+use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetters};
+use crate::domain::repository::{ReadError, StoreError};
+
+/// Bytes of a record that are kept: the rest of the letter has 1 MiB.
+const MAX_RAW: usize = 15 << 20;
+
+/// Bytes of a text of the letter that are kept.
+const MAX_TEXT: usize = 64 << 10;
+
+/// Dead letters in MongoDB.
+#[derive(Debug, Clone)]
+pub struct MongoDeadLetters {
+    connection: Arc<MongoConnection>,
+}
+
+impl MongoDeadLetters {
+    /// Those beside the logs of this connection.
+    #[must_use]
+    pub fn new(connection: Arc<MongoConnection>) -> Self {
+        Self { connection }
+    }
+
+    fn collection(&self) -> Result<Collection<RawDocumentBuf>, Failure> {
+        self.connection.collection(DEAD_LETTERS)
+    }
+}
+
+#[async_trait]
+impl DeadLetters for MongoDeadLetters {
+    async fn put(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.connection.check_writable()?;
+        let collection = self.collection()?;
+        let (filter, update) = (by_id(letter.id), merge(letter));
+        connection::write(async move { collection.update_one(filter, update).upsert(true).await })
+            .await?;
+        Ok(())
+    }
+
+    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, ReadError> {
+        if query.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let collection = self.collection()?;
+        let (filter, limit) = (filter(query), i64::from(query.limit));
+        let letters = connection::read(async move {
+            let mut cursor = collection
+                .find(filter)
+                .sort(doc! { "failedAt": -1, "_id": -1 })
+                .limit(limit)
+                .collation(by_bytes())
+                .max_time(READ_TIME)
+                .await?;
+            let mut letters = Vec::new();
+            while cursor.advance().await? {
+                match read(cursor.current()) {
+                    Ok(letter) => letters.push(letter),
+                    // Somebody else's: it costs the others of the list nothing.
+                    Err(failure) => tracing::warn!("{}: skipped", failure.message),
+                }
+            }
+            Ok(letters)
+        })
+        .await?;
+        Ok(letters)
+    }
+
+    async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
+        let collection = self.collection()?;
+        let letter =
+            connection::read(
+                async move { collection.find_one(by_id(id)).max_time(READ_TIME).await },
+            )
+            .await?;
+        Ok(letter.map(|letter| read(&letter)).transpose()?)
+    }
+
+    async fn remove(&self, id: LogId) -> Result<(), StoreError> {
+        self.connection.check_writable()?;
+        let collection = self.collection()?;
+        connection::write(async move { collection.delete_one(by_id(id)).await }).await?;
+        Ok(())
+    }
+
+    async fn count(&self, code: Option<&str>) -> Result<u64, ReadError> {
+        let collection = self.collection()?;
+        let filter = code.map_or_else(Document::new, |code| doc! { "code": { "$eq": code } });
+        let count = connection::read(async move {
+            collection.count_documents(filter).collation(by_bytes()).max_time(READ_TIME).await
+        })
+        .await?;
+        Ok(count)
+    }
+}
+
+fn by_id(id: LogId) -> Document {
+    doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) }
+}
+
+fn filter(query: &DeadLetterQuery) -> Document {
+    let mut conditions = Vec::new();
+    if let Some(code) = &query.code {
+        conditions.push(doc! { "code": { "$eq": code } });
+    }
+    if let Some(from) = query.from {
+        conditions.push(doc! { "failedAt": { "$gte": date(from) } });
+    }
+    if let Some(to) = query.to {
+        conditions.push(doc! { "failedAt": { "$lt": date(to) } });
+    }
+    if let Some((timestamp, id)) = query.after {
+        conditions.extend(after("failedAt", Order::Descending, Cursor { timestamp, id }));
+    }
+    if conditions.is_empty() {
+        Document::new()
+    } else {
+        doc! { "$and": conditions }
+    }
+}
+
+/// The update that keeps a letter, new or not, in one atomic step: what says
+/// how it failed is replaced, what says what it is stays.
+fn merge(letter: &DeadLetter) -> Document {
+    let DeadLetter { raw, cut_from, user_id, topic, partition, offset, queued_at, .. } = letter;
+    let kept = &raw[..raw.len().min(MAX_RAW)];
+    let was_cut = kept.len() < raw.len();
+    let cut_from =
+        cut_from.or_else(|| was_cut.then(|| u64::try_from(raw.len()).unwrap_or(u64::MAX)));
+    let mut first = doc! {
+        "raw": Binary { subtype: BinarySubtype::Generic, bytes: kept.to_vec() },
+        "topic": shortened(topic),
+        "partition": partition,
+        "offset": offset,
+        "queuedAt": date(*queued_at),
+    };
+    if let Some(size) = cut_from {
+        first.insert("cutFrom", i64::try_from(size).unwrap_or(i64::MAX));
+    }
+    if let Some(user_id) = user_id {
+        first.insert("userId", shortened(user_id));
+    }
+    doc! {
+        "$set": {
+            "code": shortened(&letter.code),
+            "message": shortened(&letter.message),
+            "failedAt": date(letter.failed_at),
+        },
+        "$max": { "attempts": i64::from(letter.attempts) },
+        "$setOnInsert": first,
+    }
+}
+
+fn shortened(text: &str) -> &str {
+    cut(text, MAX_TEXT)
+}
+
+fn read(document: &RawDocument) -> Result<DeadLetter, Failure> {
+    let broken = |field: &str| {
+        let message = format!("a document in {DEAD_LETTERS} is not a dead letter: its {field}");
+        Failure::new(Class::Unknown, "mongodb_broken_letter", message)
+    };
+    let get = |field: &str| document.get(field).ok().flatten();
+    let text = |field: &str| match get(field) {
+        Some(RawBsonRef::String(text)) => Some(text.to_owned()),
+        _ => None,
+    };
+    let time = |field: &str| get(field).and_then(super::decode::time);
+    let integer = |field: &str| get(field).and_then(integer);
+    Ok(DeadLetter {
+        id: match get("_id") {
+            Some(RawBsonRef::ObjectId(id)) => LogId::from_bytes(id.bytes()),
+            _ => return Err(broken("_id")),
+        },
+        raw: match get("raw") {
+            Some(RawBsonRef::Binary(binary)) => binary.bytes.to_vec(),
+            _ => return Err(broken("raw")),
+        },
+        cut_from: integer("cutFrom").and_then(|size| u64::try_from(size).ok()),
+        user_id: text("userId"),
+        topic: text("topic").ok_or_else(|| broken("topic"))?,
+        partition: integer("partition")
+            .and_then(|partition| partition.try_into().ok())
+            .ok_or_else(|| broken("partition"))?,
+        offset: integer("offset").ok_or_else(|| broken("offset"))?,
+        queued_at: time("queuedAt").ok_or_else(|| broken("queuedAt"))?,
+        code: text("code").ok_or_else(|| broken("code"))?,
+        message: text("message").unwrap_or_default(),
+        attempts: integer("attempts")
+            .and_then(|attempts| attempts.try_into().ok())
+            .ok_or_else(|| broken("attempts"))?,
+        failed_at: time("failedAt").ok_or_else(|| broken("failedAt"))?,
+    })
+}
+
+fn integer(value: RawBsonRef<'_>) -> Option<i64> {
+    match value {
+        RawBsonRef::Int32(value) => Some(i64::from(value)),
+        RawBsonRef::Int64(value) => Some(value),
+        _ => None,
+    }
+}

@@ -1,0 +1,196 @@
+//! Against bson's own parser, and back again by our own.
+
+use bson::{Bson, RawDocumentBuf, doc};
+use eyego_log_core::{Action, LogId, Metadata, UserId};
+use proptest::prelude::*;
+use serde_json::{Map, Number, Value as Json};
+
+use super::super::decode;
+use super::*;
+
+fn entry(metadata: Metadata) -> LogEntry {
+    LogEntry {
+        id: LogId::from_bytes([9; 12]),
+        user_id: UserId::new("u").unwrap(),
+        action: Action::new("A").unwrap(),
+        timestamp: Timestamp::from_millis(-5).unwrap(),
+        metadata,
+        received_at: None,
+    }
+}
+
+fn encode(entry: &LogEntry) -> RawDocumentBuf {
+    let mut out = Vec::new();
+    push_entry(&mut out, entry).unwrap();
+    RawDocumentBuf::from_bytes(out).unwrap()
+}
+
+/// What each JSON value must become; the rule that the encoder follows.
+fn expected(value: &Json) -> Bson {
+    match value {
+        Json::Null => Bson::Null,
+        Json::Bool(value) => Bson::Boolean(*value),
+        Json::Number(number) => match number.as_i64() {
+            Some(n) => i32::try_from(n).map_or(Bson::Int64(n), Bson::Int32),
+            None => Bson::Double(number.as_f64().unwrap()),
+        },
+        Json::String(text) => Bson::String(text.clone()),
+        Json::Array(elements) => Bson::Array(elements.iter().map(expected).collect()),
+        Json::Object(members) => {
+            Bson::Document(members.iter().map(|(k, v)| (k.clone(), expected(v))).collect())
+        }
+    }
+}
+
+fn any_number() -> impl Strategy<Value = Json> {
+    prop_oneof![
+        any::<i64>().prop_map(Json::from),
+        any::<i32>().prop_map(Json::from),
+        prop::sample::select(vec![i64::MIN, i64::MAX, 1 << 31, -(1 << 31) - 1])
+            .prop_map(Json::from),
+        any::<f64>().prop_filter_map("finite", |f| Number::from_f64(f).map(Json::Number)),
+        prop::sample::select(vec![0.0, -0.0, 1.0, 1e300, 5e-324, 9_223_372_036_854_776_000.0])
+            .prop_map(Json::from),
+    ]
+}
+
+fn any_key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>().prop_map(|text| text.replace('\0', "")),
+        "[a-z.$\"\\\\\u{1}-\u{1f}]{0,6}",
+        prop::sample::select(vec!["$oid", "$numberLong", "a.b", "", "$", "__proto__", "0"])
+            .prop_map(str::to_owned),
+    ]
+}
+
+fn any_value() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any_number(),
+        any::<String>().prop_map(Json::from),
+    ];
+    leaf.prop_recursive(6, 48, 12, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..13).prop_map(Json::from),
+            prop::collection::hash_map(any_key(), inner, 0..6)
+                .prop_map(|map| Json::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn any_metadata() -> impl Strategy<Value = Map<String, Json>> {
+    prop::collection::hash_map(any_key(), any_value(), 0..6)
+        .prop_map(|map| map.into_iter().collect())
+}
+
+proptest! {
+    #[test]
+    fn bson_reads_what_we_write_and_we_read_it_back(
+        map in any_metadata(),
+        user_id in any::<String>().prop_filter_map("valid", |text| UserId::new(text).ok()),
+        received_at in prop::option::of(-1_000_000_000_000_i64..1_000_000_000_000),
+    ) {
+        let entry = LogEntry {
+            user_id,
+            received_at: received_at.and_then(Timestamp::from_millis),
+            ..entry(Metadata::try_from(map.clone()).unwrap())
+        };
+        let raw = encode(&entry);
+        let document = bson::Document::try_from(&*raw).unwrap();
+        let metadata = document.get("metadata").unwrap();
+        let expected = expected(&Json::Object(map));
+        prop_assert_eq!(metadata, &expected);
+        // Equality of floats says nothing of -0.0.
+        prop_assert_eq!(format!("{metadata:?}"), format!("{expected:?}"));
+
+        let read = decode::entry(&raw).unwrap();
+        prop_assert_eq!(&read, &entry);
+        prop_assert_eq!(
+            format!("{:?}", read.metadata.to_map()),
+            format!("{:?}", entry.metadata.to_map())
+        );
+    }
+
+    #[test]
+    fn every_index_is_its_decimal(index: usize) {
+        let mut out = Vec::new();
+        push_index(&mut out, NULL, index);
+        let decimal = index.to_string();
+        prop_assert_eq!(&out[1..out.len() - 1], decimal.as_bytes());
+    }
+}
+
+#[test]
+fn the_document_has_the_fields_of_the_contract() {
+    let raw = encode(&LogEntry {
+        received_at: Timestamp::from_millis(7),
+        ..entry(Metadata::from_json(r#" { "b" : [ 1 , 2.0 ], "a": {} } "#.to_owned()).unwrap())
+    });
+    let document = bson::Document::try_from(&*raw).unwrap();
+    let expected = doc! {
+        "_id": bson::oid::ObjectId::from_bytes([9; 12]),
+        "userId": "u",
+        "action": "A",
+        "timestamp": bson::DateTime::from_millis(-5),
+        "metadata": { "b": [1, 2.0], "a": {} },
+        "receivedAt": bson::DateTime::from_millis(7),
+    };
+    assert_eq!(document, expected);
+    assert_eq!(
+        raw.as_bytes(),
+        RawDocumentBuf::try_from(&expected).unwrap().as_bytes(),
+        "to the byte, and so in the same order"
+    );
+    assert!(!encode(&entry(Metadata::default())).iter().any(|e| e.unwrap().0 == "receivedAt"));
+}
+
+#[test]
+fn an_integer_that_only_a_float_holds_becomes_that_float() {
+    let text = r#"{"fromJavaScript": 12345678901234567000}"#;
+    let metadata = Metadata::from_stored(text.to_owned()).unwrap();
+    let raw = encode(&entry(metadata));
+    let number = raw.get_document("metadata").unwrap().get_f64("fromJavaScript").unwrap();
+    assert_eq!(number.to_string(), "12345678901234567000");
+}
+
+#[test]
+fn what_cannot_be_encoded_leaves_nothing_behind() {
+    let mut out = vec![1, 2, 3];
+    for text in [r#"{"a\u0000b": 1}"#.to_owned(), r#"{"a": [1, "\ud800"]}"#.to_owned()] {
+        let metadata = Metadata::from_stored(text).unwrap();
+        push_entry(&mut out, &entry(metadata)).unwrap_err();
+        assert_eq!(out, [1, 2, 3]);
+    }
+}
+
+/// `cargo test --release -p eyego-log-server --lib encoding_costs -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn encoding_costs() {
+    let text = r#"{"page":"/products/77","referrer":"https://example.com/search?q=shoes",
+        "duration":1234,"ratio":0.25,"cart":{"items":[1,2,3],"total":99.5},"vip":true}"#;
+    let entry = entry(Metadata::from_json(text.to_owned()).unwrap());
+    let measure = |what: &str, encode: &dyn Fn(&mut Vec<u8>)| {
+        const TIMES: u32 = 500_000;
+        let mut out = Vec::new();
+        let began = std::time::Instant::now();
+        for _ in 0..TIMES {
+            out.clear();
+            encode(&mut out);
+            std::hint::black_box(&out);
+        }
+        println!("{what}: {:?} a log of {} bytes", began.elapsed() / TIMES, out.len());
+    };
+    measure("straight", &|out| push_entry(out, &entry).unwrap());
+    measure("through trees", &|out| {
+        let document = doc! {
+            "_id": bson::oid::ObjectId::from_bytes(*entry.id.as_bytes()),
+            "userId": entry.user_id.as_str(),
+            "action": entry.action.as_str(),
+            "timestamp": bson::DateTime::from_millis(entry.timestamp.as_millis()),
+            "metadata": expected(&Json::Object(entry.metadata.to_map())),
+        };
+        document.to_writer(out).unwrap();
+    });
+}

@@ -1,0 +1,166 @@
+//! How bulks are cut into commands, and what answers mean.
+
+use bson::doc;
+use eyego_log_core::{Action, LogId, Metadata, Timestamp, UserId};
+
+use super::*;
+
+fn entry(number: usize, metadata: &str) -> LogEntry {
+    let mut id = [0; 12];
+    id[4..].copy_from_slice(&number.to_be_bytes());
+    LogEntry {
+        id: LogId::from_bytes(id),
+        user_id: UserId::new("u").unwrap(),
+        action: Action::new("A").unwrap(),
+        timestamp: Timestamp::from_millis(1).unwrap(),
+        metadata: Metadata::from_stored(metadata.to_owned()).unwrap(),
+        received_at: None,
+    }
+}
+
+fn of_size(number: usize, size: usize) -> LogEntry {
+    entry(number, &format!(r#"{{"k": "{}"}}"#, "x".repeat(size)))
+}
+
+fn documents(insert: &Insert) -> Vec<Document> {
+    let command = Document::try_from(&*insert.command).unwrap();
+    assert_eq!(command.keys().next().unwrap(), "insert");
+    let documents = command.get_array("documents").unwrap();
+    let keys = insert.command.get_array("documents").unwrap();
+    let raw = bson::RawDocument::from_bytes(keys.as_bytes()).unwrap();
+    for (index, element) in raw.iter().enumerate() {
+        assert_eq!(element.unwrap().0.as_str(), index.to_string());
+    }
+    documents.iter().map(|document| document.as_document().unwrap().clone()).collect()
+}
+
+fn assert_all_are_sent(inserts: &[Insert], entries: &[LogEntry], rejected: &[usize]) {
+    let mut places: Vec<usize> = Vec::new();
+    for insert in inserts {
+        assert!(insert.command.as_bytes().len() <= (16 << 20) + (16 << 10));
+        let documents = documents(insert);
+        assert_eq!(documents.len(), insert.places.len());
+        for (document, place) in documents.iter().zip(&insert.places) {
+            let id = document.get_object_id("_id").unwrap();
+            assert_eq!(id.bytes(), *entries[*place].id.as_bytes());
+        }
+        places.extend(&insert.places);
+    }
+    places.extend(rejected);
+    places.sort_unstable();
+    assert!(places.into_iter().eq(0..entries.len()));
+}
+
+#[test]
+fn a_bulk_is_one_command_with_a_majority() {
+    let entries: Vec<_> = (0..1000).map(|n| entry(n, r#"{"a": 1}"#)).collect();
+    let Plan { inserts, rejected } = plan("logs", &entries).unwrap();
+    assert_eq!((inserts.len(), rejected.len()), (1, 0));
+    assert_all_are_sent(&inserts, &entries, &[]);
+    let command = Document::try_from(&*inserts[0].command).unwrap();
+    assert_eq!(command.get_str("insert").unwrap(), "logs");
+    assert!(!command.get_bool("ordered").unwrap());
+    let concern = doc! { "w": "majority", "j": true, "wtimeout": 10_000_i64 };
+    assert_eq!(command.get_document("writeConcern").unwrap(), &concern);
+}
+
+#[test]
+fn a_large_bulk_is_cut_by_size_and_by_number() {
+    let entries: Vec<_> = (0..40).map(|n| of_size(n, 1 << 20)).collect();
+    let Plan { inserts, rejected } = plan("logs", &entries).unwrap();
+    assert!(rejected.is_empty());
+    assert_eq!(inserts.len(), 3);
+    assert_all_are_sent(&inserts, &entries, &[]);
+
+    let entries: Vec<_> = (0..25_000).map(|n| entry(n, "{}")).collect();
+    let Plan { inserts, .. } = plan("logs", &entries).unwrap();
+    assert_eq!(inserts.len(), 3);
+    assert_all_are_sent(&inserts, &entries, &[]);
+    assert_eq!(plan("logs", &[]).unwrap().inserts.len(), 0);
+}
+
+#[test]
+fn what_is_too_large_costs_its_neighbours_nothing() {
+    let overhead = {
+        let Plan { inserts, .. } = plan("logs", &[of_size(0, 0)]).unwrap();
+        let documents = inserts[0].command.get_array("documents").unwrap();
+        documents.get_document(0).unwrap().as_bytes().len()
+    };
+    let largest = MAX_DOCUMENT - overhead;
+    let entries = [
+        of_size(0, 1),
+        of_size(1, largest + 1),
+        of_size(2, largest),
+        entry(3, r#"{"a\u0000": 1}"#),
+        of_size(4, 1),
+    ];
+    let Plan { inserts, rejected } = plan("logs", &entries).unwrap();
+    assert_eq!(rejected.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(rejected[0].1.code, "too_large");
+    assert_eq!(rejected[1].1.code, "unstorable");
+    assert!(rejected.iter().all(|(_, rejection)| rejection.is_known));
+    assert_all_are_sent(&inserts, &entries, &[1, 3]);
+}
+
+#[test]
+fn refused_documents_are_told_apart() {
+    let answer = doc! { "n": 1, "ok": 1.0, "writeErrors": [
+        { "index": 0, "code": 11000, "keyPattern": { "_id": 1 }, "errmsg": "E11000 …" },
+        { "index": 2, "code": 11000, "keyPattern": { "userId": 1, "action": 1 }, "errmsg": "u" },
+        { "index": 3, "code": 121, "errmsg": "Document failed validation" },
+        { "index": 4, "code": 4711, "errmsg": "who knows" },
+        { "index": 5, "code": 11000, "errmsg": "E11000 … index: _id_ dup key: …" },
+    ] };
+    let refusals = refusals(&answer, 6).unwrap();
+    assert_eq!(refusals[0], (0, Refusal::Taken));
+    let (2, Refusal::OtherKey(other)) = &refusals[1] else { panic!("{refusals:?}") };
+    assert_eq!(other.code, "mongodb_11000");
+    assert!(other.is_known && other.message.ends_with("(userId, action)"), "{other:?}");
+    let (3, Refusal::Rejected(invalid)) = &refusals[2] else { panic!("{refusals:?}") };
+    assert_eq!(invalid.code, "mongodb_121");
+    assert!(invalid.is_known);
+    let (4, Refusal::Rejected(unknown)) = &refusals[3] else { panic!("{refusals:?}") };
+    assert_eq!(unknown.code, "mongodb_4711");
+    assert!(!unknown.is_known);
+    assert_eq!(refusals[4], (5, Refusal::Taken));
+}
+
+#[test]
+fn nothing_is_stored_that_a_majority_may_lose() {
+    let concern = |code: i32| {
+        let answer = doc! { "n": 2, "ok": 1.0, "writeErrors": [],
+        "writeConcernError": { "code": code, "codeName": "Name", "errmsg": "text" } };
+        refusals(&answer, 2).unwrap_err().class
+    };
+    assert_eq!(concern(64), Class::Transient);
+    assert_eq!(concern(91), Class::Transient);
+    assert_eq!(concern(4711), Class::Transient);
+    assert_eq!(concern(100), Class::Operator);
+}
+
+#[test]
+fn what_is_no_documents_fault_is_of_the_whole_call() {
+    let with = |code: i32| {
+        let answer = doc! { "n": 0, "writeErrors": [{ "index": 0, "code": code, "errmsg": "" }] };
+        refusals(&answer, 1)
+    };
+    assert_eq!(with(112).unwrap_err().class, Class::Transient);
+    assert_eq!(with(10107).unwrap_err().class, Class::Transient);
+    assert_eq!(with(14031).unwrap_err().class, Class::Operator);
+}
+
+#[test]
+fn an_answer_that_does_not_add_up_acknowledges_nothing() {
+    for answer in [
+        doc! { "n": 1 },
+        doc! {},
+        doc! { "n": 3 },
+        doc! { "n": 2, "writeErrors": [{ "index": 2, "code": 121 }] },
+        doc! { "n": 2, "writeErrors": [{ "index": 0, "code": 121 }] },
+        doc! { "n": 1, "writeErrors": ["?"] },
+    ] {
+        assert_eq!(refusals(&answer, 2).unwrap_err().class, Class::Transient, "{answer}");
+    }
+    assert_eq!(refusals(&doc! { "n": 2_i64 }, 2), Ok(vec![]));
+    assert_eq!(refusals(&doc! { "n": 2.0 }, 2), Ok(vec![]));
+}

@@ -1,0 +1,90 @@
+//! A filter on metadata becomes a condition of MongoDB that matches exactly
+//! where core's [`MetadataFilter::matches`] does. Pure.
+//!
+//! MongoDB's own paths know no keys with dots, and take a missing value for
+//! null. Only a single plain key is therefore asked in its query language,
+//! where an operator's index on `metadata.<key>` serves it; the rest is an
+//! expression that walks the document as core walks the map.
+
+use bson::{Bson, Document, doc};
+use eyego_log_core::query::{MetadataFilter, Scalar};
+
+/// The condition of a filter.
+pub(super) fn of(filter: &MetadataFilter) -> Document {
+    let path = filter.path();
+    if path.is_empty() || path.contains('.') || path.starts_with('$') {
+        let matches = doc! { "$let": {
+            "vars": { "object": "$metadata" },
+            "in": is_object_and(|| below("$$object", path, &wanted(filter))),
+        } };
+        return doc! { "$expr": matches };
+    }
+    let member = format!("metadata.{path}");
+    let mut values = vec![Bson::from(filter.text())];
+    let mut conditions = Vec::new();
+    match filter.scalar() {
+        // To be equal to null is to be missing, too.
+        Some(Scalar::Null) => conditions.push(doc! { &member: { "$type": "null" } }),
+        scalar => values.extend(scalar.map(scalar_value)),
+    }
+    conditions.push(doc! { &member: { "$in": values } });
+    let is_array = doc! { "metadata": { "$not": { "$type": "array" } } };
+    match conditions.len() {
+        1 => doc! { "$and": [conditions.swap_remove(0), is_array] },
+        _ => doc! { "$and": [{ "$or": conditions }, is_array] },
+    }
+}
+
+fn wanted(filter: &MetadataFilter) -> Document {
+    let mut values = vec![Bson::from(filter.text())];
+    values.extend(filter.scalar().map(scalar_value));
+    doc! { "$literal": values }
+}
+
+fn scalar_value(scalar: Scalar) -> Bson {
+    match scalar {
+        Scalar::Null => Bson::Null,
+        Scalar::Bool(value) => Bson::from(value),
+        Scalar::Integer(value) => Bson::from(value),
+        Scalar::Float(value) => Bson::from(value),
+    }
+}
+
+/// Whether one of the `wanted` stands at `path` below `object`: each way to
+/// split the path is tried.
+fn below(object: &str, path: &str, wanted: &Document) -> Bson {
+    let ends = path.match_indices('.').map(|(end, _)| end).chain([path.len()]);
+    let splits: Vec<Bson> = ends
+        .map(|end| {
+            let member =
+                doc! { "$getField": { "field": { "$literal": &path[..end] }, "input": object } };
+            match path.get(end + 1..) {
+                None => any_element(member, doc! { "$in": ["$$object", wanted] }),
+                Some(rest) => {
+                    any_element(member, is_object_and(|| below("$$object", rest, wanted)))
+                }
+            }
+        })
+        .collect();
+    Bson::from(doc! { "$or": splits })
+}
+
+/// Whether the condition holds for a member, or for an element of one that is
+/// an array; a missing one has none. The condition calls it `$$object`.
+fn any_element(member: Document, condition: Document) -> Bson {
+    let elements = doc! { "$switch": {
+        "branches": [
+            { "case": { "$isArray": "$$member" }, "then": "$$member" },
+            { "case": { "$eq": [{ "$type": "$$member" }, "missing"] }, "then": [] },
+        ],
+        "default": ["$$member"],
+    } };
+    let holds = doc! { "$anyElementTrue": [
+        { "$map": { "input": elements, "as": "object", "in": condition } },
+    ] };
+    Bson::from(doc! { "$let": { "vars": { "member": member }, "in": holds } })
+}
+
+fn is_object_and(condition: impl FnOnce() -> Bson) -> Document {
+    doc! { "$cond": [{ "$eq": [{ "$type": "$$object" }, "object"] }, condition(), false] }
+}

@@ -1,0 +1,154 @@
+//! A MongoDB that is not there yet, and the indexes.
+
+use eyego_log_core::LogQuery;
+use eyego_log_core::query::{Order, Start};
+use eyego_log_server::domain::dead_letter::{DeadLetterQuery, DeadLetters as _};
+use eyego_log_server::domain::repository::{LogRepository as _, ReadError, StoreError};
+use futures_util::TryStreamExt as _;
+use stack::mongodb::MongoOptions as StackOptions;
+
+use super::*;
+use crate::conformance::id;
+
+#[tokio::test]
+async fn a_mongodb_that_comes_later_is_found() {
+    let mongo = Mongo::prepare(StackOptions::default()).await.unwrap();
+    let store = Store::at(mongo.uri());
+    let repository = store.repository();
+    assert!(matches!(repository.health().state, PartState::Down(_)), "at once, without waiting");
+
+    let began = Instant::now();
+    let error = repository.store(&entries(0..3)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Transient(_)), "{error:?}");
+    let error = repository.find(&LogQuery::default()).await.unwrap_err();
+    assert!(matches!(error, ReadError::Unavailable(_)), "{error:?}");
+    assert!(matches!(repository.get(id(1)).await, Err(ReadError::Unavailable(_))));
+    let letters = store.dead_letters();
+    let query = DeadLetterQuery { limit: 1, ..DeadLetterQuery::default() };
+    assert!(matches!(letters.list(&query).await, Err(ReadError::Unavailable(_))));
+    assert!(matches!(letters.remove(id(1)).await, Err(StoreError::Transient(_))));
+    assert!(began.elapsed() < Duration::from_secs(20), "an outage is answered quickly");
+    let refused = |state: &PartState| {
+        matches!(state, PartState::Down(reason)
+            if reason.contains("cannot be reached") && reason.contains("refused"))
+    };
+    store.wait_for(refused).await;
+
+    mongo.up().await.unwrap();
+    store.wait_for(|state| *state == PartState::Up).await;
+    let outcomes = repository.store(&entries(0..3)).await.unwrap();
+    assert_eq!(outcomes.len(), 3);
+    assert_eq!(count(&store).await, 3);
+
+    mongo.kill(0).unwrap();
+    store.wait_for(refused).await;
+    mongo.restart(0).await.unwrap();
+    store.wait_for(|state| *state == PartState::Up).await;
+
+    store.connection.shutdown(Instant::now() + PATIENCE).await;
+    let error = repository.store(&entries(0..3)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Transient(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_indexes_are_created_where_they_are_absent() {
+    let store = Store::shared().await;
+    // What is there already is indexed in the background.
+    store.repository().store(&entries(0..10)).await.unwrap();
+    let letters = store.foreign().await.collection::<Document>("dead-letters");
+    let deadline = Instant::now() + PATIENCE;
+    while letters.list_index_names().await.unwrap_or_default().len() < 3 {
+        assert!(Instant::now() < deadline, "no indexes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let names = store.logs().await.list_index_names().await.unwrap();
+    assert_eq!(names, ["_id_", "userId_1_timestamp_-1__id_-1", "timestamp_-1__id_-1"]);
+    store.wait_for(|state| *state == PartState::Up).await;
+
+    // They serve the queries that they are for, at the cost of a page.
+    let repository = store.repository();
+    repository.store(&entries(0..500)).await.unwrap();
+    let database = store.foreign().await;
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+    for user_id in [None, Some("ada".to_owned())] {
+        for order in [Order::Ascending, Order::Descending] {
+            let mut query = LogQuery { user_id: user_id.clone(), order, ..LogQuery::default() };
+            for _ in 0..3 {
+                let next = repository.find(&query).await.unwrap().next.unwrap();
+                query.start = Start::After(next);
+            }
+        }
+    }
+    database.run_command(doc! { "profile": 0 }).await.unwrap();
+    let filter = doc! { "op": "query", "command.find": "logs" };
+    let profile = database.collection::<Document>("system.profile");
+    let profiled: Vec<_> = profile.find(filter).await.unwrap().try_collect().await.unwrap();
+    assert_eq!(profiled.len(), 12);
+    for query in profiled {
+        let plan = query.get_str("planSummary").unwrap();
+        assert!(plan.starts_with("IXSCAN") && plan.contains("timestamp: -1"), "{query}");
+        assert!(!query.contains_key("hasSortStage"), "{query}");
+        let examined = query.get_i32("docsExamined").unwrap();
+        assert!(examined <= 13, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn refused_credentials_are_the_operators_to_mend() {
+    let uri = Mongo::shared().await.unwrap().uri().to_owned();
+    let store = Store::at(&uri.replacen("mongodb://", "mongodb://alice:s3cr3t@", 1));
+    let error = store.repository().store(&entries(0..3)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Operator(_)), "{error:?}");
+    let refused = |state: &PartState| matches!(state, PartState::Down(r) if r.contains("refuses"));
+    let state = store.wait_for(refused).await;
+    assert!(!format!("{state:?}{error:?}").contains("s3cr3t"));
+}
+
+#[tokio::test]
+async fn an_operator_may_keep_the_indexes_to_himself() {
+    let uri = Mongo::shared().await.unwrap().uri().to_owned();
+    let store = Store::with(&uri, false);
+    let state = store.wait_for(PartState::is_up).await;
+    let PartState::Warning(warning) = state else { panic!("{state:?}") };
+    assert!(warning.contains("missing") && warning.contains("userId"), "{warning}");
+    store.repository().store(&entries(0..3)).await.unwrap();
+    assert_eq!(store.logs().await.list_index_names().await.unwrap(), ["_id_"]);
+}
+
+#[tokio::test]
+async fn a_build_that_fails_is_a_warning() {
+    let uri = Mongo::shared().await.unwrap().uri().to_owned();
+    let mut store = Store::with(&uri, false);
+    // An index of another kind under the name that ours would have.
+    let taken = doc! {
+        "createIndexes": "logs",
+        "indexes": [{ "key": { "x": 1 }, "name": "timestamp_-1__id_-1" }],
+    };
+    store.foreign().await.run_command(taken).await.unwrap();
+    store.connection = connect(&uri, &store.database, true);
+    let state = store
+        .wait_for(|state| matches!(state, PartState::Warning(w) if w.contains("cannot be created")))
+        .await;
+    assert!(state.is_up());
+    store.repository().store(&entries(0..3)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_standalone_is_enough() {
+    let mongo = Mongo::start(StackOptions::standalone()).await.unwrap();
+    let store = Store::at(mongo.uri());
+    store.wait_for(|state| *state == PartState::Up).await;
+    let repository = store.repository();
+    let entries = entries(0..10);
+    for expected in ["Stored", "Duplicate { conflicting: false }"] {
+        for outcome in repository.store(&entries).await.unwrap() {
+            assert_eq!(format!("{outcome:?}"), expected);
+        }
+    }
+    assert_eq!(repository.get(id(3)).await.unwrap().as_ref(), Some(&entries[3]));
+    store.dead_letters().remove(id(3)).await.unwrap();
+    mongo.kill(0).unwrap();
+    mongo.restart(0).await.unwrap();
+    store.wait_for(|state| *state == PartState::Up).await;
+    assert_eq!(count(&store).await, 10, "acknowledged is durable here too");
+}
