@@ -305,14 +305,26 @@ impl Subscription for KafkaSubscription {
     }
 
     fn close(self: Box<Self>) {
-        let Self { consumer, unanswered, .. } = *self;
-        let Some(consumer) = consumer else { return };
+        // As in `drop`.
+    }
+}
+
+impl Drop for KafkaSubscription {
+    /// Leaves the group, however this member ends: librdkafka would wait for
+    /// ever for the answer to a last rebalance.
+    fn drop(&mut self) {
+        let Some(consumer) = self.consumer.take() else { return };
         consumer.context().is_closing.store(true, Ordering::Release);
+        let unanswered = self.unanswered.take();
         let (done, closed) = mpsc::channel();
         // Leaving the group can hang where the brokers do.
         std::thread::spawn(move || {
+            // Only the group's peace of mind is at stake: we are leaving.
+            for rebalance in lock(&consumer.context().rebalances).drain(..) {
+                let (Rebalance::Assign(list) | Rebalance::Revoke { list, .. }) = rebalance;
+                let _ = unassign(&consumer, &list);
+            }
             if let Some(list) = unanswered {
-                // Only the group's peace of mind is at stake: we are leaving.
                 let _ = unassign(&consumer, &list);
             }
             drop(consumer);
