@@ -11,3 +11,4 @@ mod embedded;
 mod http;
 mod kafka;
 mod mongodb;
+mod pipeline;
