@@ -13,8 +13,11 @@
 //!
 //! [`app`] puts them together; it alone names concrete adapters.
 
+pub mod app;
 pub mod application;
 pub mod config;
 pub mod domain;
 pub mod infrastructure;
 pub mod interface;
+pub mod probe;
+pub mod telemetry;

@@ -1,2 +1,35 @@
-//! stub
-fn main() {}
+//! The binary: reads the configuration and does what it says.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use eyego_log_server::config::{Cli, Command};
+use eyego_log_server::{app, probe, telemetry};
+
+/// Of what is allocated on one thread much is freed on another here; the
+/// system's allocator is slow at that, and gives little memory back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[expect(clippy::print_stderr, reason = "what keeps the program from running is for its user")]
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let command = cli.command.unwrap_or(Command::Serve);
+    let config = cli.resolve()?;
+    match command {
+        Command::Serve => {
+            telemetry::start(&config)?;
+            app::run(config)
+        }
+        Command::Health => probe::ready(&config.http.listen),
+    }
+}

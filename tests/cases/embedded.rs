@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use eyego_log_core::LogEntry;
 use eyego_log_server::domain::dead_letter::DeadLetters;
 use eyego_log_server::domain::queue::LogQueue;
 use eyego_log_server::domain::repository::LogRepository;
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::queue::QueueFixture;
 use crate::conformance::repository::RepositoryFixture;
-use crate::conformance::{self, PATIENCE};
+use crate::conformance::{self, PATIENCE, entry};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_queue_keeps_its_promises() {
@@ -111,6 +112,16 @@ impl RepositoryFixture for EmbeddedStore {
 
     async fn restart(&mut self) {
         self.reopen().await;
+    }
+
+    fn unstorable(&self, n: u32) -> Option<LogEntry> {
+        let file = rusqlite::Connection::open(self.dir.path().join("store.db")).unwrap();
+        file.execute_batch(
+            "CREATE TRIGGER rule BEFORE INSERT ON logs WHEN NEW.action = 'REFUSED' \
+             BEGIN SELECT RAISE(ABORT, 'refused by a rule'); END",
+        )
+        .unwrap();
+        Some(entry(n, "ada", "REFUSED", 0, "{}"))
     }
 }
 

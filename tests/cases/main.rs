@@ -8,4 +8,6 @@
 
 mod conformance;
 mod embedded;
+mod http;
+mod kafka;
 mod mongodb;

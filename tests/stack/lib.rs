@@ -14,6 +14,7 @@
 //! What the server must do is not here but in `cases/`.
 
 pub mod kafka;
+pub mod load;
 pub mod mongodb;
 pub mod process;
 pub mod server;
@@ -35,9 +36,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[must_use]
 pub fn unique(prefix: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let millis = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |age| age.as_millis());
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis());
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("{prefix}-{millis:x}-{:x}-{count:x}", std::process::id())
 }

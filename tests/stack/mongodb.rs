@@ -34,11 +34,7 @@ pub struct MongoOptions {
 
 impl Default for MongoOptions {
     fn default() -> Self {
-        Self {
-            members: 1,
-            replica_set: true,
-            args: Vec::new(),
-        }
+        Self { members: 1, replica_set: true, args: Vec::new() }
     }
 }
 
@@ -46,19 +42,13 @@ impl MongoOptions {
     /// A replica set of three.
     #[must_use]
     pub fn three() -> Self {
-        Self {
-            members: 3,
-            ..Self::default()
-        }
+        Self { members: 3, ..Self::default() }
     }
 
     /// One mongod that is no replica set.
     #[must_use]
     pub fn standalone() -> Self {
-        Self {
-            replica_set: false,
-            ..Self::default()
-        }
+        Self { replica_set: false, ..Self::default() }
     }
 }
 
@@ -125,22 +115,15 @@ impl Mongo {
     /// # Errors
     /// When a member does not come up: with the end of its log.
     pub async fn up(&self) -> Result<()> {
-        for member in self
-            .members
-            .iter()
-            .filter(|member| !member.daemon.is_running())
-        {
+        for member in self.members.iter().filter(|member| !member.daemon.is_running()) {
             member.daemon.launch()?;
         }
         for Member { daemon, address } in &self.members {
             daemon.wait_until(PATIENCE, || admin::ping(address)).await?;
         }
         if self.replica_set {
-            let addresses: Vec<&str> = self
-                .members
-                .iter()
-                .map(|member| member.address.as_str())
-                .collect();
+            let addresses: Vec<&str> =
+                self.members.iter().map(|member| member.address.as_str()).collect();
             admin::initiate(SET_NAME, &addresses).await?;
         }
         self.ready().await
@@ -156,10 +139,7 @@ impl Mongo {
             .iter()
             .find(|member| member.daemon.is_running())
             .context("no member runs")?;
-        member
-            .daemon
-            .wait_until(PATIENCE, || admin::majority_write(&self.uri))
-            .await
+        member.daemon.wait_until(PATIENCE, || admin::majority_write(&self.uri)).await
     }
 
     /// The connection string: all members, and the set's name if it is one.
@@ -181,10 +161,7 @@ impl Mongo {
     /// # Errors
     /// When it does not run, or does not end in time.
     pub async fn stop(&self, member: usize) -> Result<()> {
-        self.daemon(member)?
-            .terminate(STOP_PATIENCE)
-            .await
-            .map(drop)
+        self.daemon(member)?.terminate(STOP_PATIENCE).await.map(drop)
     }
 
     /// SIGSTOP: the member is silent, its connections stay open.
@@ -219,14 +196,8 @@ impl Mongo {
     pub async fn restart(&self, member: usize) -> Result<()> {
         self.launch(member)?;
         let Member { daemon, address } = &self.members[member];
-        daemon
-            .wait_until(PATIENCE, || admin::serving(address))
-            .await?;
-        if self.members.len() == 1 {
-            self.ready().await
-        } else {
-            Ok(())
-        }
+        daemon.wait_until(PATIENCE, || admin::serving(address)).await?;
+        if self.members.len() == 1 { self.ready().await } else { Ok(()) }
     }
 
     /// The member that is primary.
@@ -271,10 +242,8 @@ impl Mongo {
     }
 
     fn daemon(&self, member: usize) -> Result<&Daemon> {
-        let member = self
-            .members
-            .get(member)
-            .with_context(|| format!("there is no member {member}"))?;
+        let member =
+            self.members.get(member).with_context(|| format!("there is no member {member}"))?;
         Ok(&member.daemon)
     }
 }

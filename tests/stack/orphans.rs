@@ -39,31 +39,19 @@ fn a_killed_test_process_leaves_nothing_behind() -> Result<()> {
     let pids: Vec<String> = output
         .lines()
         .map_while(Result::ok)
-        .find_map(|line| {
-            Some(
-                line.strip_prefix("pids ")?
-                    .split(' ')
-                    .map(str::to_owned)
-                    .collect(),
-            )
-        })
+        .find_map(|line| Some(line.strip_prefix("pids ")?.split(' ').map(str::to_owned).collect()))
         .context("the victim did not start its stack")?;
     assert_eq!(pids.len(), 2);
     let dirs: Vec<PathBuf> = pids
         .iter()
         .map(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")))
         .collect::<Result<_, _>>()?;
-    assert!(
-        pids.iter().all(|pid| runs(pid)),
-        "both run while the victim lives"
-    );
+    assert!(pids.iter().all(|pid| runs(pid)), "both run while the victim lives");
 
     victim.kill()?;
     victim.wait()?;
     wait_for("the processes to end", || !pids.iter().any(|pid| runs(pid)))?;
-    wait_for("the directories to go", || {
-        !dirs.iter().any(|dir| dir.exists())
-    })
+    wait_for("the directories to go", || !dirs.iter().any(|dir| dir.exists()))
 }
 
 /// A zombie has ended: it only waits for its new parent to say so.

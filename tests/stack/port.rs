@@ -20,9 +20,7 @@ pub(crate) fn free() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Another process that asks at the same moment begins elsewhere.
     let start = u128::from(std::process::id()) * 7_919
-        + SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_nanos() / 1_000);
+        + SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() / 1_000);
     for _ in 0..COUNT {
         let first = u16::try_from(start % u128::from(COUNT)).unwrap_or_default();
         let _ = NEXT.compare_exchange(0, first + 1, Ordering::Relaxed, Ordering::Relaxed);

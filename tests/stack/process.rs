@@ -32,10 +32,7 @@ impl Daemon {
     /// A daemon that does not run yet.
     #[must_use]
     pub fn new(spec: Spec) -> Self {
-        Self {
-            spec,
-            running: Mutex::new(None),
-        }
+        Self { spec, running: Mutex::new(None) }
     }
 
     /// What stands for it in messages.
@@ -71,9 +68,7 @@ impl Daemon {
     /// Whether it runs (or is paused) at this moment.
     pub fn is_running(&self) -> bool {
         let mut slot = self.slot();
-        let alive = slot
-            .as_mut()
-            .is_some_and(|running| matches!(running.try_wait(), Ok(None)));
+        let alive = slot.as_mut().is_some_and(|running| matches!(running.try_wait(), Ok(None)));
         if !alive {
             *slot = None;
         }
@@ -115,10 +110,7 @@ impl Daemon {
             running.signal(Signal::Stop)?;
             let deadline = Instant::now() + Duration::from_secs(1);
             while !stands_still(running.id())? {
-                ensure!(
-                    Instant::now() < deadline,
-                    "some thread still runs after SIGSTOP"
-                );
+                ensure!(Instant::now() < deadline, "some thread still runs after SIGSTOP");
                 std::thread::sleep(Duration::from_millis(1));
             }
             Ok(())

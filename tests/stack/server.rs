@@ -129,9 +129,7 @@ impl Server {
     /// # Errors
     /// When it ends first or the time is up: with the last answer and the end of its log.
     pub async fn wait_live(&self, patience: Duration) -> Result<()> {
-        self.daemon
-            .wait_until(patience, || health::ok(self.port, "/health/live"))
-            .await
+        self.daemon.wait_until(patience, || health::ok(self.port, "/health/live")).await
     }
 
     /// Waits until `GET /health/ready` answers 200.
@@ -139,9 +137,7 @@ impl Server {
     /// # Errors
     /// When it ends first or the time is up: with the last answer and the end of its log.
     pub async fn wait_ready(&self, patience: Duration) -> Result<()> {
-        self.daemon
-            .wait_until(patience, || health::ok(self.port, "/health/ready"))
-            .await
+        self.daemon.wait_until(patience, || health::ok(self.port, "/health/ready")).await
     }
 
     /// What it has written to stdout and stderr so far, over all its restarts.
@@ -181,12 +177,8 @@ impl Server {
         // The second field is the name, in parentheses, and may hold anything; the times are
         // fields 14 and 15.
         let (_, fields) = stat.rsplit_once(')').context("no name in its stat")?;
-        let times: Vec<f64> = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(str::parse)
-            .collect::<Result<_, _>>()?;
+        let times: Vec<f64> =
+            fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
         Ok(times.iter().sum::<f64>() / TICKS_PER_SECOND)
     }
 }

@@ -10,6 +10,7 @@ use super::value::{Size, size};
 
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[group(skip)]
 pub(super) struct Layer {
     /// Where the embedded queue and store keep their files
     /// [default: ./eyego-data]

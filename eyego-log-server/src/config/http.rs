@@ -10,6 +10,7 @@ use super::value::{Size, Span, memory};
 
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[group(skip)]
 pub(super) struct Layer {
     /// Address and port to listen on [default: 127.0.0.1:3000]
     #[arg(long, env = "EYEGO_LISTEN", global = true, value_name = "ADDRESS")]

@@ -31,6 +31,7 @@ const OURS: [&str; 16] = [
 
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[group(skip)]
 pub(super) struct Layer {
     /// Kafka's brokers, as host:port, separated by commas; unset: the embedded
     /// queue

@@ -58,6 +58,7 @@ pub enum Command {
 /// What may be said, all of it optional.
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[group(skip)]
 struct Layer {
     /// What this process does [default: all]
     #[arg(long, env = "EYEGO_ROLE", global = true)]

@@ -11,6 +11,7 @@ const OURS: [&str; 5] = ["w", "j", "journal", "wtimeoutms", "readpreference"];
 
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[group(skip)]
 pub(super) struct Layer {
     /// MongoDB's URI; unset: the embedded store
     #[arg(

@@ -8,6 +8,7 @@ use super::value::{Size, memory};
 
 #[derive(Debug, Default, Clone, Copy, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[group(skip)]
 pub(super) struct Layer {
     /// Memory for what the worker has fetched and is storing [default: 64 MiB]
     #[arg(long, env = "EYEGO_WORKER_MAX_BYTES", global = true, value_name = "SIZE")]

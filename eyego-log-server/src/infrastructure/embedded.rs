@@ -228,11 +228,14 @@ fn check_format(
 
 fn configure(connection: &Connection, format: &FileFormat) -> rusqlite::Result<()> {
     let FileFormat { checkpoint_pages, cache_kib, .. } = *format;
+    // After a burst, or a long read transaction, the log shrinks again.
+    let log_bytes = u64::from(checkpoint_pages) * u64::from(PAGE_BYTES) * 2;
     connection.execute_batch(&format!(
         "PRAGMA page_size = {PAGE_BYTES};
          PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = {checkpoint_pages};
+         PRAGMA journal_size_limit = {log_bytes};
          PRAGMA cache_size = -{cache_kib};"
     ))?;
     let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;

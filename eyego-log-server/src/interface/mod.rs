@@ -1,3 +1,4 @@
-//! Where the outside comes in: HTTP.
+//! Where things come in from outside: HTTP, and the worker's thread.
 
 pub mod http;
+pub mod worker;

@@ -214,6 +214,7 @@ async fn a_commit_never_moves_back(mut fixture: Fixture) {
     // Whether it is an error is open; that it moves nothing is not.
     let third = consumer.records[2].offset;
     let _ = blocking(|| consumer.subscription.commit(&[(partition, third)]));
+    consumer.wait_for_lag(0);
     consumer.close();
 
     drop(queue);

@@ -40,10 +40,7 @@ async fn main() -> Result<()> {
 }
 
 async fn serve(args: &Args) -> Result<()> {
-    writeln!(
-        std::io::stderr(),
-        "starting Kafka and MongoDB; the first time downloads them"
-    )?;
+    writeln!(std::io::stderr(), "starting Kafka and MongoDB; the first time downloads them")?;
     // Held until we are told to leave.
     let ((brokers, _kafka), (uri, _mongo)) =
         tokio::try_join!(kafka(&args.brokers), mongo(&args.members))?;

@@ -21,12 +21,7 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
     let class_path = format!("{}/*", libs.display());
     let scratch = Scratch::new("kafka")?;
     let ports = (0..options.brokers)
-        .map(|_| {
-            Ok(properties::Ports {
-                broker: port::free()?,
-                controller: port::free()?,
-            })
-        })
+        .map(|_| Ok(properties::Ports { broker: port::free()?, controller: port::free()? }))
         .collect::<Result<Vec<_>>>()?;
     let mut brokers = Vec::new();
     let mut configs = Vec::new();
@@ -34,23 +29,16 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
         let dir = scratch.path().join(format!("broker-{index}"));
         std::fs::create_dir(&dir)?;
         let config = dir.join("server.properties");
-        std::fs::write(
-            &config,
-            properties::render(index, &ports, &dir, &options.properties),
-        )?;
-        let spec = Spec::new(
-            format!("kafka broker {index}"),
-            "java",
-            dir.join("kafka.log"),
-        )
-        .args(["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-        .args([
-            "-Dorg.slf4j.simpleLogger.showDateTime=true",
-            "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-        ])
-        .args(["-cp", &class_path, "kafka.Kafka"])
-        .arg(&config)
-        .dir(&dir);
+        std::fs::write(&config, properties::render(index, &ports, &dir, &options.properties))?;
+        let spec = Spec::new(format!("kafka broker {index}"), "java", dir.join("kafka.log"))
+            .args(["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args([
+                "-Dorg.slf4j.simpleLogger.showDateTime=true",
+                "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+            ])
+            .args(["-cp", &class_path, "kafka.Kafka"])
+            .arg(&config)
+            .dir(&dir);
         brokers.push(Broker {
             daemon: Daemon::new(spec),
             address: format!("127.0.0.1:{}", own.broker),
@@ -58,16 +46,9 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
         configs.push(config);
     }
     format_storage(&class_path, &configs)?;
-    let addresses: Vec<&str> = brokers
-        .iter()
-        .map(|broker| broker.address.as_str())
-        .collect();
+    let addresses: Vec<&str> = brokers.iter().map(|broker| broker.address.as_str()).collect();
     let bootstrap = addresses.join(",");
-    Ok(Kafka {
-        brokers,
-        bootstrap,
-        _scratch: scratch,
-    })
+    Ok(Kafka { brokers, bootstrap, _scratch: scratch })
 }
 
 /// One short JVM per broker, side by side.

@@ -13,9 +13,7 @@ const FOREIGN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Succeeds when any of the brokers answers.
 pub(super) async fn answers(bootstrap: String) -> Result<()> {
-    tokio::task::spawn_blocking(move || alive(&bootstrap, FOREIGN_TIMEOUT))
-        .await?
-        .map(drop)
+    tokio::task::spawn_blocking(move || alive(&bootstrap, FOREIGN_TIMEOUT)).await?.map(drop)
 }
 
 /// Succeeds when the broker at `address` lists all of `expected` as alive.
@@ -30,17 +28,12 @@ pub(super) async fn knows(address: String, expected: &[i32]) -> Result<()> {
 
 fn alive(bootstrap: &str, patience: Duration) -> Result<Vec<i32>> {
     let metadata = client(bootstrap)?.client().fetch_metadata(None, patience)?;
-    Ok(metadata
-        .brokers()
-        .iter()
-        .map(rdkafka::metadata::MetadataBroker::id)
-        .collect())
+    Ok(metadata.brokers().iter().map(rdkafka::metadata::MetadataBroker::id).collect())
 }
 
 pub(super) fn partition_leader(bootstrap: &str, topic: &str, partition: i32) -> Result<i32> {
-    let metadata = client(bootstrap)?
-        .client()
-        .fetch_metadata(Some(topic), Duration::from_secs(10))?;
+    let metadata =
+        client(bootstrap)?.client().fetch_metadata(Some(topic), Duration::from_secs(10))?;
     metadata
         .topics()
         .iter()

@@ -85,10 +85,7 @@ mod tests {
             "log.dirs=/d/data",
             "message.max.bytes=1000",
         ] {
-            assert!(
-                text.lines().any(|candidate| candidate == line),
-                "{line} is missing in {text}"
-            );
+            assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in {text}");
         }
     }
 }

@@ -30,38 +30,24 @@ pub(super) async fn get() -> Result<SharedKafka> {
 
 async fn start_shared() -> Result<(SharedKafka, Option<Kafka>)> {
     if let Ok(bootstrap) = std::env::var("EYEGO_TEST_KAFKA_BROKERS") {
-        metadata::answers(bootstrap.clone())
-            .await
-            .with_context(|| {
-                format!("no Kafka answers at EYEGO_TEST_KAFKA_BROKERS ({bootstrap})")
-            })?;
+        metadata::answers(bootstrap.clone()).await.with_context(|| {
+            format!("no Kafka answers at EYEGO_TEST_KAFKA_BROKERS ({bootstrap})")
+        })?;
         return Ok((SharedKafka { bootstrap }, None));
     }
     let docker =
         tokio::task::spawn_blocking(|| compose::available().then(|| compose::up("kafka"))).await?;
     let docker_error = match docker {
         Some(Ok(())) => {
-            return Ok((
-                SharedKafka {
-                    bootstrap: compose::KAFKA.to_owned(),
-                },
-                None,
-            ));
+            return Ok((SharedKafka { bootstrap: compose::KAFKA.to_owned() }, None));
         }
         Some(Err(error)) => Some(error),
         None => None,
     };
     let kafka =
-        Kafka::start(KafkaOptions::default())
-            .await
-            .map_err(|error| match docker_error {
-                Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
-                None => error,
-            })?;
-    Ok((
-        SharedKafka {
-            bootstrap: kafka.bootstrap.clone(),
-        },
-        Some(kafka),
-    ))
+        Kafka::start(KafkaOptions::default()).await.map_err(|error| match docker_error {
+            Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
+            None => error,
+        })?;
+    Ok((SharedKafka { bootstrap: kafka.bootstrap.clone() }, Some(kafka)))
 }

@@ -17,17 +17,12 @@ async fn send(kafka: &Kafka, topic: &str, patience: Duration) -> Result<()> {
         .set("reconnect.backoff.max.ms", "200")
         .create()?;
     let record = FutureRecord::to(topic).key("k").payload("v");
-    producer
-        .send(record, Duration::ZERO)
-        .await
-        .map(drop)
-        .map_err(|(error, _)| error.into())
+    producer.send(record, Duration::ZERO).await.map(drop).map_err(|(error, _)| error.into())
 }
 
 async fn count(kafka: &Kafka, topic: &str) -> Result<i64> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", kafka.bootstrap())
-        .create()?;
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create()?;
     let topic = topic.to_owned();
     let patience = Duration::from_secs(20);
     let (low, high) =
@@ -48,10 +43,7 @@ async fn a_broker_comes_back_with_its_data() -> Result<()> {
     let (short, long) = (Duration::from_secs(2), Duration::from_secs(30));
     let topic = unique("topic");
     let kafka = Kafka::prepare(KafkaOptions::default().property("num.partitions", "1")).await?;
-    assert!(
-        send(&kafka, &topic, short).await.is_err(),
-        "it does not run yet"
-    );
+    assert!(send(&kafka, &topic, short).await.is_err(), "it does not run yet");
     let began = Instant::now();
     kafka.up().await?;
     println!("up after {:?}", began.elapsed());

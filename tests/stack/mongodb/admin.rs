@@ -24,11 +24,7 @@ async fn client(uri: &str) -> ::mongodb::error::Result<Client> {
 /// Asks one member, whatever its state.
 async fn ask(address: &str, command: Document) -> ::mongodb::error::Result<Document> {
     let uri = format!("mongodb://{address}/?directConnection=true");
-    client(&uri)
-        .await?
-        .database("admin")
-        .run_command(command)
-        .await
+    client(&uri).await?.database("admin").run_command(command).await
 }
 
 async fn hello(address: &str, field: &str) -> Result<bool> {

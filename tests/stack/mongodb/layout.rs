@@ -16,38 +16,18 @@ pub(super) fn lay_out(options: &MongoOptions) -> Result<Mongo> {
         "MongoDB has 1 or 3 members here, not {}",
         options.members
     );
-    ensure!(
-        options.members == 1 || options.replica_set,
-        "three members are a replica set"
-    );
+    ensure!(options.members == 1 || options.replica_set, "three members are a replica set");
     let mongod = download::mongod()?;
     let scratch = Scratch::new("mongodb")?;
     let members = (0..options.members)
         .map(|index| {
-            member(
-                index,
-                &mongod,
-                &scratch.path().join(format!("member-{index}")),
-                options,
-            )
+            member(index, &mongod, &scratch.path().join(format!("member-{index}")), options)
         })
         .collect::<Result<Vec<_>>>()?;
-    let addresses: Vec<&str> = members
-        .iter()
-        .map(|member| member.address.as_str())
-        .collect();
-    let query = if options.replica_set {
-        format!("?replicaSet={SET_NAME}")
-    } else {
-        String::new()
-    };
+    let addresses: Vec<&str> = members.iter().map(|member| member.address.as_str()).collect();
+    let query = if options.replica_set { format!("?replicaSet={SET_NAME}") } else { String::new() };
     let uri = format!("mongodb://{}/{query}", addresses.join(","));
-    Ok(Mongo {
-        members,
-        uri,
-        replica_set: options.replica_set,
-        _scratch: scratch,
-    })
+    Ok(Mongo { members, uri, replica_set: options.replica_set, _scratch: scratch })
 }
 
 fn member(index: usize, mongod: &Path, dir: &Path, options: &MongoOptions) -> Result<Member> {
@@ -71,8 +51,5 @@ fn member(index: usize, mongod: &Path, dir: &Path, options: &MongoOptions) -> Re
         spec = spec.args(["--replSet", SET_NAME]);
     }
     let daemon = Daemon::new(spec.args(&options.args));
-    Ok(Member {
-        daemon,
-        address: format!("127.0.0.1:{port}"),
-    })
+    Ok(Member { daemon, address: format!("127.0.0.1:{port}") })
 }

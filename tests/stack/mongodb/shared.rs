@@ -40,27 +40,15 @@ async fn start_shared() -> Result<(SharedMongo, Option<Mongo>)> {
         tokio::task::spawn_blocking(|| compose::available().then(|| compose::up("mongo"))).await?;
     let docker_error = match docker {
         Some(Ok(())) => {
-            return Ok((
-                SharedMongo {
-                    uri: compose::MONGODB.to_owned(),
-                },
-                None,
-            ));
+            return Ok((SharedMongo { uri: compose::MONGODB.to_owned() }, None));
         }
         Some(Err(error)) => Some(error),
         None => None,
     };
     let mongo =
-        Mongo::start(MongoOptions::default())
-            .await
-            .map_err(|error| match docker_error {
-                Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
-                None => error,
-            })?;
-    Ok((
-        SharedMongo {
-            uri: mongo.uri.clone(),
-        },
-        Some(mongo),
-    ))
+        Mongo::start(MongoOptions::default()).await.map_err(|error| match docker_error {
+            Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
+            None => error,
+        })?;
+    Ok((SharedMongo { uri: mongo.uri.clone() }, Some(mongo)))
 }

@@ -13,9 +13,7 @@ use crate::unique;
 async fn insert(uri: &str, database: &str) -> Result<u64> {
     let mut options = ClientOptions::parse(uri).await?;
     options.server_selection_timeout = Some(Duration::from_secs(20));
-    let logs = Client::with_options(options)?
-        .database(database)
-        .collection::<Document>("logs");
+    let logs = Client::with_options(options)?.database(database).collection::<Document>("logs");
     logs.insert_one(doc! { "a": 1 }).await?;
     Ok(logs.count_documents(doc! {}).await?)
 }

@@ -83,8 +83,7 @@ impl Spec {
     /// Sets an environment variable. No `EYEGO_…` variable is inherited from the parent.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.envs
-            .push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.envs.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -114,9 +113,7 @@ impl Spec {
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.name))?;
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
         let leash = child.stdin.take().context("the child has no stdin pipe")?;
         Ok(Running { child, leash })
     }
@@ -144,20 +141,10 @@ impl Running {
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         // The shell's own `kill`: sending signals through libc would need unsafe code.
         let sent = Command::new("sh")
-            .args([
-                "-c",
-                r#"kill -s "$1" "$2""#,
-                "sh",
-                signal.name(),
-                &self.child.id().to_string(),
-            ])
+            .args(["-c", r#"kill -s "$1" "$2""#, "sh", signal.name(), &self.child.id().to_string()])
             .output()?;
         if !sent.status.success() {
-            bail!(
-                "kill -s {}: {}",
-                signal.name(),
-                String::from_utf8_lossy(&sent.stderr).trim()
-            );
+            bail!("kill -s {}: {}", signal.name(), String::from_utf8_lossy(&sent.stderr).trim());
         }
         Ok(())
     }

@@ -14,9 +14,8 @@ pub(super) async fn path() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("EYEGO_TEST_SERVER_BIN") {
         return Ok(PathBuf::from(path));
     }
-    let path = BUILT
-        .get_or_try_init(|| async { tokio::task::spawn_blocking(build).await? })
-        .await?;
+    let path =
+        BUILT.get_or_try_init(|| async { tokio::task::spawn_blocking(build).await? }).await?;
     Ok(path.clone())
 }
 
@@ -25,9 +24,7 @@ fn build() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let profile_dir =
         profile_dir(&executable).context("this executable is in no target directory")?;
-    let target_dir = profile_dir
-        .parent()
-        .context("a profile's directory has a parent")?;
+    let target_dir = profile_dir.parent().context("a profile's directory has a parent")?;
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         // The one profile whose directory has another name.
         Some("debug") | None => "dev",
@@ -38,23 +35,14 @@ fn build() -> Result<PathBuf> {
     // scripts that read it, and half of the dependencies would be built again.
     for (key, _) in std::env::vars_os() {
         let foreign = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "OUT_DIR"];
-        if key
-            .to_str()
-            .is_some_and(|key| foreign.iter().any(|prefix| key.starts_with(prefix)))
-        {
+        if key.to_str().is_some_and(|key| foreign.iter().any(|prefix| key.starts_with(prefix))) {
             cargo.env_remove(key);
         }
     }
     // Of the whole workspace, so that dependencies have the features that they have in
     // `cargo test --workspace`, and are not built a second time.
     cargo
-        .args([
-            "build",
-            "--quiet",
-            "--workspace",
-            "--bin",
-            "eyego-log-server",
-        ])
+        .args(["build", "--quiet", "--workspace", "--bin", "eyego-log-server"])
         .args(["--profile", profile, "--target-dir"])
         .arg(target_dir)
         .current_dir(workspace_dir()?);
@@ -65,11 +53,7 @@ fn build() -> Result<PathBuf> {
 /// Tests run from `target/<profile>/deps`, other binaries from `target/<profile>`.
 fn profile_dir(executable: &Path) -> Option<&Path> {
     let dir = executable.parent()?;
-    if dir.ends_with("deps") {
-        dir.parent()
-    } else {
-        Some(dir)
-    }
+    if dir.ends_with("deps") { dir.parent() } else { Some(dir) }
 }
 
 #[cfg(test)]
@@ -85,10 +69,7 @@ mod tests {
     #[test]
     fn the_profile_is_known_from_where_we_run() {
         for executable in ["/w/target/release/deps/it-1a2b", "/w/target/release/stack"] {
-            assert_eq!(
-                profile_dir(Path::new(executable)),
-                Some(Path::new("/w/target/release"))
-            );
+            assert_eq!(profile_dir(Path::new(executable)), Some(Path::new("/w/target/release")));
         }
     }
 }

@@ -25,8 +25,7 @@ impl ServerBuilder {
     /// `EYEGO_LISTEN` and `EYEGO_DATA_DIR`, which the harness sets.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.envs
-            .push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.envs.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -84,26 +83,17 @@ impl ServerBuilder {
             Some(port) => port,
             None => port::free()?,
         };
-        let mut spec = Spec::new(
-            "eyego-log-server",
-            binary,
-            scratch.path().join("server.log"),
-        )
-        .args(self.args)
-        .env("EYEGO_LISTEN", format!("127.0.0.1:{port}"))
-        .env("EYEGO_DATA_DIR", &data_dir)
-        // Not the package's directory: whatever is written by mistake vanishes as well.
-        .dir(scratch.path());
+        let mut spec = Spec::new("eyego-log-server", binary, scratch.path().join("server.log"))
+            .args(self.args)
+            .env("EYEGO_LISTEN", format!("127.0.0.1:{port}"))
+            .env("EYEGO_DATA_DIR", &data_dir)
+            // Not the package's directory: whatever is written by mistake vanishes as well.
+            .dir(scratch.path());
         for (key, value) in self.envs {
             spec = spec.env(key, value);
         }
         let daemon = Daemon::new(spec);
         daemon.launch()?;
-        Ok(Server {
-            daemon,
-            port,
-            data_dir,
-            _scratch: scratch,
-        })
+        Ok(Server { daemon, port, data_dir, _scratch: scratch })
     }
 }

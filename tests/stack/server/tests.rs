@@ -21,15 +21,10 @@ async fn stand_in() -> Result<()> {
     assert!(std::env::var_os("EYEGO_FORGOTTEN").is_none());
     let data = std::path::PathBuf::from(std::env::var("EYEGO_DATA_DIR")?);
     let ready = move || async move {
-        if data.join("ready").exists() {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        if data.join("ready").exists() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
     };
-    let routes = Router::new()
-        .route("/health/live", get("live"))
-        .route("/health/ready", get(ready));
+    let routes =
+        Router::new().route("/health/live", get("live")).route("/health/ready", get(ready));
     let listener = tokio::net::TcpListener::bind(std::env::var("EYEGO_LISTEN")?).await?;
     println!("listening, greeting {}", std::env::var("EYEGO_GREETING")?);
     let mut terminated = signal(SignalKind::terminate())?;
@@ -54,10 +49,7 @@ async fn a_server_is_started_frozen_killed_and_started_again() -> Result<()> {
     let (short, long) = (Duration::from_millis(300), Duration::from_secs(10));
     let server = builder()?.start().await?;
     let error = server.wait_ready(short).await.unwrap_err().to_string();
-    assert!(
-        error.contains("503") && error.contains("greeting hello"),
-        "{error}"
-    );
+    assert!(error.contains("503") && error.contains("greeting hello"), "{error}");
     std::fs::create_dir_all(server.data_dir())?;
     std::fs::write(server.data_dir().join("ready"), "")?;
     server.wait_ready(long).await?;
@@ -83,11 +75,7 @@ async fn a_server_is_started_frozen_killed_and_started_again() -> Result<()> {
 #[tokio::test]
 async fn a_server_that_ends_instead_shows_its_log() -> Result<()> {
     let server = Server::builder().binary("no-such-program").launch().await?;
-    let error = server
-        .wait_live(Duration::from_secs(10))
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = server.wait_live(Duration::from_secs(10)).await.unwrap_err().to_string();
     assert!(error.contains("no-such-program"), "{error}");
     Ok(())
 }
@@ -97,10 +85,6 @@ async fn a_server_that_ends_instead_shows_its_log() -> Result<()> {
 fn futures_can_be_sent() {
     fn sendable<T: Send>(_: &T) {}
     sendable(&Server::builder().start());
-    sendable(&crate::kafka::Kafka::start(
-        crate::kafka::KafkaOptions::default(),
-    ));
-    sendable(&crate::mongodb::Mongo::start(
-        crate::mongodb::MongoOptions::default(),
-    ));
+    sendable(&crate::kafka::Kafka::start(crate::kafka::KafkaOptions::default()));
+    sendable(&crate::mongodb::Mongo::start(crate::mongodb::MongoOptions::default()));
 }

@@ -156,6 +156,7 @@ mod tests {
             bytes: 100,
             linger_busy: Duration::ZERO,
             linger_idle: Duration::ZERO,
+            few: 0,
         };
         let mut batcher = Batcher::new(limits, Instant::now());
         for (partition, offset) in records {

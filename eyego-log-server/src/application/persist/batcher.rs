@@ -14,11 +14,14 @@ pub(super) struct BulkLimits {
     pub(super) records: usize,
     /// Bytes of records in a bulk; the record that passes it is the last.
     pub(super) bytes: usize,
-    /// How long the first record of a bulk waits for others while other bulks
-    /// are on their way to the store.
+    /// How long the first record of a bulk waits for others while others come:
+    /// larger bulks cost the store less.
     pub(super) linger_busy: Duration,
-    /// The same while none is: waiting then only costs latency.
+    /// The same where hardly any have come, and no bulk is on its way:
+    /// waiting then only costs latency.
     pub(super) linger_idle: Duration,
+    /// How many records are hardly any.
+    pub(super) few: usize,
 }
 
 /// Some records, in the order delivered, in one piece of memory.
@@ -141,7 +144,8 @@ impl Batcher {
         if self.is_full() {
             return Some(Duration::ZERO);
         }
-        let linger = if is_idle { self.limits.linger_idle } else { self.limits.linger_busy };
+        let is_quiet = is_idle && self.bulk.len() <= self.limits.few;
+        let linger = if is_quiet { self.limits.linger_idle } else { self.limits.linger_busy };
         Some(linger.saturating_sub(now.saturating_duration_since(self.since)))
     }
 
@@ -179,6 +183,7 @@ mod tests {
         bytes: 10,
         linger_busy: Duration::from_millis(50),
         linger_idle: Duration::from_millis(5),
+        few: 1,
     };
 
     fn delivered(partition: Partition, offset: Offset, value: &[u8]) -> Delivered<'_> {

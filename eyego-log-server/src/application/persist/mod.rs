@@ -111,11 +111,29 @@ impl Persist {
         status: Arc<WorkerStatus>,
         options: PersistOptions,
         runtime: tokio::runtime::Handle,
-        stop: Arc<Stop>,
     ) -> Self {
         let topic = options.topic.clone();
         let settler = Arc::new(Settler { repository, dead_letters, status, topic });
-        Self { settler, options, runtime, stop }
+        Self { settler, options, runtime, stop: Arc::default() }
+    }
+
+    /// What tells it to stop.
+    #[must_use]
+    pub fn stop(&self) -> Arc<Stop> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Whether it was told to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_requested()
+    }
+
+    /// Shows a problem of the worker as a whole in readiness and in the log,
+    /// until something is stored.
+    pub fn report(&self, problem: &str) {
+        tracing::error!("{problem}");
+        self.settler.status.set_problem(Some(problem.to_owned()));
     }
 
     /// Works until it is told to stop. Blocks the thread.
@@ -125,8 +143,9 @@ impl Persist {
         let limits = BulkLimits {
             records: self.options.bulk_records,
             bytes: per_bulk.max(1),
-            linger_busy: Duration::from_millis(50),
+            linger_busy: Duration::from_millis(100),
             linger_idle: Duration::from_millis(5),
+            few: 8,
         };
         let mut work = Work {
             persist: self,

@@ -1,4 +1,5 @@
 //! Queues.
 
+mod answers;
 pub mod kafka;
 pub mod sqlite;

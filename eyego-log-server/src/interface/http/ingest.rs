@@ -176,7 +176,7 @@ fn batch_answer(outcome: BatchOutcome) -> Response {
     let (code, status, message) = if rejected.is_empty() {
         (StatusCode::ACCEPTED, Status::Success, "all logs queued".to_owned())
     } else if accepted > 0 {
-        let message = format!("{accepted} logs queued, {} not", rejected.len());
+        let message = format!("{accepted} of {} logs queued", accepted + rejected.len());
         (StatusCode::MULTI_STATUS, Status::Success, message)
     } else if rejected.iter().any(|item| item.retryable) {
         let message = "no log queued; try again, with the same ids".to_owned();

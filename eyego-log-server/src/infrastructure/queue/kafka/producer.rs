@@ -13,6 +13,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
+use super::super::answers::Answers;
 use super::topic::Topic;
 use super::{KafkaOptions, Side, lock};
 use crate::domain::queue::{AppendError, QueueError, RecordBatch};
@@ -90,7 +91,7 @@ impl KafkaProducer {
         if let Some(producer) = &*inner {
             return Ok(Arc::clone(producer));
         }
-        let context = Context { is_dead: AtomicBool::new(false) };
+        let context = Context { is_dead: AtomicBool::new(false), answers: Answers::start() };
         let producer: Inner = config(&self.options)
             .create_with_context(context)
             .map_err(|error| format!("cannot create the producer: {error}"))?;
@@ -161,7 +162,9 @@ fn send(producer: &Inner, topic: &str, delivery: &Arc<Delivery>) {
             if is_fatal(&error) {
                 producer.context().is_dead.store(true, Ordering::Release);
             }
-            delivery.fail(Some(index), append_error(&error));
+            let failure =
+                Failure { index: Some(index), value: Vec::new(), error: append_error(&error) };
+            producer.context().settle_one(delivery, Some(failure));
         }
     }
 }
@@ -180,7 +183,7 @@ fn is_fatal(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
 }
 
-type Answer = oneshot::Sender<Vec<Result<(), AppendError>>>;
+type Results = Vec<Result<(), AppendError>>;
 
 /// One batch under way.
 struct Delivery {
@@ -188,7 +191,7 @@ struct Delivery {
     batch: RecordBatch,
     left: AtomicUsize,
     failures: Mutex<Vec<Failure>>,
-    answer: Mutex<Option<Answer>>,
+    answer: Mutex<Option<oneshot::Sender<Results>>>,
 }
 
 struct Failure {
@@ -199,34 +202,8 @@ struct Failure {
 }
 
 impl Delivery {
-    fn succeed(&self) {
-        self.settle_one();
-    }
-
-    fn fail(&self, index: Option<usize>, error: AppendError) {
-        lock(&self.failures).push(Failure { index, value: Vec::new(), error });
-        self.settle_one();
-    }
-
-    fn fail_value(&self, value: &[u8], error: AppendError) {
-        let failure = Failure { index: None, value: value.to_vec(), error };
-        lock(&self.failures).push(failure);
-        self.settle_one();
-    }
-
-    fn settle_one(&self) {
-        // AcqRel: the last one must see the failures of all others.
-        if self.left.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
-        }
-        if let Some(answer) = lock(&self.answer).take() {
-            // Nobody may be waiting any more: the caller hung up.
-            let _ = answer.send(self.results());
-        }
-    }
-
-    fn results(&self) -> Vec<Result<(), AppendError>> {
-        let mut results: Vec<Result<(), AppendError>> = vec![Ok(()); self.batch.len()];
+    fn results(&self) -> Results {
+        let mut results: Results = vec![Ok(()); self.batch.len()];
         for failure in lock(&self.failures).drain(..) {
             let index = failure.index.or_else(|| {
                 // Records are told apart by their bytes: they hold the id. The
@@ -245,6 +222,22 @@ impl Delivery {
 /// Hears what became of each record.
 struct Context {
     is_dead: AtomicBool,
+    answers: Answers<Results>,
+}
+
+impl Context {
+    fn settle_one(&self, delivery: &Delivery, failure: Option<Failure>) {
+        if let Some(failure) = failure {
+            lock(&delivery.failures).push(failure);
+        }
+        // AcqRel: the last one must see the failures of all others.
+        if delivery.left.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        if let Some(waiting) = lock(&delivery.answer).take() {
+            self.answers.send(waiting, delivery.results());
+        }
+    }
 }
 
 impl ClientContext for Context {
@@ -261,12 +254,14 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, delivery: Arc<Delivery>) {
         match result {
-            Ok(_) => delivery.succeed(),
+            Ok(_) => self.settle_one(&delivery, None),
             Err((error, message)) => {
                 if is_fatal(error) {
                     self.is_dead.store(true, Ordering::Release);
                 }
-                delivery.fail_value(message.payload().unwrap_or_default(), append_error(error));
+                let value = message.payload().unwrap_or_default().to_vec();
+                let failure = Failure { index: None, value, error: append_error(error) };
+                self.settle_one(&delivery, Some(failure));
             }
         }
     }

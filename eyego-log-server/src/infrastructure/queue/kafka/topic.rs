@@ -134,6 +134,10 @@ impl Topic {
     }
 
     fn set(&self, state: TopicState) {
+        // First: who reads the state may act on it.
+        if matches!(state, TopicState::Ready { .. }) {
+            self.is_confirmed.send_replace(true);
+        }
         let previous = std::mem::replace(&mut *lock(&self.state), state.clone());
         if previous == state {
             return;
@@ -145,7 +149,6 @@ impl Topic {
                 if let Some(warning) = warning {
                     tracing::warn!(topic, "{warning}");
                 }
-                self.is_confirmed.send_replace(true);
             }
             TopicState::Absent(reason) => tracing::warn!(topic, reason, "Kafka is not ready"),
         }

@@ -1,6 +1,7 @@
 //! The embedded queue: [`LogQueue`] in one SQLite file. Here is what callers
-//! hold; [`writer`] owns the file, [`subscription`] reads it.
+//! hold; `writer` owns the file, `subscription` reads it.
 
+mod rows;
 mod status;
 mod subscription;
 #[cfg(test)]

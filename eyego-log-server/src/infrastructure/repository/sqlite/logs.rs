@@ -1,5 +1,5 @@
 //! [`LogRepository`] in SQLite: storing, and reading a row back. How a query
-//! becomes SQL is in [`find`].
+//! becomes SQL is in `find`.
 
 use std::sync::Arc;
 
@@ -84,17 +84,21 @@ pub(super) fn store(
             }
             Ok(_) => StoreOutcome::Stored,
             // SQLite undoes this statement alone: the neighbours stay.
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::TooBig) => {
-                StoreOutcome::Rejected(Rejection {
-                    code: "too_large".to_owned(),
-                    message: "the log is larger than the embedded store can hold".to_owned(),
-                    is_known: true,
-                })
-            }
-            Err(error) => return Err(error),
+            Err(error) => StoreOutcome::Rejected(rejection(&error).ok_or(error)?),
         });
     }
     Ok(outcomes)
+}
+
+/// Why the store will not take this row, if that is what the error says.
+fn rejection(error: &rusqlite::Error) -> Option<Rejection> {
+    let code = match error.sqlite_error_code()? {
+        ErrorCode::TooBig => "sqlite_too_big",
+        // None of ours, but an operator may have added a rule to the file.
+        ErrorCode::ConstraintViolation => "sqlite_constraint",
+        _ => return None,
+    };
+    Some(Rejection { code: code.to_owned(), message: error.to_string(), is_known: true })
 }
 
 fn get(connection: &Connection, id: LogId) -> rusqlite::Result<Option<LogEntry>> {

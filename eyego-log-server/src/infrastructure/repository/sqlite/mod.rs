@@ -1,6 +1,6 @@
 //! The embedded store: the logs and the dead letters in one SQLite file. Here
-//! is what both share: the file, its tables and its ends ([`writer`] and
-//! [`readers`]).
+//! is what both share: the file, its tables and its ends (`writer` and
+//! `readers`).
 
 mod dead_letters;
 mod find;

@@ -158,10 +158,7 @@ impl WriterThread {
     }
 
     fn report(&self, trouble: Option<String>) {
-        let mut current = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current != trouble {
-            *current = trouble;
-        }
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 }
 

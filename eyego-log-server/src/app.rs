@@ -1,0 +1,236 @@
+//! The composition root: builds the parts that the configuration asks for,
+//! starts them, and stops them in order. It alone names concrete adapters.
+
+mod signals;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::application::ingest::{Budget, Ingest, IngestLimits};
+use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
+use crate::application::retrieve::Retrieve;
+use crate::config::{Config, KafkaConfig, MongoDbConfig};
+use crate::domain::dead_letter::DeadLetters;
+use crate::domain::queue::LogQueue;
+use crate::domain::repository::LogRepository;
+use crate::infrastructure::embedded::DataDir;
+use crate::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
+use crate::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
+use crate::infrastructure::repository::mongodb::{
+    MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
+};
+use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
+use crate::interface::http::{Api, BodyLimits, Readiness, api_router, bind, health_router};
+use crate::interface::worker::Worker;
+
+/// Of the time to stop, this much is kept for closing what the worker leaves.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// The name of the embedded queue where a topic's would stand.
+const EMBEDDED_TOPIC: &str = "embedded";
+
+/// Serves until a signal says to stop.
+///
+/// # Errors
+/// It cannot start: the address is taken, the data directory is in use.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    // The one TLS provider of the process; a second call finds it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(serve(config));
+    // A hung call to an engine must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut signals = signals::Signals::listen()?;
+    // First: a second process on the same port or data shall touch nothing.
+    let bound = bind(&config.http.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.http.listen))?;
+    let parts = Parts::build(&config)?;
+    let address = bound.address();
+    let role = config.role;
+    tracing::info!(%address, ?role, queue = parts.queue.health().name, store = parts.repository.health().name, "listening");
+
+    let status = Arc::new(WorkerStatus::default());
+    let readiness = Arc::new(Readiness::new(
+        Arc::clone(&parts.queue),
+        Arc::clone(&parts.repository),
+        role.has_worker().then(|| Arc::clone(&status)),
+        !role.has_api(),
+    ));
+    let router = if role.has_api() {
+        api_router(Arc::new(parts.api(&config)), Arc::clone(&readiness))
+    } else {
+        health_router(Arc::clone(&readiness))
+    };
+    let worker = if role.has_worker() { Some(parts.worker(&config, status)?) } else { None };
+
+    let (stop_serving, stop) = watch::channel(false);
+    let mut serving = tokio::spawn(bound.serve(router, stop));
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "stopping"),
+        // It ends by itself only if it panics.
+        _ = &mut serving => tracing::error!("the accept loop ended"),
+    }
+
+    readiness.stop();
+    tokio::spawn(async move {
+        signals.next().await;
+        exit_at_once();
+    });
+    tokio::time::sleep(config.http.shutdown_delay).await;
+    let deadline = Instant::now() + config.http.shutdown_timeout;
+    stop_serving.send_replace(true);
+    if tokio::time::timeout_at(deadline - CLOSING.min(config.http.shutdown_timeout), serving)
+        .await
+        .is_err()
+    {
+        tracing::warn!("requests are still open at the deadline");
+    }
+    if let Some(worker) = worker {
+        worker.end(deadline).await;
+    }
+    parts.queue.close(deadline).await;
+    parts.store.close(deadline).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+#[expect(clippy::exit, reason = "a second signal means: whatever you are doing, end")]
+fn exit_at_once() {
+    tracing::warn!("a second signal: ending at once");
+    std::process::exit(130);
+}
+
+/// The adapters that the configuration asks for.
+struct Parts {
+    queue: Arc<dyn LogQueue>,
+    repository: Arc<dyn LogRepository>,
+    dead_letters: Arc<dyn DeadLetters>,
+    store: Store,
+}
+
+/// The engine under the repository and the dead letters, to be closed once.
+enum Store {
+    Embedded(Arc<SqliteStore>),
+    MongoDb(Arc<MongoConnection>),
+}
+
+impl Store {
+    async fn close(&self, deadline: Instant) {
+        match self {
+            Self::Embedded(store) => store.close(deadline).await,
+            Self::MongoDb(connection) => connection.shutdown(deadline).await,
+        }
+    }
+}
+
+impl Parts {
+    fn build(config: &Config) -> anyhow::Result<Self> {
+        let data_dir = if config.kafka.is_none() || config.mongodb.is_none() {
+            Some(DataDir::open(&config.embedded.data_dir)?)
+        } else {
+            None
+        };
+        let data_dir = || data_dir.as_ref().context("no data directory");
+        let queue: Arc<dyn LogQueue> = match &config.kafka {
+            Some(kafka) => KafkaQueue::start(kafka_options(kafka, config))?,
+            None => {
+                let max_bytes = config.embedded.queue_max_bytes;
+                let options = SqliteQueueOptions { max_bytes, ..SqliteQueueOptions::default() };
+                SqliteQueue::open(data_dir()?, options)?
+            }
+        };
+        match &config.mongodb {
+            Some(mongodb) => {
+                let connection = MongoConnection::start(mongo_options(mongodb))?;
+                Ok(Self {
+                    queue,
+                    repository: Arc::new(MongoRepository::new(Arc::clone(&connection))),
+                    dead_letters: Arc::new(MongoDeadLetters::new(Arc::clone(&connection))),
+                    store: Store::MongoDb(connection),
+                })
+            }
+            None => {
+                let store = SqliteStore::open(data_dir()?)?;
+                Ok(Self {
+                    queue,
+                    repository: Arc::new(SqliteRepository::new(Arc::clone(&store))),
+                    dead_letters: Arc::new(SqliteDeadLetters::new(Arc::clone(&store))),
+                    store: Store::Embedded(store),
+                })
+            }
+        }
+    }
+
+    fn api(&self, config: &Config) -> Api {
+        let limits = IngestLimits {
+            max_event_bytes: config.http.max_event_bytes,
+            max_batch_events: config.http.max_batch_events,
+        };
+        let budget = Budget::new(config.http.max_in_flight_bytes);
+        Api {
+            ingest: Ingest::new(Arc::clone(&self.queue), limits, budget),
+            retrieve: Retrieve::new(Arc::clone(&self.repository)),
+            body_limits: BodyLimits { max_bytes: config.http.max_body_bytes },
+        }
+    }
+
+    fn worker(&self, config: &Config, status: Arc<WorkerStatus>) -> anyhow::Result<Worker> {
+        let topic = config.kafka.as_ref().map_or(EMBEDDED_TOPIC, |kafka| kafka.topic.as_str());
+        let options = PersistOptions {
+            topic: topic.to_owned(),
+            // The other half is what Kafka's client fetches ahead.
+            max_bytes: config.worker.max_bytes / 2,
+            bulk_records: if config.mongodb.is_some() { 1000 } else { 5000 },
+            bulks_in_flight: if config.mongodb.is_some() { 4 } else { 2 },
+            commit_interval: Duration::from_secs(1),
+        };
+        let persist = Persist::new(
+            Arc::clone(&self.repository),
+            Arc::clone(&self.dead_letters),
+            status,
+            options,
+            tokio::runtime::Handle::current(),
+        );
+        Worker::start(persist, Arc::clone(&self.queue)).context("cannot start the worker's thread")
+    }
+}
+
+fn kafka_options(kafka: &KafkaConfig, config: &Config) -> KafkaOptions {
+    KafkaOptions {
+        brokers: kafka.brokers.clone(),
+        topic: kafka.topic.clone(),
+        group: kafka.group.clone(),
+        partitions: kafka.partitions,
+        replication: kafka.replication,
+        properties: kafka
+            .properties
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        max_queued_bytes: config.http.max_in_flight_bytes,
+        max_prefetch_bytes: config.worker.max_bytes / 2,
+        max_record_bytes: config.http.max_event_bytes,
+        appends: config.role.has_api(),
+    }
+}
+
+fn mongo_options(mongodb: &MongoDbConfig) -> MongoOptions {
+    MongoOptions {
+        uri: mongodb.uri.reveal().to_owned(),
+        database: mongodb.database.clone(),
+        collection: mongodb.collection.clone(),
+        create_indexes: mongodb.create_indexes,
+    }
+}

@@ -1,0 +1,513 @@
+//! The HTTP API as its callers see it, on the embedded queue and store: what is taken, what is
+//! refused, and what the refusal says.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use stack::server::Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+
+/// A server and how to talk to it.
+struct Api {
+    server: Server,
+    client: Client,
+}
+
+impl Api {
+    async fn start() -> Result<Self> {
+        Self::with(&[]).await
+    }
+
+    async fn with(env: &[(&str, &str)]) -> Result<Self> {
+        let builder =
+            env.iter().fold(Server::builder(), |builder, (name, value)| builder.env(name, value));
+        let server = builder.start().await?;
+        server.wait_ready(Duration::from_secs(10)).await?;
+        // A test may compute for longer than the server keeps an idle connection.
+        let client = Client::builder().pool_max_idle_per_host(0).build()?;
+        Ok(Self { server, client })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.base_url())
+    }
+
+    async fn get(&self, path: &str) -> Result<(StatusCode, Value)> {
+        let answer = self.client.get(self.url(path)).send().await?;
+        Ok((answer.status(), answer.json().await?))
+    }
+
+    async fn post(
+        &self,
+        path: &str,
+        media: &str,
+        body: impl Into<Vec<u8>>,
+    ) -> Result<(StatusCode, Value)> {
+        self.post_with(path, &[("content-type", media)], body).await
+    }
+
+    async fn post_with(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Result<(StatusCode, Value)> {
+        let mut request = self.client.post(self.url(path)).body(body.into());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await?;
+        Ok((answer.status(), answer.json().await?))
+    }
+
+    async fn log(&self, body: Value) -> Result<(StatusCode, Value)> {
+        self.post("/api/v1/logs", JSON, body.to_string()).await
+    }
+
+    /// Waits until a log can be read; answers it.
+    async fn stored(&self, id: &str) -> Result<Value> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let (status, body) = self.get(&format!("/api/v1/logs/{id}")).await?;
+            if status == StatusCode::OK {
+                return Ok(body["data"].clone());
+            }
+            ensure!(Instant::now() < deadline, "{id} is not stored: {body}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn paths(body: &Value) -> Vec<&str> {
+    let errors = body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    errors.iter().filter_map(|error| error["path"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn the_seeds_calls_are_answered_as_the_seed_answers() -> Result<()> {
+    let api = Api::start().await?;
+    let (status, body) = api
+        .log(json!({"userId": "user-123", "action": "CLICK_BUTTON",
+                    "metadata": {"page": "home", "browser": "chrome"}}))
+        .await?;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    assert_eq!(body["status"], "success");
+    assert_eq!(body["message"], "Log queued successfully");
+    let id = body["id"].as_str().context("no id")?;
+    let posted = Instant::now();
+    let log = api.stored(id).await?;
+    assert!(posted.elapsed() < Duration::from_secs(1), "{:?}", posted.elapsed());
+
+    let (status, page) = api.get("/api/v1/logs?userId=user-123").await?;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(page["status"], "success");
+    assert_eq!(page["results"], 1);
+    assert_eq!(page["page"], 1);
+    assert_eq!(page["nextCursor"], Value::Null);
+    assert_eq!(page["data"], json!([log]));
+    assert_eq!(log["userId"], "user-123");
+    assert_eq!(log["action"], "CLICK_BUTTON");
+    assert_eq!(log["metadata"], json!({"page": "home", "browser": "chrome"}));
+    let timestamp = log["timestamp"].as_str().context("no timestamp")?;
+    assert!(timestamp.len() == 24 && timestamp.ends_with('Z'), "{timestamp}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_stored_comes_back_as_it_went_in() -> Result<()> {
+    let api = Api::start().await?;
+    let metadata = r#"{"":{"":[]},"a.b":1,"$set":{"$oid":"x"},"big":9223372036854775807,
+        "small":-9223372036854775808,"float":1.0,"tiny":5e-324,"text":"\u0000 é 😀 \ud83d\ude00",
+        "null":null,"deep":[[[{"x":[true,false]}]]]}"#;
+    let body = format!(
+        r#"{{"id":"69682D8D81847B87AB93264B","userId":"ü","action":"A","metadata":{metadata},
+            "timestamp":"2026-01-15T00:58:05.4429+01:00"}}"#
+    );
+    let (status, answer) = api.post("/api/v1/logs", JSON, body).await?;
+    assert_eq!((status, &answer["id"]), (StatusCode::ACCEPTED, &json!("69682d8d81847b87ab93264b")));
+    let log = api.stored("69682d8d81847b87ab93264b").await?;
+    assert_eq!(log["timestamp"], "2026-01-14T23:58:05.442Z");
+    assert_eq!(log["metadata"], serde_json::from_str::<Value>(metadata)?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn bad_logs_are_refused_with_every_fault_named() -> Result<()> {
+    let api = Api::start().await?;
+    let two_days_ahead = {
+        let now = std::time::SystemTime::now() + Duration::from_secs(2 * 86_400);
+        eyego_log_core::Timestamp::from(now).to_string()
+    };
+    let deep = format!("{}1{}", "{\"a\":".repeat(33), "}".repeat(33));
+    let faults: Vec<(String, &[&str])> = vec![
+        (r#"{"action":"A"}"#.to_owned(), &["userId"]),
+        (r#"{"userId":"","action":"A"}"#.to_owned(), &["userId"]),
+        (r#"{"userId":"u","action":7}"#.to_owned(), &["action"]),
+        (format!(r#"{{"userId":"{}","action":"A"}}"#, "x".repeat(257)), &["userId"]),
+        (format!(r#"{{"userId":"u","action":"{}"}}"#, "x".repeat(129)), &["action"]),
+        (r#"{"userId":"u\u0000","action":"A"}"#.to_owned(), &["userId"]),
+        (r#"{"userId":"u","action":"A","metadata":[]}"#.to_owned(), &["metadata"]),
+        (r#"{"userId":"u","action":"A","timestamp":"2026-01-01T00:00:00"}"#.to_owned(), &["timestamp"]),
+        (format!(r#"{{"userId":"u","action":"A","timestamp":"{two_days_ahead}"}}"#), &["timestamp"]),
+        (r#"{"userId":"u","action":"A","colour":1}"#.to_owned(), &["colour"]),
+        (r#"{"userId":"u","userId":"u","action":"A"}"#.to_owned(), &["userId"]),
+        (r#"{"userId":"u","action":"A","id":"123"}"#.to_owned(), &["id"]),
+        (
+            r#"{"userId":1,"action":"","metadata":{"a":[9223372036854775808,1e999],"b":{"c":"\udead"},"d\u0000":1,"e":1,"e":2}}"#
+                .to_owned(),
+            &["userId", "metadata.a[0]", "metadata.a[1]", "metadata.b.c", "metadata[\"d\\u0000\"]", "metadata.e", "action"],
+        ),
+        (format!(r#"{{"userId":"u","action":"A","metadata":{deep}}}"#), &["metadata.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a"]),
+        ("[]".to_owned(), &[""]),
+    ];
+    for (body, expected) in faults {
+        let (status, answer) = api.post("/api/v1/logs", JSON, body.clone()).await?;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(answer["status"], "fail");
+        assert_eq!(paths(&answer), expected, "{body}");
+    }
+    for (body, expected) in [
+        (&b"{\n \"userId\": }"[..], "line 2 column 12"),
+        (b"", "empty"),
+        (b"{\"userId\":\"\xff\"}", "UTF-8"),
+        (b"{} x", "line 1 column 4"),
+    ] {
+        let (status, answer) = api.post("/api/v1/logs", JSON, body).await?;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(message.contains(expected), "{message}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn bad_queries_are_refused_with_the_parameter_named() -> Result<()> {
+    let api = Api::start().await?;
+    for (query, path) in [
+        ("page=0", "page"),
+        ("page=5000", "page"),
+        ("limit=1001", "limit"),
+        ("limit=0", "limit"),
+        ("from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "from"),
+        ("from=yesterday", "from"),
+        ("colour=red", "colour"),
+        ("userId=a&userId=b", "userId"),
+        ("cursor=broken", "cursor"),
+        ("order=up", "order"),
+        ("userId=%FF", "userId"),
+        ("metadata.a.b.c.d.e.f.g.h.i=1", "metadata.a.b.c.d.e.f.g.h.i"),
+    ] {
+        let (status, answer) = api.get(&format!("/api/v1/logs?{query}")).await?;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+        assert_eq!(paths(&answer), [path], "{query}: {answer}");
+    }
+    let (status, answer) = api.get("/api/v1/logs/xyz").await?;
+    assert_eq!((status, paths(&answer)), (StatusCode::BAD_REQUEST, vec!["id"]));
+    let (status, answer) = api.get("/api/v1/logs/69682d8d81847b87ab93264b").await?;
+    assert_eq!((status, &answer["status"]), (StatusCode::NOT_FOUND, &json!("fail")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_failure_comes_in_the_envelope() -> Result<()> {
+    let api = Api::with(&[
+        ("EYEGO_MAX_EVENT_BYTES", "2 KiB"),
+        ("EYEGO_MAX_BODY_BYTES", "64 KiB"),
+        ("EYEGO_MAX_BATCH_EVENTS", "3"),
+    ])
+    .await?;
+    let answer = api.client.put(api.url("/api/v1/logs")).body("x".repeat(100_000)).send().await?;
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+    let allow = answer.headers()["allow"].to_str()?.to_owned();
+    assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+    assert_eq!(answer.json::<Value>().await?["status"], "fail");
+
+    let event =
+        |size: usize| json!({"userId": "u", "action": "A", "metadata": {"x": "x".repeat(size)}});
+    let line = event(1).to_string();
+    let cases: Vec<(&str, &str, String, StatusCode)> = vec![
+        ("/api/v1/nothing", JSON, String::new(), StatusCode::NOT_FOUND),
+        ("/api/v1/logs", "text/plain", line.clone(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ("/api/v1/logs", NDJSON, line.clone(), StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        (
+            "/api/v1/logs",
+            "application/json; charset=latin1",
+            line.clone(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ),
+        ("/api/v1/logs", "application/json; charset=UTF-8", line.clone(), StatusCode::ACCEPTED),
+        ("/api/v1/logs", JSON, event(3000).to_string(), StatusCode::PAYLOAD_TOO_LARGE),
+        ("/api/v1/logs", JSON, event(3_000_000).to_string(), StatusCode::PAYLOAD_TOO_LARGE),
+        (
+            "/api/v1/logs/batch",
+            NDJSON,
+            [line.as_str(); 4].join("\n"),
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
+        ("/api/v1/logs/batch", NDJSON, "\n\n".to_owned(), StatusCode::BAD_REQUEST),
+        ("/api/v1/logs/batch", JSON, "[]".to_owned(), StatusCode::BAD_REQUEST),
+        ("/api/v1/logs/batch", JSON, r#"{"logs":{}}"#.to_owned(), StatusCode::BAD_REQUEST),
+        ("/api/v1/logs/batch", JSON, r#"{"logs":[],"x":1}"#.to_owned(), StatusCode::BAD_REQUEST),
+    ];
+    for (path, media, body, expected) in cases {
+        let (status, answer) = api.post(path, media, body).await?;
+        assert_eq!(status, expected, "{path} {media} {answer}");
+        let fails = if status.is_success() { "success" } else { "fail" };
+        assert_eq!(answer["status"], fails);
+        assert!(answer["message"].is_string());
+    }
+    let headers = [("content-type", JSON), ("content-encoding", "br")];
+    let (status, _) = api.post_with("/api/v1/logs", &headers, line).await?;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    Ok(())
+}
+
+#[tokio::test]
+async fn request_ids_are_echoed_or_made() -> Result<()> {
+    let api = Api::start().await?;
+    let answer =
+        api.client.get(api.url("/nothing")).header("x-request-id", "mine-1").send().await?;
+    assert_eq!(answer.headers()["x-request-id"], "mine-1");
+    let answer = api.client.get(api.url("/health/live")).send().await?;
+    assert_eq!(answer.headers()["x-request-id"].len(), 24);
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_item_of_a_batch_is_judged_by_itself() -> Result<()> {
+    let api = Api::start().await?;
+    let id = "69682d8d81847b87ab93264b";
+    let good = json!({"userId": "batch", "action": "A"}).to_string();
+    let named = json!({"userId": "batch", "action": "A", "id": id}).to_string();
+    let mut body =
+        format!("{good}\n\n  \r\n{{\"userId\":\"\",\"action\":\"A\"}}\nnonsense\n").into_bytes();
+    body.extend_from_slice(b"{\"userId\":\"\xff\",\"action\":\"A\"}\n");
+    body.extend_from_slice(named.as_bytes());
+    let (status, answer) = api.post("/api/v1/logs/batch", NDJSON, body).await?;
+    assert_eq!(status, StatusCode::MULTI_STATUS, "{answer}");
+    assert_eq!(answer["accepted"], 2);
+    let ids = answer["ids"].as_array().context("no ids")?;
+    assert_eq!(ids.len(), 5);
+    assert_eq!(ids[1..], [Value::Null, Value::Null, Value::Null, json!(id)]);
+    let rejected = answer["rejected"].as_array().context("no rejected")?;
+    let indexes: Vec<_> = rejected.iter().map(|item| item["index"].as_u64()).collect();
+    assert_eq!(indexes, [Some(1), Some(2), Some(3)]);
+    assert_eq!(rejected[0]["errors"][0]["path"], "userId");
+    assert!(rejected.iter().all(|item| item["code"] == "invalid" && item["retryable"] == false));
+    api.stored(id).await?;
+    api.stored(ids[0].as_str().context("no id")?).await?;
+
+    for body in [format!("[{named}]"), format!("{{\"logs\":[{named}]}}")] {
+        let (status, answer) = api.post("/api/v1/logs/batch", JSON, body).await?;
+        assert_eq!(status, StatusCode::ACCEPTED);
+        assert_eq!(answer["accepted"], 1);
+        assert_eq!(answer.get("ids"), None, "the caller knows them");
+    }
+    let bad =
+        r#"[{"userId":"","action":"A"},{"userId":"u","action":"A","metadata":{"x":"\ud800"}}]"#;
+    let (status, answer) = api.post("/api/v1/logs/batch", JSON, bad).await?;
+    assert_eq!((status, &answer["accepted"]), (StatusCode::BAD_REQUEST, &json!(0)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_idempotency_key_makes_a_retry_the_same_log() -> Result<()> {
+    let api = Api::start().await?;
+    let headers = [("content-type", JSON), ("idempotency-key", "order-17")];
+    let body = json!({"userId": "u", "action": "A"}).to_string();
+    let (_, first) = api.post_with("/api/v1/logs", &headers, body.clone()).await?;
+    let (_, second) = api.post_with("/api/v1/logs", &headers, body.clone()).await?;
+    assert_eq!(first["id"], second["id"]);
+    let other = json!({"userId": "v", "action": "A"}).to_string();
+    let (_, third) = api.post_with("/api/v1/logs", &headers, other.clone()).await?;
+    assert_ne!(first["id"], third["id"]);
+
+    let headers = [("content-type", NDJSON), ("idempotency-key", "batch-1")];
+    let whole = format!("{body}\n{other}\n{body}");
+    let (_, all) = api.post_with("/api/v1/logs/batch", &headers, whole).await?;
+    let (_, part) = api.post_with("/api/v1/logs/batch", &headers, other).await?;
+    assert_eq!(part["ids"][0], all["ids"][1], "a part resent is the same logs");
+    assert_ne!(all["ids"][0], all["ids"][2], "equal items are two logs");
+
+    for key in ["", "with space", &"x".repeat(256)] {
+        let headers = [("content-type", JSON), ("idempotency-key", key)];
+        let (status, answer) = api.post_with("/api/v1/logs", &headers, body.clone()).await?;
+        assert_eq!((status, paths(&answer)), (StatusCode::BAD_REQUEST, vec!["Idempotency-Key"]));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn compressed_bodies_are_read_and_bombs_are_stopped() -> Result<()> {
+    let api = Api::with(&[("EYEGO_MAX_BODY_BYTES", "1 MiB")]).await?;
+    let lines: Vec<_> = (0..100)
+        .map(|n| json!({"userId": "zip", "action": "A", "metadata": {"n": n}}).to_string())
+        .collect();
+    let body = lines.join("\n");
+    for (encoding, compressed) in
+        [("gzip", gzip(body.as_bytes())?), ("zstd", zstd::encode_all(body.as_bytes(), 3)?)]
+    {
+        let headers = [("content-type", NDJSON), ("content-encoding", encoding)];
+        let (status, answer) =
+            api.post_with("/api/v1/logs/batch", &headers, compressed.clone()).await?;
+        assert_eq!((status, &answer["accepted"]), (StatusCode::ACCEPTED, &json!(100)), "{answer}");
+
+        let half = &compressed[..compressed.len() / 2];
+        let (status, _) = api.post_with("/api/v1/logs/batch", &headers, half).await?;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{encoding} cut off");
+    }
+    let zeros = vec![b' '; 64 << 20];
+    let before = api.server.rss_bytes()?;
+    for (encoding, bomb) in [("gzip", gzip(&zeros)?), ("zstd", zstd::encode_all(&zeros[..], 3)?)] {
+        let headers = [("content-type", NDJSON), ("content-encoding", encoding)];
+        let (status, _) = api.post_with("/api/v1/logs/batch", &headers, bomb).await?;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{encoding}");
+    }
+    let grown = api.server.rss_bytes()?.saturating_sub(before);
+    assert!(grown < 50 << 20, "memory grew by {grown} bytes");
+    Ok(())
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+#[tokio::test]
+async fn filters_order_pages_and_cursors_agree() -> Result<()> {
+    let api = Api::start().await?;
+    let lines: Vec<_> = (0..57)
+        .map(|n| {
+            json!({"userId": format!("user-{}", n % 3), "action": if n % 2 == 0 { "EVEN" } else { "ODD" },
+                   "timestamp": format!("2026-01-01T00:00:{:02}Z", n / 4), "metadata": {"n": n, "even.n": n % 2 == 0}})
+            .to_string()
+        })
+        .collect();
+    let (_, answer) = api.post("/api/v1/logs/batch", NDJSON, lines.join("\n")).await?;
+    for id in answer["ids"].as_array().context("no ids")? {
+        api.stored(id.as_str().context("no id")?).await?;
+    }
+    let (_, all) = api.get("/api/v1/logs?limit=1000").await?;
+    let all = all["data"].as_array().context("no data")?.clone();
+    assert_eq!(all.len(), 57);
+    let place = |log: &Value| (log["timestamp"].to_string(), log["id"].to_string());
+    assert!(all.is_sorted_by(|a, b| place(a) > place(b)), "newest first");
+
+    for order in ["desc", "asc"] {
+        let expected: Vec<_> =
+            if order == "desc" { all.clone() } else { all.iter().rev().cloned().collect() };
+        let (mut by_cursor, mut by_page, mut cursor) = (Vec::new(), Vec::new(), String::new());
+        for page in 1.. {
+            let (_, answer) =
+                api.get(&format!("/api/v1/logs?limit=10&order={order}{cursor}")).await?;
+            by_cursor.extend(answer["data"].as_array().context("no data")?.clone());
+            let (_, paged) =
+                api.get(&format!("/api/v1/logs?limit=10&order={order}&page={page}")).await?;
+            assert_eq!(paged["page"], page);
+            by_page.extend(paged["data"].as_array().context("no data")?.clone());
+            match answer["nextCursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(by_cursor, expected);
+        assert_eq!(by_page, expected);
+    }
+    for (query, expected) in [
+        ("userId=user-1", 19),
+        ("action=ODD", 28),
+        ("from=2026-01-01T00:00:10Z", 17),
+        ("to=2026-01-01T00:00:10Z", 40),
+        ("from=2026-01-01T00:00:10Z&to=2026-01-01T00:00:11Z", 4),
+        ("metadata.n=7", 1),
+        ("metadata.n=7.0", 1),
+        ("metadata.even.n=true", 29),
+        ("metadata.even.n=true&userId=user-0&action=EVEN", 10),
+        ("metadata.m=null", 0),
+    ] {
+        let (status, answer) = api.get(&format!("/api/v1/logs?limit=1000&{query}")).await?;
+        assert_eq!((status, &answer["results"]), (StatusCode::OK, &json!(expected)), "{query}");
+    }
+    Ok(())
+}
+
+/// Sends `first`, then one byte a second; answers the head of what the server says.
+async fn trickle(api: &Api, first: &[u8]) -> Result<(String, Duration)> {
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(("127.0.0.1", api.server.port())).await?;
+    stream.write_all(first).await?;
+    let (mut reader, mut writer) = stream.split();
+    let mut answer = vec![0; 4096];
+    loop {
+        tokio::select! {
+            read = reader.read(&mut answer) => {
+                let read = read?;
+                return Ok((String::from_utf8_lossy(&answer[..read]).into_owned(), start.elapsed()));
+            }
+            () = tokio::time::sleep(Duration::from_secs(1)) => writer.write_all(b"x").await?,
+        }
+        ensure!(start.elapsed() < Duration::from_secs(60), "never answered");
+    }
+}
+
+#[tokio::test]
+async fn a_body_or_a_head_that_trickles_is_a_408() -> Result<()> {
+    let api = Api::start().await?;
+    let body = b"POST /api/v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                 content-length: 1000\r\n\r\n{";
+    let head = b"POST /api/v1/logs HTTP/1.1\r\nhost: x\r\nx-slow: ";
+    for (answer, elapsed) in [trickle(&api, body).await?, trickle(&api, head).await?] {
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+        assert_eq!(serde_json::from_str::<Value>(body)?["status"], "fail");
+        assert!(elapsed < Duration::from_secs(25), "{elapsed:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stop_is_clean_and_its_second_signal_immediate() -> Result<()> {
+    let api = Api::start().await?;
+    let (_, answer) = api.log(json!({"userId": "u", "action": "A"})).await?;
+    let status = api.server.terminate().await?;
+    assert!(status.success(), "{status}");
+    api.server.restart().await?;
+    api.stored(answer["id"].as_str().context("no id")?).await?;
+
+    let api = Api::with(&[("EYEGO_SHUTDOWN_DELAY", "60s")]).await?;
+    api.server.signal(stack::process::Signal::Terminate)?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        // Still serving, already unready.
+        let (status, body) = api.get("/health/ready").await?;
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            assert_eq!(body["message"], "stopping");
+            break;
+        }
+        ensure!(Instant::now() < deadline, "still ready");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(api.log(json!({"userId": "u", "action": "A"})).await?.0, StatusCode::ACCEPTED);
+    api.server.signal(stack::process::Signal::Terminate)?;
+    let status = api.server.wait_exit(Duration::from_secs(2)).await?;
+    assert!(!status.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_data_directory_stops_with_a_reason() -> Result<()> {
+    let api = Api::start().await?;
+    let second = Server::builder().data_dir(api.server.data_dir()).launch().await?;
+    let status = second.wait_exit(Duration::from_secs(10)).await?;
+    assert!(!status.success());
+    assert!(second.log().contains("another process"), "{}", second.log());
+    Ok(())
+}

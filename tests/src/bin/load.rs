@@ -1,0 +1,50 @@
+//! Loads a running server with events of about 200 bytes, and says how it fared.
+//!
+//! `cargo run --release -p eyego-log-tests --bin load -- --seconds 10 --connections 128`
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+use stack::load::{Load, ndjson_requests, single_requests};
+
+/// Loads a server with events.
+#[derive(Debug, Parser)]
+struct Cli {
+    /// Where the server listens.
+    #[arg(long, default_value = "127.0.0.1:3000")]
+    address: SocketAddr,
+    /// Connections, each with one request under way.
+    #[arg(long, default_value_t = 128)]
+    connections: usize,
+    /// How long.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Events in a request; more than 1: NDJSON batches.
+    #[arg(long, default_value_t = 1)]
+    batch: u64,
+}
+
+#[tokio::main]
+#[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
+async fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let request = if cli.batch > 1 { ndjson_requests(cli.batch) } else { single_requests() };
+    let load = Load {
+        address: cli.address,
+        connections: cli.connections,
+        duration: Duration::from_secs(cli.seconds),
+        request,
+    };
+    let outcome = load.run().await?;
+    println!(
+        "{:.0} events/s, p50 {:?}, p99 {:?}, {} times 503, {} other answers",
+        outcome.rate() * cli.batch as f64,
+        outcome.percentile(0.5),
+        outcome.percentile(0.99),
+        outcome.unavailable,
+        outcome.others
+    );
+    Ok(())
+}

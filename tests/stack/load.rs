@@ -1,0 +1,197 @@
+//! A load generator for HTTP/1.1, as cheap as it can be: it shares the cores with what it loads.
+//!
+//! Each connection is a task that writes a request, reads the answer's head and as many bytes as
+//! that announces, notes the status, and begins again. It understands what our server and a bare
+//! handler answer (`Content-Length`), no more.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What to send, how much of it, and for how long.
+pub struct Load {
+    /// Where to.
+    pub address: SocketAddr,
+    /// How many connections, each with one request under way.
+    pub connections: usize,
+    /// When to end.
+    pub duration: Duration,
+    /// The bytes of the `n`th request.
+    pub request: Arc<Request>,
+}
+
+/// Makes the bytes of the `n`th request.
+pub type Request = dyn Fn(u64) -> Vec<u8> + Send + Sync;
+
+impl std::fmt::Debug for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Load").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Answers with a 2xx.
+    pub accepted: u64,
+    /// Answers with a 503.
+    pub unavailable: u64,
+    /// All other answers.
+    pub others: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// The time of each answer, ascending, in microseconds.
+    pub latencies: Vec<u32>,
+}
+
+impl Outcome {
+    /// Accepted requests per second.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    pub fn rate(&self) -> f64 {
+        self.accepted as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The latency that this share of the answers did not exceed.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index into a vector"
+    )]
+    pub fn percentile(&self, share: f64) -> Duration {
+        let last = self.latencies.len().saturating_sub(1);
+        let index = (last as f64 * share) as usize;
+        Duration::from_micros(self.latencies.get(index).copied().unwrap_or(0).into())
+    }
+}
+
+/// An event of about 200 bytes, of one of 10,000 users.
+#[must_use]
+pub fn event(n: u64) -> String {
+    format!(
+        r#"{{"userId":"user-{}","action":"CLICK_BUTTON","metadata":{{"page":"home","browser":"chrome","n":{n},"referrer":"https://example.com/a/b","width":1920,"tags":["a","b"],"ratio":0.75}}}}"#,
+        n % 10_000
+    )
+}
+
+/// Requests of one event each.
+#[must_use]
+pub fn single_requests() -> Arc<Request> {
+    Arc::new(|n| post("/api/v1/logs", "application/json", event(n).as_bytes()))
+}
+
+/// Requests of `size` events each, as NDJSON. Some are made before and sent again and again: what
+/// is measured is the server, not this.
+#[must_use]
+pub fn ndjson_requests(size: u64) -> Arc<Request> {
+    let requests: Vec<Vec<u8>> = (0..16)
+        .map(|batch| {
+            let lines: Vec<_> = (0..size).map(|n| event(batch * size + n)).collect();
+            post("/api/v1/logs/batch", "application/x-ndjson", lines.join("\n").as_bytes())
+        })
+        .collect();
+    Arc::new(move |n| {
+        let index = usize::try_from(n).unwrap_or(0) % requests.len();
+        requests[index].clone()
+    })
+}
+
+/// The bytes of a POST.
+#[must_use]
+pub fn post(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+    let mut request = format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
+}
+
+impl Load {
+    /// Runs.
+    ///
+    /// # Errors
+    /// A connection broke, or an answer made no sense.
+    pub async fn run(self) -> Result<Outcome> {
+        let start = Instant::now();
+        let deadline = start + self.duration;
+        let next = Arc::new(AtomicU64::new(0));
+        let tasks: Vec<_> = (0..self.connections)
+            .map(|_| {
+                let (request, next) = (Arc::clone(&self.request), Arc::clone(&next));
+                tokio::spawn(connection(self.address, deadline, request, next))
+            })
+            .collect();
+        let mut outcome = Outcome::default();
+        for task in tasks {
+            let part = task.await.context("a connection panicked")??;
+            outcome.accepted += part.accepted;
+            outcome.unavailable += part.unavailable;
+            outcome.others += part.others;
+            outcome.latencies.extend(part.latencies);
+        }
+        outcome.elapsed = start.elapsed();
+        outcome.latencies.sort_unstable();
+        Ok(outcome)
+    }
+}
+
+async fn connection(
+    address: SocketAddr,
+    deadline: Instant,
+    request: Arc<Request>,
+    next: Arc<AtomicU64>,
+) -> Result<Outcome> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut outcome = Outcome::default();
+    let mut answer = Vec::with_capacity(4096);
+    while Instant::now() < deadline {
+        let bytes = request(next.fetch_add(1, Ordering::Relaxed));
+        let sent = Instant::now();
+        stream.write_all(&bytes).await?;
+        match read_answer(&mut stream, &mut answer).await? {
+            200..=299 => outcome.accepted += 1,
+            503 => outcome.unavailable += 1,
+            _ => outcome.others += 1,
+        }
+        let micros = sent.elapsed().as_micros();
+        outcome.latencies.push(u32::try_from(micros).unwrap_or(u32::MAX));
+    }
+    Ok(outcome)
+}
+
+async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16> {
+    answer.clear();
+    loop {
+        if stream.read_buf(answer).await? == 0 {
+            bail!("the server closed the connection");
+        }
+        let Some(head_end) = find(answer, b"\r\n\r\n") else { continue };
+        let head = std::str::from_utf8(&answer[..head_end])?.to_ascii_lowercase();
+        let status = head.get(9..12).context("no status")?.parse()?;
+        let length: usize = match head.split_once("content-length: ") {
+            Some((_, rest)) => rest.lines().next().unwrap_or_default().trim().parse()?,
+            None => 0,
+        };
+        while answer.len() < head_end + 4 + length {
+            if stream.read_buf(answer).await? == 0 {
+                bail!("the server closed the connection within an answer");
+            }
+        }
+        return Ok(status);
+    }
+}
+
+fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes.windows(pattern.len()).position(|window| window == pattern)
+}
