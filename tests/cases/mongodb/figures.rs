@@ -4,6 +4,8 @@
 use std::time::Instant;
 
 use ::mongodb::bson::RawDocumentBuf;
+use eyego_log_core::LogQuery;
+use eyego_log_core::query::MetadataFilter;
 use eyego_log_server::domain::repository::LogRepository as _;
 use stack::mongodb::MongoOptions as StackOptions;
 
@@ -80,6 +82,36 @@ async fn storing() {
     })
     .await;
     println!("{figures}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn reading() {
+    let mongo = Mongo::start(StackOptions::default()).await.unwrap();
+    let store = Store::at(mongo.uri());
+    let repository = store.repository();
+    for n in 0..BULKS {
+        repository.store(&bulk(n)).await.unwrap();
+    }
+    let of_user = LogQuery { user_id: Some("user-77".to_owned()), ..LogQuery::default() };
+    let filter = |path, value| vec![MetadataFilter::new(path, value).unwrap()];
+    for (what, query) in [
+        ("latest 50 of a user", LogQuery { limit: 50, ..of_user.clone() }),
+        ("latest 1000 of all", LogQuery { limit: 1000, ..LogQuery::default() }),
+        ("a key of a user", LogQuery { metadata: filter("page", "-"), ..of_user.clone() }),
+        ("a path of a user", LogQuery { metadata: filter("cart.total", "-"), ..of_user }),
+        ("a key of all", LogQuery { metadata: filter("page", "-"), ..LogQuery::default() }),
+        ("a path of all", LogQuery { metadata: filter("cart.total", "-"), ..LogQuery::default() }),
+    ] {
+        let mut times = Vec::new();
+        for _ in 0..if what.ends_with("user") { 200 } else { 5 } {
+            let began = Instant::now();
+            repository.find(&query).await.unwrap();
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        println!("{what}: p50 {:?}, max {:?}", times[times.len() / 2], times[times.len() - 1]);
+    }
 }
 
 /// The driver's own way, with documents that are BSON already.

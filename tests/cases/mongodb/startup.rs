@@ -96,7 +96,9 @@ async fn the_indexes_are_created_where_they_are_absent() {
 #[tokio::test]
 async fn refused_credentials_are_the_operators_to_mend() {
     let uri = Mongo::shared().await.unwrap().uri().to_owned();
-    let store = Store::at(&uri.replacen("mongodb://", "mongodb://alice:s3cr3t@", 1));
+    let hosts = uri.trim_start_matches("mongodb://");
+    let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
+    let store = Store::at(&format!("mongodb://alice:s3cr3t@{hosts}"));
     let error = store.repository().store(&entries(0..3)).await.unwrap_err();
     assert!(matches!(error, StoreError::Operator(_)), "{error:?}");
     let refused = |state: &PartState| matches!(state, PartState::Down(r) if r.contains("refuses"));
