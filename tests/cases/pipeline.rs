@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use eyego_log_core::{LogId, LogIdGenerator, Timestamp};
 use bson::{Document, doc};
+use eyego_log_core::{LogId, LogIdGenerator, Timestamp};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
@@ -285,8 +285,8 @@ async fn poison_becomes_a_dead_letter_and_its_neighbours_are_stored() {
 }
 
 /// A record as the seed's API writes it.
-fn seeds_record(n: usize) -> Vec<u8> {
-    let timestamp = Timestamp::from_millis(1_768_435_085_442 + n as i64).unwrap();
+fn seeds_record(n: i64) -> Vec<u8> {
+    let timestamp = Timestamp::from_millis(1_768_435_085_442 + n).unwrap();
     json!({"id": null, "userId": format!("seed-{}", n % 7), "action": "CLICK",
            "metadata": {"n": n}, "timestamp": timestamp})
     .to_string()
