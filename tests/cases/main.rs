@@ -12,4 +12,5 @@ mod embedded;
 mod http;
 mod kafka;
 mod mongodb;
+mod overload;
 mod pipeline;

@@ -13,6 +13,9 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// A caller that is refused comes again sooner than `Retry-After` says, but not at once.
+const PAUSE_AFTER_503: Duration = Duration::from_millis(200);
+
 /// What to send, how much of it, and for how long.
 pub struct Load {
     /// Where to.
@@ -43,6 +46,8 @@ pub struct Outcome {
     pub unavailable: u64,
     /// All other answers.
     pub others: u64,
+    /// Connections that broke, and were opened anew.
+    pub broken: u64,
     /// How long it took.
     pub elapsed: Duration,
     /// The time of each answer, ascending, in microseconds.
@@ -120,7 +125,7 @@ impl Load {
     /// Runs.
     ///
     /// # Errors
-    /// A connection broke, or an answer made no sense.
+    /// The server cannot be reached.
     pub async fn run(self) -> Result<Outcome> {
         let start = Instant::now();
         let deadline = start + self.duration;
@@ -137,6 +142,7 @@ impl Load {
             outcome.accepted += part.accepted;
             outcome.unavailable += part.unavailable;
             outcome.others += part.others;
+            outcome.broken += part.broken;
             outcome.latencies.extend(part.latencies);
         }
         outcome.elapsed = start.elapsed();
@@ -158,16 +164,33 @@ async fn connection(
     while Instant::now() < deadline {
         let bytes = request(next.fetch_add(1, Ordering::Relaxed));
         let sent = Instant::now();
-        stream.write_all(&bytes).await?;
-        match read_answer(&mut stream, &mut answer).await? {
-            200..=299 => outcome.accepted += 1,
-            503 => outcome.unavailable += 1,
-            _ => outcome.others += 1,
+        let mut pause = false;
+        match exchange(&mut stream, &bytes, &mut answer).await {
+            Ok(200..=299) => outcome.accepted += 1,
+            Ok(503) => {
+                outcome.unavailable += 1;
+                pause = true;
+            }
+            Ok(_) => outcome.others += 1,
+            Err(_) => {
+                outcome.broken += 1;
+                stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                continue;
+            }
         }
         let micros = sent.elapsed().as_micros();
         outcome.latencies.push(u32::try_from(micros).unwrap_or(u32::MAX));
+        if pause {
+            tokio::time::sleep(PAUSE_AFTER_503).await;
+        }
     }
     Ok(outcome)
+}
+
+async fn exchange(stream: &mut TcpStream, request: &[u8], answer: &mut Vec<u8>) -> Result<u16> {
+    stream.write_all(request).await?;
+    read_answer(stream, answer).await
 }
 
 async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16> {

@@ -11,8 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::identity;
 use crate::domain::queue::{AppendError, LogQueue, RecordBatch};
 
-/// Bytes of bookkeeping that each event costs while it is in flight.
-const PER_EVENT: usize = 256;
+/// Bytes of bookkeeping that each event costs while it is in flight: what the
+/// record has beyond the event, twice, and the queue's own notes on it
+/// (librdkafka's are some 200 bytes).
+const PER_EVENT: usize = 512;
 
 /// Of a batch with very many faults only the first of each item is listed past
 /// this many.

@@ -39,12 +39,13 @@ async fn main() -> Result<()> {
     };
     let outcome = load.run().await?;
     println!(
-        "{:.0} events/s, p50 {:?}, p99 {:?}, {} times 503, {} other answers",
+        "{:.0} events/s, p50 {:?}, p99 {:?}, {} times 503, {} other answers, {} broken connections",
         outcome.rate() * cli.batch as f64,
         outcome.percentile(0.5),
         outcome.percentile(0.99),
         outcome.unavailable,
-        outcome.others
+        outcome.others,
+        outcome.broken
     );
     Ok(())
 }

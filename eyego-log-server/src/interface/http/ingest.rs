@@ -57,7 +57,10 @@ pub(super) async fn many(State(api): State<Arc<Api>>, request: Request) -> Respo
             let joined = tokio::task::spawn_blocking(work).await;
             joined.map_err(|error| ApiError::Internal(format!("parsing failed: {error}")))??
         } else {
-            prepare(&api, &bytes, is_ndjson, key)?
+            let prepared = prepare(&api, &bytes, is_ndjson, key)?;
+            // Not while the queue takes its time.
+            drop(bytes);
+            prepared
         };
         Ok(api.ingest.many(prepared, permit).await)
     };

@@ -30,6 +30,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a connection's pace is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What a connection buffers beside the bodies' budget. The head of a request
+/// must fit. hyper's default is 400 KiB, which a thousand connections feel.
+const MAX_BUFFER: usize = 64 << 10;
+
 const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-type: application/json\r\ncontent-length: 66\r\nconnection: close\r\n\r\n\
     {\"status\":\"fail\",\"message\":\"the head came too slowly: within 10 s\"}";
@@ -118,6 +122,7 @@ async fn serve_connection(stream: TcpStream, service: Service, mut stop: watch::
     let mut connection = http1::Builder::new()
         // Ours is coarser, and costs a request nothing.
         .header_read_timeout(None)
+        .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace))), answering);
 
     let mut look = tokio::time::interval(LOOK);

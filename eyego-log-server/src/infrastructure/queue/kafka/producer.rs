@@ -23,7 +23,7 @@ const MESSAGE_TIMEOUT_MS: &str = "5000";
 
 /// Past this the caller is answered, whatever librdkafka does: its own timeout
 /// comes late where a broker hangs. The API promises 8 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(7500);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(6500);
 
 /// Handing this many records to librdkafka takes longer than a task should
 /// keep its thread.
