@@ -3,6 +3,7 @@
 //! One allocation and one wake-up per batch: each record carries a pointer to
 //! the batch's [`Delivery`], whose count tells when the last one is settled.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -213,13 +214,21 @@ struct Failure {
 impl Delivery {
     fn results(&self) -> Results {
         let mut results: Results = vec![Ok(()); self.batch.len()];
-        for failure in lock(&self.failures).drain(..) {
-            let index = failure.index.or_else(|| {
-                // Records are told apart by their bytes: they hold the id. The
-                // same record twice in a batch fails twice.
-                let mut records = self.batch.iter().zip(&results);
-                records.position(|(record, result)| result.is_ok() && record.value == failure.value)
-            });
+        let failures = std::mem::take(&mut *lock(&self.failures));
+        if failures.is_empty() {
+            return results;
+        }
+        // Records are told apart by their bytes: they hold the id. The same
+        // record twice in a batch fails twice.
+        let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
+        for (index, record) in self.batch.iter().enumerate() {
+            places.entry(record.value).or_default().push(index);
+        }
+        for failure in failures {
+            let index = match failure.index {
+                Some(index) => Some(index),
+                None => places.get_mut(failure.value.as_slice()).and_then(Vec::pop),
+            };
             if let Some(result) = index.and_then(|index| results.get_mut(index)) {
                 *result = Err(failure.error);
             }
