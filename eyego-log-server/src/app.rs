@@ -10,6 +10,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::application::dead_letters::DeadLetterOffice;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
 use crate::application::retrieve::Retrieve;
@@ -182,6 +183,10 @@ impl Parts {
         Api {
             ingest: Ingest::new(Arc::clone(&self.queue), limits, budget),
             retrieve: Retrieve::new(Arc::clone(&self.repository)),
+            dead_letters: DeadLetterOffice::new(
+                Arc::clone(&self.dead_letters),
+                Arc::clone(&self.repository),
+            ),
             body_limits: BodyLimits { max_bytes: config.http.max_body_bytes },
         }
     }

@@ -7,6 +7,7 @@
 )]
 
 mod conformance;
+mod dead_letters;
 mod embedded;
 mod http;
 mod kafka;

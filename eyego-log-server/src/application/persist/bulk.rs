@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eyego_log_core::{LogEntry, LogId, Timestamp, record};
+use eyego_log_core::{LogEntry, LogId, Timestamp};
 
 use super::batcher::{Bulk, BulkRecord};
 use super::retry::Backoff;
 use super::status::WorkerStatus;
-use crate::application::identity;
-use crate::domain::dead_letter::{DeadLetter, DeadLetters};
+use crate::application::{decode, identity};
+use crate::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters};
 use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome};
 
 /// Between two attempts while the store cannot be reached.
@@ -54,8 +54,8 @@ impl Settler {
         let records: Vec<BulkRecord<'_>> = bulk.iter().collect();
         let rejected = self.store(entries, &places).await;
         for ((place, entry), rejection, attempts) in rejected {
-            let letter = self.letter(&records[place], entry.id, rejection, attempts);
-            let letter = DeadLetter { user_id: Some(entry.user_id.to_string()), ..letter };
+            let mut letter = self.letter(&records[place], entry.id, rejection, attempts);
+            letter.summary.user_id = Some(entry.user_id.to_string());
             self.keep_letter(letter).await;
         }
     }
@@ -66,17 +66,9 @@ impl Settler {
             let BulkRecord { partition, offset, queued_at, .. } = *record;
             identity::of_position(&self.topic, partition, offset, queued_at, value)
         };
-        match record::decode(value) {
-            Ok(decoded) => {
-                let id = decoded.id.unwrap_or_else(derived);
-                Decoded::Entry(decoded.into_entry(id, record.queued_at))
-            }
-            Err(error) => {
-                let rejection = Rejection {
-                    code: error.code().to_owned(),
-                    message: error.to_string(),
-                    is_known: true,
-                };
+        match decode::entry(value, record.queued_at, derived) {
+            Ok(entry) => Decoded::Entry(entry),
+            Err(rejection) => {
                 Decoded::Poison(Box::new(self.letter(record, derived(), rejection, 1)))
             }
         }
@@ -222,9 +214,8 @@ impl Settler {
         rejection: Rejection,
         attempts: u32,
     ) -> DeadLetter {
-        DeadLetter {
+        let summary = DeadLetterSummary {
             id,
-            raw: record.value.unwrap_or_default().to_vec(),
             cut_from: None,
             user_id: None,
             topic: self.topic.clone(),
@@ -235,12 +226,13 @@ impl Settler {
             message: rejection.message,
             attempts,
             failed_at: Timestamp::from(std::time::SystemTime::now()),
-        }
+        };
+        DeadLetter { summary, raw: record.value.unwrap_or_default().to_vec() }
     }
 
     /// The watermark passes a bad record only when its letter is kept.
     async fn keep_letter(&self, letter: DeadLetter) {
-        let DeadLetter { id, code, message, partition, offset, .. } = &letter;
+        let DeadLetterSummary { id, code, message, partition, offset, .. } = &letter.summary;
         tracing::warn!(%id, code, message, partition, offset, "a record cannot be stored: it becomes a dead letter");
         let mut attempt = 1;
         while let Err(error) = self.dead_letters.put(&letter).await {

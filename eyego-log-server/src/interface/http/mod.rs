@@ -6,15 +6,19 @@
 //! | `router` | which route leads where; what every answer goes through |
 //! | `ingest` | POST of one log and of many |
 //! | `read` | GET of logs |
+//! | `dead_letters` | what could not be stored: GET, and POST to store it now |
+//! | `parameters` | the parameters of a query string |
 //! | `health` | liveness and readiness |
 //! | `body` | reads and decompresses a body under limits |
 //! | `error` | every failure and its status: the one table |
 //! | `server` | the accept loop, with its timers and its graceful end |
 
 mod body;
+mod dead_letters;
 mod error;
 mod health;
 mod ingest;
+mod parameters;
 mod read;
 mod router;
 mod server;

@@ -15,7 +15,8 @@ use http::{HeaderName, HeaderValue};
 use super::body::{BodyLimits, discard};
 use super::error::{ApiError, Internals};
 use super::health::{self, Readiness};
-use super::{ingest, read};
+use super::{dead_letters, ingest, read};
+use crate::application::dead_letters::DeadLetterOffice;
 use crate::application::ingest::Ingest;
 use crate::application::retrieve::Retrieve;
 
@@ -28,6 +29,8 @@ pub struct Api {
     pub ingest: Ingest,
     /// Gives them back.
     pub retrieve: Retrieve,
+    /// Keeps what could not be stored.
+    pub dead_letters: DeadLetterOffice,
     /// How large a body may be.
     pub body_limits: BodyLimits,
 }
@@ -38,6 +41,9 @@ pub fn api_router(api: Arc<Api>, readiness: Arc<Readiness>) -> Router {
         .route("/api/v1/logs", get(read::page).post(ingest::one))
         .route("/api/v1/logs/batch", post(ingest::many))
         .route("/api/v1/logs/{id}", get(read::one))
+        .route("/api/v1/dead-letters", get(dead_letters::page))
+        .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
+        .route("/api/v1/dead-letters/{id}", get(dead_letters::one))
         .with_state(api);
     finish(api.merge(health_routes(readiness)))
 }
