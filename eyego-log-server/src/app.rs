@@ -25,7 +25,9 @@ use crate::infrastructure::repository::mongodb::{
     MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
 };
 use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
-use crate::interface::http::{Api, BodyLimits, Readiness, api_router, bind, health_router};
+use crate::interface::http::{
+    Api, BodyLimits, Metrics, Readiness, api_router, bind, operations_router,
+};
 use crate::interface::worker::Worker;
 
 /// Of the time to stop, this much is kept for closing what the worker leaves.
@@ -69,10 +71,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         role.has_worker().then(|| Arc::clone(&status)),
         !role.has_api(),
     ));
-    let router = if role.has_api() {
-        api_router(Arc::new(parts.api(&config)), Arc::clone(&readiness))
-    } else {
-        health_router(Arc::clone(&readiness))
+    let api = role.has_api().then(|| Arc::new(parts.api(&config)));
+    let metrics = Arc::new(Metrics::new(
+        api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
+        role.has_worker().then(|| Arc::clone(&status)),
+    ));
+    let router = match api {
+        Some(api) => api_router(api, Arc::clone(&readiness), metrics),
+        None => operations_router(Arc::clone(&readiness), metrics),
     };
     let worker = if role.has_worker() { Some(parts.worker(&config, status)?) } else { None };
 

@@ -11,5 +11,6 @@ mod dead_letters;
 mod embedded;
 mod http;
 mod kafka;
+mod metrics;
 mod mongodb;
 mod pipeline;

@@ -23,7 +23,7 @@ use crate::conformance::PATIENCE;
 pub(crate) struct Names {
     brokers: String,
     uri: String,
-    topic: String,
+    pub(crate) topic: String,
     database: String,
 }
 
@@ -47,7 +47,7 @@ impl Names {
             .env("EYEGO_MONGODB_DATABASE", &self.database)
     }
 
-    fn producer(&self) -> FutureProducer {
+    pub(crate) fn producer(&self) -> FutureProducer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("partitioner", "murmur2_random")

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eyego_log_core::wire::{RejectedItem, RejectionCode};
-use eyego_log_core::{FieldErrors, IngestRequest, LogId, LogIdGenerator, ParseError, Timestamp};
+use eyego_log_core::{
+    FieldErrors, IngestRequest, LogEntry, LogId, LogIdGenerator, ParseError, Timestamp,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::identity;
+use super::metrics::{IngestCounters, Refusal, UnderWay};
 use crate::domain::queue::{AppendError, LogQueue, RecordBatch};
 
 /// Past this the caller is answered, whatever the queue does: above the
@@ -38,6 +41,7 @@ pub struct Ingest {
     ids: LogIdGenerator,
     limits: IngestLimits,
     budget: Budget,
+    counters: Arc<IngestCounters>,
 }
 
 impl std::fmt::Debug for Ingest {
@@ -86,11 +90,21 @@ pub enum IngestError {
     NotQueued(LogId, AppendError),
 }
 
+impl IngestError {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Invalid(_) => Refusal::Invalid,
+            Self::TooLarge(_) => Refusal::TooLarge,
+            Self::NotQueued(_, error) => refusal_of(error),
+        }
+    }
+}
+
 impl Ingest {
     /// Ingests into this queue.
     #[must_use]
     pub fn new(queue: Arc<dyn LogQueue>, limits: IngestLimits, budget: Budget) -> Self {
-        Self { queue, ids: LogIdGenerator::new(), limits, budget }
+        Self { queue, ids: LogIdGenerator::new(), limits, budget, counters: Arc::default() }
     }
 
     /// The limits of one request.
@@ -105,6 +119,12 @@ impl Ingest {
         &self.budget
     }
 
+    /// What became of the events that came.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<IngestCounters> {
+        &self.counters
+    }
+
     /// Queues the one event that is this body; `permit` is its share of the
     /// budget.
     ///
@@ -114,8 +134,23 @@ impl Ingest {
         &self,
         body: &[u8],
         idempotency_key: Option<&str>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<LogEntry, IngestError> {
+        let mut under_way = self.counters.receive(1);
+        let result = self.queue_one(body, idempotency_key, permit).await;
+        match &result {
+            Ok(_) => under_way.queued(1),
+            Err(error) => under_way.refused(error.refusal()),
+        }
+        result
+    }
+
+    async fn queue_one(
+        &self,
+        body: &[u8],
+        idempotency_key: Option<&str>,
         mut permit: OwnedSemaphorePermit,
-    ) -> Result<LogId, IngestError> {
+    ) -> Result<LogEntry, IngestError> {
         if body.len() > self.limits.max_event_bytes {
             return Err(IngestError::TooLarge(self.too_large(body.len())));
         }
@@ -129,10 +164,11 @@ impl Ingest {
             return Err(IngestError::NotQueued(id, out_of_memory()));
         }
         let mut batch = RecordBatch::with_capacity(body.len() + 160, 1);
-        batch.push(&request.into_entry(id, now));
+        let entry = request.into_entry(id, now);
+        batch.push(&entry);
         batch.hold_until_settled(permit);
         match self.append(batch).await.pop() {
-            Some(Ok(())) => Ok(id),
+            Some(Ok(())) => Ok(entry),
             Some(Err(error)) => Err(IngestError::NotQueued(id, error)),
             None => Err(IngestError::NotQueued(id, no_answer())),
         }
@@ -150,6 +186,7 @@ impl Ingest {
             ids: Vec::with_capacity(items.len()),
             has_own_ids: false,
             rejected: Vec::new(),
+            under_way: self.counters.receive(items.len()),
         };
         let mut occurrences: HashMap<&[u8], u32> = HashMap::new();
         let mut faults = 0;
@@ -209,7 +246,8 @@ impl Ingest {
         prepared: PreparedBatch,
         mut permit: OwnedSemaphorePermit,
     ) -> BatchOutcome {
-        let PreparedBatch { mut batch, places, ids, has_own_ids, mut rejected } = prepared;
+        let PreparedBatch { mut batch, places, ids, has_own_ids, mut rejected, mut under_way } =
+            prepared;
         let results = if batch.is_empty() {
             Vec::new()
         } else if self.charge_events(&mut permit, batch.len()) {
@@ -223,6 +261,7 @@ impl Ingest {
             match result {
                 Ok(()) => accepted += 1,
                 Err(error) => {
+                    under_way.refused(refusal_of(&error));
                     let code = code_of(&error);
                     rejected.push(RejectedItem {
                         index: *index,
@@ -235,6 +274,7 @@ impl Ingest {
                 }
             }
         }
+        under_way.queued(accepted as u64);
         rejected.sort_by_key(|item| item.index);
         BatchOutcome { accepted, ids: has_own_ids.then_some(ids), rejected }
     }
@@ -270,10 +310,13 @@ pub struct PreparedBatch {
     /// Whether we minted or derived any of them.
     has_own_ids: bool,
     rejected: Vec<RejectedItem>,
+    under_way: UnderWay,
 }
 
 impl PreparedBatch {
     fn reject(&mut self, index: usize, code: RejectionCode, message: String, errors: FieldErrors) {
+        let is_too_large = code == RejectionCode::TooLarge;
+        self.under_way.refused(if is_too_large { Refusal::TooLarge } else { Refusal::Invalid });
         self.ids.push(None);
         let retryable = code.is_retryable();
         let item = RejectedItem { index, id: None, code, message, errors, retryable };
@@ -309,6 +352,16 @@ fn code_of(error: &AppendError) -> RejectionCode {
         AppendError::Full(_) => RejectionCode::QueueFull,
         AppendError::Unavailable(_) => RejectionCode::QueueUnavailable,
         AppendError::TooLarge(_) => RejectionCode::TooLarge,
+    }
+}
+
+/// The reason of an event that the queue did not acknowledge.
+#[must_use]
+pub fn refusal_of(error: &AppendError) -> Refusal {
+    match error {
+        AppendError::Full(_) => Refusal::QueueFull,
+        AppendError::Unavailable(_) => Refusal::Unavailable,
+        AppendError::TooLarge(_) => Refusal::TooLarge,
     }
 }
 

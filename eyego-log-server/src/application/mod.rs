@@ -5,5 +5,6 @@ pub mod dead_letters;
 mod decode;
 pub mod identity;
 pub mod ingest;
+pub mod metrics;
 pub mod persist;
 pub mod retrieve;

@@ -8,7 +8,8 @@ use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
 use crate::application::dead_letters::ReplayError;
-use crate::application::ingest::{IngestError, public_message};
+use crate::application::ingest::{IngestError, public_message, refusal_of};
+use crate::application::metrics::Refusal;
 use crate::domain::queue::AppendError;
 use crate::domain::repository::ReadError;
 
@@ -64,6 +65,20 @@ impl ApiError {
             Self::NotQueued(_, AppendError::Full(_) | AppendError::Unavailable(_))
             | Self::NotReadable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Why the body that it answers was refused, for the counters.
+    pub(super) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Invalid(..) | Self::NotFound(_) | Self::MethodNotAllowed | Self::Conflict(_) => {
+                Refusal::Invalid
+            }
+            Self::TooSlow(_) => Refusal::TooSlow,
+            Self::TooLarge(_) => Refusal::TooLarge,
+            Self::Unsupported(_) => Refusal::Unsupported,
+            Self::NotQueued(_, error) => refusal_of(error),
+            Self::NotReadable(_) | Self::Internal(_) => Refusal::Internal,
         }
     }
 

@@ -6,8 +6,9 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::wire::{BatchAnswer, IngestAnswer, Status, SyntaxError};
-use eyego_log_core::{FieldError, FieldErrors, ParseError, wire};
+use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError, wire};
 use http::header::RETRY_AFTER;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 
@@ -19,33 +20,37 @@ use crate::application::ingest::{BatchOutcome, PreparedBatch};
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
+const QUEUED: &str = "Log queued successfully";
+
 /// `POST /api/v1/logs`
 pub(super) async fn one(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let ingested = async {
-        let (key, body) = match preliminaries(&head.headers, &[JSON]) {
+    let read = async {
+        let (key, body) = match preliminaries(&head, &[JSON]) {
             Ok((key, _)) => (key, body),
             Err(error) => return Err(refuse(body, error).await),
         };
-        let ReadBody { bytes, permit } =
-            body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?;
-        Ok(api.ingest.one(&bytes, key, permit).await?)
+        Ok((key, body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?))
     };
-    match ingested.await {
-        Ok(id) => {
-            let message = "Log queued successfully".to_owned();
-            let answer = IngestAnswer { status: Status::Success, message, id };
-            (StatusCode::ACCEPTED, Json(answer)).into_response()
-        }
-        Err(error) => error.into_response(),
+    let (key, body) = match read.await {
+        Ok(read) => read,
+        Err(error) => return body_refused(&api, error),
+    };
+    match api.ingest.one(&body.bytes, key, body.permit).await {
+        Ok(entry) => answer(StatusCode::ACCEPTED, Status::Success, QUEUED, entry.id),
+        Err(error) => ApiError::from(error).into_response(),
     }
+}
+
+fn answer(code: StatusCode, status: Status, message: &str, id: LogId) -> Response {
+    (code, Json(IngestAnswer { status, message: message.to_owned(), id })).into_response()
 }
 
 /// `POST /api/v1/logs/batch`
 pub(super) async fn many(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let ingested = async {
-        let (key, is_ndjson, body) = match preliminaries(&head.headers, &[JSON, NDJSON]) {
+    let prepared = async {
+        let (key, is_ndjson, body) = match preliminaries(&head, &[JSON, NDJSON]) {
             Ok((key, media_type)) => (key, media_type.eq_ignore_ascii_case(NDJSON), body),
             Err(error) => return Err(refuse(body, error).await),
         };
@@ -59,21 +64,26 @@ pub(super) async fn many(State(api): State<Arc<Api>>, request: Request) -> Respo
         } else {
             prepare(&api, &bytes, is_ndjson, key)?
         };
-        Ok(api.ingest.many(prepared, permit).await)
+        Ok((prepared, permit))
     };
-    match ingested.await {
-        Ok(outcome) => batch_answer(outcome),
-        Err(error) => error.into_response(),
+    match prepared.await {
+        Ok((prepared, permit)) => batch_answer(api.ingest.many(prepared, permit).await),
+        Err(error) => body_refused(&api, error),
     }
+}
+
+fn body_refused(api: &Api, error: ApiError) -> Response {
+    api.ingest.counters().refuse_body(error.refusal());
+    error.into_response()
 }
 
 /// What is checked before the body is read: its media type, the
 /// `Idempotency-Key`.
 fn preliminaries<'a>(
-    headers: &'a HeaderMap,
+    head: &'a Parts,
     accepted: &[&str],
 ) -> Result<(Option<&'a str>, &'a str), ApiError> {
-    Ok((idempotency_key(headers)?, body::media_type(headers, accepted)?))
+    Ok((idempotency_key(&head.headers)?, body::media_type(&head.headers, accepted)?))
 }
 
 async fn refuse(mut body: axum::body::Body, error: ApiError) -> ApiError {

@@ -15,6 +15,7 @@ use http::{HeaderName, HeaderValue};
 use super::body::{BodyLimits, discard};
 use super::error::{ApiError, Internals};
 use super::health::{self, Readiness};
+use super::metrics::{self, Metrics};
 use super::{dead_letters, ingest, read};
 use crate::application::dead_letters::DeadLetterOffice;
 use crate::application::ingest::Ingest;
@@ -36,7 +37,7 @@ pub struct Api {
 }
 
 /// All routes.
-pub fn api_router(api: Arc<Api>, readiness: Arc<Readiness>) -> Router {
+pub fn api_router(api: Arc<Api>, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
     let api = Router::new()
         .route("/api/v1/logs", get(read::page).post(ingest::one))
         .route("/api/v1/logs/batch", post(ingest::many))
@@ -45,19 +46,20 @@ pub fn api_router(api: Arc<Api>, readiness: Arc<Readiness>) -> Router {
         .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
         .route("/api/v1/dead-letters/{id}", get(dead_letters::one))
         .with_state(api);
-    finish(api.merge(health_routes(readiness)))
+    finish(api.merge(operations_routes(readiness, metrics)))
 }
 
-/// The routes of a process that only works: its health.
-pub fn health_router(readiness: Arc<Readiness>) -> Router {
-    finish(health_routes(readiness))
+/// The routes of a process that only works: its health and its metrics.
+pub fn operations_router(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
+    finish(operations_routes(readiness, metrics))
 }
 
-fn health_routes(readiness: Arc<Readiness>) -> Router {
+fn operations_routes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .with_state(readiness)
+        .merge(Router::new().route("/metrics", get(metrics::show)).with_state(metrics))
 }
 
 fn finish(router: Router) -> Router {
