@@ -14,3 +14,4 @@ mod kafka;
 mod metrics;
 mod mongodb;
 mod pipeline;
+mod wait;

@@ -1,6 +1,7 @@
 //! POST of one log and of many.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -11,35 +12,89 @@ use http::header::RETRY_AFTER;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::body::{self, LARGE, ReadBody};
 use super::error::ApiError;
+use super::parameters;
 use super::router::Api;
 use crate::application::ingest::{BatchOutcome, PreparedBatch};
+use crate::application::retrieve::Waited;
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
 const QUEUED: &str = "Log queued successfully";
+const STORED: &str = "Log stored";
+const LOST: &str = "another log is stored under this id; the first one stays";
+
+/// How long a caller may wait for its log to be stored.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// `POST /api/v1/logs`
 pub(super) async fn one(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let read = async {
-        let (key, body) = match preliminaries(&head, &[JSON]) {
-            Ok((key, _)) => (key, body),
+        let checked = preliminaries(&head, &[JSON]).and_then(|(key, _)| {
+            let deadline = wait_until(head.uri.query())?;
+            Ok((key, deadline))
+        });
+        let (key, deadline) = match checked {
+            Ok(checked) => checked,
             Err(error) => return Err(refuse(body, error).await),
         };
-        Ok((key, body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?))
+        let body = body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?;
+        Ok((key, deadline, body))
     };
-    let (key, body) = match read.await {
+    let (key, deadline, body) = match read.await {
         Ok(read) => read,
         Err(error) => return body_refused(&api, error),
     };
     match api.ingest.one(&body.bytes, key, body.permit).await {
-        Ok(entry) => answer(StatusCode::ACCEPTED, Status::Success, QUEUED, entry.id),
+        Ok(entry) => {
+            let waited = match deadline {
+                Some(deadline) => api.retrieve.wait_for(&entry, deadline).await,
+                None => Waited::NotYet,
+            };
+            match waited {
+                Waited::NotYet => answer(StatusCode::ACCEPTED, Status::Success, QUEUED, entry.id),
+                Waited::Stored => answer(StatusCode::OK, Status::Success, STORED, entry.id),
+                Waited::Lost => answer(StatusCode::CONFLICT, Status::Fail, LOST, entry.id),
+            }
+        }
         Err(error) => ApiError::from(error).into_response(),
     }
+}
+
+/// Until when the caller wants to wait for its log to be stored: `wait=stored`
+/// and `timeout`.
+fn wait_until(query: Option<&str>) -> Result<Option<Instant>, FieldErrors> {
+    // Hardly anybody waits.
+    if query.is_none() {
+        return Ok(None);
+    }
+    let mut waits = false;
+    let mut timeout = None;
+    parameters::read(query, |name, value| match name {
+        "wait" if value == "stored" => {
+            waits = true;
+            Ok(())
+        }
+        "wait" => Err("must be stored".to_owned()),
+        "timeout" => {
+            let said = humantime::parse_duration(value).ok();
+            timeout = said.filter(|said| (SHORTEST_WAIT..=LONGEST_WAIT).contains(said));
+            let fault = "must be a duration from 1ms to 30s, such as 500ms or 5s";
+            if timeout.is_some() { Ok(()) } else { Err(fault.to_owned()) }
+        }
+        _ => Err("is not a known parameter (those are wait, timeout)".to_owned()),
+    })?;
+    if timeout.is_some() && !waits {
+        return Err(FieldError::new("timeout", "says nothing without wait=stored").into());
+    }
+    Ok(waits.then(|| Instant::now() + timeout.unwrap_or(DEFAULT_WAIT)))
 }
 
 fn answer(code: StatusCode, status: Status, message: &str, id: LogId) -> Response {
@@ -50,7 +105,11 @@ fn answer(code: StatusCode, status: Status, message: &str, id: LogId) -> Respons
 pub(super) async fn many(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let prepared = async {
-        let (key, is_ndjson, body) = match preliminaries(&head, &[JSON, NDJSON]) {
+        let checked = preliminaries(&head, &[JSON, NDJSON]).and_then(|checked| {
+            parameters::none(head.uri.query())?;
+            Ok(checked)
+        });
+        let (key, is_ndjson, body) = match checked {
             Ok((key, media_type)) => (key, media_type.eq_ignore_ascii_case(NDJSON), body),
             Err(error) => return Err(refuse(body, error).await),
         };
