@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::http::{StatusCode, header};
-use stack::load::{Load, Outcome, Request, ndjson_requests, single_requests};
+use stack::load::{Load, Outcome, Request, cpu_seconds, ndjson_requests, single_requests};
 use stack::server::Server;
 
 const BARE: &str = "EYEGO_BENCH_BARE";
@@ -172,12 +172,4 @@ fn report(name: &str, outcome: &Outcome, events: u64, cpu: f64, limit: Option<f6
         outcome.unavailable,
         outcome.others,
     );
-}
-
-/// User and system time of a process.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
-    let ticks = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-    Ok(ticks / 100.0)
 }

@@ -180,8 +180,10 @@ async fn caller(
     mine
 }
 
-/// Kills the server five times while callers send, and then looks for each acknowledged event.
-async fn each_acknowledged_event_survives_kills(server: Server, events: u64) {
+/// Kills the server five times while callers send, and then looks for each acknowledged event:
+/// at least 20,000, or as many as `EYEGO_TEST_EVENTS` says.
+async fn each_acknowledged_event_survives_kills(server: Server) {
+    let events = std::env::var("EYEGO_TEST_EVENTS").ok().map_or(20_000, |n| n.parse().unwrap());
     server.wait_ready(PATIENCE).await.unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
     let acknowledged = Arc::new(AtomicU64::new(0));
@@ -191,7 +193,7 @@ async fn each_acknowledged_event_survives_kills(server: Server, events: u64) {
             tokio::spawn(caller(server.base_url(), n, over, count))
         })
         .collect();
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(300);
     let reach = async |count: u64| {
         while acknowledged.load(Ordering::Relaxed) < count {
             assert!(Instant::now() < deadline, "too slow\n{}", server.log());
@@ -247,13 +249,13 @@ async fn all(server: &Server) -> HashMap<LogId, u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_acknowledged_event_survives_kills_embedded() {
     let server = Server::builder().start().await.unwrap();
-    each_acknowledged_event_survives_kills(server, 20_000).await;
+    each_acknowledged_event_survives_kills(server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_acknowledged_event_survives_kills_on_kafka_and_mongodb() {
     let server = Names::new().await.server("all", "g").start().await.unwrap();
-    each_acknowledged_event_survives_kills(server, 20_000).await;
+    each_acknowledged_event_survives_kills(server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,8 +294,8 @@ async fn poison_becomes_a_dead_letter_and_its_neighbours_are_stored() {
 }
 
 /// A record as the seed's API writes it.
-fn seeds_record(n: usize) -> Vec<u8> {
-    let timestamp = Timestamp::from_millis(1_768_435_085_442 + n as i64).unwrap();
+fn seeds_record(n: i64) -> Vec<u8> {
+    let timestamp = Timestamp::from_millis(1_768_435_085_442 + n).unwrap();
     json!({"id": null, "userId": format!("seed-{}", n % 7), "action": "CLICK",
            "metadata": {"n": n}, "timestamp": timestamp})
     .to_string()

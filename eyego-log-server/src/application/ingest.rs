@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use eyego_log_core::wire::{RejectedItem, RejectionCode};
 use eyego_log_core::{
@@ -14,10 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::identity;
 use super::metrics::{IngestCounters, Refusal, UnderWay};
 use crate::domain::queue::{AppendError, LogQueue, RecordBatch};
-
-/// Past this the caller is answered, whatever the queue does: above the
-/// queue's own deadline of 5 s, inside the 8 s that the API promises.
-const APPEND_DEADLINE: Duration = Duration::from_millis(7500);
 
 /// Bytes of bookkeeping that each event costs while it is in flight.
 const PER_EVENT: usize = 256;
@@ -167,7 +162,7 @@ impl Ingest {
         let entry = request.into_entry(id, now);
         batch.push(&entry);
         batch.hold_until_settled(permit);
-        match self.append(batch).await.pop() {
+        match self.queue.append(batch).await.pop() {
             Some(Ok(())) => Ok(entry),
             Some(Err(error)) => Err(IngestError::NotQueued(id, error)),
             None => Err(IngestError::NotQueued(id, no_answer())),
@@ -252,7 +247,7 @@ impl Ingest {
             Vec::new()
         } else if self.charge_events(&mut permit, batch.len()) {
             batch.hold_until_settled(permit);
-            self.append(batch).await
+            self.queue.append(batch).await
         } else {
             vec![Err(out_of_memory()); batch.len()]
         };
@@ -277,14 +272,6 @@ impl Ingest {
         under_way.queued(accepted as u64);
         rejected.sort_by_key(|item| item.index);
         BatchOutcome { accepted, ids: has_own_ids.then_some(ids), rejected }
-    }
-
-    async fn append(&self, batch: RecordBatch) -> Vec<Result<(), AppendError>> {
-        let records = batch.len();
-        match tokio::time::timeout(APPEND_DEADLINE, self.queue.append(batch)).await {
-            Ok(results) => results,
-            Err(_) => vec![Err(no_answer()); records],
-        }
     }
 
     fn charge_events(&self, permit: &mut OwnedSemaphorePermit, events: usize) -> bool {

@@ -36,7 +36,7 @@ pub struct Cli {
     pub command: Option<Command>,
 
     /// A TOML file with settings: the long flags' names, with `_`, in the
-    /// tables [http], [embedded], [kafka], [mongodb], [worker]; `role`, `log`
+    /// tables `http`, `embedded`, `kafka`, `mongodb`, `worker`; `role`, `log`
     /// and `log_format` stand before them.
     #[arg(long, env = "EYEGO_CONFIG", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -213,7 +213,9 @@ impl Work<'_> {
         let status = &persist.settler.status;
         let now = Instant::now();
         let mut restarted = Vec::new();
+        let mut is_consuming = false;
         let signal = subscription.poll(timeout, &mut |record| {
+            is_consuming = true;
             if assignment.deliver(record.partition, record.offset) {
                 restarted.push(record.partition);
             }
@@ -226,7 +228,10 @@ impl Work<'_> {
         }
         match signal {
             Ok(signal) => {
-                if let Some(error) = self.last_error.take() {
+                // Silence says nothing: an error may come again with the next
+                // attempt.
+                is_consuming |= matches!(signal, Signal::Assigned(_));
+                if is_consuming && let Some(error) = self.last_error.take() {
                     tracing::info!(error, "consuming works again");
                 }
                 self.handle(signal);

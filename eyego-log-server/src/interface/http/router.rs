@@ -4,13 +4,13 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use eyego_log_core::{LogIdGenerator, Timestamp};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue};
+use tower::Service;
 
 use super::body::{BodyLimits, discard};
 use super::error::{ApiError, Internals};
@@ -63,10 +63,7 @@ fn operations_routes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router
 }
 
 fn finish(router: Router) -> Router {
-    router
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::new(LogIdGenerator::new()), envelope))
+    router.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
 }
 
 async fn not_found(request: Request) -> Response {
@@ -80,16 +77,19 @@ async fn method_not_allowed(request: Request) -> Response {
     ApiError::MethodNotAllowed.into_response()
 }
 
-/// Gives every answer its request id, turns a panic into a 500, and logs what
-/// the answer does not say.
-async fn envelope(
-    State(ids): State<Arc<LogIdGenerator>>,
+/// Answers a request: gives every answer its request id, turns a panic into a
+/// 500, and logs what the answer does not say.
+///
+/// Not a middleware: that clones and boxes the whole router for each request.
+pub(super) async fn answer(
+    mut router: Router,
+    request_ids: &LogIdGenerator,
     request: Request,
-    next: Next,
 ) -> Response {
-    let id = request_id(&request, &ids);
-    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
+    let id = request_id(&request, request_ids);
+    let answering = AssertUnwindSafe(router.call(request)).catch_unwind();
+    let mut response = match answering.await {
+        Ok(Ok(response)) => response,
         Err(_) => ApiError::Internal("a handler panicked".to_owned()).into_response(),
     };
     if let Some(Internals(internals)) = response.extensions().get() {

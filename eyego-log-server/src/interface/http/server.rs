@@ -3,25 +3,32 @@
 //! Not `axum::serve`: that sets no timer on a request's head, so that a few
 //! idle sockets could hold a server's connections for ever.
 
+mod pace;
+
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use eyego_log_core::LogIdGenerator;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tower::ServiceExt;
+use tokio::time::MissedTickBehavior;
 
-/// For a request's head to arrive; also how long a connection may idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+use self::pace::{Pace, Paced, Verdict};
+use super::router::answer;
 
 /// After a failed `accept` (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a connection's pace is looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
     content-type: application/json\r\ncontent-length: 66\r\nconnection: close\r\n\r\n\
@@ -44,6 +51,13 @@ pub async fn bind(address: &str) -> io::Result<Bound> {
     Ok(Bound { listener, address })
 }
 
+/// What each connection needs.
+#[derive(Clone)]
+struct Service {
+    router: Router,
+    request_ids: Arc<LogIdGenerator>,
+}
+
 impl Bound {
     /// The address, with the port that was given if 0 was asked for.
     #[must_use]
@@ -54,6 +68,7 @@ impl Bound {
     /// Serves until `stop` turns true; then accepts no more, and returns when
     /// the open requests have ended.
     pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
+        let service = Service { router, request_ids: Arc::default() };
         // Each connection holds a sender: when the last is gone, all have ended.
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
         loop {
@@ -64,7 +79,7 @@ impl Bound {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let connection = serve_connection(stream, router.clone(), stop.clone());
+                    let connection = serve_connection(stream, service.clone(), stop.clone());
                     let alive = alive.clone();
                     tokio::spawn(async move {
                         connection.await;
@@ -84,42 +99,53 @@ impl Bound {
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+async fn serve_connection(stream: TcpStream, service: Service, mut stop: watch::Receiver<bool>) {
     // An answer is one small write: waiting for more of it costs 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        Box::pin(router.clone().oneshot(request.map(Body::new)))
+    let pace = Arc::new(Pace::start());
+    let paced = Arc::clone(&pace);
+    let answering = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        paced.head_is_here();
+        let (service, pace) = (service.clone(), Arc::clone(&paced));
+        Box::pin(async move {
+            let answer = answer(service.router, &service.request_ids, request.map(Body::new)).await;
+            pace.is_answered();
+            Ok::<_, std::convert::Infallible>(answer)
+        })
     });
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        // Ours is coarser, and costs a request nothing.
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace))), answering);
 
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_stopping = false;
     let stop = stop.wait_for(|stop| *stop);
     tokio::pin!(stop);
-    let result = loop {
+    let is_too_slow = loop {
         tokio::select! {
             biased;
-            result = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break result,
+            _ = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break false,
             _ = &mut stop, if !is_stopping => {
                 is_stopping = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
+            _ = look.tick() => match pace.verdict() {
+                Verdict::Fine => {}
+                // Who sends nothing is only idle; who sent half a head should
+                // hear why.
+                Verdict::Idle => break false,
+                Verdict::HeadTooSlow => break true,
+            },
         }
     };
-    let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
-    if let Err(error) = result
-        && error.is_timeout()
-        && !parts.read_buf.is_empty()
-    {
-        // hyper closes without a word; who sent half a head should hear why.
-        // Who sent nothing is only idle.
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
+    // The peer may be gone already.
+    if is_too_slow {
         let _ = stream.write_all(HEAD_TOO_SLOW).await;
     }
-    // The peer may be gone already.
     let _ = stream.shutdown().await;
 }

@@ -21,6 +21,10 @@ use crate::domain::queue::{AppendError, QueueError, RecordBatch};
 /// What is not acknowledged by then is given up: inside the HTTP deadline.
 const MESSAGE_TIMEOUT_MS: &str = "5000";
 
+/// Past this the caller is answered, whatever librdkafka does: its own timeout
+/// comes late where a broker hangs. The API promises 8 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(7500);
+
 /// Handing this many records to librdkafka takes longer than a task should
 /// keep its thread.
 const MANY: usize = 1000;
@@ -52,7 +56,7 @@ impl KafkaProducer {
         }
         let producer = match self.producer() {
             Ok(producer) => producer,
-            Err(reason) => return vec![Err(AppendError::Unavailable(reason)); records],
+            Err(reason) => return unavailable(&reason, records),
         };
         let (answer, answered) = oneshot::channel();
         let delivery = Arc::new(Delivery {
@@ -69,10 +73,11 @@ impl KafkaProducer {
             // If it panics, the channel closes, and that is handled below.
             let _ = tokio::task::spawn_blocking(work).await;
         }
-        let results = answered.await.unwrap_or_else(|_| {
-            let error = AppendError::Unavailable("the producer was dropped".to_owned());
-            vec![Err(error); records]
-        });
+        let results = match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
+            Ok(Ok(results)) => results,
+            Ok(Err(_)) => unavailable("the producer was dropped", records),
+            Err(_) => unavailable("no answer in time", records),
+        };
         self.replace_if_dead(&producer);
         results
     }
@@ -167,6 +172,10 @@ fn send(producer: &Inner, topic: &str, delivery: &Arc<Delivery>) {
             producer.context().settle_one(delivery, Some(failure));
         }
     }
+}
+
+fn unavailable(reason: &str, records: usize) -> Results {
+    vec![Err(AppendError::Unavailable(reason.to_owned())); records]
 }
 
 fn append_error(error: &KafkaError) -> AppendError {

@@ -10,7 +10,7 @@ mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, atomic};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use crate::infrastructure::embedded::{DataDir, EmbeddedError};
 use self::status::Status;
 use self::subscription::SqliteSubscription;
 use self::writer::Writer;
+use super::answers::Answers;
 
 const FILE: &str = "queue.db";
 
@@ -66,6 +67,12 @@ enum Job {
     Close { done: oneshot::Sender<()> },
 }
 
+/// What the writer is asked, and how it answers appends.
+struct Inbox {
+    jobs: Receiver<Job>,
+    answers: Answers<Result<(), AppendError>>,
+}
+
 /// Records on their way to the writer.
 struct Append {
     batch: RecordBatch,
@@ -75,7 +82,8 @@ struct Append {
 }
 
 impl SqliteQueue {
-    /// Opens the queue in this directory; makes it if there is none.
+    /// Opens the queue in this directory; makes it if there is none. To be
+    /// called within a tokio runtime.
     ///
     /// # Errors
     /// The file cannot be opened, or is not ours.
@@ -86,8 +94,9 @@ impl SqliteQueue {
         let path = data_dir.file(FILE);
         let status = Arc::new(Status::default());
         let (jobs, waiting) = mpsc::channel();
+        let inbox = Inbox { jobs: waiting, answers: Answers::start() };
         let writer =
-            Writer::open(data_dir, path.clone(), options.max_bytes, waiting, Arc::clone(&status))?;
+            Writer::open(data_dir, path.clone(), options.max_bytes, inbox, Arc::clone(&status))?;
         let writer = std::thread::Builder::new()
             .name(format!("{}-writer", options.name))
             .spawn(move || writer.run())

@@ -4,16 +4,17 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{RecvError, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
 
 use eyego_log_core::Timestamp;
 use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::super::answers::Answers;
 use super::rows::{self, Extent};
 use super::status::Status;
-use super::{Append, Job};
+use super::{Append, Inbox, Job};
 use crate::domain::queue::{AppendError, Offset};
 use crate::infrastructure::embedded::{self, DataDir, EmbeddedError, FileFormat, WriterConnection};
 
@@ -34,7 +35,7 @@ const GATHERING: Duration = Duration::from_micros(20);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
-    jobs: Receiver<Job>,
+    inbox: Inbox,
     status: Arc<Status>,
     file: WriterConnection,
     max_bytes: u64,
@@ -60,7 +61,7 @@ impl Writer {
         data_dir: &Arc<DataDir>,
         path: PathBuf,
         max_bytes: u64,
-        jobs: Receiver<Job>,
+        inbox: Inbox,
         status: Arc<Status>,
     ) -> Result<Self, EmbeddedError> {
         let checkpoint_pages = max_bytes / 8 / u64::from(embedded::PAGE_BYTES);
@@ -75,7 +76,7 @@ impl Writer {
         let extent =
             Extent::read(file.get()?).map_err(|source| EmbeddedError::Sqlite { path, source })?;
         status.advance(extent.positions);
-        Ok(Self { jobs, status, file, max_bytes, extent, is_full: false, is_busy: false })
+        Ok(Self { inbox, status, file, max_bytes, extent, is_full: false, is_busy: false })
     }
 
     /// Works until it is told to close, or nobody is left who could ask.
@@ -97,7 +98,7 @@ impl Writer {
         round.add(self.next_job()?);
         let mut last_arrival = Instant::now();
         while round.bytes < MAX_ROUND_BYTES && round.close.is_none() {
-            match self.jobs.try_recv() {
+            match self.inbox.jobs.try_recv() {
                 Ok(job) => {
                     round.add(job);
                     last_arrival = Instant::now();
@@ -116,19 +117,19 @@ impl Writer {
     fn next_job(&mut self) -> Result<Job, RecvError> {
         loop {
             if !self.file.is_open() {
-                match self.jobs.recv_timeout(RETRY_INTERVAL) {
+                match self.inbox.jobs.recv_timeout(RETRY_INTERVAL) {
                     Ok(job) => return Ok(job),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
                 }
             } else if self.extent.has_deletable() {
-                match self.jobs.try_recv() {
+                match self.inbox.jobs.try_recv() {
                     Ok(job) => return Ok(job),
                     Err(TryRecvError::Empty) => {}
                     Err(TryRecvError::Disconnected) => return Err(RecvError),
                 }
             } else {
-                return self.jobs.recv();
+                return self.inbox.jobs.recv();
             }
             self.write(&mut Round::default());
         }
@@ -153,7 +154,7 @@ impl Writer {
         }
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         // Opening and locking may have taken their time.
-        round.withdraw_expired(Instant::now());
+        round.withdraw_expired(Instant::now(), &self.inbox.answers);
         if has_failed {
             rows::probe(connection)?;
         }
@@ -181,7 +182,8 @@ impl Writer {
         let reason = || format!("its {} bytes are in use", self.max_bytes);
         self.status.report(self.is_full.then(|| format!("the queue is full: {}", reason())));
         for (append, had_room) in round.appends.drain(..).zip(had_room) {
-            append.answer(if *had_room { Ok(()) } else { Err(AppendError::Full(reason())) });
+            let outcome = if *had_room { Ok(()) } else { Err(AppendError::Full(reason())) };
+            append.answer(outcome, &self.inbox.answers);
         }
         for (_, reply) in round.commits.drain(..) {
             let _ = reply.send(Ok(()));
@@ -193,11 +195,12 @@ impl Writer {
         let reason = error.to_string();
         self.status.report(Some(reason.clone()));
         for append in round.appends.drain(..) {
-            append.answer(Err(if error.is_disk_full() {
+            let error = if error.is_disk_full() {
                 AppendError::Full(reason.clone())
             } else {
                 AppendError::Unavailable(reason.clone())
-            }));
+            };
+            append.answer(Err(error), &self.inbox.answers);
         }
         for (_, reply) in round.commits.drain(..) {
             let _ = reply.send(Err(reason.clone()));
@@ -217,18 +220,19 @@ impl Round {
         }
     }
 
-    fn withdraw_expired(&mut self, now: Instant) {
+    fn withdraw_expired(&mut self, now: Instant, answers: &Answers<Result<(), AppendError>>) {
         for expired in self.appends.extract_if(.., |append| append.deadline <= now) {
-            expired.answer(Err(AppendError::Unavailable("withdrawn: it waited too long".into())));
+            let error = AppendError::Unavailable("withdrawn: it waited too long".into());
+            expired.answer(Err(error), answers);
         }
     }
 }
 
 impl Append {
-    fn answer(self, outcome: Result<(), AppendError>) {
+    fn answer(self, outcome: Result<(), AppendError>, answers: &Answers<Result<(), AppendError>>) {
         // First the memory: the caller may come with the next batch at once.
         drop(self.batch);
-        let _ = self.reply.send(outcome);
+        answers.send(self.reply, outcome);
     }
 }
 

@@ -1,0 +1,174 @@
+//! The queues against the engines under them, in the same run.
+//!
+//! `cargo bench -p eyego-log-tests --bench append [-- embedded|kafka]`
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use eyego_log_server::domain::queue::{LogQueue, RecordBatch};
+use eyego_log_server::infrastructure::embedded::DataDir;
+use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
+use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use stack::load::event;
+
+const CALLERS: usize = 64;
+const DURATION: Duration = Duration::from_secs(6);
+const ROUNDS: usize = 3;
+
+fn main() -> Result<()> {
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        if is_wanted("embedded") {
+            embedded().await?;
+        }
+        if is_wanted("kafka") {
+            kafka().await?;
+        }
+        Ok(())
+    })
+}
+
+/// One record a call, 64 callers; and a bare loop that commits 64 rows at a time. In turn: the
+/// disk of a shared machine is slow now and then.
+async fn embedded() -> Result<()> {
+    for round in 1..=ROUNDS {
+        let limit = tokio::task::spawn_blocking(bare_group_commit).await??;
+        let dir = tempfile::tempdir()?;
+        let data_dir = DataDir::open(dir.path())?;
+        let queue = SqliteQueue::open(&data_dir, SqliteQueueOptions::default())?;
+        let rate = appends_per_second(queue, 1).await?;
+        println!(
+            "embedded, {CALLERS} callers x 1, round {round}: {rate:.0}/s of {limit:.0}/s by a bare group commit: {:.0} %",
+            rate / limit * 100.0
+        );
+    }
+    Ok(())
+}
+
+fn bare_group_commit() -> Result<f64> {
+    let dir = tempfile::tempdir()?;
+    let connection = rusqlite::Connection::open(dir.path().join("bare.db"))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.execute_batch(
+        "CREATE TABLE records (offset INTEGER PRIMARY KEY, queued_at INTEGER NOT NULL, value BLOB NOT NULL)",
+    )?;
+    let mut insert =
+        connection.prepare("INSERT INTO records (queued_at, value) VALUES (?1, ?2)")?;
+    let value = event(1).into_bytes();
+    let start = Instant::now();
+    let mut rows = 0_u64;
+    while start.elapsed() < DURATION {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        for _ in 0..CALLERS {
+            insert.execute((rows.cast_signed(), &value))?;
+            rows += 1;
+        }
+        connection.execute_batch("COMMIT")?;
+    }
+    Ok(rows as f64 / start.elapsed().as_secs_f64())
+}
+
+async fn appends_per_second(queue: Arc<dyn LogQueue>, records: u64) -> Result<f64> {
+    let count = Arc::new(AtomicU64::new(0));
+    let start = Instant::now();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (queue, count) = (Arc::clone(&queue), Arc::clone(&count));
+            tokio::spawn(async move {
+                while start.elapsed() < DURATION {
+                    let mut batch = RecordBatch::default();
+                    for _ in 0..records {
+                        let n = count.fetch_add(1, Ordering::Relaxed);
+                        batch.push_encoded(
+                            format!("user-{}", n % 10_000).as_bytes(),
+                            event(n).as_bytes(),
+                        );
+                    }
+                    for result in queue.append(batch).await {
+                        result?;
+                    }
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await??;
+    }
+    Ok(count.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Batches of 500, 64 callers; and librdkafka alone, fed as fast as it takes.
+async fn kafka() -> Result<()> {
+    let brokers = stack::kafka::Kafka::shared().await?.bootstrap().to_owned();
+    let options = KafkaOptions {
+        brokers: brokers.clone(),
+        topic: stack::unique("bench"),
+        group: stack::unique("bench"),
+        partitions: 6,
+        replication: None,
+        properties: Vec::new(),
+        max_queued_bytes: 128 << 20,
+        max_prefetch_bytes: 32 << 20,
+        max_record_bytes: 256 << 10,
+        appends: true,
+    };
+    let topic = options.topic.clone();
+    let queue = KafkaQueue::start(options)?;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let mut batch = RecordBatch::default();
+        batch.push_encoded(b"user", b"{}");
+        if queue.append(batch).await.iter().all(Result::is_ok) {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{:?}", queue.health());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for round in 1..=ROUNDS {
+        let (brokers, topic) = (brokers.clone(), topic.clone());
+        let limit = tokio::task::spawn_blocking(move || bare_producer(&brokers, &topic)).await??;
+        let rate = appends_per_second(Arc::clone(&queue) as Arc<dyn LogQueue>, 500).await?;
+        println!(
+            "kafka, {CALLERS} callers x 500, round {round}: {rate:.0}/s of {limit:.0}/s by librdkafka alone: {:.0} %",
+            rate / limit * 100.0
+        );
+    }
+    Ok(())
+}
+
+fn bare_producer(brokers: &str, topic: &str) -> Result<f64> {
+    let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("linger.ms", "1")
+        .set("partitioner", "murmur2_random")
+        .set("queue.buffering.max.messages", "0")
+        .set("queue.buffering.max.kbytes", "131072")
+        .create()?;
+    let start = Instant::now();
+    let mut sent = 0_u64;
+    while start.elapsed() < DURATION {
+        let (key, value) = (format!("user-{}", sent % 10_000), event(sent));
+        match producer.send(BaseRecord::to(topic).key(&key).payload(&value)) {
+            Ok(()) => sent += 1,
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err((error, _)) => return Err(error).context("the bare producer failed"),
+        }
+    }
+    producer.flush(Duration::from_secs(30))?;
+    Ok(sent as f64 / start.elapsed().as_secs_f64())
+}
