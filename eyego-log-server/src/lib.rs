@@ -19,5 +19,5 @@ pub mod config;
 pub mod domain;
 pub mod infrastructure;
 pub mod interface;
-pub mod probe;
+pub mod operate;
 pub mod telemetry;

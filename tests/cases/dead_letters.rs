@@ -9,7 +9,7 @@ use eyego_log_server::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadL
 use eyego_log_server::infrastructure::embedded::DataDir;
 use eyego_log_server::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteStore};
 use serde_json::{Value, json};
-use stack::server::Server;
+use stack::server::{Server, ServerBuilder};
 use tempfile::TempDir;
 
 use crate::conformance::{PATIENCE, at, id};
@@ -169,6 +169,41 @@ async fn a_replay_stores_what_it_can_and_counts_the_rest() {
         assert_eq!(page["data"][0]["attempts"], json!(attempts), "the same letter");
     }
     assert_eq!(replay(&server, json!({"code": "none such"})).await.1, answer(0, 0, 0));
+}
+
+/// Runs a command of the server's binary against a running server.
+async fn command(server: &Server, args: &[&str]) -> (bool, String) {
+    let builder = Server::builder().arg("dead-letters").port(server.port());
+    let command = args.iter().fold(builder, ServerBuilder::arg).launch().await.unwrap();
+    let status = command.wait_exit(PATIENCE).await.unwrap();
+    (status.success(), command.log())
+}
+
+#[tokio::test]
+async fn an_operator_has_commands_for_it() {
+    let letters = [mended(1), mended(2), letter(3, "not_a_record", b"not JSON")];
+    let (server, _dir) = server_with(&letters).await;
+    let listed = async |args: &[&str]| {
+        let (is_done, output) = command(&server, &[&["list"], args].concat()).await;
+        assert!(is_done, "{output}");
+        (1..=3).filter(|n| output.contains(&id(*n).to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&[]).await, [1, 2, 3]);
+    assert_eq!(listed(&["--code", "mongodb_121", "--limit", "1"]).await, [2]);
+    assert_eq!(listed(&["--to", "2026-01-15T00:58:05.002+01:00"]).await, [1]);
+
+    let (is_done, output) = command(&server, &["show", &id(3).to_string()]).await;
+    assert!(is_done && output.contains("\"raw\": \"not JSON\""), "{output}");
+    let (is_done, output) = command(&server, &["replay", "--id", &id(1).to_string()]).await;
+    assert!(is_done && output.contains("\"replayed\": 1"), "{output}");
+    let (is_done, output) = command(&server, &["replay", "--id", &id(1).to_string()]).await;
+    assert!(!is_done && output.contains("404") && output.contains("no dead letter"), "{output}");
+    let (is_done, output) = command(&server, &["replay", "--all"]).await;
+    assert!(is_done && output.contains("\"remaining\": 1"), "{output}");
+    assert_eq!(listed(&[]).await, [3]);
+    for wrong in [&["replay"][..], &["replay", "--all", "--code", "x"], &["show"], &["forget"]] {
+        assert!(!command(&server, wrong).await.0, "{wrong:?}");
+    }
 }
 
 fn answer(replayed: u64, failed: u64, remaining: u64) -> Value {
