@@ -225,3 +225,40 @@ async fn each_role_shows_its_own_law() {
     assert_eq!(scrape.get("eyego_ingest_queued_total"), 3.0);
     assert!(!scrape.0.contains_key("eyego_worker_consumed_total"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_workers_law_holds_while_partitions_move() {
+    let names = Names::new().await;
+    let first = names.server("all", "g").start().await.unwrap();
+    first.wait_ready(PATIENCE).await.unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> =
+        (0..4).map(|n| tokio::spawn(caller(first.port(), n, Arc::clone(&is_over)))).collect();
+    let second = names.server("worker", "g").start().await.unwrap();
+    let both_work = async {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let scrapes = [Scrape::of(&first).await, Scrape::of(&second).await];
+            scrapes.iter().for_each(Scrape::check_worker);
+            scrapes[0].check_ingest();
+            if scrapes.iter().all(|scrape| scrape.get("eyego_worker_stored_total") > 0.0) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{:#?}", scrapes.map(|scrape| scrape.0));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    both_work.await;
+    second.terminate().await.unwrap();
+    is_over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let is_done = |scrape: &Scrape| {
+        scrape.check_worker();
+        scrape.sum("eyego_worker_lag") == 0.0
+            && scrape.0.contains_key("eyego_worker_lag{partition=\"5\"}")
+            && scrape.get("eyego_worker_in_flight") == 0.0
+    };
+    eventually(&first, is_done).await;
+}

@@ -312,7 +312,7 @@ impl Work<'_> {
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             };
-            settler.status.count_settled(tally, bulk.len());
+            settler.status.count_settled(tally);
             // The receiver is gone only when the worker has ended.
             let _ = done.send(slices);
         });

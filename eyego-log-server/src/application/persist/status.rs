@@ -27,8 +27,8 @@ pub struct WorkerStatus {
     skipped: AtomicU64,
     given_back: AtomicU64,
     expired: AtomicU64,
-    /// Records in bulks that are not settled.
-    in_bulks: AtomicU64,
+    /// Records that were sent off in bulks.
+    dispatched: AtomicU64,
     /// Records known to be stored, also those of bulks that are not settled.
     known_stored: AtomicU64,
     stored_after: Histogram,
@@ -129,11 +129,11 @@ impl WorkerStatus {
     }
 
     pub(super) fn count_dispatched(&self, records: usize) {
-        self.in_bulks.fetch_add(records as u64, Ordering::Relaxed);
+        self.dispatched.fetch_add(records as u64, Ordering::Relaxed);
     }
 
-    /// Counts a bulk of so many records, once it is settled.
-    pub(super) fn count_settled(&self, tally: Tally, records: usize) {
+    /// Counts a bulk, once it is settled.
+    pub(super) fn count_settled(&self, tally: Tally) {
         self.stored.fetch_add(tally.stored, Ordering::Release);
         self.duplicates.fetch_add(tally.duplicates, Ordering::Release);
         self.conflicts.fetch_add(tally.conflicts, Ordering::Release);
@@ -144,8 +144,6 @@ impl WorkerStatus {
             let code = if has_room { code } else { OTHER_CODES.to_owned() };
             *by_code.entry(code).or_default() += 1;
         }
-        drop(by_code);
-        self.in_bulks.fetch_sub(records as u64, Ordering::Release);
     }
 
     pub(super) fn count_given_back(&self, records: u64) {
@@ -153,11 +151,12 @@ impl WorkerStatus {
     }
 
     /// Counts what a worker that broke down had gathered and not sent off as
-    /// given back: it is delivered again. To be called while nothing is
-    /// gathered.
+    /// given back: it is delivered again. To be called by the worker's thread,
+    /// which alone writes what is read here, while nothing is gathered.
     pub(super) fn give_back_what_was_gathered(&self) {
-        let in_bulks = self.in_bulks.load(Ordering::Acquire);
-        self.count_given_back(self.counts().in_flight.saturating_sub(in_bulks));
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let known = get(&self.dispatched) + get(&self.given_back);
+        self.count_given_back(get(&self.consumed).saturating_sub(known));
     }
 
     pub(super) fn count_expired(&self, records: u64) {
@@ -194,9 +193,8 @@ mod tests {
         let status = WorkerStatus::default();
         for n in 0..40 {
             status.count_consumed();
-            status.count_dispatched(1);
             let dead_letters = vec![format!("code_{n}")];
-            status.count_settled(Tally { dead_letters, ..Tally::default() }, 1);
+            status.count_settled(Tally { dead_letters, ..Tally::default() });
         }
         let counts = status.counts();
         assert_eq!(counts.dead_letters.len(), MAX_CODES + 1);
@@ -214,7 +212,7 @@ mod tests {
         status.give_back_what_was_gathered();
         let counts = status.counts();
         assert_eq!((counts.given_back, counts.in_flight), (3, 2));
-        status.count_settled(Tally { stored: 2, ..Tally::default() }, 2);
+        status.count_settled(Tally { stored: 2, ..Tally::default() });
         assert_eq!(status.counts().in_flight, 0);
     }
 }
