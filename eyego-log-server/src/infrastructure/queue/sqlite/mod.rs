@@ -1,6 +1,7 @@
 //! The embedded queue: [`LogQueue`] in one SQLite file. Here is what callers
 //! hold; `writer` owns the file, `subscription` reads it.
 
+mod inbox;
 mod rows;
 mod status;
 mod subscription;
@@ -10,7 +11,7 @@ mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, atomic};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,9 +23,10 @@ use crate::domain::health::{PartHealth, PartState};
 use crate::domain::queue::{AppendError, LogQueue, Offset, QueueError, RecordBatch, Subscription};
 use crate::infrastructure::embedded::{DataDir, EmbeddedError};
 
+use self::inbox::Outbox;
 use self::status::Status;
 use self::subscription::SqliteSubscription;
-use self::writer::Writer;
+use self::writer::{Ends, Writer};
 use super::answers::Answers;
 
 const FILE: &str = "queue.db";
@@ -55,7 +57,7 @@ impl Default for SqliteQueueOptions {
 pub struct SqliteQueue {
     options: SqliteQueueOptions,
     path: PathBuf,
-    jobs: Sender<Job>,
+    jobs: Outbox,
     status: Arc<Status>,
     writer: JoinHandle<()>,
 }
@@ -65,12 +67,6 @@ enum Job {
     Append(Append),
     Commit { next_offset: Offset, reply: Sender<Result<(), String>> },
     Close { done: oneshot::Sender<()> },
-}
-
-/// What the writer is asked, and how it answers appends.
-struct Inbox {
-    jobs: Receiver<Job>,
-    answers: Answers<Result<(), AppendError>>,
 }
 
 /// Records on their way to the writer.
@@ -93,10 +89,10 @@ impl SqliteQueue {
     ) -> Result<Arc<Self>, EmbeddedError> {
         let path = data_dir.file(FILE);
         let status = Arc::new(Status::default());
-        let (jobs, waiting) = mpsc::channel();
-        let inbox = Inbox { jobs: waiting, answers: Answers::start() };
+        let (jobs, inbox) = inbox::open();
+        let ends = Ends { inbox, answers: Answers::start() };
         let writer =
-            Writer::open(data_dir, path.clone(), options.max_bytes, inbox, Arc::clone(&status))?;
+            Writer::open(data_dir, path.clone(), options.max_bytes, ends, Arc::clone(&status))?;
         let writer = std::thread::Builder::new()
             .name(format!("{}-writer", options.name))
             .spawn(move || writer.run())
@@ -115,15 +111,16 @@ impl LogQueue for SqliteQueue {
         let timeout = self.options.append_timeout;
         let deadline = Instant::now() + timeout;
         let (reply, answer) = oneshot::channel();
-        let outcome = match self.jobs.send(Job::Append(Append { batch, deadline, reply })) {
-            Ok(()) => match tokio::time::timeout_at(deadline.into(), answer).await {
+        let outcome = if self.jobs.send(Job::Append(Append { batch, deadline, reply })) {
+            match tokio::time::timeout_at(deadline.into(), answer).await {
                 Ok(answered) => answered.unwrap_or_else(|_| Err(closed())),
                 Err(_) => {
                     let reason = format!("the disk did not answer within {timeout:?}");
                     Err(AppendError::Unavailable(reason))
                 }
-            },
-            Err(_) => Err(closed()),
+            }
+        } else {
+            Err(closed())
         };
         // One transaction: the records share their fate.
         vec![outcome; records]
@@ -151,7 +148,7 @@ impl LogQueue for SqliteQueue {
 
     async fn close(&self, deadline: tokio::time::Instant) {
         let (done, closed) = oneshot::channel();
-        if self.jobs.send(Job::Close { done }).is_ok() {
+        if self.jobs.send(Job::Close { done }) {
             // Past the deadline the process ends; what is open is in the log.
             let _ = tokio::time::timeout_at(deadline, closed).await;
         }

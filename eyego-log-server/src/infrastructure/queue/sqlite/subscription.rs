@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::sync::{Arc, atomic};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use eyego_log_core::Timestamp;
 use rusqlite::Connection;
 
 use super::Job;
+use super::inbox::Outbox;
 use super::status::Status;
 use crate::domain::queue::{
     Delivered, Offset, Partition, QueueError, RecordSink, Signal, Subscription,
@@ -28,7 +29,7 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct SqliteSubscription {
     path: PathBuf,
-    jobs: Sender<Job>,
+    jobs: Outbox,
     status: Arc<Status>,
     /// Opened when it is first needed, and again after it failed.
     reader: Option<Connection>,
@@ -39,7 +40,7 @@ pub(super) struct SqliteSubscription {
 }
 
 impl SqliteSubscription {
-    pub(super) fn new(path: PathBuf, jobs: Sender<Job>, status: Arc<Status>) -> Self {
+    pub(super) fn new(path: PathBuf, jobs: Outbox, status: Arc<Status>) -> Self {
         let next_offset = status.positions().committed;
         let (reader, is_assigned, is_paused) = (None, false, false);
         Self { path, jobs, status, reader, next_offset, is_assigned, is_paused }
@@ -94,9 +95,9 @@ impl Subscription for SqliteSubscription {
         let ours = next_offsets.iter().filter(|(partition, _)| *partition == PARTITION);
         let Some(next_offset) = ours.map(|(_, offset)| *offset).max() else { return Ok(()) };
         let (reply, answer) = mpsc::channel();
-        self.jobs
-            .send(Job::Commit { next_offset, reply })
-            .map_err(|_| QueueError::new("the embedded queue is closed"))?;
+        if !self.jobs.send(Job::Commit { next_offset, reply }) {
+            return Err(QueueError::new("the embedded queue is closed"));
+        }
         match answer.recv_timeout(COMMIT_TIMEOUT) {
             Ok(outcome) => outcome.map_err(QueueError::new),
             Err(error) => Err(QueueError::because("the commit was not answered", error)),

@@ -2,9 +2,10 @@
 //! them as one transaction, answers them together. It also deletes what is
 //! committed, and goes on by itself when a disk that failed works again.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvError, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
 use eyego_log_core::Timestamp;
@@ -12,9 +13,10 @@ use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::super::answers::Answers;
+use super::inbox::Inbox;
 use super::rows::{self, Extent};
 use super::status::Status;
-use super::{Append, Inbox, Job};
+use super::{Append, Job};
 use crate::domain::queue::{AppendError, Offset};
 use crate::infrastructure::embedded::{self, DataDir, EmbeddedError, FileFormat, WriterConnection};
 
@@ -25,17 +27,24 @@ const MAX_ROUND_BYTES: usize = 16 << 20;
 const IDLE_DELETIONS: i64 = 4096;
 
 /// With so many appends in a round the next one waits for its callers to come
-/// back, as long as they keep coming within this time: two halves that take
-/// turns would sync twice as often.
+/// back: two halves that take turns would sync twice as often.
 const BUSY_APPENDS: usize = 8;
-const GATHERING: Duration = Duration::from_micros(20);
+
+/// How long it waits for them: about as long as a sync takes.
+const GATHERING: Duration = Duration::from_micros(150);
+
+/// After a wait in vain (callers that have better to do than to come back at
+/// once), so many rounds do without.
+const ROUNDS_WITHOUT: u32 = 32;
 
 /// How often a file that failed is tried again while nobody asks for it: an
 /// unready server gets no requests that would.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
-    inbox: Inbox,
+    ends: Ends,
+    /// Taken from the inbox, too much for the last round.
+    waiting: VecDeque<Job>,
     status: Arc<Status>,
     file: WriterConnection,
     max_bytes: u64,
@@ -43,8 +52,16 @@ pub(super) struct Writer {
     extent: Extent,
     /// Something was refused, and there is no tenth of room since.
     is_full: bool,
-    /// The last round had many callers, who are about to come again.
-    is_busy: bool,
+    /// For how many callers the next round waits.
+    expected: usize,
+    /// So many rounds do not wait.
+    rounds_without: u32,
+}
+
+/// What the writer is asked, and how it answers appends.
+pub(super) struct Ends {
+    pub(super) inbox: Inbox,
+    pub(super) answers: Answers<Result<(), AppendError>>,
 }
 
 /// The requests of one transaction.
@@ -61,7 +78,7 @@ impl Writer {
         data_dir: &Arc<DataDir>,
         path: PathBuf,
         max_bytes: u64,
-        inbox: Inbox,
+        ends: Ends,
         status: Arc<Status>,
     ) -> Result<Self, EmbeddedError> {
         let checkpoint_pages = max_bytes / 8 / u64::from(embedded::PAGE_BYTES);
@@ -76,12 +93,22 @@ impl Writer {
         let extent =
             Extent::read(file.get()?).map_err(|source| EmbeddedError::Sqlite { path, source })?;
         status.advance(extent.positions);
-        Ok(Self { inbox, status, file, max_bytes, extent, is_full: false, is_busy: false })
+        Ok(Self {
+            ends,
+            waiting: VecDeque::new(),
+            status,
+            file,
+            max_bytes,
+            extent,
+            is_full: false,
+            expected: 0,
+            rounds_without: 0,
+        })
     }
 
     /// Works until it is told to close, or nobody is left who could ask.
     pub(super) fn run(mut self) {
-        while let Ok(mut round) = self.next_round() {
+        while let Some(mut round) = self.next_round() {
             self.write(&mut round);
             if let Some(done) = round.close {
                 // Who hears of it may open the file again.
@@ -92,47 +119,47 @@ impl Writer {
         }
     }
 
-    /// Waits for requests and takes all there are.
-    fn next_round(&mut self) -> Result<Round, RecvError> {
-        let mut round = Round::default();
-        round.add(self.next_job()?);
-        let mut last_arrival = Instant::now();
-        while round.bytes < MAX_ROUND_BYTES && round.close.is_none() {
-            match self.inbox.jobs.try_recv() {
-                Ok(job) => {
-                    round.add(job);
-                    last_arrival = Instant::now();
-                }
-                Err(_) if self.is_busy && last_arrival.elapsed() < GATHERING => {
-                    std::thread::yield_now();
-                }
-                Err(_) => break,
-            }
+    /// Waits for requests and takes all there are. `None`: nobody is left who
+    /// could ask.
+    fn next_round(&mut self) -> Option<Round> {
+        if self.waiting.is_empty() {
+            self.gather()?;
         }
-        self.is_busy = round.appends.len() >= BUSY_APPENDS;
-        Ok(round)
+        let mut round = Round::default();
+        while round.bytes < MAX_ROUND_BYTES && round.close.is_none() {
+            let Some(job) = self.waiting.pop_front() else { break };
+            round.add(job);
+        }
+        self.expected = round.appends.len();
+        Some(round)
     }
 
-    /// Waits for a request; deletes, or tries to mend, meanwhile.
-    fn next_job(&mut self) -> Result<Job, RecvError> {
-        loop {
-            if !self.file.is_open() {
-                match self.inbox.jobs.recv_timeout(RETRY_INTERVAL) {
-                    Ok(job) => return Ok(job),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
-                }
-            } else if self.extent.has_deletable() {
-                match self.inbox.jobs.try_recv() {
-                    Ok(job) => return Ok(job),
-                    Err(TryRecvError::Empty) => {}
-                    Err(TryRecvError::Disconnected) => return Err(RecvError),
-                }
-            } else {
-                return self.inbox.jobs.recv();
+    /// Fills `waiting`; deletes, or tries to mend, as long as nobody asks.
+    fn gather(&mut self) -> Option<()> {
+        if self.expected >= BUSY_APPENDS && self.rounds_without == 0 {
+            // Not for the last one: a straggler would cost all others.
+            let wanted = self.expected - self.expected / 8;
+            let jobs = self.ends.inbox.take(wanted, Some(GATHERING))?;
+            if jobs.len() < self.expected / 2 {
+                self.rounds_without = ROUNDS_WITHOUT;
             }
-            self.write(&mut Round::default());
+            self.waiting.extend(jobs);
         }
+        self.rounds_without = self.rounds_without.saturating_sub(1);
+        while self.waiting.is_empty() {
+            let patience = if !self.file.is_open() {
+                Some(RETRY_INTERVAL)
+            } else if self.extent.has_deletable() {
+                Some(Duration::ZERO)
+            } else {
+                None
+            };
+            self.waiting.extend(self.ends.inbox.take(1, patience)?);
+            if self.waiting.is_empty() {
+                self.write(&mut Round::default());
+            }
+        }
+        Some(())
     }
 
     /// Writes the round and answers it.
@@ -154,7 +181,7 @@ impl Writer {
         }
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         // Opening and locking may have taken their time.
-        round.withdraw_expired(Instant::now(), &self.inbox.answers);
+        round.withdraw_expired(Instant::now(), &self.ends.answers);
         if has_failed {
             rows::probe(connection)?;
         }
@@ -183,7 +210,7 @@ impl Writer {
         self.status.report(self.is_full.then(|| format!("the queue is full: {}", reason())));
         for (append, had_room) in round.appends.drain(..).zip(had_room) {
             let outcome = if *had_room { Ok(()) } else { Err(AppendError::Full(reason())) };
-            append.answer(outcome, &self.inbox.answers);
+            append.answer(outcome, &self.ends.answers);
         }
         for (_, reply) in round.commits.drain(..) {
             let _ = reply.send(Ok(()));
@@ -200,7 +227,7 @@ impl Writer {
             } else {
                 AppendError::Unavailable(reason.clone())
             };
-            append.answer(Err(error), &self.inbox.answers);
+            append.answer(Err(error), &self.ends.answers);
         }
         for (_, reply) in round.commits.drain(..) {
             let _ = reply.send(Err(reason.clone()));
