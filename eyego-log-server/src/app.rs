@@ -71,7 +71,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         role.has_worker().then(|| Arc::clone(&status)),
         !role.has_api(),
     ));
-    let api = role.has_api().then(|| Arc::new(parts.api(&config)));
+    let (stop_serving, stop) = watch::channel(false);
+    let api = role.has_api().then(|| Arc::new(parts.api(&config, stop.clone())));
     let metrics = Arc::new(Metrics::new(
         api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
         role.has_worker().then(|| Arc::clone(&status)),
@@ -82,7 +83,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let worker = if role.has_worker() { Some(parts.worker(&config, status)?) } else { None };
 
-    let (stop_serving, stop) = watch::channel(false);
     let mut serving = tokio::spawn(bound.serve(router, stop));
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
@@ -180,7 +180,7 @@ impl Parts {
         }
     }
 
-    fn api(&self, config: &Config) -> Api {
+    fn api(&self, config: &Config, stop: watch::Receiver<bool>) -> Api {
         let limits = IngestLimits {
             max_event_bytes: config.http.max_event_bytes,
             max_batch_events: config.http.max_batch_events,
@@ -193,6 +193,7 @@ impl Parts {
                 Arc::clone(&self.dead_letters),
                 Arc::clone(&self.repository),
             ),
+            stop,
             body_limits: BodyLimits { max_bytes: config.http.max_body_bytes },
         }
     }

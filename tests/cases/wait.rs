@@ -59,6 +59,16 @@ async fn a_waited_log_can_be_read_on_kafka_and_mongodb() {
     assert_eq!((status, &answer["message"]), (202, &json!("Log queued successfully")));
     let took = began.elapsed();
     assert!((Duration::from_millis(700)..Duration::from_secs(3)).contains(&took), "{took:?}");
+
+    // Nor does a stop wait for it.
+    let began = Instant::now();
+    let stopped = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        alone.terminate().await.unwrap()
+    };
+    let ((status, _), exit) = tokio::join!(wait(&alone, "&timeout=30s", &event), stopped);
+    assert!(status == 202 && exit.success(), "{status}, {exit}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

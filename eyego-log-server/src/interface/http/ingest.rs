@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::wire::{BatchAnswer, IngestAnswer, Status, SyntaxError};
-use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError, wire};
+use eyego_log_core::{FieldError, FieldErrors, LogEntry, LogId, ParseError, wire};
 use http::header::RETRY_AFTER;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -55,7 +55,7 @@ pub(super) async fn one(State(api): State<Arc<Api>>, request: Request) -> Respon
     match api.ingest.one(&body.bytes, key, body.permit).await {
         Ok(entry) => {
             let waited = match deadline {
-                Some(deadline) => api.retrieve.wait_for(&entry, deadline).await,
+                Some(deadline) => wait(&api, &entry, deadline).await,
                 None => Waited::NotYet,
             };
             match waited {
@@ -65,6 +65,16 @@ pub(super) async fn one(State(api): State<Arc<Api>>, request: Request) -> Respon
             }
         }
         Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+/// Waits for the log, unless the process stops: what is queued will be stored,
+/// and the stop shall not take as long as the callers' patience.
+async fn wait(api: &Api, entry: &LogEntry, deadline: Instant) -> Waited {
+    let mut stop = api.stop.clone();
+    tokio::select! {
+        waited = api.retrieve.wait_for(entry, deadline) => waited,
+        _ = stop.wait_for(|stop| *stop) => Waited::NotYet,
     }
 }
 

@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use eyego_log_core::{LogIdGenerator, Timestamp};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue};
+use tokio::sync::watch;
 use tower::Service;
 
 use super::body::{BodyLimits, discard};
@@ -32,6 +33,8 @@ pub struct Api {
     pub retrieve: Retrieve,
     /// Keeps what could not be stored.
     pub dead_letters: DeadLetterOffice,
+    /// Turns true when the process stops: then nobody waits any more.
+    pub stop: watch::Receiver<bool>,
     /// How large a body may be.
     pub body_limits: BodyLimits,
 }
