@@ -4,6 +4,7 @@
 mod batch;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use eyego_log_core::wire::RejectionCode;
 use eyego_log_core::{IngestRequest, LogEntry, LogId, LogIdGenerator, ParseError, Timestamp};
@@ -127,8 +128,9 @@ impl Ingest {
         idempotency_key: Option<&str>,
         permit: OwnedSemaphorePermit,
     ) -> Result<LogEntry, IngestError> {
-        let mut under_way = self.counters.receive(1);
-        let result = self.queue_one(body, idempotency_key, permit).await;
+        let received_at = SystemTime::now();
+        let mut under_way = self.counters.receive(1, received_at);
+        let result = self.queue_one(body, idempotency_key, permit, received_at.into()).await;
         match &result {
             Ok(_) => under_way.queued(1),
             Err(error) => under_way.refused(error.refusal()),
@@ -141,11 +143,11 @@ impl Ingest {
         body: &[u8],
         idempotency_key: Option<&str>,
         mut permit: OwnedSemaphorePermit,
+        now: Timestamp,
     ) -> Result<LogEntry, IngestError> {
         if body.len() > self.limits.max_event_bytes {
             return Err(IngestError::TooLarge(self.too_large(body.len())));
         }
-        let now = now();
         let request = IngestRequest::parse(body, now).map_err(IngestError::Invalid)?;
         let id = request.id.unwrap_or_else(|| match idempotency_key {
             Some(key) => identity::of_idempotency_key(key, request.user_id.as_str()),
@@ -213,8 +215,4 @@ fn out_of_memory() -> AppendError {
 
 fn no_answer() -> AppendError {
     AppendError::Unavailable("no answer in time".to_owned())
-}
-
-fn now() -> Timestamp {
-    Timestamp::from(std::time::SystemTime::now())
 }

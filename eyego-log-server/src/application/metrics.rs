@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 /// Why an event, or a body as a whole, was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +62,9 @@ pub type ByRefusal<T> = [T; Refusal::ALL.len()];
 #[derive(Debug, Default)]
 pub struct IngestCounters {
     received: AtomicU64,
-    queued: AtomicU64,
     refused: ByRefusal<AtomicU64>,
     bodies_refused: ByRefusal<AtomicU64>,
+    /// Counts what is queued, too.
     queued_after: Histogram,
 }
 
@@ -92,7 +92,8 @@ impl IngestCounters {
     pub fn counts(&self) -> IngestCounts {
         // The fates first: each event was received before its fate was known,
         // and this order cannot see a fate without the receipt.
-        let queued = self.queued.load(Ordering::Acquire);
+        let queued_after = self.queued_after.counts();
+        let queued = queued_after.buckets.iter().sum();
         let refused = self.refused.each_ref().map(|count| count.load(Ordering::Acquire));
         let received = self.received.load(Ordering::Acquire);
         IngestCounts {
@@ -101,7 +102,7 @@ impl IngestCounters {
             refused,
             in_flight: received.saturating_sub(queued + refused.iter().sum::<u64>()),
             bodies_refused: self.bodies_refused.each_ref().map(|n| n.load(Ordering::Relaxed)),
-            queued_after: self.queued_after.counts(),
+            queued_after,
         }
     }
 
@@ -110,11 +111,12 @@ impl IngestCounters {
         self.bodies_refused[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts events that came; their fate is to be told to what this answers.
-    pub(super) fn receive(self: &Arc<Self>, events: usize) -> UnderWay {
+    /// Counts events that came at this time; their fate is to be told to what
+    /// this answers.
+    pub(super) fn receive(self: &Arc<Self>, events: usize, at: SystemTime) -> UnderWay {
         let events = events as u64;
         self.received.fetch_add(events, Ordering::Relaxed);
-        UnderWay { counters: Arc::clone(self), since: Instant::now(), left: events }
+        UnderWay { counters: Arc::clone(self), since: at, left: events }
     }
 }
 
@@ -123,7 +125,9 @@ impl IngestCounters {
 #[derive(Debug)]
 pub(super) struct UnderWay {
     counters: Arc<IngestCounters>,
-    since: Instant,
+    /// By the clock that `receivedAt` is read from: a second reading of a
+    /// monotonic one would cost as much as all the counting.
+    since: SystemTime,
     left: u64,
 }
 
@@ -132,8 +136,9 @@ impl UnderWay {
     pub(super) fn queued(&mut self, events: u64) {
         if events > 0 {
             self.left -= events;
-            self.counters.queued.fetch_add(events, Ordering::Release);
-            self.counters.queued_after.observe(self.since.elapsed(), events);
+            // A clock that was set back says nothing: as good as at once.
+            let took = self.since.elapsed().unwrap_or_default();
+            self.counters.queued_after.observe(took, events);
         }
     }
 
@@ -181,7 +186,7 @@ impl Histogram {
     pub fn observe(&self, took: Duration, times: u64) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS_MICROS.partition_point(|bound| *bound < micros);
-        self.buckets[bucket].fetch_add(times, Ordering::Relaxed);
+        self.buckets[bucket].fetch_add(times, Ordering::Release);
         self.sum_micros.fetch_add(micros.saturating_mul(times), Ordering::Relaxed);
     }
 
@@ -189,7 +194,7 @@ impl Histogram {
     #[must_use]
     pub fn counts(&self) -> HistogramCounts {
         HistogramCounts {
-            buckets: self.buckets.each_ref().map(|count| count.load(Ordering::Relaxed)),
+            buckets: self.buckets.each_ref().map(|count| count.load(Ordering::Acquire)),
             sum_micros: self.sum_micros.load(Ordering::Relaxed),
         }
     }
@@ -202,10 +207,10 @@ mod tests {
     #[test]
     fn each_event_has_one_fate() {
         let counters = Arc::new(IngestCounters::default());
-        let mut first = counters.receive(5);
+        let mut first = counters.receive(5, SystemTime::now());
         first.queued(2);
         first.refused(Refusal::Invalid);
-        let second = counters.receive(1);
+        let second = counters.receive(1, SystemTime::now());
         let counts = counters.counts();
         assert_eq!((counts.received, counts.queued, counts.in_flight), (6, 2, 3));
         drop((first, second));

@@ -1,12 +1,13 @@
 //! Many events at once: each is judged by itself.
 
 use std::collections::HashMap;
+use std::time::SystemTime;
 
 use eyego_log_core::wire::{RejectedItem, RejectionCode};
-use eyego_log_core::{FieldErrors, IngestRequest, LogId, ParseError};
+use eyego_log_core::{FieldErrors, IngestRequest, LogId, ParseError, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Ingest, code_of, now, out_of_memory, public_message, refusal_of};
+use super::{Ingest, code_of, out_of_memory, public_message, refusal_of};
 use crate::application::identity;
 use crate::application::metrics::{Refusal, UnderWay};
 use crate::domain::queue::RecordBatch;
@@ -20,7 +21,8 @@ impl Ingest {
     /// a microsecond an event.
     #[must_use]
     pub fn prepare(&self, items: &[&[u8]], idempotency_key: Option<&str>) -> PreparedBatch {
-        let now = now();
+        let received_at = SystemTime::now();
+        let now = Timestamp::from(received_at);
         let bytes: usize = items.iter().map(|item| item.len() + 160).sum();
         let mut prepared = PreparedBatch {
             batch: RecordBatch::with_capacity(bytes, items.len()),
@@ -28,7 +30,7 @@ impl Ingest {
             ids: Vec::with_capacity(items.len()),
             has_own_ids: false,
             rejected: Vec::new(),
-            under_way: self.counters.receive(items.len()),
+            under_way: self.counters.receive(items.len(), received_at),
         };
         let mut occurrences: HashMap<&[u8], u32> = HashMap::new();
         let mut faults = 0;
