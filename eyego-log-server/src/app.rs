@@ -10,6 +10,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::application::dead_letters::DeadLetterOffice;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
 use crate::application::retrieve::Retrieve;
@@ -24,7 +25,9 @@ use crate::infrastructure::repository::mongodb::{
     MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
 };
 use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
-use crate::interface::http::{Api, BodyLimits, Readiness, api_router, bind, health_router};
+use crate::interface::http::{
+    Api, BodyLimits, Metrics, Readiness, api_router, bind, operations_router,
+};
 use crate::interface::worker::Worker;
 
 /// Of the time to stop, this much is kept for closing what the worker leaves.
@@ -68,14 +71,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         role.has_worker().then(|| Arc::clone(&status)),
         !role.has_api(),
     ));
-    let router = if role.has_api() {
-        api_router(Arc::new(parts.api(&config)), Arc::clone(&readiness))
-    } else {
-        health_router(Arc::clone(&readiness))
+    let (stop_serving, stop) = watch::channel(false);
+    let api = role.has_api().then(|| Arc::new(parts.api(&config, stop.clone())));
+    let metrics = Arc::new(Metrics::new(
+        api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
+        role.has_worker().then(|| Arc::clone(&status)),
+    ));
+    let router = match api {
+        Some(api) => api_router(api, Arc::clone(&readiness), metrics),
+        None => operations_router(Arc::clone(&readiness), metrics),
     };
     let worker = if role.has_worker() { Some(parts.worker(&config, status)?) } else { None };
 
-    let (stop_serving, stop) = watch::channel(false);
     let mut serving = tokio::spawn(bound.serve(router, stop));
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
@@ -173,7 +180,7 @@ impl Parts {
         }
     }
 
-    fn api(&self, config: &Config) -> Api {
+    fn api(&self, config: &Config, stop: watch::Receiver<bool>) -> Api {
         let limits = IngestLimits {
             max_event_bytes: config.http.max_event_bytes,
             max_batch_events: config.http.max_batch_events,
@@ -182,6 +189,11 @@ impl Parts {
         Api {
             ingest: Ingest::new(Arc::clone(&self.queue), limits, budget),
             retrieve: Retrieve::new(Arc::clone(&self.repository)),
+            dead_letters: DeadLetterOffice::new(
+                Arc::clone(&self.dead_letters),
+                Arc::clone(&self.repository),
+            ),
+            stop,
             body_limits: BodyLimits { max_bytes: config.http.max_body_bytes },
         }
     }

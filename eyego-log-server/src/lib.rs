@@ -7,7 +7,7 @@
 //! | layer | holds | knows |
 //! |---|---|---|
 //! | [`domain`] | the ports and their promises | core's types |
-//! | [`application`] | the use cases: ingest, persist, retrieve | domain |
+//! | [`application`] | the use cases: ingest, persist, retrieve, dead letters | domain |
 //! | [`infrastructure`] | the adapters: Kafka, MongoDB, SQLite | domain |
 //! | [`interface`] | HTTP, the worker's thread | application, domain |
 //!
@@ -19,5 +19,5 @@ pub mod config;
 pub mod domain;
 pub mod infrastructure;
 pub mod interface;
-pub mod probe;
+pub mod operate;
 pub mod telemetry;

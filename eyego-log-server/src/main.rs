@@ -1,10 +1,11 @@
 //! The binary: reads the configuration and does what it says.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use eyego_log_server::config::{Cli, Command};
-use eyego_log_server::{app, probe, telemetry};
+use eyego_log_server::{app, operate, telemetry};
 
 /// Of what is allocated on one thread much is freed on another here; the
 /// system's allocator is slow at that, and gives little memory back.
@@ -22,14 +23,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
-    let command = cli.command.unwrap_or(Command::Serve);
+fn run(mut cli: Cli) -> anyhow::Result<()> {
+    let command = cli.command.take().unwrap_or(Command::Serve);
     let config = cli.resolve()?;
     match command {
         Command::Serve => {
             telemetry::start(&config)?;
             app::run(config)
         }
-        Command::Health => probe::ready(&config.http.listen),
+        Command::Health => operate::ready(&config.http.listen),
+        Command::DeadLetters(command) => {
+            let answer = operate::dead_letters(&config.http.listen, &command)?;
+            Ok(writeln!(std::io::stdout(), "{answer}")?)
+        }
     }
 }

@@ -8,9 +8,12 @@
 
 mod architecture;
 mod conformance;
+mod dead_letters;
 mod embedded;
 mod http;
 mod kafka;
+mod metrics;
 mod mongodb;
 mod overload;
 mod pipeline;
+mod wait;

@@ -20,15 +20,15 @@ use stack::server::{Server, ServerBuilder};
 use crate::conformance::PATIENCE;
 
 /// A server on the shared Kafka and MongoDB, with names of its own.
-struct Names {
+pub(crate) struct Names {
     brokers: String,
     uri: String,
-    topic: String,
+    pub(crate) topic: String,
     database: String,
 }
 
 impl Names {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self {
             brokers: Kafka::shared().await.unwrap().bootstrap().to_owned(),
             uri: Mongo::shared().await.unwrap().uri().to_owned(),
@@ -37,7 +37,7 @@ impl Names {
         }
     }
 
-    fn server(&self, role: &str, group: &str) -> ServerBuilder {
+    pub(crate) fn server(&self, role: &str, group: &str) -> ServerBuilder {
         Server::builder()
             .env("EYEGO_ROLE", role)
             .env("EYEGO_KAFKA_BROKERS", &self.brokers)
@@ -47,7 +47,7 @@ impl Names {
             .env("EYEGO_MONGODB_DATABASE", &self.database)
     }
 
-    fn producer(&self) -> FutureProducer {
+    pub(crate) fn producer(&self) -> FutureProducer {
         ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("partitioner", "murmur2_random")
@@ -55,31 +55,38 @@ impl Names {
             .unwrap()
     }
 
-    async fn produce(&self, key: &str, value: &[u8]) {
+    pub(crate) async fn produce(&self, key: &str, value: &[u8]) {
         let record = FutureRecord::to(&self.topic).key(key).payload(value);
         self.producer().send(record, PATIENCE).await.unwrap();
     }
 
+    pub(crate) async fn database(&self) -> mongodb::Database {
+        mongodb::Client::with_uri_str(&self.uri).await.unwrap().database(&self.database)
+    }
+
     async fn collection(&self, name: &str) -> mongodb::Collection<Document> {
-        let client = mongodb::Client::with_uri_str(&self.uri).await.unwrap();
-        client.database(&self.database).collection(name)
+        self.database().await.collection(name)
     }
 }
 
-async fn get(server: &Server, path: &str) -> (u16, Value) {
+pub(crate) async fn get(server: &Server, path: &str) -> (u16, Value) {
     let url = format!("{}{path}", server.base_url());
     let answer = reqwest::get(url).await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
-async fn post(server: &Server, body: &Value) -> (u16, Value) {
-    let url = format!("{}/api/v1/logs", server.base_url());
+pub(crate) async fn post(server: &Server, body: &Value) -> (u16, Value) {
+    send(server, "/api/v1/logs", body).await
+}
+
+pub(crate) async fn send(server: &Server, path: &str, body: &Value) -> (u16, Value) {
+    let url = format!("{}{path}", server.base_url());
     let answer = reqwest::Client::new().post(url).json(body).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
 /// Waits until the store shows this many logs to `query`, and answers them, newest first.
-async fn logs(server: &Server, query: &str, count: usize) -> Vec<Value> {
+pub(crate) async fn logs(server: &Server, query: &str, count: usize) -> Vec<Value> {
     let deadline = Instant::now() + PATIENCE * 2;
     loop {
         let (status, page) = get(server, &format!("/api/v1/logs?limit=1000&{query}")).await;

@@ -4,6 +4,7 @@
 //! may be left out (what flags and variables say, and what the TOML file says),
 //! and what the layers come to, with every default filled in.
 
+mod dead_letters;
 mod embedded;
 mod http;
 mod kafka;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+pub use self::dead_letters::{DeadLettersCommand, ListArgs, ReplayArgs};
 pub use self::embedded::EmbeddedConfig;
 pub use self::http::HttpConfig;
 pub use self::kafka::KafkaConfig;
@@ -46,13 +48,17 @@ pub struct Cli {
 }
 
 /// What the binary can do besides serving.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve (the default).
     Serve,
     /// Ask the server at the configured address whether it is ready; exit code
     /// 0 if it is. For container health checks.
     Health,
+    /// Work with what could not be stored, through the server at the
+    /// configured address. Answers are JSON.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
 }
 
 /// What may be said, all of it optional.

@@ -2,6 +2,8 @@
 //! their reason.
 
 use async_trait::async_trait;
+use eyego_log_core::limits::DEFAULT_LIMIT;
+use eyego_log_core::query::{Cursor, Order};
 use eyego_log_core::{LogId, Timestamp};
 
 use super::queue::{Offset, Partition};
@@ -10,12 +12,19 @@ use super::repository::{ReadError, StoreError};
 /// A record that could not be stored, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// All but its bytes.
+    pub summary: DeadLetterSummary,
+    /// The record's bytes as they were in the queue.
+    pub raw: Vec<u8>,
+}
+
+/// A dead letter without the record's bytes, which may be many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterSummary {
     /// The event's identity; derived from its position where the record has
     /// none that can be read.
     pub id: LogId,
-    /// The record's bytes as they were in the queue.
-    pub raw: Vec<u8>,
-    /// The size of the record where `raw` is only its beginning, because the
+    /// The size of the record where only its beginning is kept, because the
     /// store cannot hold all of it.
     pub cut_from: Option<u64>,
     /// The user, where it can be read.
@@ -49,12 +58,12 @@ pub trait DeadLetters: Send + Sync {
     /// Nothing is known of the letter; putting it again is safe.
     async fn put(&self, letter: &DeadLetter) -> Result<(), StoreError>;
 
-    /// The letters that match, the latest failure first
-    /// (by `failed_at`, then `id`).
+    /// The letters that match, by (`failed_at`, `id`) in the query's order. The
+    /// records' bytes stay in the store: they could be gigabytes.
     ///
     /// # Errors
     /// The store could not answer.
-    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, ReadError>;
+    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetterSummary>, ReadError>;
 
     /// One letter.
     ///
@@ -76,7 +85,7 @@ pub trait DeadLetters: Send + Sync {
 }
 
 /// Which dead letters.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterQuery {
     /// Only those with this code.
     pub code: Option<String>,
@@ -84,8 +93,24 @@ pub struct DeadLetterQuery {
     pub from: Option<Timestamp>,
     /// Only those that failed before this time.
     pub to: Option<Timestamp>,
-    /// Only those after this one in the order.
-    pub after: Option<(Timestamp, LogId)>,
+    /// Only those after this one in the order: its `failed_at` and its id.
+    pub after: Option<Cursor>,
+    /// The latest failure first, or the earliest.
+    pub order: Order,
     /// How many at most.
     pub limit: u32,
+}
+
+impl Default for DeadLetterQuery {
+    /// The latest letters.
+    fn default() -> Self {
+        Self {
+            code: None,
+            from: None,
+            to: None,
+            after: None,
+            order: Order::Descending,
+            limit: DEFAULT_LIMIT,
+        }
+    }
 }

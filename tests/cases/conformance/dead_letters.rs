@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use eyego_log_server::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetters};
+use eyego_log_core::query::{Cursor, Order};
+use eyego_log_server::domain::dead_letter::{
+    DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters,
+};
 
 use super::{Case, at, id, run_cases};
 
@@ -39,9 +42,13 @@ const CASES: &[Case<Fixture>] = &[
 ];
 
 fn letter(n: u32, code: &str, failed_at: i64) -> DeadLetter {
-    DeadLetter {
+    let raw = b"{\"userId\": \"\xff\xfe\0\"}".to_vec();
+    DeadLetter { summary: summary(n, code, failed_at), raw }
+}
+
+fn summary(n: u32, code: &str, failed_at: i64) -> DeadLetterSummary {
+    DeadLetterSummary {
         id: id(n),
-        raw: b"{\"userId\": \"\xff\xfe\0\"}".to_vec(),
         cut_from: None,
         user_id: Some("ada".to_owned()),
         topic: "logs-topic".to_owned(),
@@ -59,14 +66,14 @@ async fn a_letter_comes_back_as_it_was(mut fixture: Fixture) {
     let letters = fixture.dead_letters();
     assert_eq!(letters.get(id(1)).await.unwrap(), None);
     let plain = letter(1, "unstorable", 2_000);
-    let odd = DeadLetter {
-        raw: Vec::new(),
+    let odd = DeadLetterSummary {
         cut_from: Some(17_000_000),
         user_id: None,
         queued_at: at(-1),
         message: "line 1\nline \"2\" ü".to_owned(),
-        ..letter(2, "mongodb_10334", 2_000)
+        ..summary(2, "mongodb_10334", 2_000)
     };
+    let odd = DeadLetter { summary: odd, raw: Vec::new() };
     letters.put(&plain).await.unwrap();
     letters.put(&odd).await.unwrap();
     drop(letters);
@@ -75,15 +82,15 @@ async fn a_letter_comes_back_as_it_was(mut fixture: Fixture) {
     assert_eq!(letters.get(id(1)).await.unwrap().as_ref(), Some(&plain));
     assert_eq!(letters.get(id(2)).await.unwrap().as_ref(), Some(&odd));
     let listed = letters.list(&DeadLetterQuery { limit: 10, ..Default::default() }).await.unwrap();
-    assert_eq!(listed, [odd, plain], "the list has the bytes too");
+    assert_eq!(listed, [odd.summary, plain.summary]);
 }
 
 async fn a_second_put_merges(fixture: Fixture) {
     let letters = fixture.dead_letters();
-    let first = DeadLetter { attempts: 5, ..letter(1, "mongodb_121", 2_000) };
+    let mut first = letter(1, "mongodb_121", 2_000);
+    first.summary.attempts = 5;
     letters.put(&first).await.unwrap();
-    let second = DeadLetter {
-        raw: b"other".to_vec(),
+    let second = DeadLetterSummary {
         cut_from: Some(1),
         user_id: None,
         topic: "other".to_owned(),
@@ -94,23 +101,21 @@ async fn a_second_put_merges(fixture: Fixture) {
         message: "later".to_owned(),
         attempts: 2,
         failed_at: at(3_000),
-        ..first.clone()
+        ..first.summary.clone()
     };
+    let mut second = DeadLetter { summary: second, raw: b"other".to_vec() };
     letters.put(&second).await.unwrap();
-    let merged = DeadLetter {
-        code: "unstorable".to_owned(),
-        message: "later".to_owned(),
-        failed_at: at(3_000),
-        ..first.clone()
-    };
-    assert_eq!(letters.get(first.id).await.unwrap(), Some(merged.clone()));
+    let mut merged = first.clone();
+    merged.summary.code = "unstorable".to_owned();
+    merged.summary.message = "later".to_owned();
+    merged.summary.failed_at = at(3_000);
+    assert_eq!(letters.get(id(1)).await.unwrap(), Some(merged.clone()));
 
-    letters.put(&DeadLetter { attempts: 6, ..second }).await.unwrap();
-    assert_eq!(
-        letters.get(first.id).await.unwrap(),
-        Some(DeadLetter { attempts: 6, ..merged }),
-        "the larger number of attempts"
-    );
+    second.summary.attempts = 6;
+    merged.summary.attempts = 6;
+    letters.put(&second).await.unwrap();
+    let kept = letters.get(id(1)).await.unwrap();
+    assert_eq!(kept, Some(merged), "the larger number of attempts");
     assert_eq!(letters.count(None).await.unwrap(), 1);
 }
 
@@ -120,7 +125,8 @@ async fn concurrent_puts_of_one_letter_are_one_letter(fixture: Fixture) {
         .map(|attempts| {
             let letters = Arc::clone(&letters);
             tokio::spawn(async move {
-                let letter = DeadLetter { attempts, ..letter(1, "unstorable", 2_000) };
+                let mut letter = letter(1, "unstorable", 2_000);
+                letter.summary.attempts = attempts;
                 letters.put(&letter).await
             })
         })
@@ -129,7 +135,7 @@ async fn concurrent_puts_of_one_letter_are_one_letter(fixture: Fixture) {
         put.await.unwrap().unwrap();
     }
     assert_eq!(letters.count(None).await.unwrap(), 1);
-    assert_eq!(letters.get(id(1)).await.unwrap().unwrap().attempts, 16);
+    assert_eq!(letters.get(id(1)).await.unwrap().unwrap().summary.attempts, 16);
 }
 
 async fn the_list_is_ordered_filtered_and_paged(fixture: Fixture) {
@@ -144,10 +150,21 @@ async fn the_list_is_ordered_filtered_and_paged(fixture: Fixture) {
     for n in 0..30 {
         letters.put(&all[n * 7 % 30]).await.unwrap();
     }
-    let newest_first: Vec<_> = all.iter().rev().cloned().collect();
+    let newest_first: Vec<_> = all.iter().rev().map(|letter| letter.summary.clone()).collect();
 
     let every = DeadLetterQuery { limit: 100, ..Default::default() };
     assert_eq!(letters.list(&every).await.unwrap(), newest_first);
+
+    let mut backwards = DeadLetterQuery { order: Order::Ascending, limit: 7, ..every };
+    let mut oldest_first = Vec::new();
+    loop {
+        let page = letters.list(&backwards).await.unwrap();
+        let Some(last) = page.last() else { break };
+        backwards.after = Some(Cursor { timestamp: last.failed_at, id: last.id });
+        oldest_first.extend(page);
+    }
+    oldest_first.reverse();
+    assert_eq!(oldest_first, newest_first);
 
     for (code, from, to) in [
         (None, Some(-3_000), None),
@@ -169,6 +186,7 @@ async fn the_list_is_ordered_filtered_and_paged(fixture: Fixture) {
             from: from.map(at),
             to: to.map(at),
             after: None,
+            order: Order::Descending,
             limit: 4,
         };
         let mut found = Vec::new();
@@ -176,7 +194,7 @@ async fn the_list_is_ordered_filtered_and_paged(fixture: Fixture) {
             let page = letters.list(&query).await.unwrap();
             assert!(page.len() <= 4);
             let Some(last) = page.last() else { break };
-            query.after = Some((last.failed_at, last.id));
+            query.after = Some(Cursor { timestamp: last.failed_at, id: last.id });
             found.extend(page);
         }
         assert_eq!(found, expected, "{query:?}");

@@ -1,6 +1,6 @@
 //! What MongoDB refuses: rules that an operator put on the collection.
 
-use eyego_log_server::domain::dead_letter::{DeadLetter, DeadLetters as _};
+use eyego_log_server::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters as _};
 use eyego_log_server::domain::repository::{LogRepository as _, StoreError, StoreOutcome};
 
 use super::*;
@@ -127,9 +127,8 @@ async fn what_only_an_operator_mends_says_so() {
 #[tokio::test]
 async fn a_letter_that_is_too_large_is_cut() {
     let store = Store::shared().await;
-    let letter = DeadLetter {
+    let summary = DeadLetterSummary {
         id: id(1),
-        raw: vec![b'x'; 17 << 20],
         cut_from: None,
         user_id: Some("u".repeat(1 << 20)),
         topic: "logs-topic".to_owned(),
@@ -141,10 +140,11 @@ async fn a_letter_that_is_too_large_is_cut() {
         attempts: u32::MAX,
         failed_at: at(2),
     };
+    let letter = DeadLetter { summary, raw: vec![b'x'; 17 << 20] };
     let letters = store.dead_letters();
     letters.put(&letter).await.unwrap();
     let kept = letters.get(id(1)).await.unwrap().unwrap();
-    assert_eq!(kept.cut_from, Some(17 << 20));
+    assert_eq!(kept.summary.cut_from, Some(17 << 20));
     assert_eq!(kept.raw.len(), 15 << 20);
-    assert_eq!(kept.attempts, u32::MAX);
+    assert_eq!(kept.summary.attempts, u32::MAX);
 }

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eyego_log_core::{LogEntry, LogId, Timestamp, record};
+use eyego_log_core::{LogEntry, LogId, Timestamp};
 
 use super::batcher::{Bulk, BulkRecord};
 use super::retry::Backoff;
-use super::status::WorkerStatus;
-use crate::application::identity;
-use crate::domain::dead_letter::{DeadLetter, DeadLetters};
+use super::status::{Tally, WorkerStatus};
+use crate::application::{decode, identity};
+use crate::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters};
 use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome};
 
 /// Between two attempts while the store cannot be reached.
@@ -37,8 +37,10 @@ pub(super) struct Settler {
 type Placed = (usize, LogEntry);
 
 impl Settler {
-    /// Returns when the fate of every record is durable. Retries for ever.
-    pub(super) async fn settle(&self, bulk: &Bulk) {
+    /// Returns when the fate of every record is durable, and what it is.
+    /// Retries for ever.
+    pub(super) async fn settle(&self, bulk: &Bulk) -> Tally {
+        let mut tally = Tally::default();
         let mut entries = Vec::with_capacity(bulk.len());
         let mut places = Vec::with_capacity(bulk.len());
         for (place, record) in bulk.iter().enumerate() {
@@ -47,17 +49,18 @@ impl Settler {
                     entries.push(entry);
                     places.push(place);
                 }
-                Decoded::Nothing => self.status.count_skipped(),
-                Decoded::Poison(letter) => self.keep_letter(*letter).await,
+                Decoded::Nothing => tally.skipped += 1,
+                Decoded::Poison(letter) => self.keep_letter(*letter, &mut tally).await,
             }
         }
         let records: Vec<BulkRecord<'_>> = bulk.iter().collect();
-        let rejected = self.store(entries, &places).await;
+        let rejected = self.store(entries, &places, &mut tally).await;
         for ((place, entry), rejection, attempts) in rejected {
-            let letter = self.letter(&records[place], entry.id, rejection, attempts);
-            let letter = DeadLetter { user_id: Some(entry.user_id.to_string()), ..letter };
-            self.keep_letter(letter).await;
+            let mut letter = self.letter(&records[place], entry.id, rejection, attempts);
+            letter.summary.user_id = Some(entry.user_id.to_string());
+            self.keep_letter(letter, &mut tally).await;
         }
+        tally
     }
 
     fn decode(&self, record: &BulkRecord<'_>) -> Decoded {
@@ -66,17 +69,9 @@ impl Settler {
             let BulkRecord { partition, offset, queued_at, .. } = *record;
             identity::of_position(&self.topic, partition, offset, queued_at, value)
         };
-        match record::decode(value) {
-            Ok(decoded) => {
-                let id = decoded.id.unwrap_or_else(derived);
-                Decoded::Entry(decoded.into_entry(id, record.queued_at))
-            }
-            Err(error) => {
-                let rejection = Rejection {
-                    code: error.code().to_owned(),
-                    message: error.to_string(),
-                    is_known: true,
-                };
+        match decode::entry(value, record.queued_at, derived) {
+            Ok(entry) => Decoded::Entry(entry),
+            Err(rejection) => {
                 Decoded::Poison(Box::new(self.letter(record, derived(), rejection, 1)))
             }
         }
@@ -88,17 +83,18 @@ impl Settler {
         &self,
         entries: Vec<LogEntry>,
         places: &[usize],
+        tally: &mut Tally,
     ) -> Vec<(Placed, Rejection, u32)> {
         let mut rejected = Vec::new();
         let mut suspects = Vec::new();
-        let stored_before = self.status.stored_total();
+        let stored_before = self.status.known_stored();
         let mut parts = Vec::new();
         parts.push(0..entries.len());
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
-            match self.store_part(&entries[part.clone()]).await {
+            match self.store_part(&entries[part.clone()], tally).await {
                 Ok(rejections) => {
                     for (index, rejection) in rejections {
                         let at = part.start + index;
@@ -122,7 +118,7 @@ impl Settler {
             .collect();
         for (at, rejection) in suspects {
             let Some(placed) = take(at) else { continue };
-            if let Some(verdict) = self.judge(&placed.1, rejection, stored_before).await {
+            if let Some(verdict) = self.judge(&placed.1, rejection, stored_before, tally).await {
                 letters.push((placed, verdict.0, verdict.1));
             }
         }
@@ -131,11 +127,15 @@ impl Settler {
 
     /// Stores entries; retries what passes and what somebody has to mend. An
     /// error is a refusal of the whole call, by a code that nobody knows.
-    async fn store_part(&self, entries: &[LogEntry]) -> Result<Vec<(usize, Rejection)>, Rejection> {
+    async fn store_part(
+        &self,
+        entries: &[LogEntry],
+        tally: &mut Tally,
+    ) -> Result<Vec<(usize, Rejection)>, Rejection> {
         let mut attempt = 1;
         loop {
             match self.repository.store(entries).await {
-                Ok(outcomes) => return Ok(self.note(entries, outcomes)),
+                Ok(outcomes) => return Ok(self.note(entries, outcomes, tally)),
                 Err(StoreError::Unknown { code, message }) => {
                     return Err(Rejection { code, message, is_known: false });
                 }
@@ -145,16 +145,30 @@ impl Settler {
         }
     }
 
-    fn note(&self, entries: &[LogEntry], outcomes: Vec<StoreOutcome>) -> Vec<(usize, Rejection)> {
+    fn note(
+        &self,
+        entries: &[LogEntry],
+        outcomes: Vec<StoreOutcome>,
+        tally: &mut Tally,
+    ) -> Vec<(usize, Rejection)> {
+        let now = Timestamp::from(std::time::SystemTime::now());
         let mut rejections = Vec::new();
         let (mut stored, mut duplicates) = (0, 0);
         for (index, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
-                StoreOutcome::Stored => stored += 1,
+                StoreOutcome::Stored => {
+                    stored += 1;
+                    if let Some(received_at) = entries[index].received_at {
+                        let millis = now.as_millis().saturating_sub(received_at.as_millis());
+                        // Another machine's clock may be ahead.
+                        let millis = u64::try_from(millis).unwrap_or(0);
+                        self.status.note_stored_after(Duration::from_millis(millis));
+                    }
+                }
                 StoreOutcome::Duplicate { conflicting } => {
                     duplicates += 1;
                     if conflicting {
-                        self.status.count_conflict();
+                        tally.conflicts += 1;
                         tracing::warn!(
                             id = %entries[index].id,
                             "another log is stored under this id; the first one stays"
@@ -164,7 +178,9 @@ impl Settler {
                 StoreOutcome::Rejected(rejection) => rejections.push((index, rejection)),
             }
         }
-        self.status.count_stored(stored, duplicates);
+        tally.stored += stored;
+        tally.duplicates += duplicates;
+        self.status.note_known_stored(stored + duplicates);
         if stored + duplicates > 0 {
             self.status.set_problem(None);
         }
@@ -179,20 +195,21 @@ impl Settler {
         entry: &LogEntry,
         mut rejection: Rejection,
         stored_before: u64,
+        tally: &mut Tally,
     ) -> Option<(Rejection, u32)> {
         let mut attempts = 1;
         loop {
-            if attempts >= ATTEMPTS_OF_A_CULPRIT && self.status.stored_total() > stored_before {
+            if attempts >= ATTEMPTS_OF_A_CULPRIT && self.status.known_stored() > stored_before {
                 return Some((rejection, attempts));
             }
-            if self.status.stored_total() == stored_before {
+            if self.status.known_stored() == stored_before {
                 let Rejection { code, message, .. } = &rejection;
                 let problem = format!("the store refuses every log, by the code {code}: {message}");
                 self.wait_after(&StoreError::Operator(problem), attempts).await;
             } else {
                 tokio::time::sleep(TRANSIENT.jittered(attempts)).await;
             }
-            match self.store_part(std::slice::from_ref(entry)).await {
+            match self.store_part(std::slice::from_ref(entry), tally).await {
                 Ok(rejections) => match rejections.into_iter().next() {
                     Some((_, known)) if known.is_known => return Some((known, attempts + 1)),
                     Some((_, unknown)) => rejection = unknown,
@@ -222,9 +239,8 @@ impl Settler {
         rejection: Rejection,
         attempts: u32,
     ) -> DeadLetter {
-        DeadLetter {
+        let summary = DeadLetterSummary {
             id,
-            raw: record.value.unwrap_or_default().to_vec(),
             cut_from: None,
             user_id: None,
             topic: self.topic.clone(),
@@ -235,19 +251,20 @@ impl Settler {
             message: rejection.message,
             attempts,
             failed_at: Timestamp::from(std::time::SystemTime::now()),
-        }
+        };
+        DeadLetter { summary, raw: record.value.unwrap_or_default().to_vec() }
     }
 
     /// The watermark passes a bad record only when its letter is kept.
-    async fn keep_letter(&self, letter: DeadLetter) {
-        let DeadLetter { id, code, message, partition, offset, .. } = &letter;
+    async fn keep_letter(&self, letter: DeadLetter, tally: &mut Tally) {
+        let DeadLetterSummary { id, code, message, partition, offset, .. } = &letter.summary;
         tracing::warn!(%id, code, message, partition, offset, "a record cannot be stored: it becomes a dead letter");
         let mut attempt = 1;
         while let Err(error) = self.dead_letters.put(&letter).await {
             self.wait_after(&error, attempt).await;
             attempt += 1;
         }
-        self.status.count_dead_letter();
+        tally.dead_letters.push(letter.summary.code);
     }
 }
 

@@ -138,6 +138,7 @@ impl Persist {
 
     /// Works until it is told to stop. Blocks the thread.
     pub fn run(&self, subscription: Box<dyn Subscription>) {
+        self.settler.status.give_back_what_was_gathered();
         let (done, settled) = mpsc::channel();
         let per_bulk = self.options.max_bytes / COPIES / self.options.bulks_in_flight.max(1);
         let limits = BulkLimits {
@@ -287,8 +288,10 @@ impl Work<'_> {
 
     fn let_go(&mut self, partitions: &[Partition]) {
         let gathered = self.batcher.discard(partitions) as u64;
+        // What is under way comes to its end, and is counted then.
         let under_way = self.assignment.remove(partitions);
-        self.persist.settler.status.count_given_back(gathered + under_way);
+        tracing::debug!(?partitions, gathered, under_way, "partitions let go");
+        self.persist.settler.status.count_given_back(gathered);
         self.subscription.release();
     }
 
@@ -296,15 +299,20 @@ impl Work<'_> {
     fn dispatch(&mut self) {
         let Some(bulk) = self.batcher.take() else { return };
         let slices = self.assignment.dispatch(&bulk);
+        self.persist.settler.status.count_dispatched(bulk.len());
         let settler = Arc::clone(&self.persist.settler);
         let done = self.done.clone();
         self.persist.runtime.spawn(async move {
             // A panic must not look like a bulk that takes for ever: it is
             // loud, and the bulk is tried again.
-            while AssertUnwindSafe(settler.settle(&bulk)).catch_unwind().await.is_err() {
-                tracing::error!("a bulk panicked; trying it again");
+            let tally = loop {
+                match AssertUnwindSafe(settler.settle(&bulk)).catch_unwind().await {
+                    Ok(tally) => break tally,
+                    Err(_) => tracing::error!("a bulk panicked; trying it again"),
+                }
                 tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+            };
+            settler.status.count_settled(tally);
             // The receiver is gone only when the worker has ended.
             let _ = done.send(slices);
         });
@@ -338,6 +346,11 @@ impl Work<'_> {
 
     fn commit(&mut self) {
         self.last_commit = Instant::now();
+        self.commit_what_is_settled();
+        self.persist.settler.status.set_lag(self.subscription.lag());
+    }
+
+    fn commit_what_is_settled(&mut self) {
         let next_offsets = self.assignment.uncommitted();
         if next_offsets.is_empty() {
             return;

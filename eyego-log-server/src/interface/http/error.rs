@@ -7,7 +7,9 @@ use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
 
-use crate::application::ingest::{IngestError, public_message};
+use crate::application::dead_letters::ReplayError;
+use crate::application::ingest::{IngestError, public_message, refusal_of};
+use crate::application::metrics::Refusal;
 use crate::domain::queue::AppendError;
 use crate::domain::repository::ReadError;
 
@@ -32,6 +34,8 @@ pub(crate) enum ApiError {
     Unsupported(String),
     /// The queue did not take the log of this id.
     NotQueued(Option<LogId>, AppendError),
+    /// What is there does not allow it.
+    Conflict(String),
     /// The store does not answer.
     NotReadable(String),
     /// Our fault; the text is for the log.
@@ -56,10 +60,25 @@ impl ApiError {
             Self::TooLarge(_) | Self::NotQueued(_, AppendError::TooLarge(_)) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NotQueued(_, AppendError::Full(_) | AppendError::Unavailable(_))
             | Self::NotReadable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Why the body that it answers was refused, for the counters.
+    pub(super) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Invalid(..) | Self::NotFound(_) | Self::MethodNotAllowed | Self::Conflict(_) => {
+                Refusal::Invalid
+            }
+            Self::TooSlow(_) => Refusal::TooSlow,
+            Self::TooLarge(_) => Refusal::TooLarge,
+            Self::Unsupported(_) => Refusal::Unsupported,
+            Self::NotQueued(_, error) => refusal_of(error),
+            Self::NotReadable(_) | Self::Internal(_) => Refusal::Internal,
         }
     }
 
@@ -72,6 +91,7 @@ impl ApiError {
             | Self::MethodNotAllowed
             | Self::TooSlow(_)
             | Self::TooLarge(_)
+            | Self::Conflict(_)
             | Self::Unsupported(_) => None,
         }
     }
@@ -97,6 +117,7 @@ impl IntoResponse for ApiError {
             Self::NotFound(message)
             | Self::TooSlow(message)
             | Self::TooLarge(message)
+            | Self::Conflict(message)
             | Self::Unsupported(message) => plain(message),
             Self::MethodNotAllowed => {
                 plain("this path does not know that method; see the Allow header".to_owned())
@@ -148,6 +169,17 @@ impl From<ReadError> for ApiError {
         match error {
             ReadError::Unavailable(_) => Self::NotReadable(error.to_string()),
             ReadError::Failed(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<ReplayError> for ApiError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::NotFound(_) => Self::NotFound(error.to_string()),
+            ReplayError::Cut { .. } => Self::Conflict(error.to_string()),
+            ReplayError::Read(error) => error.into(),
+            ReplayError::Store(error) => Self::NotReadable(error.to_string()),
         }
     }
 }

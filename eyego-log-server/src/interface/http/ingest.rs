@@ -1,51 +1,125 @@
 //! POST of one log and of many.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::wire::{BatchAnswer, IngestAnswer, Status, SyntaxError};
-use eyego_log_core::{FieldError, FieldErrors, ParseError, wire};
+use eyego_log_core::{FieldError, FieldErrors, LogEntry, LogId, ParseError, wire};
 use http::header::RETRY_AFTER;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::body::{self, LARGE, ReadBody};
 use super::error::ApiError;
+use super::parameters;
 use super::router::Api;
 use crate::application::ingest::{BatchOutcome, PreparedBatch};
+use crate::application::retrieve::Waited;
 
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
 
+const QUEUED: &str = "Log queued successfully";
+const STORED: &str = "Log stored";
+const LOST: &str = "another log is stored under this id; the first one stays";
+
+/// How long a caller may wait for its log to be stored.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
 /// `POST /api/v1/logs`
 pub(super) async fn one(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let ingested = async {
-        let (key, body) = match preliminaries(&head.headers, &[JSON]) {
-            Ok((key, _)) => (key, body),
+    let read = async {
+        let checked = preliminaries(&head, &[JSON]).and_then(|(key, _)| {
+            let deadline = wait_until(head.uri.query())?;
+            Ok((key, deadline))
+        });
+        let (key, deadline) = match checked {
+            Ok(checked) => checked,
             Err(error) => return Err(refuse(body, error).await),
         };
-        let ReadBody { bytes, permit } =
-            body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?;
-        Ok(api.ingest.one(&bytes, key, permit).await?)
+        let body = body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?;
+        Ok((key, deadline, body))
     };
-    match ingested.await {
-        Ok(id) => {
-            let message = "Log queued successfully".to_owned();
-            let answer = IngestAnswer { status: Status::Success, message, id };
-            (StatusCode::ACCEPTED, Json(answer)).into_response()
+    let (key, deadline, body) = match read.await {
+        Ok(read) => read,
+        Err(error) => return body_refused(&api, error),
+    };
+    match api.ingest.one(&body.bytes, key, body.permit).await {
+        Ok(entry) => {
+            let waited = match deadline {
+                Some(deadline) => wait(&api, &entry, deadline).await,
+                None => Waited::NotYet,
+            };
+            match waited {
+                Waited::NotYet => answer(StatusCode::ACCEPTED, Status::Success, QUEUED, entry.id),
+                Waited::Stored => answer(StatusCode::OK, Status::Success, STORED, entry.id),
+                Waited::Lost => answer(StatusCode::CONFLICT, Status::Fail, LOST, entry.id),
+            }
         }
-        Err(error) => error.into_response(),
+        Err(error) => ApiError::from(error).into_response(),
     }
+}
+
+/// Waits for the log, unless the process stops: what is queued will be stored,
+/// and the stop shall not take as long as the callers' patience.
+async fn wait(api: &Api, entry: &LogEntry, deadline: Instant) -> Waited {
+    let mut stop = api.stop.clone();
+    tokio::select! {
+        waited = api.retrieve.wait_for(entry, deadline) => waited,
+        _ = stop.wait_for(|stop| *stop) => Waited::NotYet,
+    }
+}
+
+/// Until when the caller wants to wait for its log to be stored: `wait=stored`
+/// and `timeout`.
+fn wait_until(query: Option<&str>) -> Result<Option<Instant>, FieldErrors> {
+    // Hardly anybody waits.
+    if query.is_none() {
+        return Ok(None);
+    }
+    let mut waits = false;
+    let mut timeout = None;
+    parameters::read(query, |name, value| match name {
+        "wait" if value == "stored" => {
+            waits = true;
+            Ok(())
+        }
+        "wait" => Err("must be stored".to_owned()),
+        "timeout" => {
+            let said = humantime::parse_duration(value).ok();
+            timeout = said.filter(|said| (SHORTEST_WAIT..=LONGEST_WAIT).contains(said));
+            let fault = "must be a duration from 1ms to 30s, such as 500ms or 5s";
+            if timeout.is_some() { Ok(()) } else { Err(fault.to_owned()) }
+        }
+        _ => Err("is not a known parameter (those are wait, timeout)".to_owned()),
+    })?;
+    if timeout.is_some() && !waits {
+        return Err(FieldError::new("timeout", "says nothing without wait=stored").into());
+    }
+    Ok(waits.then(|| Instant::now() + timeout.unwrap_or(DEFAULT_WAIT)))
+}
+
+fn answer(code: StatusCode, status: Status, message: &str, id: LogId) -> Response {
+    (code, Json(IngestAnswer { status, message: message.to_owned(), id })).into_response()
 }
 
 /// `POST /api/v1/logs/batch`
 pub(super) async fn many(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let ingested = async {
-        let (key, is_ndjson, body) = match preliminaries(&head.headers, &[JSON, NDJSON]) {
+    let prepared = async {
+        let checked = preliminaries(&head, &[JSON, NDJSON]).and_then(|checked| {
+            parameters::none(head.uri.query())?;
+            Ok(checked)
+        });
+        let (key, is_ndjson, body) = match checked {
             Ok((key, media_type)) => (key, media_type.eq_ignore_ascii_case(NDJSON), body),
             Err(error) => return Err(refuse(body, error).await),
         };
@@ -62,21 +136,26 @@ pub(super) async fn many(State(api): State<Arc<Api>>, request: Request) -> Respo
             drop(bytes);
             prepared
         };
-        Ok(api.ingest.many(prepared, permit).await)
+        Ok((prepared, permit))
     };
-    match ingested.await {
-        Ok(outcome) => batch_answer(outcome),
-        Err(error) => error.into_response(),
+    match prepared.await {
+        Ok((prepared, permit)) => batch_answer(api.ingest.many(prepared, permit).await),
+        Err(error) => body_refused(&api, error),
     }
+}
+
+fn body_refused(api: &Api, error: ApiError) -> Response {
+    api.ingest.counters().refuse_body(error.refusal());
+    error.into_response()
 }
 
 /// What is checked before the body is read: its media type, the
 /// `Idempotency-Key`.
 fn preliminaries<'a>(
-    headers: &'a HeaderMap,
+    head: &'a Parts,
     accepted: &[&str],
 ) -> Result<(Option<&'a str>, &'a str), ApiError> {
-    Ok((idempotency_key(headers)?, body::media_type(headers, accepted)?))
+    Ok((idempotency_key(&head.headers)?, body::media_type(&head.headers, accepted)?))
 }
 
 async fn refuse(mut body: axum::body::Body, error: ApiError) -> ApiError {

@@ -6,20 +6,27 @@
 //! | `router` | which route leads where; what every answer goes through |
 //! | `ingest` | POST of one log and of many |
 //! | `read` | GET of logs |
+//! | `dead_letters` | what could not be stored: GET, and POST to store it now |
+//! | `metrics` | what is counted, for Prometheus |
+//! | `parameters` | the parameters of a query string |
 //! | `health` | liveness and readiness |
 //! | `body` | reads and decompresses a body under limits |
 //! | `error` | every failure and its status: the one table |
 //! | `server` | the accept loop, with its timers and its graceful end |
 
 mod body;
+mod dead_letters;
 mod error;
 mod health;
 mod ingest;
+mod metrics;
+mod parameters;
 mod read;
 mod router;
 mod server;
 
 pub use self::body::BodyLimits;
 pub use self::health::Readiness;
-pub use self::router::{Api, api_router, health_router};
+pub use self::metrics::Metrics;
+pub use self::router::{Api, api_router, operations_router};
 pub use self::server::{Bound, bind};

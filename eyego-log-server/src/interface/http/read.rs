@@ -6,15 +6,16 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::wire::{LogAnswer, Status};
-use eyego_log_core::{FieldError, FieldErrors, LogId, LogQuery};
+use eyego_log_core::{FieldError, LogId, LogQuery, ParseLogIdError};
 
 use super::error::ApiError;
+use super::parameters;
 use super::router::Api;
 
 /// `GET /api/v1/logs`
 pub(super) async fn page(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
     let found = async {
-        let pairs = pairs(query.as_deref().unwrap_or_default())?;
+        let pairs = parameters::pairs(query.as_deref().unwrap_or_default())?;
         let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let query = LogQuery::from_pairs(pairs)?;
         Ok::<_, ApiError>(api.retrieve.page(&query).await?)
@@ -28,9 +29,7 @@ pub(super) async fn page(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
 /// `GET /api/v1/logs/{id}`
 pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
     let found = async {
-        let id: LogId = id.parse().map_err(|error: eyego_log_core::ParseLogIdError| {
-            ApiError::field(FieldError::new("id", error))
-        })?;
+        let id = log_id(&id)?;
         let entry = api.retrieve.one(id).await?;
         entry.ok_or_else(|| ApiError::NotFound(format!("no log has the id {id}")))
     };
@@ -40,22 +39,10 @@ pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> 
     }
 }
 
-/// The parameters of a query string, percent-decoded.
-fn pairs(query: &str) -> Result<Vec<(String, String)>, FieldErrors> {
-    let mut faults = FieldErrors::new();
-    let mut pairs = Vec::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match (decode(name), decode(value)) {
-            (Some(name), Some(value)) => pairs.push((name, value)),
-            _ => faults.push(FieldError::new(name, "must be percent-encoded UTF-8")),
-        }
-    }
-    if faults.is_empty() { Ok(pairs) } else { Err(faults) }
-}
-
-fn decode(text: &str) -> Option<String> {
-    let spaced = text.replace('+', " ");
-    let decoded = percent_encoding::percent_decode_str(&spaced).decode_utf8().ok()?;
-    Some(decoded.into_owned())
+/// The id in a path.
+///
+/// # Errors
+/// It is none.
+pub(super) fn log_id(text: &str) -> Result<LogId, ApiError> {
+    text.parse().map_err(|error: ParseLogIdError| ApiError::field(FieldError::new("id", error)))
 }

@@ -10,12 +10,15 @@ use axum::routing::{get, post};
 use eyego_log_core::{LogIdGenerator, Timestamp};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue};
+use tokio::sync::watch;
 use tower::Service;
 
 use super::body::{BodyLimits, discard};
 use super::error::{ApiError, Internals};
 use super::health::{self, Readiness};
-use super::{ingest, read};
+use super::metrics::{self, Metrics};
+use super::{dead_letters, ingest, read};
+use crate::application::dead_letters::DeadLetterOffice;
 use crate::application::ingest::Ingest;
 use crate::application::retrieve::Retrieve;
 
@@ -28,30 +31,38 @@ pub struct Api {
     pub ingest: Ingest,
     /// Gives them back.
     pub retrieve: Retrieve,
+    /// Keeps what could not be stored.
+    pub dead_letters: DeadLetterOffice,
+    /// Turns true when the process stops: then nobody waits any more.
+    pub stop: watch::Receiver<bool>,
     /// How large a body may be.
     pub body_limits: BodyLimits,
 }
 
 /// All routes.
-pub fn api_router(api: Arc<Api>, readiness: Arc<Readiness>) -> Router {
+pub fn api_router(api: Arc<Api>, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
     let api = Router::new()
         .route("/api/v1/logs", get(read::page).post(ingest::one))
         .route("/api/v1/logs/batch", post(ingest::many))
         .route("/api/v1/logs/{id}", get(read::one))
+        .route("/api/v1/dead-letters", get(dead_letters::page))
+        .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
+        .route("/api/v1/dead-letters/{id}", get(dead_letters::one))
         .with_state(api);
-    finish(api.merge(health_routes(readiness)))
+    finish(api.merge(operations_routes(readiness, metrics)))
 }
 
-/// The routes of a process that only works: its health.
-pub fn health_router(readiness: Arc<Readiness>) -> Router {
-    finish(health_routes(readiness))
+/// The routes of a process that only works: its health and its metrics.
+pub fn operations_router(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
+    finish(operations_routes(readiness, metrics))
 }
 
-fn health_routes(readiness: Arc<Readiness>) -> Router {
+fn operations_routes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .with_state(readiness)
+        .merge(Router::new().route("/metrics", get(metrics::show)).with_state(metrics))
 }
 
 fn finish(router: Router) -> Router {

@@ -8,14 +8,14 @@ use bson::raw::RawDocument;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectId};
 use eyego_log_core::LogId;
-use eyego_log_core::query::{Cursor, Order};
+use eyego_log_core::query::Order;
 use mongodb::Collection;
 
 use super::connection::{self, DEAD_LETTERS, MongoConnection, READ_TIME};
 use super::failure::{Class, Failure, cut};
 use super::filter::{after, date};
 use super::find::by_bytes;
-use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetters};
+use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters};
 use crate::domain::repository::{ReadError, StoreError};
 
 /// Bytes of a record that are kept: the rest of the letter has 1 MiB.
@@ -47,29 +47,34 @@ impl DeadLetters for MongoDeadLetters {
     async fn put(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         self.connection.check_writable()?;
         let collection = self.collection()?;
-        let (filter, update) = (by_id(letter.id), merge(letter));
+        let (filter, update) = (by_id(letter.summary.id), merge(letter));
         connection::write(async move { collection.update_one(filter, update).upsert(true).await })
             .await?;
         Ok(())
     }
 
-    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, ReadError> {
+    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetterSummary>, ReadError> {
         if query.limit == 0 {
             return Ok(Vec::new());
         }
         let collection = self.collection()?;
         let (filter, limit) = (filter(query), i64::from(query.limit));
+        let direction = match query.order {
+            Order::Descending => -1,
+            Order::Ascending => 1,
+        };
         let letters = connection::read(async move {
             let mut cursor = collection
                 .find(filter)
-                .sort(doc! { "failedAt": -1, "_id": -1 })
+                .projection(doc! { "raw": false })
+                .sort(doc! { "failedAt": direction, "_id": direction })
                 .limit(limit)
                 .collation(by_bytes())
                 .max_time(READ_TIME)
                 .await?;
             let mut letters = Vec::new();
             while cursor.advance().await? {
-                match read(cursor.current()) {
+                match read_summary(cursor.current()) {
                     Ok(letter) => letters.push(letter),
                     // Somebody else's: it costs the others of the list nothing.
                     Err(failure) => tracing::warn!("{}: skipped", failure.message),
@@ -124,8 +129,8 @@ fn filter(query: &DeadLetterQuery) -> Document {
     if let Some(to) = query.to {
         conditions.push(doc! { "failedAt": { "$lt": date(to) } });
     }
-    if let Some((timestamp, id)) = query.after {
-        conditions.extend(after("failedAt", Order::Descending, Cursor { timestamp, id }));
+    if let Some(cursor) = query.after {
+        conditions.extend(after("failedAt", query.order, cursor));
     }
     if conditions.is_empty() {
         Document::new()
@@ -137,7 +142,8 @@ fn filter(query: &DeadLetterQuery) -> Document {
 /// The update that keeps a letter, new or not, in one atomic step: what says
 /// how it failed is replaced, what says what it is stays.
 fn merge(letter: &DeadLetter) -> Document {
-    let DeadLetter { raw, cut_from, user_id, topic, partition, offset, queued_at, .. } = letter;
+    let DeadLetter { summary, raw } = letter;
+    let DeadLetterSummary { cut_from, user_id, topic, partition, offset, queued_at, .. } = summary;
     let kept = &raw[..raw.len().min(MAX_RAW)];
     let was_cut = kept.len() < raw.len();
     let cut_from =
@@ -157,11 +163,11 @@ fn merge(letter: &DeadLetter) -> Document {
     }
     doc! {
         "$set": {
-            "code": shortened(&letter.code),
-            "message": shortened(&letter.message),
-            "failedAt": date(letter.failed_at),
+            "code": shortened(&summary.code),
+            "message": shortened(&summary.message),
+            "failedAt": date(summary.failed_at),
         },
-        "$max": { "attempts": i64::from(letter.attempts) },
+        "$max": { "attempts": i64::from(summary.attempts) },
         "$setOnInsert": first,
     }
 }
@@ -171,10 +177,19 @@ fn shortened(text: &str) -> &str {
 }
 
 fn read(document: &RawDocument) -> Result<DeadLetter, Failure> {
-    let broken = |field: &str| {
-        let message = format!("a document in {DEAD_LETTERS} is not a dead letter: its {field}");
-        Failure::new(Class::Unknown, "mongodb_broken_letter", message)
+    let raw = match document.get("raw") {
+        Ok(Some(RawBsonRef::Binary(binary))) => binary.bytes.to_vec(),
+        _ => return Err(broken("raw")),
     };
+    Ok(DeadLetter { summary: read_summary(document)?, raw })
+}
+
+fn broken(field: &str) -> Failure {
+    let message = format!("a document in {DEAD_LETTERS} is not a dead letter: its {field}");
+    Failure::new(Class::Unknown, "mongodb_broken_letter", message)
+}
+
+fn read_summary(document: &RawDocument) -> Result<DeadLetterSummary, Failure> {
     let get = |field: &str| document.get(field).ok().flatten();
     let text = |field: &str| match get(field) {
         Some(RawBsonRef::String(text)) => Some(text.to_owned()),
@@ -182,14 +197,10 @@ fn read(document: &RawDocument) -> Result<DeadLetter, Failure> {
     };
     let time = |field: &str| get(field).and_then(super::decode::time);
     let integer = |field: &str| get(field).and_then(integer);
-    Ok(DeadLetter {
+    Ok(DeadLetterSummary {
         id: match get("_id") {
             Some(RawBsonRef::ObjectId(id)) => LogId::from_bytes(id.bytes()),
             _ => return Err(broken("_id")),
-        },
-        raw: match get("raw") {
-            Some(RawBsonRef::Binary(binary)) => binary.bytes.to_vec(),
-            _ => return Err(broken("raw")),
         },
         cut_from: integer("cutFrom").and_then(|size| u64::try_from(size).ok()),
         user_id: text("userId"),

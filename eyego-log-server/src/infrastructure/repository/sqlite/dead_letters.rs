@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use eyego_log_core::query::Order;
 use eyego_log_core::{LogId, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::SqliteStore;
-use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetters};
+use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters};
 use crate::domain::repository::{ReadError, StoreError};
 
-/// The columns of a letter, in the order in which [`read_letter`] takes them.
-const COLUMNS: &str = "id, raw, cut_from, user_id, topic, partition, offset, queued_at, \
+/// The columns of a letter but for `raw`, in the order in which
+/// [`read_summary`] takes them.
+const COLUMNS: &str = "id, cut_from, user_id, topic, partition, offset, queued_at, \
                        code, message, attempts, failed_at";
 
 /// The dead letters of an embedded store.
@@ -36,13 +38,13 @@ impl DeadLetters for SqliteDeadLetters {
         self.store.write(move |connection| put(connection, &letter)).await
     }
 
-    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, ReadError> {
+    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetterSummary>, ReadError> {
         let query = query.clone();
         self.store.read(move |connection| list(connection, &query)).await
     }
 
     async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
-        let sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE id = ?1");
+        let sql = format!("SELECT {COLUMNS}, raw FROM dead_letters WHERE id = ?1");
         let read = move |connection: &Connection| {
             connection.prepare_cached(&sql)?.query_row([id.as_bytes()], read_letter).optional()
         };
@@ -73,31 +75,39 @@ impl DeadLetters for SqliteDeadLetters {
 
 fn put(connection: &Connection, letter: &DeadLetter) -> rusqlite::Result<()> {
     let mut upsert = connection.prepare_cached(&format!(
-        "INSERT INTO dead_letters ({COLUMNS}) \
+        "INSERT INTO dead_letters ({COLUMNS}, raw) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
          ON CONFLICT (id) DO UPDATE SET code = excluded.code, message = excluded.message, \
          failed_at = excluded.failed_at, attempts = max(attempts, excluded.attempts)"
     ))?;
-    let cut_from = letter.cut_from.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let DeadLetter { summary, raw } = letter;
+    let cut_from = summary.cut_from.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     upsert
         .execute(params![
-            letter.id.as_bytes(),
-            letter.raw,
+            summary.id.as_bytes(),
             cut_from,
-            letter.user_id,
-            letter.topic,
-            letter.partition,
-            letter.offset,
-            letter.queued_at.as_millis(),
-            letter.code,
-            letter.message,
-            letter.attempts,
-            letter.failed_at.as_millis(),
+            summary.user_id,
+            summary.topic,
+            summary.partition,
+            summary.offset,
+            summary.queued_at.as_millis(),
+            summary.code,
+            summary.message,
+            summary.attempts,
+            summary.failed_at.as_millis(),
+            raw,
         ])
         .map(drop)
 }
 
-fn list(connection: &Connection, query: &DeadLetterQuery) -> rusqlite::Result<Vec<DeadLetter>> {
+fn list(
+    connection: &Connection,
+    query: &DeadLetterQuery,
+) -> rusqlite::Result<Vec<DeadLetterSummary>> {
+    let (direction, beyond) = match query.order {
+        Order::Descending => ("DESC", "(failed_at, id) < (?, ?)"),
+        Order::Ascending => ("ASC", "(failed_at, id) > (?, ?)"),
+    };
     let mut conditions = vec!["TRUE"];
     let mut parameters = Vec::new();
     if let Some(code) = &query.code {
@@ -112,33 +122,36 @@ fn list(connection: &Connection, query: &DeadLetterQuery) -> rusqlite::Result<Ve
         conditions.push("failed_at < ?");
         parameters.push(Value::from(to.as_millis()));
     }
-    if let Some((failed_at, id)) = query.after {
-        conditions.push("(failed_at, id) < (?, ?)");
-        parameters.push(Value::from(failed_at.as_millis()));
-        parameters.push(Value::from(id.as_bytes().to_vec()));
+    if let Some(after) = query.after {
+        conditions.push(beyond);
+        parameters.push(Value::from(after.timestamp.as_millis()));
+        parameters.push(Value::from(after.id.as_bytes().to_vec()));
     }
     parameters.push(Value::from(i64::from(query.limit)));
     let condition = conditions.join(" AND ");
     let mut select = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM dead_letters WHERE {condition} \
-         ORDER BY failed_at DESC, id DESC LIMIT ?"
+         ORDER BY failed_at {direction}, id {direction} LIMIT ?"
     ))?;
-    select.query_map(params_from_iter(parameters), read_letter)?.collect()
+    select.query_map(params_from_iter(parameters), read_summary)?.collect()
 }
 
 fn read_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
-    Ok(DeadLetter {
+    Ok(DeadLetter { summary: read_summary(row)?, raw: row.get("raw")? })
+}
+
+fn read_summary(row: &Row<'_>) -> rusqlite::Result<DeadLetterSummary> {
+    Ok(DeadLetterSummary {
         id: LogId::from_bytes(row.get(0)?),
-        raw: row.get(1)?,
-        cut_from: row.get::<_, Option<i64>>(2)?.map(i64::unsigned_abs),
-        user_id: row.get(3)?,
-        topic: row.get(4)?,
-        partition: row.get(5)?,
-        offset: row.get(6)?,
-        queued_at: Timestamp::from_millis_clamped(row.get(7)?),
-        code: row.get(8)?,
-        message: row.get(9)?,
-        attempts: row.get(10)?,
-        failed_at: Timestamp::from_millis_clamped(row.get(11)?),
+        cut_from: row.get::<_, Option<i64>>(1)?.map(i64::unsigned_abs),
+        user_id: row.get(2)?,
+        topic: row.get(3)?,
+        partition: row.get(4)?,
+        offset: row.get(5)?,
+        queued_at: Timestamp::from_millis_clamped(row.get(6)?),
+        code: row.get(7)?,
+        message: row.get(8)?,
+        attempts: row.get(9)?,
+        failed_at: Timestamp::from_millis_clamped(row.get(10)?),
     })
 }

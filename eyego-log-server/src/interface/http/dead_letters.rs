@@ -1,0 +1,291 @@
+//! What could not be stored, and why: GET of the letters, and POST to store them
+//! now.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::response::{IntoResponse, Response};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use eyego_log_core::limits::MAX_LIMIT;
+use eyego_log_core::query::{Cursor, ParseCursorError};
+use eyego_log_core::wire::{self, Status, SyntaxError};
+use eyego_log_core::{
+    FieldError, FieldErrors, LogId, ParseError, ParseLogIdError, ParseTimestampError, Timestamp,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::body::{self, BodyLimits};
+use super::error::ApiError;
+use super::parameters;
+use super::read::log_id;
+use super::router::Api;
+use crate::application::dead_letters::Selection;
+use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary};
+
+/// The body of a replay names one thing.
+const BODY_LIMITS: BodyLimits = BodyLimits { max_bytes: 64 << 10 };
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PageAnswer {
+    status: Status,
+    results: usize,
+    data: Vec<Letter>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct LetterAnswer {
+    status: Status,
+    data: WholeLetter,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplayAnswer {
+    status: Status,
+    replayed: u64,
+    failed: u64,
+    remaining: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Letter {
+    id: LogId,
+    code: String,
+    message: String,
+    attempts: u32,
+    user_id: Option<String>,
+    topic: String,
+    partition: i32,
+    offset: i64,
+    queued_at: Timestamp,
+    failed_at: Timestamp,
+    /// The size of the whole record where only its beginning is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_from: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct WholeLetter {
+    #[serde(flatten)]
+    letter: Letter,
+    #[serde(flatten)]
+    raw: Raw,
+}
+
+/// The record's bytes.
+#[derive(Debug, Serialize)]
+enum Raw {
+    #[serde(rename = "raw")]
+    Text(String),
+    #[serde(rename = "rawBase64")]
+    Base64(String),
+}
+
+impl From<DeadLetterSummary> for Letter {
+    fn from(summary: DeadLetterSummary) -> Self {
+        Self {
+            id: summary.id,
+            code: summary.code,
+            message: summary.message,
+            attempts: summary.attempts,
+            user_id: summary.user_id,
+            topic: summary.topic,
+            partition: summary.partition,
+            offset: summary.offset,
+            queued_at: summary.queued_at,
+            failed_at: summary.failed_at,
+            cut_from: summary.cut_from,
+        }
+    }
+}
+
+impl From<DeadLetter> for WholeLetter {
+    fn from(letter: DeadLetter) -> Self {
+        let raw = match String::from_utf8(letter.raw) {
+            Ok(text) => Raw::Text(text),
+            Err(error) => Raw::Base64(BASE64_STANDARD.encode(error.as_bytes())),
+        };
+        Self { letter: letter.summary.into(), raw }
+    }
+}
+
+/// `GET /api/v1/dead-letters`
+pub(super) async fn page(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
+    let found = async {
+        let query = letters_query(query.as_deref())?;
+        Ok::<_, ApiError>(api.dead_letters.page(query).await?)
+    };
+    match found.await {
+        Ok(page) => Json(PageAnswer {
+            status: Status::Success,
+            results: page.letters.len(),
+            data: page.letters.into_iter().map(Letter::from).collect(),
+            next_cursor: page.next.map(|cursor| cursor.to_string()),
+        })
+        .into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// `GET /api/v1/dead-letters/{id}`
+pub(super) async fn one(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let found = async {
+        parameters::none(query.as_deref())?;
+        let id = log_id(&id)?;
+        let letter = api.dead_letters.one(id).await?;
+        letter.ok_or_else(|| ApiError::NotFound(format!("no dead letter has the id {id}")))
+    };
+    match found.await {
+        Ok(letter) => {
+            Json(LetterAnswer { status: Status::Success, data: letter.into() }).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// `POST /api/v1/dead-letters/replay`
+pub(super) async fn replay(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (head, mut body) = request.into_parts();
+    let checked = parameters::none(head.uri.query())
+        .map_err(ApiError::from)
+        .and_then(|()| body::media_type(&head.headers, &["application/json"]).map(drop));
+    if let Err(error) = checked {
+        body::discard(&mut body).await;
+        return error.into_response();
+    }
+    let replayed = async {
+        let body = body::read(&head.headers, body, BODY_LIMITS, api.ingest.budget()).await?;
+        Ok::<_, ApiError>(api.dead_letters.replay(selection(&body.bytes)?).await?)
+    };
+    match replayed.await {
+        Ok(outcome) => Json(ReplayAnswer {
+            status: Status::Success,
+            replayed: outcome.replayed,
+            failed: outcome.failed,
+            remaining: outcome.remaining,
+        })
+        .into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+fn letters_query(text: Option<&str>) -> Result<DeadLetterQuery, FieldErrors> {
+    let time = |value: &str| {
+        value.parse::<Timestamp>().map_err(|error: ParseTimestampError| error.to_string())
+    };
+    let mut query = DeadLetterQuery::default();
+    parameters::read(text, |name, value| {
+        match name {
+            "code" if value.is_empty() => {
+                return Err("must not be empty; leave it out to match all".to_owned());
+            }
+            "code" => query.code = Some(value.to_owned()),
+            "from" => query.from = Some(time(value)?),
+            "to" => query.to = Some(time(value)?),
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+                query.limit =
+                    limit.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))?;
+            }
+            "cursor" => {
+                let cursor: Result<Cursor, ParseCursorError> = value.parse();
+                query.after = Some(cursor.map_err(|error| error.to_string())?);
+            }
+            _ => {
+                let known = "code, from, to, limit, cursor";
+                return Err(format!("is not a known parameter (those are {known})"));
+            }
+        }
+        Ok(())
+    })?;
+    if let (Some(from), Some(to)) = (query.from, query.to)
+        && from > to
+    {
+        let fault = format!("must not be after to ({from} > {to})");
+        return Err(FieldError::new("from", fault).into());
+    }
+    Ok(query)
+}
+
+/// The letters that a body names: `{"id": …}`, `{"code": …}` or
+/// `{"all": true}`.
+fn selection(bytes: &[u8]) -> Result<Selection, ApiError> {
+    const ONE_OF: &str = "the body must be {\"id\": …}, {\"code\": …} or {\"all\": true}";
+
+    let syntax = |error: SyntaxError| ApiError::from(ParseError::Syntax(error));
+    let text = wire::body_text(bytes).map_err(syntax)?;
+    let raw: &RawValue =
+        serde_json::from_str(text).map_err(|error| syntax(SyntaxError::from_json(&error)))?;
+    let mut faults = FieldErrors::new();
+    let mut selections = Vec::new();
+    for (name, value) in wire::members(raw) {
+        let selection = match &*name {
+            "id" => string(value).and_then(|text| {
+                let id = text.parse().map_err(|error: ParseLogIdError| error.to_string());
+                id.map(Selection::Id)
+            }),
+            "code" => string(value).map(Selection::Code),
+            "all" if value.get() == "true" => Ok(Selection::All),
+            "all" => Err("must be true".to_owned()),
+            _ => Err("is not a known field (those are id, code, all)".to_owned()),
+        };
+        match selection {
+            Ok(selection) => selections.push(selection),
+            Err(fault) => faults.push(FieldError::new(name, fault)),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults.into());
+    }
+    match <[Selection; 1]>::try_from(selections) {
+        Ok([selection]) => Ok(selection),
+        Err(_) => Err(ApiError::Invalid(ONE_OF.to_owned(), FieldErrors::new())),
+    }
+}
+
+fn string(value: &RawValue) -> Result<String, String> {
+    let text = serde_json::from_str(value.get()).map_err(|_| "must be a string".to_owned());
+    text.and_then(
+        |text: String| {
+            if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text) }
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_names_exactly_one_thing() {
+        let read = |text: &str| selection(text.as_bytes()).ok();
+        assert_eq!(read(r#"{"all": true}"#), Some(Selection::All));
+        assert_eq!(read(r#"{"code": "x"}"#), Some(Selection::Code("x".to_owned())));
+        let id = "69682d8d81847b87ab93264b";
+        assert_eq!(read(&format!(r#"{{"id":"{id}"}}"#)), Some(Selection::Id(id.parse().unwrap())));
+        for bad in [
+            "",
+            "{}",
+            "[]",
+            "true",
+            r#"{"all":false}"#,
+            r#"{"all":true,"code":"x"}"#,
+            r#"{"all":true,"all":true}"#,
+            r#"{"id":"x"}"#,
+            r#"{"code":""}"#,
+            r#"{"code":1}"#,
+            r#"{"other":1}"#,
+            r#"{"all":true,"other":1}"#,
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+}

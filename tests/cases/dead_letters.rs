@@ -1,0 +1,254 @@
+//! Dead letters as an operator sees them: listed, looked at, stored once what was in the way is
+//! mended.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bson::doc;
+use eyego_log_server::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters as _};
+use eyego_log_server::infrastructure::embedded::DataDir;
+use eyego_log_server::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteStore};
+use serde_json::{Value, json};
+use stack::server::{Server, ServerBuilder};
+use tempfile::TempDir;
+
+use crate::conformance::{PATIENCE, at, id};
+use crate::pipeline::{Names, get, logs, post, send};
+
+fn letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
+    let summary = DeadLetterSummary {
+        id: id(n),
+        cut_from: None,
+        user_id: None,
+        topic: "logs-topic".to_owned(),
+        partition: 2,
+        offset: i64::from(n),
+        queued_at: at(1_000),
+        code: code.to_owned(),
+        message: "no".to_owned(),
+        attempts: 3,
+        failed_at: at(1_768_435_085_000 + i64::from(n)),
+    };
+    DeadLetter { summary, raw: raw.to_vec() }
+}
+
+/// A letter of which nothing is wrong any more.
+fn mended(n: u32) -> DeadLetter {
+    let raw = json!({"id": id(n), "userId": "ada", "action": "A", "metadata": {"n": n}});
+    letter(n, "mongodb_121", raw.to_string().as_bytes())
+}
+
+async fn put(data: &Path, letters: &[DeadLetter]) {
+    let store = SqliteStore::open(&DataDir::open(data).unwrap()).unwrap();
+    let kept = SqliteDeadLetters::new(std::sync::Arc::clone(&store));
+    for letter in letters {
+        kept.put(letter).await.unwrap();
+    }
+    store.close(tokio::time::Instant::now() + PATIENCE).await;
+}
+
+async fn server_with(letters: &[DeadLetter]) -> (Server, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), letters).await;
+    let server = Server::builder().data_dir(dir.path()).start().await.unwrap();
+    server.wait_ready(PATIENCE).await.unwrap();
+    (server, dir)
+}
+
+async fn replay(server: &Server, what: Value) -> (u16, Value) {
+    send(server, "/api/v1/dead-letters/replay", &what).await
+}
+
+fn ids(page: &Value) -> Vec<&str> {
+    page["data"].as_array().unwrap().iter().map(|letter| letter["id"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn letters_are_listed_newest_first_by_cursor() {
+    let letters: Vec<_> =
+        (0..25).map(|n| letter(n, if n % 2 == 0 { "even" } else { "odd" }, b"{}")).collect();
+    let (server, _dir) = server_with(&letters).await;
+    let (status, first) = get(&server, "/api/v1/dead-letters").await;
+    assert_eq!((status, &first["status"], &first["results"]), (200, &json!("success"), &json!(10)));
+    assert_eq!(
+        first["data"][0],
+        json!({"id": id(24), "code": "even", "message": "no", "attempts": 3, "userId": null,
+               "topic": "logs-topic", "partition": 2, "offset": 24,
+               "queuedAt": "1970-01-01T00:00:01.000Z", "failedAt": "2026-01-14T23:58:05.024Z"})
+    );
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let path = format!("/api/v1/dead-letters?code=odd&limit=5{cursor}");
+        let (_, page) = get(&server, &path).await;
+        seen.extend(ids(&page).into_iter().map(str::to_owned));
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    let odd: Vec<_> = (0..25).rev().filter(|n| n % 2 == 1).map(|n| id(n).to_string()).collect();
+    assert_eq!(seen, odd);
+    let window = "from=2026-01-14T23:58:05.003Z&to=2026-01-14T23:58:05.005Z";
+    let (_, page) = get(&server, &format!("/api/v1/dead-letters?{window}")).await;
+    assert_eq!(ids(&page), [id(4).to_string(), id(3).to_string()]);
+
+    for (query, path) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("code=", "code"),
+        ("code=a&code=a", "code"),
+        ("userId=u", "userId"),
+        ("from=yesterday", "from"),
+        ("from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "from"),
+        ("cursor=x", "cursor"),
+    ] {
+        let (status, body) = get(&server, &format!("/api/v1/dead-letters?{query}")).await;
+        assert_eq!((status, &body["errors"][0]["path"]), (400, &json!(path)), "{query}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn one_letter_comes_with_its_bytes() {
+    let cut = DeadLetter {
+        summary: DeadLetterSummary { cut_from: Some(99), ..letter(3, "too_large", b"").summary },
+        raw: b"{\"userId".to_vec(),
+    };
+    let letters = [letter(1, "a", "{\"ü".as_bytes()), letter(2, "a", b"\xff\xfe"), cut];
+    let (server, _dir) = server_with(&letters).await;
+    let one = async |n| get(&server, &format!("/api/v1/dead-letters/{}", id(n))).await;
+    let (status, body) = one(1).await;
+    assert_eq!((status, &body["data"]["raw"]), (200, &json!("{\"ü")));
+    let (_, body) = one(2).await;
+    assert_eq!((&body["data"]["rawBase64"], &body["data"]["raw"]), (&json!("//4="), &Value::Null));
+    let (_, body) = one(3).await;
+    assert_eq!((&body["data"]["raw"], &body["data"]["cutFrom"]), (&json!("{\"userId"), &json!(99)));
+    assert_eq!(one(4).await.0, 404);
+    assert_eq!(get(&server, "/api/v1/dead-letters/x").await.0, 400);
+
+    let (status, body) = replay(&server, json!({"id": id(3)})).await;
+    assert_eq!((status, &body["status"]), (409, &json!("fail")), "{body}");
+    assert!(body["message"].as_str().unwrap().contains("99 bytes"), "{body}");
+    let (status, body) = replay(&server, json!({"id": id(4)})).await;
+    assert_eq!(status, 404);
+    assert!(body["message"].as_str().unwrap().contains(&id(4).to_string()), "{body}");
+    for bad in
+        [json!({}), json!({"all": false}), json!({"id": 1}), json!({"all": true, "code": "a"})]
+    {
+        assert_eq!(replay(&server, bad.clone()).await.0, 400, "{bad}");
+    }
+    let (status, body) = send(&server, "/api/v1/dead-letters/replay?dry=1", &json!({})).await;
+    assert_eq!((status, &body["errors"][0]["path"]), (400, &json!("dry")));
+}
+
+#[tokio::test]
+async fn a_replay_stores_what_it_can_and_counts_the_rest() {
+    let mut letters: Vec<_> = (0..900).map(mended).collect();
+    letters.push(letter(5000, "not_a_record", b"not JSON"));
+    let without_id = json!({"id": null, "userId": "seed", "action": "A"});
+    letters.push(letter(5001, "mongodb_121", without_id.to_string().as_bytes()));
+    let (server, _dir) = server_with(&letters).await;
+    // One was stored meanwhile: the letter only goes.
+    let stored = json!({"id": id(7), "userId": "ada", "action": "A", "metadata": {"n": 7}});
+    assert_eq!(post(&server, &stored).await.0, 202);
+
+    let (status, body) = replay(&server, json!({"id": id(5)})).await;
+    assert_eq!((status, body), (200, answer(1, 0, 0)));
+    assert_eq!(replay(&server, json!({"id": id(5)})).await.0, 404);
+    let (status, body) = replay(&server, json!({"code": "mongodb_121"})).await;
+    assert_eq!((status, body), (200, answer(900, 0, 0)));
+    logs(&server, "userId=ada", 900).await;
+    assert_eq!(logs(&server, "userId=seed", 1).await[0]["id"], json!(id(5001)));
+
+    for attempts in 4..=5 {
+        let (status, body) = replay(&server, json!({"all": true})).await;
+        assert_eq!((status, body), (200, answer(0, 1, 1)));
+        let (_, page) = get(&server, "/api/v1/dead-letters").await;
+        assert_eq!((&page["results"], &page["nextCursor"]), (&json!(1), &Value::Null));
+        assert_eq!(page["data"][0]["id"], json!(id(5000)));
+        assert_eq!(page["data"][0]["attempts"], json!(attempts), "the same letter");
+    }
+    assert_eq!(replay(&server, json!({"code": "none such"})).await.1, answer(0, 0, 0));
+}
+
+/// Runs a command of the server's binary against a running server.
+async fn command(server: &Server, args: &[&str]) -> (bool, String) {
+    let builder = Server::builder().arg("dead-letters").port(server.port());
+    let command = args.iter().fold(builder, ServerBuilder::arg).launch().await.unwrap();
+    let status = command.wait_exit(PATIENCE).await.unwrap();
+    (status.success(), command.log())
+}
+
+#[tokio::test]
+async fn an_operator_has_commands_for_it() {
+    let letters = [mended(1), mended(2), letter(3, "not_a_record", b"not JSON")];
+    let (server, _dir) = server_with(&letters).await;
+    let listed = async |args: &[&str]| {
+        let (is_done, output) = command(&server, &[&["list"], args].concat()).await;
+        assert!(is_done, "{output}");
+        (1..=3).filter(|n| output.contains(&id(*n).to_string())).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&[]).await, [1, 2, 3]);
+    assert_eq!(listed(&["--code", "mongodb_121", "--limit", "1"]).await, [2]);
+    assert_eq!(listed(&["--to", "2026-01-15T00:58:05.002+01:00"]).await, [1]);
+
+    let (is_done, output) = command(&server, &["show", &id(3).to_string()]).await;
+    assert!(is_done && output.contains("\"raw\": \"not JSON\""), "{output}");
+    let (is_done, output) = command(&server, &["replay", "--id", &id(1).to_string()]).await;
+    assert!(is_done && output.contains("\"replayed\": 1"), "{output}");
+    let (is_done, output) = command(&server, &["replay", "--id", &id(1).to_string()]).await;
+    assert!(!is_done && output.contains("404") && output.contains("no dead letter"), "{output}");
+    let (is_done, output) = command(&server, &["replay", "--all"]).await;
+    assert!(is_done && output.contains("\"remaining\": 1"), "{output}");
+    assert_eq!(listed(&[]).await, [3]);
+    for wrong in [&["replay"][..], &["replay", "--all", "--code", "x"], &["show"], &["forget"]] {
+        assert!(!command(&server, wrong).await.0, "{wrong:?}");
+    }
+}
+
+fn answer(replayed: u64, failed: u64, remaining: u64) -> Value {
+    json!({"status": "success", "replayed": replayed, "failed": failed, "remaining": remaining})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_of_the_store_refused_is_replayed_when_the_rule_is_gone() {
+    let names = Names::new().await;
+    let refuses = doc! {"action": {"$ne": "REFUSED"}};
+    let database = names.database().await;
+    let rule = doc! {"create": "logs", "validator": refuses};
+    database.run_command(rule).await.unwrap();
+    let server = names.server("all", "g").start().await.unwrap();
+    server.wait_ready(PATIENCE).await.unwrap();
+    for n in 0..20 {
+        let action = if n % 4 == 0 { "REFUSED" } else { "A" };
+        let event = json!({"id": id(n), "userId": "ada", "action": action, "metadata": {"n": n}});
+        assert_eq!(post(&server, &event).await.0, 202);
+    }
+    names.produce("ada", b"\xff not JSON").await;
+    logs(&server, "", 15).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (_, page) = get(&server, "/api/v1/dead-letters?limit=100").await;
+        if page["results"] == 6 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{page}\n{}", server.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (_, body) = get(&server, &format!("/api/v1/dead-letters/{}", id(4))).await;
+    let letter = &body["data"];
+    assert_eq!((&letter["code"], &letter["userId"]), (&json!("mongodb_121"), &json!("ada")));
+    let raw: Value = serde_json::from_str(letter["raw"].as_str().unwrap()).unwrap();
+    assert_eq!((&raw["id"], &raw["metadata"]["n"]), (&json!(id(4)), &json!(4)));
+
+    assert_eq!(replay(&server, json!({"code": "mongodb_121"})).await, (200, answer(0, 5, 5)));
+    let (_, again) = get(&server, &format!("/api/v1/dead-letters/{}", id(4))).await;
+    let attempts = |letter: &Value| letter["attempts"].as_u64().unwrap();
+    assert_eq!(attempts(&again["data"]), attempts(letter) + 1);
+    assert_eq!(again["data"]["raw"], letter["raw"]);
+
+    database.run_command(doc! {"collMod": "logs", "validator": {}}).await.unwrap();
+    assert_eq!(replay(&server, json!({"all": true})).await, (200, answer(5, 1, 1)));
+    assert_eq!(logs(&server, "action=REFUSED", 5).await.len(), 5);
+    logs(&server, "", 20).await;
+}
