@@ -16,11 +16,11 @@ use eyego_log_core::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::api::Api;
 use super::body::{self, BodyLimits};
 use super::error::ApiError;
 use super::parameters;
 use super::read::log_id;
-use super::router::Api;
 use crate::application::dead_letters::Selection;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary};
 

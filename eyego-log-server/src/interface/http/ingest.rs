@@ -14,10 +14,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use super::api::Api;
 use super::body::{self, LARGE, ReadBody};
 use super::error::ApiError;
 use super::parameters;
-use super::router::Api;
 use crate::application::ingest::{BatchOutcome, PreparedBatch};
 use crate::application::retrieve::Waited;
 

@@ -3,6 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `api` | what the routes work with |
 //! | `router` | which route leads where; what every answer goes through |
 //! | `ingest` | POST of one log and of many |
 //! | `read` | GET of logs |
@@ -14,6 +15,7 @@
 //! | `error` | every failure and its status: the one table |
 //! | `server` | the accept loop, with its timers and its graceful end |
 
+mod api;
 mod body;
 mod dead_letters;
 mod error;
@@ -25,8 +27,9 @@ mod read;
 mod router;
 mod server;
 
+pub use self::api::Api;
 pub use self::body::BodyLimits;
 pub use self::health::Readiness;
 pub use self::metrics::Metrics;
-pub use self::router::{Api, api_router, operations_router};
+pub use self::router::{api_router, operations_router};
 pub use self::server::{Bound, bind};

@@ -8,9 +8,9 @@ use axum::response::{IntoResponse, Response};
 use eyego_log_core::wire::{LogAnswer, Status};
 use eyego_log_core::{FieldError, LogId, LogQuery, ParseLogIdError};
 
+use super::api::Api;
 use super::error::ApiError;
 use super::parameters;
-use super::router::Api;
 
 /// `GET /api/v1/logs`
 pub(super) async fn page(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {

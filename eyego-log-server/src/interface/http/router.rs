@@ -10,34 +10,16 @@ use axum::routing::{get, post};
 use eyego_log_core::{LogIdGenerator, Timestamp};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue};
-use tokio::sync::watch;
 use tower::Service;
 
-use super::body::{BodyLimits, discard};
+use super::api::Api;
+use super::body::discard;
 use super::error::{ApiError, Internals};
 use super::health::{self, Readiness};
 use super::metrics::{self, Metrics};
 use super::{dead_letters, ingest, read};
-use crate::application::dead_letters::DeadLetterOffice;
-use crate::application::ingest::Ingest;
-use crate::application::retrieve::Retrieve;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// What the routes of the API need.
-#[derive(Debug)]
-pub struct Api {
-    /// Takes logs.
-    pub ingest: Ingest,
-    /// Gives them back.
-    pub retrieve: Retrieve,
-    /// Keeps what could not be stored.
-    pub dead_letters: DeadLetterOffice,
-    /// Turns true when the process stops: then nobody waits any more.
-    pub stop: watch::Receiver<bool>,
-    /// How large a body may be.
-    pub body_limits: BodyLimits,
-}
 
 /// All routes.
 pub fn api_router(api: Arc<Api>, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {

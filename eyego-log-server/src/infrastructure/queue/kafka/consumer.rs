@@ -2,25 +2,26 @@
 //!
 //! librdkafka tells of a rebalance in a callback and waits for an answer. The
 //! answer is not given there: the worker hears of it as a [`Signal`], finishes
-//! and commits what it has, and then releases.
+//! and commits what it has, and then releases. The callback's side is in
+//! `context`.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+mod context;
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use eyego_log_core::Timestamp;
-use rdkafka::client::ClientContext;
 use rdkafka::consumer::base_consumer::BaseConsumer;
-use rdkafka::consumer::{CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::consumer::{CommitMode, Consumer, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{
     Offset as KafkaOffset, TopicPartitionList, TopicPartitionListElem,
 };
-use rdkafka::types::RDKafkaRespErr;
 
+use self::context::{Context, Rebalance, unassign};
 use super::topic::Topic;
 use super::{KafkaOptions, Side, lock};
 use crate::domain::queue::{
@@ -333,75 +334,5 @@ impl Drop for KafkaSubscription {
         if closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
             tracing::warn!("the consumer group does not answer; leaving without a word");
         }
-    }
-}
-
-fn unassign(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> KafkaResult<()> {
-    match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
-        RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.unassign(),
-    }
-}
-
-enum Rebalance {
-    Assign(TopicPartitionList),
-    Revoke { list: TopicPartitionList, is_lost: bool },
-}
-
-/// What is known of a partition's end.
-#[derive(Debug, Clone, Copy)]
-struct End {
-    end: Offset,
-    committed: Offset,
-}
-
-/// Hears of rebalances and statistics.
-#[derive(Default)]
-struct Context {
-    rebalances: Mutex<VecDeque<Rebalance>>,
-    ends: Mutex<HashMap<Partition, End>>,
-    /// Nobody answers any more: answer at once.
-    is_closing: AtomicBool,
-}
-
-impl ClientContext for Context {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "Kafka consumer");
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let mut ends = lock(&self.ends);
-        ends.clear();
-        for partition in statistics.topics.values().flat_map(|topic| topic.partitions.values()) {
-            if partition.desired && partition.partition >= 0 && partition.hi_offset >= 0 {
-                let committed = partition.committed_offset.max(partition.lo_offset).max(0);
-                let end = End { end: partition.hi_offset, committed };
-                ends.insert(partition.partition, end);
-            }
-        }
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(
-        &self,
-        consumer: &BaseConsumer<Self>,
-        error: RDKafkaRespErr,
-        list: &mut TopicPartitionList,
-    ) {
-        let is_assignment = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
-        if self.is_closing.load(Ordering::Acquire) {
-            if let Err(error) = unassign(consumer, list) {
-                tracing::debug!(%error, "cannot release partitions at the end");
-            }
-            return;
-        }
-        let list = list.clone();
-        let rebalance = if is_assignment {
-            Rebalance::Assign(list)
-        } else {
-            Rebalance::Revoke { list, is_lost: consumer.assignment_lost() }
-        };
-        lock(&self.rebalances).push_back(rebalance);
     }
 }
