@@ -78,7 +78,8 @@ fn retry_after_pauses_everything_and_costs_no_event() {
     assert!(!dispatcher.wants_batch(now + Duration::from_secs(299)));
     let later = now + Duration::from_secs(300);
     assert!(dispatcher.wake_at().unwrap() >= later);
-    assert!(send(&mut dispatcher, dispatcher.wake_at().unwrap()).is_some());
+    let resumed = dispatcher.wake_at().unwrap();
+    assert!(send(&mut dispatcher, resumed).is_some());
 }
 
 #[test]
