@@ -87,7 +87,8 @@ impl Batch {
 
     /// Makes room for as much as `other` holds, so that it need not grow.
     pub(crate) fn reserve_like(&mut self, other: &Self) {
-        self.bytes.reserve(other.bytes.len());
+        // The next one may be a little longer.
+        self.bytes.reserve(other.bytes.len() + other.bytes.len() / 8);
         self.ends.reserve(other.ends.len());
     }
 

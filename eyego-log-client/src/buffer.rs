@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::batch::{Ack, Batch};
 
-/// Empty batches that are kept for their memory.
+/// Empty batches that an idle client keeps for their memory.
 const SPARE: usize = 8;
+
+/// How long nothing must have been sealed until a client is idle.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// When a batch is full.
 #[derive(Debug, Clone, Copy)]
@@ -24,13 +27,24 @@ pub(crate) struct Buffer {
     open: Batch,
     sealed: VecDeque<Batch>,
     spare: Vec<Batch>,
+    /// What `spare` occupies, in bytes.
+    spare_bytes: usize,
+    /// When a spare batch came back last.
+    recycled_at: Option<Instant>,
     epoch: u64,
 }
 
 impl Buffer {
     pub(crate) fn new(limits: BatchLimits) -> Self {
-        let (sealed, spare) = (VecDeque::new(), Vec::with_capacity(SPARE));
-        Self { limits, open: Batch::new(), sealed, spare, epoch: 0 }
+        Self {
+            limits,
+            open: Batch::new(),
+            sealed: VecDeque::new(),
+            spare: Vec::with_capacity(SPARE),
+            spare_bytes: 0,
+            recycled_at: None,
+            epoch: 0,
+        }
     }
 
     /// Adds a line, and answers whether there is news for the worker: a batch
@@ -65,6 +79,7 @@ impl Buffer {
             return;
         }
         let mut next = self.spare.pop().unwrap_or_else(Batch::new);
+        self.spare_bytes -= next.capacity();
         next.reserve_like(&self.open);
         if self.sealed.len() > SPARE {
             // A backlog: memory that is not filled would be counted nowhere.
@@ -109,12 +124,28 @@ impl Buffer {
         Some(if is_ready { opened_at } else { opened_at + self.limits.linger })
     }
 
-    /// Takes back a batch that is done, for its memory.
-    pub(crate) fn recycle(&mut self, mut batch: Batch) {
-        if self.spare.len() < SPARE && batch.capacity() <= 2 * self.limits.bytes {
+    /// Takes back a batch that is done, for its memory, if that is not more
+    /// than `room` together with what is kept already.
+    pub(crate) fn recycle(&mut self, mut batch: Batch, room: usize, now: Instant) {
+        if self.spare_bytes + batch.capacity() <= room {
             batch.clear();
+            self.spare_bytes += batch.capacity();
             self.spare.push(batch);
+            self.recycled_at = Some(now);
         }
+    }
+
+    /// Gives back the memory that an idle client does not need; answers when
+    /// to call it again.
+    pub(crate) fn trim(&mut self, now: Instant) -> Option<Instant> {
+        let idle_at = self.recycled_at.filter(|_| self.spare.len() > SPARE)? + IDLE;
+        if now < idle_at {
+            return Some(idle_at);
+        }
+        self.spare.truncate(SPARE);
+        self.spare.shrink_to_fit();
+        self.spare_bytes = self.spare.iter().map(Batch::capacity).sum();
+        None
     }
 }
 
@@ -164,5 +195,22 @@ mod tests {
         buffer.push(b"b\n", None, Instant::now);
         assert_eq!(buffer.take_oldest().unwrap().epoch, 0);
         assert_eq!(buffer.take_oldest().unwrap().epoch, 1);
+    }
+
+    #[test]
+    fn memory_is_kept_within_its_room_and_given_back_when_idle() {
+        let now = Instant::now();
+        let mut buffer = Buffer::new(LIMITS);
+        for _ in 0..40 {
+            buffer.push(b"1234567\n", None, || now);
+            buffer.seal();
+        }
+        let batches: Vec<_> = std::iter::from_fn(|| buffer.take_oldest()).collect();
+        let capacity = batches[0].capacity();
+        batches.into_iter().for_each(|batch| buffer.recycle(batch, 20 * capacity, now));
+        assert!((10..=20).contains(&buffer.spare.len()), "{}", buffer.spare.len());
+        assert_eq!(buffer.trim(now), Some(now + IDLE));
+        assert_eq!(buffer.trim(now + IDLE), None);
+        assert_eq!(buffer.spare.len(), SPARE);
     }
 }

@@ -184,7 +184,6 @@ impl Client {
     }
 
     /// Reads logs: begins a query.
-    #[must_use]
     pub fn logs(&self) -> Logs {
         Logs::new(Arc::clone(&self.handle.shared))
     }

@@ -214,7 +214,9 @@ impl Shared {
                 self.tell_loss(reason, &message, batch.lines());
             }
         }
-        self.state().buffer.recycle(batch);
+        let mut state = self.state();
+        let room = self.config.max_buffer_bytes.saturating_sub(state.ledger.stats.pending_bytes);
+        state.buffer.recycle(batch, room, Instant::now());
     }
 
     fn tell_loss(&self, reason: LossReason, message: &str, lines: Lines<'_>) {

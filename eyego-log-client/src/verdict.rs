@@ -158,13 +158,13 @@ mod tests {
 
     use super::*;
 
-    fn judge(status: u16, body: impl ToString) -> Verdict {
+    fn judge(status: u16, body: &(impl ToString + ?Sized)) -> Verdict {
         read(&Ok(Response::new(status, body.to_string())), 3)
     }
 
     #[test]
     fn the_servers_answers_are_understood() {
-        assert_eq!(judge(202, json!({"accepted": 3, "rejected": []})), Verdict::Delivered);
+        assert_eq!(judge(202, &json!({"accepted": 3, "rejected": []})), Verdict::Delivered);
         let mixed = json!({"accepted": 1, "rejected": [
             {"index": 2, "code": "queue_full", "message": "full", "retryable": true},
             {"index": 0, "code": "too_large", "message": "large", "retryable": false},
@@ -173,7 +173,7 @@ mod tests {
             |index, reason, message: &str| Rejected { index, reason, message: message.to_owned() };
         let expected =
             vec![rejected(0, Some(LossReason::TooLarge), "large"), rejected(2, None, "full")];
-        assert_eq!(judge(207, mixed), Verdict::PerItem { rejected: expected, retry_after: None });
+        assert_eq!(judge(207, &mixed), Verdict::PerItem { rejected: expected, retry_after: None });
     }
 
     #[test]

@@ -230,7 +230,8 @@ fn next_wake(shared: &Shared, dispatcher: &Dispatcher, now: Instant) -> Option<W
     let mut state = shared.state();
     state.ledger.expire(now);
     let room_at = state.buffer.due().and_then(|due| dispatcher.room_at(due));
-    let mut times = vec![room_at, dispatcher.wake_at(), state.ledger.next_deadline()];
+    let trim_at = state.buffer.trim(now);
+    let mut times = vec![room_at, trim_at, dispatcher.wake_at(), state.ledger.next_deadline()];
     if let Phase::Closing(deadline) = state.phase {
         if deadline <= now || state.ledger.stats.pending == 0 {
             return None;

@@ -6,6 +6,7 @@
     reason = "what goes wrong in a test fails it, in the functions beside it too"
 )]
 
+mod client;
 mod conformance;
 mod embedded;
 mod http;

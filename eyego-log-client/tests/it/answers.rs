@@ -70,7 +70,7 @@ async fn what_is_too_large_is_halved_down_to_the_culprit() {
     let report = client.flush().await;
     assert_eq!(report.stats.delivered, 4);
     assert_eq!(report.stats.lost.get(LossReason::TooLarge), 1);
-    let lost = lost.lock().unwrap();
+    let lost = lost.lock().unwrap().clone();
     assert!(matches!(&lost[..], [(LossReason::TooLarge, json)] if json.contains("huge")));
     client.log(Event::new("a", "A")).unwrap();
     assert!(client.flush().await.is_complete(), "the worker survived the hook");

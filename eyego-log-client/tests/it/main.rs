@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
 
 mod answers;
+#[cfg(all(feature = "blocking", feature = "test-util", feature = "tower", feature = "tracing"))]
+mod features;
 mod lifecycle;
 mod reading;
 mod runtimes;

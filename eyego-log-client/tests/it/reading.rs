@@ -16,7 +16,7 @@ fn cursor(n: u32) -> String {
     eyego_log_client::Cursor::from(&log).to_string()
 }
 
-fn page(data: &[Value], next: Option<String>) -> ResponseTemplate {
+fn page(data: &[Value], next: Option<&str>) -> ResponseTemplate {
     ResponseTemplate::new(200).set_body_json(json!({"status": "success", "results": data.len(),
         "page": 1, "data": data, "nextCursor": next}))
 }
@@ -54,8 +54,8 @@ async fn every_filter_reaches_the_server() {
 async fn a_stream_goes_through_all_pages() {
     let (client, server) = client_and_server().await;
     let mounted = [
-        (None, page(&[entry(1), entry(2)], Some(cursor(2)))),
-        (Some(cursor(2)), page(&[entry(3)], Some(cursor(3)))),
+        (None, page(&[entry(1), entry(2)], Some(&cursor(2)))),
+        (Some(cursor(2)), page(&[entry(3)], Some(&cursor(3)))),
         (Some(cursor(3)), page(&[], None)),
     ];
     for (cursor, answer) in mounted {
