@@ -293,13 +293,7 @@ fn raw_requests(url: &str) {
     let body = zstd::bulk::compress(&batch, 1).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cpu = runtime.block_on(async {
-        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(rustls::RootCertStore::empty())
-            .with_no_client_auth();
-        let client = reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap();
+        let client = reqwest::Client::builder().build().unwrap();
         let before = process_cpu();
         for _ in 0..REQUESTS {
             let request = client.post(url).header("content-encoding", "zstd").body(body.clone());

@@ -62,6 +62,7 @@
 //! |---|---|---|
 //! | `tls` | yes | `https://`, by rustls with a provider that is never installed globally |
 //! | `zstd` | yes | compression of what is sent |
+//! | `reqwest` | | [`Builder::http_client`]: a `reqwest::Client` of yours instead of our own connections |
 //! | `blocking` | | [`blocking`]: wait without async |
 //! | `test-util` | | [`testing`]: a transport that records, for your tests |
 //! | `tracing` | | [`tracing`]: a layer that turns marked `tracing` events into logs |

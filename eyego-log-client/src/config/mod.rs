@@ -64,7 +64,6 @@ pub struct Builder {
     pub(crate) delivery_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) compression: bool,
-    pub(crate) http: Option<reqwest::Client>,
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) on_loss: Option<LossHook>,
     pub(crate) on_problem: Option<ProblemHook>,
@@ -90,7 +89,6 @@ impl Builder {
             delivery_timeout: Duration::from_secs(120),
             shutdown_timeout: Duration::from_secs(5),
             compression: cfg!(feature = "zstd"),
-            http: None,
             transport: None,
             on_loss: None,
             on_problem: None,
@@ -207,12 +205,14 @@ impl Builder {
         self
     }
 
-    /// An HTTP client to use instead of our own, with its proxies, its TLS,
-    /// its headers. It is driven on the client's thread: connections that it
-    /// makes there end with [`shutdown`](Client::shutdown).
-    pub fn http_client(mut self, client: reqwest::Client) -> Self {
-        self.http = Some(client);
-        self
+    /// A client of yours to send through, with its proxies, its TLS, its
+    /// headers; the same as [`transport`](Self::transport) with it. It is
+    /// driven on the client's thread: connections that it makes there end with
+    /// [`shutdown`](Client::shutdown). Let it follow no redirects: a redirected
+    /// POST would lose its events. Needs the feature `reqwest`.
+    #[cfg(feature = "reqwest")]
+    pub fn http_client(self, client: reqwest::Client) -> Self {
+        self.transport(crate::transport::reqwest::ReqwestTransport(client))
     }
 
     /// Something to send through instead of HTTP.

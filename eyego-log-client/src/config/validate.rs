@@ -36,21 +36,15 @@ pub(crate) struct Validated {
 
 pub(super) fn validate(builder: Builder) -> Result<Validated, ConfigError> {
     check_ranges(&builder)?;
-    let url = check_url(&builder.url)?;
-    let key = api_key(&builder)?;
-    let transport: Arc<dyn Transport> = match builder.transport {
+    let (base_url, is_https) = check_url(&builder.url)?;
+    let authorization = api_key(&builder)?.map(|key| format!("Bearer {key}"));
+    let transport = match builder.transport {
         Some(transport) => transport,
-        None => {
-            let client = match builder.http {
-                Some(client) => client,
-                None => HttpTransport::client(url.scheme() == "https", builder.ca_file.as_deref())?,
-            };
-            Arc::new(HttpTransport::new(client))
-        }
+        None => Arc::new(HttpTransport::new(is_https, builder.ca_file.as_deref())?),
     };
     Ok(Validated {
-        base_url: format!("{}/api/v1", url.as_str().trim_end_matches('/')),
-        authorization: key.map(|key| format!("Bearer {key}")),
+        base_url,
+        authorization,
         transport,
         batch: BatchLimits {
             events: builder.max_batch_events,
@@ -106,13 +100,8 @@ fn check_ranges(builder: &Builder) -> Result<(), ConfigError> {
     if builder.compression && !cfg!(feature = "zstd") {
         return Err(ConfigError::new("compression", "needs the feature zstd"));
     }
-    if builder.transport.is_some() && builder.http.is_some() {
-        return Err(ConfigError::new("transport", "must not be combined with http_client"));
-    }
-    let is_own_client = builder.transport.is_none() && builder.http.is_none();
-    if builder.ca_file.is_some() && !is_own_client {
-        let fault = "must not be combined with transport or http_client";
-        return Err(ConfigError::new("ca_file", fault));
+    if builder.ca_file.is_some() && builder.transport.is_some() {
+        return Err(ConfigError::new("ca_file", "must not be combined with a transport"));
     }
     Ok(())
 }
@@ -130,24 +119,30 @@ fn check(
     Err(ConfigError::new(option, format!("must be from {least} to {most}{unit}, not {value}")))
 }
 
-fn check_url(text: &str) -> Result<reqwest::Url, ConfigError> {
+/// The URL of the API, and whether it needs TLS.
+fn check_url(text: &str) -> Result<(String, bool), ConfigError> {
     let shown = without_userinfo(text);
-    let fault = |fault: &str| ConfigError::new("url", format!("{fault}: {shown}"));
-    let url = reqwest::Url::parse(text.trim())
-        .map_err(|error| fault(&format!("must be such as http://localhost:3000 ({error})")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(fault("must begin with http:// or https://"));
+    let fault = |fault: &str| Err(ConfigError::new("url", format!("{fault}: {shown}")));
+    let text = text.trim();
+    let url: http::Uri = match text.parse() {
+        Ok(url) => url,
+        Err(error) => return fault(&format!("must be such as http://localhost:3000 ({error})")),
+    };
+    let is_https = match url.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return fault("must begin with http:// or https://"),
+    };
+    if url.host().is_none_or(str::is_empty) {
+        return fault("must name a host");
     }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(fault("must name a host"));
+    if url.query().is_some() || text.contains('#') {
+        return fault("must have neither a query nor a fragment");
     }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(fault("must have neither a query nor a fragment"));
+    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return fault("must not hold a name or a password; use api_key");
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(fault("must not hold a name or a password; use api_key"));
-    }
-    Ok(url)
+    Ok((format!("{}/api/v1", text.trim_end_matches('/')), is_https))
 }
 
 /// The URL without what may be a password.

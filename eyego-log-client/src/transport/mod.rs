@@ -6,6 +6,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub(crate) mod http;
+#[cfg(feature = "reqwest")]
+pub(crate) mod reqwest;
 
 /// A future in a box, such as [`Transport::send`] answers.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
