@@ -27,7 +27,7 @@ impl Compressor {
 /// Compresses nothing: the feature `zstd` is off.
 #[cfg(not(feature = "zstd"))]
 #[derive(Default)]
-pub(crate) struct Compressor;
+pub(crate) struct Compressor(());
 
 #[cfg(not(feature = "zstd"))]
 impl Compressor {

@@ -62,11 +62,11 @@
 //! |---|---|---|
 //! | `tls` | yes | `https://`, by rustls with a provider that is never installed globally |
 //! | `zstd` | yes | compression of what is sent |
-//! | `reqwest` | | [`Builder::http_client`]: a `reqwest::Client` of yours instead of our own connections |
-//! | `blocking` | | [`blocking`]: wait without async |
-//! | `test-util` | | [`testing`]: a transport that records, for your tests |
-//! | `tracing` | | [`tracing`]: a layer that turns marked `tracing` events into logs |
-//! | `tower` | | [`tower`]: a layer that logs the requests that pass |
+//! | `reqwest` | | `Builder::http_client`: a `reqwest::Client` of yours instead of our own connections |
+//! | `blocking` | | `blocking`: wait without async |
+//! | `test-util` | | `testing`: a transport that records, for your tests |
+//! | `tracing` | | a layer that turns marked `tracing` events into logs |
+//! | `tower` | | a layer that logs the requests that pass |
 
 mod batch;
 #[cfg(feature = "blocking")]

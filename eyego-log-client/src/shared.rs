@@ -205,8 +205,13 @@ impl Shared {
                 state.problems.lost(reason, &message);
                 state.ledger.stats.last_problem = Some(message.clone());
             }
+            // Threads that wait for room are let in together when there is
+            // some for each, not one batch at a time.
+            let limit = self.config.max_buffer_bytes;
+            if state.ledger.stats.pending_bytes <= limit - limit / 8 {
+                self.change.notify_all();
+            }
         }
-        self.change.notify_all();
         match fate {
             Fate::Delivered => batch.acknowledge(Ok(())),
             Fate::Lost(reason) => {

@@ -9,6 +9,7 @@ use tracing_subscriber::prelude::*;
 async fn main() -> Result<()> {
     let client = Client::from_env()?;
     tracing_subscriber::registry()
+        .with(tracing_subscriber::filter::LevelFilter::INFO)
         .with(tracing_subscriber::fmt::layer())
         .with(LogLayer::new(client.clone()))
         .init();
