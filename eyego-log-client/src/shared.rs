@@ -220,7 +220,10 @@ impl Shared {
             }
         }
         let mut state = self.state();
-        let room = self.config.max_buffer_bytes.saturating_sub(state.ledger.stats.pending_bytes);
+        // A batch has an eighth more memory than it fills: with exact room a
+        // full buffer would free each and allocate the next.
+        let limit = self.config.max_buffer_bytes + self.config.max_buffer_bytes / 8;
+        let room = limit.saturating_sub(state.ledger.stats.pending_bytes);
         state.buffer.recycle(batch, room, Instant::now());
     }
 
