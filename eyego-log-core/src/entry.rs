@@ -62,11 +62,20 @@ impl UserId {
     /// The user with this name.
     ///
     /// # Errors
-    /// The fault, as the end of a sentence that begins with the field's name.
+    /// As [`check`](Self::check).
     pub fn new(name: impl Into<Box<str>>) -> Result<Self, String> {
         let name = name.into();
-        check_name(&name, MAX_USER_ID_CHARS)?;
+        Self::check(&name)?;
         Ok(Self(name))
+    }
+
+    /// Whether [`new`](Self::new) takes this name; allocates nothing for one
+    /// that is good.
+    ///
+    /// # Errors
+    /// The fault, as the end of a sentence that begins with the field's name.
+    pub fn check(name: &str) -> Result<(), String> {
+        check_name(name, MAX_USER_ID_CHARS)
     }
 
     /// The user with this name, which the queue or the store holds already;
@@ -87,11 +96,20 @@ impl Action {
     /// The action with this name.
     ///
     /// # Errors
-    /// The fault, as the end of a sentence that begins with the field's name.
+    /// As [`check`](Self::check).
     pub fn new(name: impl Into<Box<str>>) -> Result<Self, String> {
         let name = name.into();
-        check_name(&name, MAX_ACTION_CHARS)?;
+        Self::check(&name)?;
         Ok(Self(name))
+    }
+
+    /// Whether [`new`](Self::new) takes this name; allocates nothing for one
+    /// that is good.
+    ///
+    /// # Errors
+    /// The fault, as the end of a sentence that begins with the field's name.
+    pub fn check(name: &str) -> Result<(), String> {
+        check_name(name, MAX_ACTION_CHARS)
     }
 
     /// The action with this name, which the queue or the store holds already;
@@ -176,6 +194,8 @@ mod tests {
         );
         assert!(Action::new("ü".repeat(128)).is_ok());
         assert!(Action::new("x".repeat(129)).is_err());
+        assert_eq!(UserId::check("a\0").unwrap_err(), "must not contain U+0000");
+        assert!(Action::check("A").is_ok());
     }
 
     #[test]

@@ -51,6 +51,19 @@ impl Metadata {
         metadata.ok_or(faults)
     }
 
+    /// Whether [`from_json`](Self::from_json) takes this text; for a good one
+    /// it keeps nothing.
+    ///
+    /// # Errors
+    /// Every fault, with paths that begin with `metadata`.
+    pub fn check(text: &str) -> Result<(), FieldErrors> {
+        let raw: &RawValue = serde_json::from_str(text)
+            .map_err(|error| FieldError::new("metadata", format!("must be JSON: {error}")))?;
+        let mut faults = FieldErrors::new();
+        Self::check_raw(raw, &mut faults);
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
     /// The object that `value` serialises to.
     ///
     /// # Errors
@@ -103,18 +116,20 @@ impl Metadata {
 
     /// The object that a caller sent; its faults are added to `faults`.
     pub(crate) fn from_raw(raw: &RawValue, faults: &mut FieldErrors) -> Option<Self> {
+        Self::check_raw(raw, faults).then(|| Self(raw.to_owned()))
+    }
+
+    fn check_raw(raw: &RawValue, faults: &mut FieldErrors) -> bool {
         if !is_object(raw) {
             faults.push(FieldError::new("metadata", "must be an object"));
-            return None;
+            return false;
         }
-        if !json::is_plain(raw.get(), FROM_CALLER) {
-            let before = faults.len();
-            json::faults(raw, Path::Field("metadata"), 0, FROM_CALLER, faults);
-            if faults.len() > before {
-                return None;
-            }
+        if json::is_plain(raw.get(), FROM_CALLER) {
+            return true;
         }
-        Some(Self(raw.to_owned()))
+        let before = faults.len();
+        json::faults(raw, Path::Field("metadata"), 0, FROM_CALLER, faults);
+        faults.len() == before
     }
 
     /// The object as JSON text.
@@ -206,6 +221,8 @@ mod tests {
     #[test]
     fn each_fault_is_found_wherever_it_hides() {
         assert_eq!(faults("[]"), ["metadata"]);
+        assert!(Metadata::check(r#"{"n": 18446744073709551615}"#).is_err());
+        assert!(Metadata::check(r#"{"n": 1e19}"#).is_ok());
         assert_eq!(faults("nonsense"), ["metadata"]);
         assert_eq!(
             faults(

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod client;
 mod conformance;
 mod dead_letters;
 mod embedded;

@@ -1,6 +1,6 @@
 //! Loads a running server with events of about 200 bytes, and says how it fared.
 //!
-//! `cargo run --release -p eyego-log-tests --bin load -- --seconds 10 --connections 128`
+//! `cargo run --release -p eyego-log-tests --bin http_load -- --seconds 10 --connections 128`
 
 use std::net::SocketAddr;
 use std::time::Duration;

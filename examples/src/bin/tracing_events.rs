@@ -1,0 +1,24 @@
+//! Marked `tracing` events become logs; all are printed as well.
+
+use anyhow::{Result, ensure};
+use eyego_log_client::Client;
+use eyego_log_client::tracing::LogLayer;
+use tracing_subscriber::prelude::*;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let client = Client::from_env()?;
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::filter::LevelFilter::INFO)
+        .with(tracing_subscriber::fmt::layer())
+        .with(LogLayer::new(client.clone()))
+        .init();
+
+    tracing::info!("started: nobody's deed, so no log");
+    tracing::info!(userId = "user-123", action = "SEARCH", query = "shoes", hits = 42, "searched");
+    tracing::info!(user_id = 7, action = "LOGIN");
+
+    let report = client.shutdown().await;
+    ensure!(report.stats.delivered == 2, "{report:?}");
+    Ok(())
+}

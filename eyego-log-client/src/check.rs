@@ -1,0 +1,253 @@
+//! Finds out, while metadata is being written as JSON, whether it may have a
+//! fault that the server would refuse. What the fault is, and whether it is
+//! one, says `eyego_log_core::Metadata::check`, which reads the text again:
+//! here speed counts, and a needless second look costs only time.
+
+use std::io::{self, Write};
+
+use eyego_log_core::limits::MAX_DEPTH;
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
+
+/// Keys that are remembered, those of all open objects together; more of them
+/// means a second look.
+const MAX_KEYS: usize = 48;
+
+/// What the writing has met so far.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    /// Something may be a fault.
+    pub(crate) look_closer: bool,
+    /// Text was copied as it stood (a `RawValue`): it may hold line breaks.
+    pub(crate) raw: bool,
+    in_key: bool,
+    depth: usize,
+    /// The hashes of the keys of the open objects, outermost first.
+    keys: [u64; MAX_KEYS],
+    key_count: usize,
+    /// Where the keys of each open object begin.
+    first_keys: [usize; MAX_DEPTH],
+    key: u64,
+}
+
+impl Findings {
+    pub(crate) const fn new() -> Self {
+        Self {
+            look_closer: false,
+            raw: false,
+            in_key: false,
+            depth: 0,
+            keys: [0; MAX_KEYS],
+            key_count: 0,
+            first_keys: [0; MAX_DEPTH],
+            key: 0,
+        }
+    }
+
+    /// Forgets everything; the hashes need not be cleared.
+    pub(crate) fn clear(&mut self) {
+        self.look_closer = false;
+        self.raw = false;
+        self.in_key = false;
+        self.depth = 0;
+        self.key_count = 0;
+    }
+
+    fn open(&mut self) {
+        match self.first_keys.get_mut(self.depth) {
+            Some(first) => *first = self.key_count,
+            None => self.look_closer = true,
+        }
+        self.depth += 1;
+    }
+
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        if let Some(first) = self.first_keys.get(self.depth) {
+            self.key_count = *first;
+        }
+    }
+
+    fn begin_key(&mut self) {
+        self.in_key = true;
+        self.key = 0;
+    }
+
+    /// Mixes a piece of a key into its hash: its length, its first and its
+    /// last eight bytes. Two keys that agree in those cost a second look.
+    fn hash_key(&mut self, piece: &[u8]) {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let word = |bytes: &[u8]| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(word)
+        };
+        let (head, tail) = match (piece.first_chunk::<8>(), piece.last_chunk::<8>()) {
+            (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+            _ => (word(piece), 0),
+        };
+        let mixed = head.wrapping_mul(FACTOR) ^ tail.rotate_left(29) ^ piece.len() as u64;
+        self.key = (self.key ^ mixed).wrapping_mul(FACTOR).rotate_left(31);
+    }
+
+    fn end_key(&mut self) {
+        self.in_key = false;
+        let first = self.depth.checked_sub(1).and_then(|depth| self.first_keys.get(depth));
+        let (Some(first), true) = (first, self.key_count < MAX_KEYS) else {
+            self.look_closer = true;
+            return;
+        };
+        if self.keys[*first..self.key_count].contains(&self.key) {
+            self.look_closer = true;
+        }
+        self.keys[self.key_count] = self.key;
+        self.key_count += 1;
+    }
+}
+
+/// Writes JSON as `serde_json` does, and notes what it meets.
+pub(crate) struct Checking<'a>(pub(crate) &'a mut Findings);
+
+impl Formatter for Checking<'_> {
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.open();
+        CompactFormatter.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.close();
+        CompactFormatter.end_object(writer)
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.open();
+        CompactFormatter.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.close();
+        CompactFormatter.end_array(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_key();
+        CompactFormatter.begin_object_key(writer, first)
+    }
+
+    fn end_object_key<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_key();
+        CompactFormatter.end_object_key(writer)
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if self.0.in_key {
+            self.0.hash_key(fragment.as_bytes());
+        }
+        CompactFormatter.write_string_fragment(writer, fragment)
+    }
+
+    fn write_char_escape<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        // A key with an escape is too rare to be hashed.
+        self.0.look_closer |= self.0.in_key;
+        CompactFormatter.write_char_escape(writer, escape)
+    }
+
+    fn write_i64<W: ?Sized + Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
+        self.0.look_closer |= self.0.in_key;
+        CompactFormatter.write_i64(writer, value)
+    }
+
+    fn write_u64<W: ?Sized + Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
+        self.0.look_closer |= self.0.in_key || i64::try_from(value).is_err();
+        CompactFormatter.write_u64(writer, value)
+    }
+
+    fn write_i128<W: ?Sized + Write>(&mut self, writer: &mut W, value: i128) -> io::Result<()> {
+        self.0.look_closer = true;
+        CompactFormatter.write_i128(writer, value)
+    }
+
+    fn write_u128<W: ?Sized + Write>(&mut self, writer: &mut W, value: u128) -> io::Result<()> {
+        self.0.look_closer = true;
+        CompactFormatter.write_u128(writer, value)
+    }
+
+    fn write_raw_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        self.0.look_closer = true;
+        self.0.raw = true;
+        CompactFormatter.write_raw_fragment(writer, fragment)
+    }
+
+    fn write_number_str<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        value: &str,
+    ) -> io::Result<()> {
+        self.0.look_closer = true;
+        CompactFormatter.write_number_str(writer, value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Serialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn suspects(value: &impl Serialize) -> bool {
+        let mut findings = Findings::new();
+        let mut out = Vec::new();
+        value
+            .serialize(&mut serde_json::Serializer::with_formatter(
+                &mut out,
+                Checking(&mut findings),
+            ))
+            .unwrap();
+        assert_eq!(out, serde_json::to_vec(value).unwrap());
+        findings.look_closer
+    }
+
+    fn nested(levels: usize) -> Value {
+        (1..levels).fold(json!({}), |inner, _| json!({"inner": [], "k": inner}))
+    }
+
+    #[test]
+    fn ordinary_metadata_needs_no_second_look() {
+        assert!(!suspects(&json!({"page": "home\0", "n": [1, -2, 2.5, null], "o": {"page": 1}})));
+        assert!(!suspects(&json!({"a": {"k": 1}, "b": {"k": 1}, "i64": i64::MAX})));
+        assert!(!suspects(&nested(20)));
+    }
+
+    #[test]
+    fn whatever_may_be_a_fault_is_suspected() {
+        #[derive(Serialize)]
+        struct Twice {
+            k: u8,
+            #[serde(flatten)]
+            more: BTreeMap<&'static str, u8>,
+        }
+        assert!(suspects(&Twice { k: 1, more: BTreeMap::from([("k", 2)]) }));
+        assert!(suspects(&json!({"a\0b": 1})));
+        assert!(suspects(&json!({"n": u64::MAX})));
+        assert!(suspects(&BTreeMap::from([("n", u128::MAX)])));
+        assert!(suspects(&nested(33)));
+    }
+}

@@ -1,0 +1,321 @@
+//! What callers and the worker share: the buffer and the ledger under one
+//! lock, the inbox of the worker, the bell that wakes it.
+//!
+//! The lock is held for a copy of a line or for bookkeeping, never while code
+//! of the user runs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use eyego_log_core::{LogId, LogIdGenerator};
+use serde::Serialize;
+use tokio::sync::{Notify, oneshot};
+
+use crate::batch::{Ack, Batch};
+use crate::buffer::Buffer;
+use crate::config::{Overflow, Validated};
+use crate::dispatch::{Settled, Ticket};
+use crate::encode;
+use crate::error::LogError;
+use crate::event::Event;
+use crate::ledger::{Fate, Ledger};
+use crate::loss::{Lines, LossReason, Lost, Stats};
+use crate::problem::Problems;
+use crate::transport::{Request, Response, TransportError};
+
+/// What a transport answered.
+pub(crate) type Answer = Result<Response, TransportError>;
+
+/// A request of a reader, to be sent as it is.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) request: Request,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// What awaits the worker.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) answers: Vec<(Ticket, Answer)>,
+    pub(crate) jobs: Vec<Job>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    /// Nothing more is taken; what is there is delivered until then.
+    Closing(Instant),
+    /// The worker has ended.
+    Closed(LossReason),
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) buffer: Buffer,
+    pub(crate) ledger: Ledger,
+    pub(crate) problems: Problems,
+    pub(crate) phase: Phase,
+    /// Who waits for the end.
+    ending: Vec<oneshot::Sender<()>>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: Validated,
+    ids: LogIdGenerator,
+    state: Mutex<State>,
+    inbox: Mutex<Inbox>,
+    /// Rings when there is something for the worker.
+    pub(crate) news: Notify,
+    /// Rings when there is room, or the worker has ended.
+    change: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic leaves the bookkeeping as consistent as it was: each change is
+    // one call.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(config: Validated) -> Self {
+        let state = State {
+            buffer: Buffer::new(config.batch),
+            ledger: Ledger::default(),
+            problems: Problems::default(),
+            phase: Phase::Open,
+            ending: Vec::new(),
+        };
+        Self {
+            config,
+            ids: LogIdGenerator::new(),
+            state: Mutex::new(state),
+            inbox: Mutex::default(),
+            news: Notify::new(),
+            change: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.state().ledger.stats.clone()
+    }
+
+    /// Takes an event; who waits for its end hands in `ack`.
+    pub(crate) fn take<M: Serialize>(
+        &self,
+        event: &Event<'_, M>,
+        ack: Option<Ack>,
+    ) -> Result<LogId, LogError> {
+        encode::with_line(event, &self.ids, self.config.max_event_bytes, |id, line| {
+            self.enqueue(line, ack)?;
+            Ok(id)
+        })
+    }
+
+    fn enqueue(&self, line: &[u8], ack: Option<Ack>) -> Result<(), LogError> {
+        let cost = Batch::cost_of(line.len());
+        let mut state = self.state();
+        if state.phase == Phase::Open && !self.has_room(&state, cost) {
+            state = self.make_room(state, cost, ack.is_none());
+        }
+        let refusal = match state.phase {
+            Phase::Open if self.has_room(&state, cost) => None,
+            Phase::Open => Some((LossReason::Overflow, LogError::Full)),
+            Phase::Closing(_) => Some((LossReason::Shutdown, LogError::Closed)),
+            Phase::Closed(reason) => Some((reason, LogError::Closed)),
+        };
+        if let Some((reason, error)) = refusal {
+            state.ledger.refuse(reason);
+            let message = error.to_string();
+            state.problems.lost(reason, &message);
+            drop(state);
+            self.news.notify_one();
+            let end = [u32::try_from(line.len()).unwrap_or(u32::MAX)];
+            self.tell_loss(reason, &message, Lines { bytes: line, ends: &end });
+            return Err(error);
+        }
+        let epoch = state.buffer.epoch();
+        state.ledger.accept(epoch, cost);
+        let is_news = state.buffer.push(line, ack, Instant::now);
+        drop(state);
+        if is_news {
+            self.news.notify_one();
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, state: &State, cost: usize) -> bool {
+        state.ledger.stats.pending_bytes + cost <= self.config.max_buffer_bytes
+    }
+
+    /// Does what the overflow policy says; there may be no room afterwards.
+    fn make_room<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        cost: usize,
+        may_block: bool,
+    ) -> MutexGuard<'a, State> {
+        match self.config.overflow {
+            Overflow::Block(timeout) if may_block => self.wait_for_room(state, cost, timeout),
+            Overflow::DropOldest => {
+                while !self.has_room(&state, cost) {
+                    let Some(batch) = state.buffer.take_oldest() else { break };
+                    drop(state);
+                    let fate = Fate::Lost(LossReason::Overflow);
+                    let message = "the buffer was full and the oldest gave way".to_owned();
+                    self.settle(Settled { batch, fate, message });
+                    state = self.state();
+                }
+                state
+            }
+            Overflow::DropNewest | Overflow::Block(_) => state,
+        }
+    }
+
+    fn wait_for_room<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        cost: usize,
+        timeout: Duration,
+    ) -> MutexGuard<'a, State> {
+        // The worker may be waiting for a batch to become old enough.
+        self.news.notify_one();
+        let is_full = |state: &mut State| state.phase == Phase::Open && !self.has_room(state, cost);
+        let waited = self.change.wait_timeout_while(state, timeout, is_full);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// The next batch to be sent, if one is due.
+    pub(crate) fn next_batch(&self, now: Instant) -> Option<Batch> {
+        self.state().buffer.take(now)
+    }
+
+    /// Books the end of a batch and tells those who want to know.
+    pub(crate) fn settle(&self, settled: Settled) {
+        let Settled { mut batch, fate, message } = settled;
+        let (count, cost) = (batch.len() as u64, batch.cost());
+        {
+            let mut state = self.state();
+            state.ledger.settle(batch.epoch, count, cost, fate);
+            if let Fate::Lost(reason) = fate {
+                state.problems.lost(reason, &message);
+                state.ledger.stats.last_problem = Some(message.clone());
+            }
+            // Threads that wait for room are let in together when there is
+            // some for each, not one batch at a time.
+            let limit = self.config.max_buffer_bytes;
+            if state.ledger.stats.pending_bytes <= limit - limit / 8 {
+                self.change.notify_all();
+            }
+        }
+        match fate {
+            Fate::Delivered => batch.acknowledge(Ok(())),
+            Fate::Lost(reason) => {
+                batch.acknowledge(Err((reason, &message)));
+                self.tell_loss(reason, &message, batch.lines());
+            }
+        }
+        let mut state = self.state();
+        // A batch has an eighth more memory than it fills: with exact room a
+        // full buffer would free each and allocate the next.
+        let limit = self.config.max_buffer_bytes + self.config.max_buffer_bytes / 8;
+        let room = limit.saturating_sub(state.ledger.stats.pending_bytes);
+        state.buffer.recycle(batch, room, Instant::now());
+    }
+
+    fn tell_loss(&self, reason: LossReason, message: &str, lines: Lines<'_>) {
+        let Some(hook) = &self.config.on_loss else { return };
+        Problems::outside_of_hooks(|| {
+            // What the hook broke is the hook's own.
+            let lost = Lost { reason, message, lines };
+            let _ = catch_unwind(AssertUnwindSafe(|| hook(&lost)));
+        });
+    }
+
+    /// Answers when all that was taken before is settled, at the latest then.
+    pub(crate) fn flush(&self, deadline: Instant) -> (u64, oneshot::Receiver<()>) {
+        let mut state = self.state();
+        let epoch = state.buffer.next_epoch();
+        let wait = state.ledger.wait(epoch, deadline);
+        if matches!(state.phase, Phase::Closed(_)) {
+            state.ledger.release_all();
+        }
+        drop(state);
+        self.news.notify_one();
+        (epoch, wait)
+    }
+
+    /// Takes nothing more, and answers when the worker has ended: at the
+    /// latest soon after the deadline. A second call does not move it.
+    pub(crate) fn close(&self, deadline: Instant) -> oneshot::Receiver<()> {
+        let (ended, wait) = oneshot::channel();
+        let mut state = self.state();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing(deadline);
+            state.buffer.seal();
+        }
+        if !matches!(state.phase, Phase::Closed(_)) {
+            state.ending.push(ended);
+        }
+        drop(state);
+        self.change.notify_all();
+        self.news.notify_one();
+        wait
+    }
+
+    /// Blocks until the worker has ended, at most this long.
+    pub(crate) fn wait_closed(&self, timeout: Duration) {
+        let is_running = |state: &mut State| !matches!(state.phase, Phase::Closed(_));
+        drop(self.change.wait_timeout_while(self.state(), timeout, is_running));
+    }
+
+    /// The worker has ended: what is left is lost, for this reason.
+    pub(crate) fn end(&self, reason: LossReason, held: Vec<Batch>, message: &str) {
+        let mut left = held;
+        {
+            let mut state = self.state();
+            state.phase = Phase::Closed(reason);
+            while let Some(batch) = state.buffer.take_oldest() {
+                left.push(batch);
+            }
+        }
+        for batch in left {
+            let fate = Fate::Lost(reason);
+            self.settle(Settled { batch, fate, message: message.to_owned() });
+        }
+        let mut state = self.state();
+        state.ledger.release_all();
+        state.ending.clear();
+        drop(state);
+        *lock(&self.inbox) = Inbox::default();
+        self.change.notify_all();
+    }
+
+    /// Hands a reader's request to the worker.
+    pub(crate) fn submit(&self, job: Job) {
+        // Dropping the job tells the reader.
+        if !matches!(self.state().phase, Phase::Closed(_)) {
+            lock(&self.inbox).jobs.push(job);
+            self.news.notify_one();
+        }
+    }
+
+    pub(crate) fn deliver_answer(&self, ticket: Ticket, answer: Answer) {
+        lock(&self.inbox).answers.push((ticket, answer));
+        self.news.notify_one();
+    }
+
+    pub(crate) fn empty_inbox(&self) -> Inbox {
+        std::mem::take(&mut lock(&self.inbox))
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,241 @@
+//! Each answer that a server may give, and what it does to the events.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eyego_log_client::{Client, Event, LossReason, SendError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use wiremock::ResponseTemplate;
+
+use crate::server::{FakeServer, Seen, accepted, partly, quick};
+
+fn log(client: &Client, users: &[&str]) {
+    for user in users {
+        client.log(Event::new(*user, "A")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn events_arrive_in_order_with_ids_and_times() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let client = server.client().api_key("secret").build().unwrap();
+    log(&client, &["a", "b", "c"]);
+    let report = client.flush().await;
+    assert!(report.is_complete());
+    assert_eq!((report.stats.accepted, report.stats.delivered), (3, 3));
+    let seen = server.seen();
+    let users: Vec<_> = seen.iter().flat_map(Seen::users).collect();
+    assert_eq!(users, ["a", "b", "c"]);
+    assert_eq!(seen[0].events[0]["id"].as_str().unwrap().len(), 24);
+    assert!(seen[0].events[0]["timestamp"].as_str().unwrap().ends_with('Z'));
+    let requests = server.server.received_requests().await.unwrap();
+    assert_eq!(requests[0].url.path(), "/api/v1/logs/batch");
+    assert_eq!(requests[0].headers["authorization"], "Bearer secret");
+}
+
+#[tokio::test]
+async fn retry_after_is_a_minimum_for_all() {
+    let server = FakeServer::start(|n, seen| match n {
+        0 => ResponseTemplate::new(429).insert_header("retry-after", "1"),
+        _ => accepted(seen),
+    })
+    .await;
+    let client = server.client().build().unwrap();
+    client.send(Event::new("a", "A")).await.unwrap();
+    client.send(Event::new("b", "A")).await.unwrap();
+    let seen = server.seen();
+    assert!(seen[1].at - seen[0].at >= Duration::from_secs(1));
+    assert_eq!(seen[0].events[0]["id"], seen[1].events[0]["id"], "the same log");
+    assert_eq!(client.stats().failed_requests, 1);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_halved_down_to_the_culprit() {
+    let server = FakeServer::start(|_, seen| {
+        if seen.users().contains(&"huge") { ResponseTemplate::new(413) } else { accepted(seen) }
+    })
+    .await;
+    let lost = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&lost);
+    let hook = move |loss: &eyego_log_client::Lost<'_>| {
+        for event in loss.events() {
+            assert!(event.id().is_some());
+            told.lock().unwrap().push((loss.reason, event.json().to_owned()));
+        }
+        panic!("a hook may panic");
+    };
+    let client = server.client().max_in_flight(1).on_loss(hook).build().unwrap();
+    log(&client, &["a", "b", "huge", "c", "d"]);
+    let report = client.flush().await;
+    assert_eq!(report.stats.delivered, 4);
+    assert_eq!(report.stats.lost.get(LossReason::TooLarge), 1);
+    let lost = lost.lock().unwrap().clone();
+    assert!(matches!(&lost[..], [(LossReason::TooLarge, json)] if json.contains("huge")));
+    client.log(Event::new("a", "A")).unwrap();
+    assert!(client.flush().await.is_complete(), "the worker survived the hook");
+}
+
+#[tokio::test]
+async fn an_encoding_that_is_refused_is_not_used_again() {
+    let server = FakeServer::start(|_, seen| match seen.encoding {
+        Some(_) => ResponseTemplate::new(415),
+        None => accepted(seen),
+    })
+    .await;
+    let client = server.client().build().unwrap();
+    for _ in 0..2 {
+        for _ in 0..50 {
+            log(&client, &["a"]);
+        }
+        assert!(client.flush().await.is_complete());
+    }
+    assert_eq!(client.stats().delivered, 100);
+    let seen = server.seen();
+    assert_eq!(seen[0].encoding.as_deref(), Some("zstd"));
+    assert!(seen.iter().skip(4).all(|seen| seen.encoding.is_none()));
+}
+
+#[tokio::test]
+async fn each_item_has_its_own_verdict() {
+    let server = FakeServer::start(|n, seen| match n {
+        0 => partly(
+            207,
+            seen,
+            &[(3, "queue_full", true), (1, "invalid", false), (2, "too_large", false)],
+        ),
+        1 => partly(503, seen, &[(0, "queue_unavailable", true)]),
+        _ => accepted(seen),
+    })
+    .await;
+    let client = server.client().linger(Duration::from_millis(100)).build().unwrap();
+    let deliveries: Vec<_> =
+        ["a", "b", "c", "d"].map(|user| client.send(Event::new(user, "A"))).into();
+    let mut ends = Vec::new();
+    for delivery in deliveries {
+        ends.push(delivery.await);
+    }
+    // They may have travelled in two requests; what counts is who met which end.
+    let stats = client.stats();
+    assert_eq!(stats.delivered + stats.lost.total(), 4);
+    assert!(stats.is_balanced());
+    if server.seen()[0].events.len() == 4 {
+        assert!(ends[0].is_ok() && ends[3].is_ok());
+        let reason = |end: &Result<_, SendError>| match end {
+            Err(SendError::Lost { reason, .. }) => *reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason(&ends[1]), LossReason::Invalid);
+        assert_eq!(reason(&ends[2]), LossReason::TooLarge);
+        assert_eq!(server.seen()[1].users(), ["d"]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_nothing_but_faults_is_lost_item_by_item() {
+    let server = FakeServer::start(|_, seen| {
+        let all: Vec<_> = (0..seen.events.len()).map(|index| (index, "invalid", false)).collect();
+        partly(400, seen, &all)
+    })
+    .await;
+    let client = server.client().build().unwrap();
+    log(&client, &["a", "b"]);
+    let report = client.flush().await;
+    assert_eq!(report.stats.lost.get(LossReason::Invalid), 2);
+    assert_eq!(report.stats.failed_requests, 0);
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_said_once_and_not_retried() {
+    for status in [401, 403] {
+        let server = FakeServer::start(move |_, _| ResponseTemplate::new(status)).await;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&said);
+        let tell = move |problem: &str| told.lock().unwrap().push(problem.to_owned());
+        let client = server.client().on_problem(tell).build().unwrap();
+        for _ in 0..3 {
+            log(&client, &["a"]);
+            let _ = client.flush().await;
+        }
+        assert_eq!(server.seen().len(), 3, "one request for each batch");
+        assert_eq!(client.stats().lost.get(LossReason::Unauthorized), 3);
+        assert_eq!(said.lock().unwrap().len(), 1);
+        assert!(client.stats().last_problem.unwrap().contains(&status.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn nonsense_is_counted_and_shown() {
+    let server = FakeServer::start(|n, seen| match n {
+        0 => ResponseTemplate::new(200).set_body_string("<html>please log in</html>"),
+        1 => ResponseTemplate::new(302).insert_header("location", "/login"),
+        _ => accepted(seen),
+    })
+    .await;
+    let client = server.client().build().unwrap();
+    client.send(Event::new("a", "A")).await.unwrap();
+    assert_eq!(client.stats().nonsense_answers, 2);
+
+    let server =
+        FakeServer::start(|_, _| ResponseTemplate::new(200).set_body_string("<html>")).await;
+    let client = server.client().delivery_timeout(Duration::from_millis(50)).build().unwrap();
+    let Err(SendError::Lost { reason, message, .. }) = client.send(Event::new("a", "A")).await
+    else {
+        panic!("it was delivered")
+    };
+    assert_eq!(reason, LossReason::Nonsense);
+    assert!(message.contains("status 200") && message.contains("<html>"), "{message}");
+}
+
+#[tokio::test]
+async fn a_hung_body_is_a_failed_attempt() {
+    let server = FakeServer::start(|n, seen| match n {
+        0 => accepted(seen).set_delay(Duration::from_secs(30)),
+        _ => accepted(seen),
+    })
+    .await;
+    let client = server.client().request_timeout(Duration::from_millis(200)).build().unwrap();
+    client.send(Event::new("a", "A")).await.unwrap();
+    let stats = client.stats();
+    assert_eq!((stats.requests, stats.failed_requests), (2, 1));
+}
+
+/// Answers each connection with the next of these bytes, then closes it.
+async fn raw_server(answers: Vec<&'static [u8]>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 4096];
+            let _ = socket.read(&mut buffer).await;
+            let _ = socket.write_all(answer).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn resets_and_garbage_are_failed_attempts() {
+    let url = raw_server(vec![
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{\"accepted\"",
+        b"HTTP/1.1 202 Accepted\r\ncontent-length: 28\r\n\r\n{\"accepted\":1,\"rejected\":[]}",
+    ])
+    .await;
+    let client = quick(&url).build().unwrap();
+    client.send(Event::new("a", "A")).await.unwrap();
+    let stats = client.stats();
+    assert_eq!((stats.delivered, stats.requests, stats.failed_requests), (1, 4, 3));
+}
+
+#[tokio::test]
+async fn nobody_there_is_given_up_after_the_delivery_timeout() {
+    // A port that was free a moment ago.
+    let url = raw_server(Vec::new()).await;
+    let client = quick(&url).delivery_timeout(Duration::from_millis(100)).build().unwrap();
+    let end = client.send(Event::new("a", "A")).await;
+    assert!(matches!(end, Err(SendError::Lost { reason: LossReason::Expired, .. })), "{end:?}");
+    assert!(client.stats().failed_requests > 1);
+}

@@ -1,0 +1,193 @@
+//! Overflow, flush, shutdown, drop, panics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
+use eyego_log_client::{Builder, Client, Event, LogError, LossReason, Overflow};
+use serde_json::json;
+
+use crate::server::{FakeServer, accepted, quick};
+
+/// Never answers.
+struct Hung;
+
+impl Transport for Hung {
+    fn send(&self, _: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Has room for a few events and nowhere to send them.
+fn hung() -> Builder {
+    quick("http://hung")
+        .transport(Hung)
+        .max_event_bytes(1024)
+        .max_batch_bytes(1024)
+        .max_buffer_bytes(8192)
+}
+
+fn event(n: usize) -> Event<'static, serde_json::Value> {
+    Event::new(format!("user-{n}"), "A").metadata(json!({"text": "x".repeat(300)}))
+}
+
+#[test]
+fn the_newest_gives_way_by_default() {
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&heard);
+    let count = move |lost: &eyego_log_client::Lost<'_>| {
+        counter.fetch_add(lost.count(), Ordering::Relaxed);
+    };
+    let client = hung().on_loss(count).shutdown_timeout(Duration::ZERO).build().unwrap();
+    let refused = (0..100).filter(|n| client.log(event(*n)) == Err(LogError::Full)).count();
+    let stats = client.stats();
+    assert!(refused > 70);
+    assert_eq!(stats.accepted, 100);
+    assert_eq!(stats.lost.get(LossReason::Overflow), refused as u64);
+    assert_eq!(heard.load(Ordering::Relaxed), refused);
+    assert!(stats.is_balanced() && stats.pending_bytes <= 8192, "{stats:?}");
+}
+
+#[test]
+fn the_oldest_gives_way_where_asked() {
+    let client = hung().overflow(Overflow::DropOldest).shutdown_timeout(Duration::ZERO);
+    let client = client.build().unwrap();
+    assert!((0..100).all(|n| client.log(event(n)).is_ok()));
+    let stats = client.stats();
+    assert!(stats.lost.get(LossReason::Overflow) > 70, "{stats:?}");
+    assert!(stats.is_balanced() && stats.pending_bytes <= 8192);
+}
+
+#[test]
+fn blocking_ends_at_its_deadline_or_with_room() {
+    let wait = Duration::from_millis(100);
+    let client = hung().overflow(Overflow::Block(wait)).shutdown_timeout(Duration::ZERO);
+    let client = client.build().unwrap();
+    while client.stats().pending_bytes < 7600 {
+        client.log(event(0)).unwrap();
+    }
+    let begin = Instant::now();
+    assert_eq!(client.log(event(1)), Err(LogError::Full));
+    assert!(begin.elapsed() >= wait && begin.elapsed() < 10 * wait);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocking_goes_on_when_there_is_room() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let client = server
+        .client()
+        .max_event_bytes(1024)
+        .max_batch_bytes(1024)
+        .max_buffer_bytes(4096)
+        .overflow(Overflow::Block(Duration::from_secs(10)))
+        .build()
+        .unwrap();
+    let logging = client.clone();
+    let all = tokio::task::spawn_blocking(move || (0..200).all(|n| logging.log(event(n)).is_ok()));
+    assert!(all.await.unwrap());
+    assert!(client.flush().await.is_complete());
+    assert_eq!(client.stats().delivered, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_covers_what_any_thread_logged_before_it() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let client = server.client().linger(Duration::from_secs(60)).build().unwrap();
+    let logged = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (client, logged) = (client.clone(), Arc::clone(&logged));
+            std::thread::spawn(move || {
+                for n in 0..3000 {
+                    client.log(Event::new(format!("user-{n}"), "A")).unwrap();
+                    logged.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..20 {
+        let before = logged.load(Ordering::SeqCst);
+        let report = client.flush().await;
+        assert!(report.is_complete() && report.stats.is_balanced());
+        assert!(report.stats.delivered >= before);
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert!(client.flush().await.is_complete());
+    assert_eq!(client.stats().delivered, 12_000);
+}
+
+#[tokio::test]
+async fn a_hung_server_keeps_no_deadline_waiting() {
+    let client = hung().build().unwrap();
+    for n in 0..5 {
+        client.log(event(n)).unwrap();
+    }
+    let delivery = client.send(event(5));
+    let begin = Instant::now();
+    let report = client.flush_within(Duration::from_millis(100)).await;
+    assert_eq!((report.unsettled, report.is_complete()), (6, false));
+    let report = client.shutdown_within(Duration::from_millis(100)).await;
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert_eq!(report.unsettled, 6);
+    assert_eq!(report.stats.lost.get(LossReason::Shutdown), 6);
+    assert!(report.stats.is_balanced() && report.stats.pending == 0);
+    assert!(delivery.await.is_err());
+    assert_eq!(client.log(event(6)), Err(LogError::Closed));
+    assert!(client.stats().is_balanced());
+    assert!(client.flush().await.is_complete());
+    assert!(client.shutdown().await.is_complete());
+    assert!(client.logs().fetch().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_outside_of_a_runtime_delivers_and_inside_does_not_wait() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let builder = server.client().linger(Duration::from_secs(60));
+    let (outside, inside) = (builder.clone().build().unwrap(), hung().build().unwrap());
+    std::thread::spawn(move || {
+        outside.log(event(0)).unwrap();
+        drop(outside);
+    })
+    .join()
+    .unwrap();
+    assert_eq!(server.seen().len(), 1);
+
+    inside.log(event(0)).unwrap();
+    let begin = Instant::now();
+    drop(inside);
+    assert!(begin.elapsed() < Duration::from_millis(500));
+}
+
+/// Panics a few times before it works: when called, and while it is waited for.
+struct Panics(AtomicUsize);
+
+impl Transport for Panics {
+    fn send(&self, _: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        match self.0.fetch_add(1, Ordering::SeqCst) {
+            0 => panic!("at the call"),
+            1 => Box::pin(async { panic!("later") }),
+            _ => Box::pin(async {
+                Ok(Response::new(202, json!({"accepted": 1, "rejected": []}).to_string()))
+            }),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_transport_that_panics_loses_nothing() {
+    let client = quick("http://p").transport(Panics(AtomicUsize::new(0))).build().unwrap();
+    client.send(event(0)).await.unwrap();
+    assert_eq!(client.stats().delivered, 1);
+}
+
+#[tokio::test]
+async fn two_clients_do_not_disturb_each_other() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let (one, other) = (server.client().build().unwrap(), server.client().build().unwrap());
+    let _ = one.shutdown().await;
+    other.send(event(0)).await.unwrap();
+    let copy: Client = other.clone();
+    drop(other);
+    copy.send(event(1)).await.unwrap();
+}

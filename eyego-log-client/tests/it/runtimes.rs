@@ -1,0 +1,52 @@
+//! The same program under each kind of runtime, and under none.
+
+use std::time::Duration;
+
+use eyego_log_client::{Client, Event};
+
+use crate::server::{FakeServer, accepted};
+
+async fn program(client: Client) {
+    client.log(Event::new("a", "A")).unwrap();
+    client.send(Event::new("b", "A")).await.unwrap();
+    assert!(client.flush().await.is_complete());
+    assert!(client.logs().limit(1).fetch().await.is_err(), "the made-up server has no logs");
+    let report = client.shutdown_within(Duration::from_secs(5)).await;
+    assert_eq!((report.stats.delivered, report.is_complete()), (2, true));
+}
+
+fn with_server(run: impl FnOnce(Client)) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(FakeServer::start(|_, seen| accepted(seen)));
+    run(server.client().build().unwrap());
+}
+
+#[test]
+fn tokio_with_many_threads() {
+    with_server(|client| tokio::runtime::Runtime::new().unwrap().block_on(program(client)));
+}
+
+#[test]
+fn tokio_with_one_thread_and_no_drivers() {
+    with_server(|client| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(program(client));
+    });
+}
+
+#[test]
+fn another_executor() {
+    with_server(|client| futures_executor::block_on(program(client)));
+}
+
+#[test]
+fn no_runtime_at_all() {
+    with_server(|client| {
+        client.log(Event::new("a", "A")).unwrap();
+        let stats = client.clone();
+        drop(client);
+        while stats.stats().delivered == 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+}

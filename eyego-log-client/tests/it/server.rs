@@ -1,0 +1,112 @@
+//! A server whose answers are chosen by the test, and what it was sent.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use eyego_log_client::{Builder, Client};
+use serde_json::{Value, json};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) at: Instant,
+    pub(crate) encoding: Option<String>,
+    pub(crate) events: Vec<Value>,
+}
+
+impl Seen {
+    pub(crate) fn users(&self) -> Vec<&str> {
+        self.events.iter().map(|event| event["userId"].as_str().unwrap()).collect()
+    }
+}
+
+type Script = dyn Fn(usize, &Seen) -> ResponseTemplate + Send + Sync;
+
+struct Scripted {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    script: Box<Script>,
+}
+
+impl Respond for Scripted {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let encoding = request.headers.get("content-encoding");
+        let encoding = encoding.map(|value| value.to_str().unwrap().to_owned());
+        let body = match encoding.as_deref() {
+            Some("zstd") => zstd::decode_all(&request.body[..]).unwrap(),
+            _ => request.body.clone(),
+        };
+        let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let events = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
+        let seen = Seen { at: Instant::now(), encoding, events };
+        let count = {
+            let mut all = self.seen.lock().unwrap();
+            all.push(seen.clone());
+            all.len() - 1
+        };
+        (self.script)(count, &seen)
+    }
+}
+
+/// The server.
+pub(crate) struct FakeServer {
+    pub(crate) server: MockServer,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl FakeServer {
+    /// Answers the `n`th request, from 0, as the script says.
+    pub(crate) async fn start(
+        script: impl Fn(usize, &Seen) -> ResponseTemplate + Send + Sync + 'static,
+    ) -> Self {
+        let server = MockServer::start().await;
+        let seen = Arc::default();
+        let scripted = Scripted { seen: Arc::clone(&seen), script: Box::new(script) };
+        Mock::given(any()).respond_with(scripted).mount(&server).await;
+        Self { server, seen }
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// A client of this server that does not wait long for anything.
+    pub(crate) fn client(&self) -> Builder {
+        quick(&self.server.uri())
+    }
+}
+
+/// A client that does not wait long for anything.
+pub(crate) fn quick(url: &str) -> Builder {
+    Client::builder(url)
+        .linger(Duration::from_millis(5))
+        .retry(Duration::from_millis(5), Duration::from_millis(20))
+        .on_problem(|_| {})
+}
+
+/// What the real server answers when all is well.
+pub(crate) fn accepted(seen: &Seen) -> ResponseTemplate {
+    let body = json!({"status": "success", "message": "all logs queued",
+        "accepted": seen.events.len(), "rejected": []});
+    ResponseTemplate::new(202).set_body_json(body)
+}
+
+/// What the real server answers when some are refused: `(index, code, retryable)`.
+pub(crate) fn partly(
+    status: u16,
+    seen: &Seen,
+    rejected: &[(usize, &str, bool)],
+) -> ResponseTemplate {
+    let accepted = seen.events.len() - rejected.len();
+    let rejected: Vec<Value> = rejected
+        .iter()
+        .map(|(index, code, retryable)| {
+            json!({"index": index, "id": seen.events[*index]["id"], "code": code,
+                "message": format!("it is {code}"), "errors": [], "retryable": retryable})
+        })
+        .collect();
+    let body = json!({"status": "success", "message": "some", "accepted": accepted,
+        "rejected": rejected});
+    ResponseTemplate::new(status).set_body_json(body)
+}
