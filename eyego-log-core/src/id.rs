@@ -53,10 +53,8 @@ impl LogId {
 
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.to_hex() {
-            fmt::Write::write_char(f, char::from(byte))?;
-        }
-        Ok(())
+        // Hex digits are ASCII: there is no other error.
+        f.write_str(std::str::from_utf8(&self.to_hex()).map_err(|_| fmt::Error)?)
     }
 }
 

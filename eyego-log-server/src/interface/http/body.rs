@@ -64,14 +64,14 @@ pub(super) fn media_type<'a>(
     headers: &'a HeaderMap,
     accepted: &[&str],
 ) -> Result<&'a str, ApiError> {
-    let expected = accepted.join(" or ");
+    let expected = || accepted.join(" or ");
     let Some(value) = header(headers, &CONTENT_TYPE) else {
-        return Err(ApiError::Unsupported(format!("say Content-Type: {expected}")));
+        return Err(ApiError::Unsupported(format!("say Content-Type: {}", expected())));
     };
     let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
     let media_type = media_type.trim();
     if !accepted.iter().any(|accepted| media_type.eq_ignore_ascii_case(accepted)) {
-        let message = format!("Content-Type must be {expected}, not {media_type}");
+        let message = format!("Content-Type must be {}, not {media_type}", expected());
         return Err(ApiError::Unsupported(message));
     }
     for parameter in parameters.split(';') {
