@@ -129,13 +129,7 @@ impl Shared {
             Phase::Closed(reason) => Some((reason, LogError::Closed)),
         };
         if let Some((reason, error)) = refusal {
-            state.ledger.refuse(reason);
-            let message = error.to_string();
-            state.problems.lost(reason, &message);
-            drop(state);
-            self.news.notify_one();
-            let end = [u32::try_from(line.len()).unwrap_or(u32::MAX)];
-            self.tell_loss(reason, &message, Lines { bytes: line, ends: &end });
+            self.refuse(state, line, reason);
             return Err(error);
         }
         let epoch = state.buffer.epoch();
@@ -146,6 +140,23 @@ impl Shared {
             self.news.notify_one();
         }
         Ok(())
+    }
+
+    /// Counts an event that is not taken, and tells those who want to know:
+    /// cheaply, since it may be one of millions.
+    fn refuse(&self, mut state: MutexGuard<'_, State>, line: &[u8], reason: LossReason) {
+        let message = match reason {
+            LossReason::Overflow => "the buffer was full",
+            _ => "the client was shut down",
+        };
+        state.ledger.refuse(reason);
+        let is_new = state.problems.lost(reason, message);
+        drop(state);
+        if is_new {
+            self.news.notify_one();
+        }
+        let end = [u32::try_from(line.len()).unwrap_or(u32::MAX)];
+        self.tell_loss(reason, message, Lines { bytes: line, ends: &end });
     }
 
     fn has_room(&self, state: &State, cost: usize) -> bool {
