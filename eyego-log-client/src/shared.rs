@@ -69,6 +69,9 @@ pub(crate) struct Shared {
     pub(crate) news: Notify,
     /// Rings when there is room, or the worker has ended.
     change: Condvar,
+    /// How often the worker is to panic, for its test.
+    #[cfg(test)]
+    pub(crate) panics_left: std::sync::atomic::AtomicU32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,6 +96,8 @@ impl Shared {
             inbox: Mutex::default(),
             news: Notify::new(),
             change: Condvar::new(),
+            #[cfg(test)]
+            panics_left: std::sync::atomic::AtomicU32::new(0),
         }
     }
 
