@@ -110,59 +110,74 @@ fn counting_client() -> Client {
         .unwrap()
 }
 
-/// One thread, the cost of the call.
+/// One thread, the cost of the call. The rounds of both take turns, and what
+/// is logged is delivered between them: a backlog of megabytes would measure
+/// the memory's bandwidth.
 fn enqueue() {
-    const EVENTS: u32 = 1_000_000;
-    const ROUNDS: usize = 5;
+    const EVENTS: u32 = 100_000;
+    const ROUNDS: usize = 40;
 
     let client = counting_client();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut line = Vec::with_capacity(1024);
-    let mut plain = || {
-        for _ in 0..EVENTS {
-            line.clear();
-            serde_json::to_writer(&mut line, black_box(&PLAIN)).unwrap();
-            black_box(&line);
-        }
-    };
-    let log = || {
-        for _ in 0..EVENTS {
-            client.log(black_box(event())).unwrap();
-        }
-    };
-    // Warm.
-    plain();
-    log();
+    let room = || Vec::with_capacity(ROUNDS);
+    let (mut plain, mut logged) = (room(), room());
+    let mut walls = Vec::with_capacity(ROUNDS);
+    let mut allocations = 0;
     let per_event = |run: &mut dyn FnMut()| {
-        let rounds = (0..ROUNDS).map(|_| {
-            let before = thread_cpu();
-            run();
-            (thread_cpu() - before).as_nanos() as f64 / f64::from(EVENTS)
-        });
-        rounds.fold(f64::INFINITY, f64::min)
+        let before = thread_cpu();
+        run();
+        (thread_cpu() - before).as_nanos() as f64 / f64::from(EVENTS)
     };
-    let ceiling = per_event(&mut plain);
-    let cost = per_event(&mut { log });
-    let allocations = allocation_counter::measure(log).count_total;
+    for round in 0..ROUNDS {
+        plain.push(per_event(&mut || {
+            for _ in 0..EVENTS {
+                line.clear();
+                serde_json::to_writer(&mut line, black_box(&PLAIN)).unwrap();
+                black_box(&line);
+            }
+        }));
+        let counted = allocation_counter::measure(|| {
+            let begin = Instant::now();
+            let cost = per_event(&mut || {
+                (0..EVENTS).for_each(|_| assert!(client.log(black_box(event())).is_ok()));
+            });
+            walls.push(begin.elapsed() / EVENTS);
+            logged.push(cost);
+        });
+        // The first rounds warm up; reading the clock of a thread, and keeping
+        // the figures, allocates as well.
+        if round >= ROUNDS / 2 {
+            allocations += counted.count_total;
+        }
+        assert!(runtime.block_on(client.flush()).is_complete());
+    }
+    let clock = per_event(&mut || {
+        for _ in 0..EVENTS {
+            black_box(std::time::SystemTime::now());
+        }
+    });
+    let nothing = allocation_counter::measure(|| {
+        black_box(per_event(&mut || {}));
+    })
+    .count_total;
+    let beside = nothing * (ROUNDS / 2) as u64;
+    walls.sort_unstable();
+    let (plain, logged) = (median(plain), median(logged));
     println!(
-        "enqueue: {cost:.0} ns of CPU an event, {:.2} times serde_json alone ({ceiling:.0} ns); \
-         {allocations} allocations in {EVENTS} events; p50 {:?}",
-        cost / ceiling,
-        median_of_hundreds(&client),
+        "enqueue: {logged:.0} ns of CPU an event, {:.2} times serde_json alone ({plain:.0} ns); \
+         the clock alone {clock:.0} ns; wall p50 {:?}; {} allocations in {} events",
+        logged / plain,
+        walls[walls.len() / 2],
+        allocations.saturating_sub(beside),
+        EVENTS as usize * ROUNDS / 2,
     );
     assert!(client.stats().is_balanced());
 }
 
-/// The median time of a call, each sample the mean of 100.
-fn median_of_hundreds(client: &Client) -> Duration {
-    let mut samples: Vec<Duration> = (0..10_000)
-        .map(|_| {
-            let begin = Instant::now();
-            (0..100).for_each(|_| drop(client.log(black_box(event()))));
-            begin.elapsed() / 100
-        })
-        .collect();
-    samples.sort_unstable();
-    samples[samples.len() / 2]
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_unstable_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// Several threads at one client.

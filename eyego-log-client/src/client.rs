@@ -188,7 +188,7 @@ impl Client {
         Logs::new(Arc::clone(&self.handle.shared))
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.handle.shared
     }
 }

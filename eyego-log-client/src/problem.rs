@@ -21,12 +21,13 @@ pub(crate) struct Problems {
 }
 
 impl Problems {
-    /// Events are lost.
-    pub(crate) fn lost(&mut self, reason: LossReason, message: &str) {
+    /// Events are lost; answers whether that is news.
+    pub(crate) fn lost(&mut self, reason: LossReason, message: &str) -> bool {
         let is_new = self.activate(1 << (reason as u32));
         if is_new {
             self.unsaid.push(format!("events are lost ({reason}): {message}"));
         }
+        is_new
     }
 
     /// A request failed and will be repeated.

@@ -69,6 +69,9 @@ pub(crate) struct Shared {
     pub(crate) news: Notify,
     /// Rings when there is room, or the worker has ended.
     change: Condvar,
+    /// How often the worker is to panic, for its test.
+    #[cfg(test)]
+    pub(crate) panics_left: std::sync::atomic::AtomicU32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,6 +96,8 @@ impl Shared {
             inbox: Mutex::default(),
             news: Notify::new(),
             change: Condvar::new(),
+            #[cfg(test)]
+            panics_left: std::sync::atomic::AtomicU32::new(0),
         }
     }
 
@@ -129,13 +134,7 @@ impl Shared {
             Phase::Closed(reason) => Some((reason, LogError::Closed)),
         };
         if let Some((reason, error)) = refusal {
-            state.ledger.refuse(reason);
-            let message = error.to_string();
-            state.problems.lost(reason, &message);
-            drop(state);
-            self.news.notify_one();
-            let end = [u32::try_from(line.len()).unwrap_or(u32::MAX)];
-            self.tell_loss(reason, &message, Lines { bytes: line, ends: &end });
+            self.refuse(state, line, reason);
             return Err(error);
         }
         let epoch = state.buffer.epoch();
@@ -146,6 +145,23 @@ impl Shared {
             self.news.notify_one();
         }
         Ok(())
+    }
+
+    /// Counts an event that is not taken, and tells those who want to know:
+    /// cheaply, since it may be one of millions.
+    fn refuse(&self, mut state: MutexGuard<'_, State>, line: &[u8], reason: LossReason) {
+        let message = match reason {
+            LossReason::Overflow => "the buffer was full",
+            _ => "the client was shut down",
+        };
+        state.ledger.refuse(reason);
+        let is_new = state.problems.lost(reason, message);
+        drop(state);
+        if is_new {
+            self.news.notify_one();
+        }
+        let end = [u32::try_from(line.len()).unwrap_or(u32::MAX)];
+        self.tell_loss(reason, message, Lines { bytes: line, ends: &end });
     }
 
     fn has_room(&self, state: &State, cost: usize) -> bool {

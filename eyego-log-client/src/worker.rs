@@ -105,6 +105,8 @@ async fn run(shared: &Arc<Shared>, dispatcher: &mut Dispatcher) {
             tokio::spawn(read(Arc::clone(shared), job));
         }
         let now = Instant::now();
+        #[cfg(test)]
+        tests::panic_if_asked(shared);
         send_all(shared, dispatcher, &mut compressor, now);
         say_unsaid(shared);
         let Some(wake_at) = next_wake(shared, dispatcher, now) else { return };
@@ -246,5 +248,67 @@ fn say_unsaid(shared: &Shared) {
     let unsaid = shared.state().problems.take_unsaid();
     for message in unsaid {
         Problems::tell(shared.config.on_problem.as_ref(), &message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::transport::{BoxFuture, Response, Transport};
+    use crate::{Client, Event, LogError};
+
+    pub(super) fn panic_if_asked(shared: &Shared) {
+        let one_less = |left: u32| left.checked_sub(1);
+        let asked =
+            shared.panics_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+        assert!(!asked, "as asked");
+    }
+
+    /// Says that all is accepted, a moment later.
+    struct Accepting;
+
+    impl Transport for Accepting {
+        fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+            let count = request.body.iter().filter(|byte| **byte == b'\n').count();
+            let answer = format!(r#"{{"accepted":{count},"rejected":[]}}"#);
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                Ok(Response::new(202, answer))
+            })
+        }
+    }
+
+    fn client() -> Client {
+        let builder = Client::builder("http://nowhere").transport(Accepting);
+        builder.compression(false).linger(Duration::ZERO).on_problem(|_| {}).build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_panics_goes_on_with_all_its_events() {
+        let client = client();
+        for n in 0..2000 {
+            if n % 700 == 0 {
+                client.shared().panics_left.store(1, Ordering::SeqCst);
+            }
+            client.log(Event::new("u", "A")).unwrap();
+        }
+        let report = client.flush().await;
+        assert_eq!((report.stats.delivered, report.is_complete()), (2000, true), "{report:?}");
+        assert!(report.stats.worker_restarts > 0);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_always_panics_is_given_up_and_says_so() {
+        let client = client();
+        client.shared().panics_left.store(1000, Ordering::SeqCst);
+        let lost = client.send(Event::new("u", "A")).await;
+        assert!(lost.is_err());
+        let stats = client.stats();
+        assert_eq!(stats.lost.get(LossReason::Worker), 1);
+        assert!(stats.last_problem.unwrap().contains("as asked"));
+        assert_eq!(client.log(Event::new("u", "A")), Err(LogError::Closed));
+        assert!(client.stats().is_balanced() && client.flush().await.is_complete());
     }
 }

@@ -215,4 +215,15 @@ mod tests {
         let validated = validate(Builder::new(url)).unwrap();
         assert_eq!(validated.base_url, "http://localhost:3000/behind/a/proxy/api/v1");
     }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn certificates_are_read_at_build_and_never_panic() {
+        assert_eq!(fault(|b| b.ca_file("/no/such/file")).option(), "ca_file");
+        assert_eq!(fault(|b| b.ca_file("Cargo.toml")).option(), "ca_file");
+        // Where the system has no certificates the option that helps is named.
+        if let Err(error) = validate(Builder::new("https://localhost".to_owned())) {
+            assert_eq!(error.option(), "ca_file");
+        }
+    }
 }
