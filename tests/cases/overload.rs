@@ -41,6 +41,13 @@ async fn an_overload_is_answered_by_503_in_bounded_memory() {
     let outcome = loading.await.unwrap().unwrap();
     kafka.resume(0).unwrap();
 
+    println!(
+        "peak {} MiB, {} times 503, {} accepted, {} broken",
+        peak >> 20,
+        outcome.unavailable,
+        outcome.accepted,
+        outcome.broken
+    );
     assert!(outcome.unavailable > 100, "{} times 503", outcome.unavailable);
     assert_eq!(outcome.others, 0);
     assert!(peak < MAX_MEMORY, "{} MiB", peak >> 20);
