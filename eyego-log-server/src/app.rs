@@ -98,10 +98,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::time::sleep(config.http.shutdown_delay).await;
     let deadline = Instant::now() + config.http.shutdown_timeout;
     stop_serving.send_replace(true);
-    if tokio::time::timeout_at(deadline - CLOSING.min(config.http.shutdown_timeout), serving)
-        .await
-        .is_err()
-    {
+    let requests_end = deadline - CLOSING.min(config.http.shutdown_timeout);
+    // A task that has ended must not be awaited twice.
+    if !serving.is_finished() && tokio::time::timeout_at(requests_end, serving).await.is_err() {
         tracing::warn!("requests are still open at the deadline");
     }
     if let Some(worker) = worker {
