@@ -15,12 +15,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::http::{StatusCode, header};
+use stack::kafka::Jit;
 use stack::load::{Load, Outcome, Request, cpu_seconds, ndjson_requests, single_requests};
 use stack::server::Server;
 
 const BARE: &str = "EYEGO_BENCH_BARE";
 const SECONDS: Duration = Duration::from_secs(10);
 const WARM_UP: Duration = Duration::from_secs(2);
+const KAFKA_WARM_UP: Duration = Duration::from_secs(25);
 const BATCH: u64 = 500;
 
 fn main() -> Result<()> {
@@ -128,7 +130,7 @@ async fn is_drained(server: &Server) -> Result<bool> {
 }
 
 async fn kafka(name: &str, limit: f64, batched: bool) -> Result<()> {
-    let kafka = stack::kafka::Kafka::shared().await?;
+    let kafka = stack::kafka::Kafka::shared_with(Jit::Full).await?;
     let mongo = stack::mongodb::Mongo::shared().await?;
     let server = Server::builder()
         .env("EYEGO_ROLE", "api")
@@ -141,7 +143,8 @@ async fn kafka(name: &str, limit: f64, batched: bool) -> Result<()> {
     let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
     let (connections, events): (usize, u64) = if batched { (32, BATCH) } else { (128, 1) };
     let request = if batched { ndjson_requests(BATCH) } else { single_requests() };
-    run(address, connections, WARM_UP, Arc::clone(&request)).await?;
+    // Kafka compiles itself while it is loaded.
+    run(address, connections, KAFKA_WARM_UP, Arc::clone(&request)).await?;
     let before = server.cpu_seconds()?;
     let outcome = run(address, connections, SECONDS, request).await?;
     let cpu = server.cpu_seconds()? - before;

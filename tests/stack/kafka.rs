@@ -28,11 +28,24 @@ pub struct KafkaOptions {
     pub brokers: usize,
     /// Broker properties beside the harness's own, or instead of them.
     pub properties: Vec<(String, String)>,
+    /// How its JVM compiles. Default: quickly.
+    pub jit: Jit,
+}
+
+/// How a broker's JVM compiles.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Jit {
+    /// Only as far as it is done at once: a broker is up in seconds, and takes two to three times
+    /// the CPU for each request for as long as it lives. For tests.
+    #[default]
+    Quick,
+    /// As a broker in production: fast after some 20 s of load. For figures, and for a person.
+    Full,
 }
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { brokers: 1, properties: Vec::new() }
+        Self { brokers: 1, properties: Vec::new(), jit: Jit::Quick }
     }
 }
 
@@ -41,6 +54,13 @@ impl KafkaOptions {
     #[must_use]
     pub fn three() -> Self {
         Self { brokers: 3, ..Self::default() }
+    }
+
+    /// Lets the JVM compile as in production.
+    #[must_use]
+    pub fn jit(mut self, jit: Jit) -> Self {
+        self.jit = jit;
+        self
     }
 
     /// Sets a broker property.
@@ -73,7 +93,15 @@ impl Kafka {
     /// # Errors
     /// When no way leads to one: the message says what to install or to set.
     pub async fn shared() -> Result<SharedKafka> {
-        shared::get().await
+        Self::shared_with(Jit::Quick).await
+    }
+
+    /// The same, with a JVM that compiles like this, if this is the first call.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub async fn shared_with(jit: Jit) -> Result<SharedKafka> {
+        shared::get(jit).await
     }
 
     /// A private cluster, ready for use.

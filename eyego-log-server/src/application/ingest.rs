@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::batch::{BatchOutcome, PreparedBatch};
 use super::identity;
-use super::metrics::{IngestCounters, Refusal};
+use super::metrics::{IngestCounters, Refusal, UnderWay};
 use crate::domain::queue::{AppendError, LogQueue, RecordBatch};
 
 /// Bytes of bookkeeping that each event costs while it is in flight: what the
@@ -41,6 +41,22 @@ pub struct Ingest {
 impl std::fmt::Debug for Ingest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ingest").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// One event, ready for the queue. Dropped, it counts as abandoned.
+#[derive(Debug)]
+pub struct PreparedEvent {
+    entry: LogEntry,
+    batch: RecordBatch,
+    under_way: UnderWay,
+}
+
+impl PreparedEvent {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.entry.id
     }
 }
 
@@ -119,34 +135,34 @@ impl Ingest {
         &self.counters
     }
 
-    /// Queues the one event that is this body; `permit` is its share of the
-    /// budget.
+    /// Makes one event of this body; `permit` is its share of the budget.
     ///
     /// # Errors
-    /// It is not queued.
-    pub async fn one(
+    /// It has faults, or there is no memory for it.
+    pub fn prepare_one(
         &self,
         body: &[u8],
         idempotency_key: Option<&str>,
         permit: OwnedSemaphorePermit,
-    ) -> Result<LogEntry, IngestError> {
+    ) -> Result<PreparedEvent, IngestError> {
         let received_at = SystemTime::now();
         let mut under_way = self.counters.receive(1, received_at);
-        let result = self.queue_one(body, idempotency_key, permit, received_at.into()).await;
-        match &result {
-            Ok(_) => under_way.queued(1),
-            Err(error) => under_way.refused(error.refusal()),
+        match self.encode_one(body, idempotency_key, permit, received_at.into()) {
+            Ok((entry, batch)) => Ok(PreparedEvent { entry, batch, under_way }),
+            Err(error) => {
+                under_way.refused(error.refusal());
+                Err(error)
+            }
         }
-        result
     }
 
-    async fn queue_one(
+    fn encode_one(
         &self,
         body: &[u8],
         idempotency_key: Option<&str>,
         mut permit: OwnedSemaphorePermit,
         now: Timestamp,
-    ) -> Result<LogEntry, IngestError> {
+    ) -> Result<(LogEntry, RecordBatch), IngestError> {
         if body.len() > self.limits.max_event_bytes {
             return Err(IngestError::TooLarge(self.too_large(body.len())));
         }
@@ -162,10 +178,24 @@ impl Ingest {
         let entry = request.into_entry(id, now);
         batch.push(&entry);
         batch.hold_until_settled(permit);
-        match self.queue.append(batch).await.pop() {
-            Some(Ok(())) => Ok(entry),
-            Some(Err(error)) => Err(IngestError::NotQueued(id, error)),
-            None => Err(IngestError::NotQueued(id, no_answer())),
+        Ok((entry, batch))
+    }
+
+    /// Queues an event.
+    ///
+    /// # Errors
+    /// It is not queued.
+    pub async fn queue(&self, event: PreparedEvent) -> Result<LogEntry, IngestError> {
+        let PreparedEvent { entry, batch, mut under_way } = event;
+        match self.queue.append(batch).await.pop().unwrap_or_else(|| Err(no_answer())) {
+            Ok(()) => {
+                under_way.queued(1);
+                Ok(entry)
+            }
+            Err(error) => {
+                under_way.refused(refusal_of(&error));
+                Err(IngestError::NotQueued(entry.id, error))
+            }
         }
     }
 

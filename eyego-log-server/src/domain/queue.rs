@@ -126,7 +126,7 @@ pub enum Signal {
     /// may be committed. To be [released](Subscription::release) as well.
     Lost(Vec<Partition>),
     /// The queue lost records before they were consumed (its retention is
-    /// shorter than the lag): about this many.
+    /// shorter than the lag, or a disk altered them): about this many.
     Expired(Partition, u64),
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Parser;
-use stack::kafka::{Kafka, KafkaOptions};
+use stack::kafka::{Jit, Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,9 +54,9 @@ async fn serve(args: &Args) -> Result<()> {
 
 async fn kafka(brokers: &str) -> Result<(String, Option<Kafka>)> {
     if brokers == "1" {
-        return Ok((Kafka::shared().await?.bootstrap().to_owned(), None));
+        return Ok((Kafka::shared_with(Jit::Full).await?.bootstrap().to_owned(), None));
     }
-    let kafka = Kafka::start(KafkaOptions::three()).await?;
+    let kafka = Kafka::start(KafkaOptions::three().jit(Jit::Full)).await?;
     Ok((kafka.bootstrap().to_owned(), Some(kafka)))
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::{Broker, Kafka, KafkaOptions, properties};
+use super::{Broker, Jit, Kafka, KafkaOptions, properties};
 use crate::process::{Daemon, Spec};
 use crate::scratch::Scratch;
 use crate::{download, port};
@@ -31,7 +31,10 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
         let config = dir.join("server.properties");
         std::fs::write(&config, properties::render(index, &ports, &dir, &options.properties))?;
         let spec = Spec::new(format!("kafka broker {index}"), "java", dir.join("kafka.log"))
-            .args(["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args(match options.jit {
+                Jit::Quick => ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+                Jit::Full => ["-Xmx1g", "-XX:+UseG1GC", "-XX:+TieredCompilation"],
+            })
             .args([
                 "-Dorg.slf4j.simpleLogger.showDateTime=true",
                 "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::OnceCell;
 
-use super::{Kafka, KafkaOptions, metadata};
+use super::{Jit, Kafka, KafkaOptions, metadata};
 use crate::compose;
 
 /// The Kafka that all cases share: there is nothing on it to kill.
@@ -23,12 +23,12 @@ impl SharedKafka {
 /// Never dropped: its watchdog ends it with the process.
 static SHARED: OnceCell<(SharedKafka, Option<Kafka>)> = OnceCell::const_new();
 
-pub(super) async fn get() -> Result<SharedKafka> {
-    let (shared, _) = SHARED.get_or_try_init(start_shared).await?;
+pub(super) async fn get(jit: Jit) -> Result<SharedKafka> {
+    let (shared, _) = SHARED.get_or_try_init(|| start_shared(jit)).await?;
     Ok(shared.clone())
 }
 
-async fn start_shared() -> Result<(SharedKafka, Option<Kafka>)> {
+async fn start_shared(jit: Jit) -> Result<(SharedKafka, Option<Kafka>)> {
     if let Ok(bootstrap) = std::env::var("EYEGO_TEST_KAFKA_BROKERS") {
         metadata::answers(bootstrap.clone()).await.with_context(|| {
             format!("no Kafka answers at EYEGO_TEST_KAFKA_BROKERS ({bootstrap})")
@@ -45,9 +45,11 @@ async fn start_shared() -> Result<(SharedKafka, Option<Kafka>)> {
         None => None,
     };
     let kafka =
-        Kafka::start(KafkaOptions::default()).await.map_err(|error| match docker_error {
-            Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
-            None => error,
-        })?;
+        Kafka::start(KafkaOptions::default().jit(jit)).await.map_err(
+            |error| match docker_error {
+                Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
+                None => error,
+            },
+        )?;
     Ok((SharedKafka { bootstrap: kafka.bootstrap.clone() }, Some(kafka)))
 }

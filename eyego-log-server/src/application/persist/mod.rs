@@ -267,7 +267,7 @@ impl Work<'_> {
                 tracing::error!(
                     partition,
                     records,
-                    "the queue's retention deleted records before they were stored"
+                    "the queue lost records before they were stored: past its retention, or damaged"
                 );
                 self.persist.settler.status.count_expired(records);
             }

@@ -18,7 +18,7 @@ use super::api::Api;
 use super::body::{self, LARGE, ReadBody};
 use super::error::ApiError;
 use super::parameters;
-use crate::application::ingest::{BatchOutcome, PreparedBatch};
+use crate::application::ingest::{BatchOutcome, PreparedBatch, PreparedEvent};
 use crate::application::retrieve::Waited;
 
 const JSON: &str = "application/json";
@@ -35,6 +35,35 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// `POST /api/v1/logs`
 pub(super) async fn one(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let (event, deadline) = match read_one(&api, request).await {
+        Ok(read) => read,
+        Err(refusal) => return refusal,
+    };
+    let id = event.id();
+    let entry = match api.ingest.queue(event).await {
+        Ok(entry) => entry,
+        Err(error) => return ApiError::from(error).into_response(),
+    };
+    let waited = match deadline {
+        // Boxed: hardly anybody waits, and every request would carry it.
+        Some(deadline) => Box::pin(wait(&api, &entry, deadline)).await,
+        None => Waited::NotYet,
+    };
+    match waited {
+        Waited::NotYet => answer(StatusCode::ACCEPTED, Status::Success, QUEUED, id),
+        Waited::Stored => answer(StatusCode::OK, Status::Success, STORED, id),
+        Waited::Lost => answer(StatusCode::CONFLICT, Status::Fail, LOST, id),
+    }
+}
+
+/// The event of a request, and until when its caller waits for it to be stored.
+///
+/// Nothing of the request outlives this: head and body lie in the connection's
+/// buffer, and while anybody holds a piece of that, hyper takes a new one.
+async fn read_one(
+    api: &Api,
+    request: Request,
+) -> Result<(PreparedEvent, Option<Instant>), Response> {
     let (head, body) = request.into_parts();
     let read = async {
         let checked = preliminaries(&head, &[JSON]).and_then(|(key, _)| {
@@ -50,21 +79,11 @@ pub(super) async fn one(State(api): State<Arc<Api>>, request: Request) -> Respon
     };
     let (key, deadline, body) = match read.await {
         Ok(read) => read,
-        Err(error) => return body_refused(&api, error),
+        Err(error) => return Err(body_refused(api, error)),
     };
-    match api.ingest.one(&body.bytes, key, body.permit).await {
-        Ok(entry) => {
-            let waited = match deadline {
-                Some(deadline) => wait(&api, &entry, deadline).await,
-                None => Waited::NotYet,
-            };
-            match waited {
-                Waited::NotYet => answer(StatusCode::ACCEPTED, Status::Success, QUEUED, entry.id),
-                Waited::Stored => answer(StatusCode::OK, Status::Success, STORED, entry.id),
-                Waited::Lost => answer(StatusCode::CONFLICT, Status::Fail, LOST, entry.id),
-            }
-        }
-        Err(error) => ApiError::from(error).into_response(),
+    match api.ingest.prepare_one(&body.bytes, key, body.permit) {
+        Ok(event) => Ok((event, deadline)),
+        Err(error) => Err(ApiError::from(error).into_response()),
     }
 }
 

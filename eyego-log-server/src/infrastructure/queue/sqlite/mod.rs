@@ -1,6 +1,7 @@
 //! The embedded queue: [`LogQueue`] in one SQLite file. Here is what callers
 //! hold; `writer` owns the file, `subscription` reads it.
 
+mod chunk;
 mod inbox;
 mod rows;
 mod status;
@@ -66,6 +67,7 @@ pub struct SqliteQueue {
 enum Job {
     Append(Append),
     Commit { next_offset: Offset, reply: Sender<Result<(), String>> },
+    SetAside { first_offset: Offset },
     Close { done: oneshot::Sender<()> },
 }
 

@@ -4,20 +4,29 @@
 use eyego_log_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::chunk::{self, Chunk};
 use super::status::Positions;
 use crate::domain::queue::{Offset, RecordBatch};
 use crate::infrastructure::embedded;
 
-/// Offsets are ours to give, from 1, without gaps: the larger of one past the
-/// last row and the committed offset. Rows are deleted below the committed
-/// offset only, so none is given twice, also after all rows are gone; SQLite's
-/// AUTOINCREMENT would write a second table to promise the same. The key is
-/// not kept: with one partition it decides nothing, and the value has it.
+/// Offsets are ours to give, one to each record, from 1, without gaps: the
+/// larger of one past the last chunk and the committed offset. Chunks are
+/// deleted below the committed offset only, so none is given twice, also after
+/// all rows are gone; SQLite's AUTOINCREMENT would write a second table to
+/// promise the same. The key is not kept: with one partition it decides
+/// nothing, and the value has it.
 pub(super) const SCHEMA: &str = "
-    CREATE TABLE records (
-        offset    INTEGER PRIMARY KEY,
-        queued_at INTEGER NOT NULL,
-        value     BLOB
+    CREATE TABLE chunks (
+        first_offset INTEGER PRIMARY KEY,
+        records      INTEGER NOT NULL,
+        queued_at    INTEGER NOT NULL,
+        bytes        BLOB NOT NULL
+    );
+    CREATE TABLE damaged (
+        first_offset INTEGER PRIMARY KEY,
+        records      INTEGER NOT NULL,
+        queued_at    INTEGER NOT NULL,
+        bytes        BLOB NOT NULL
     );
     CREATE TABLE committed (
         only_row    INTEGER PRIMARY KEY CHECK (only_row = 0),
@@ -26,7 +35,7 @@ pub(super) const SCHEMA: &str = "
     INSERT INTO committed VALUES (0, 1);
 ";
 
-/// What a row takes beside its value.
+/// What a row takes beside its chunk, about.
 const ROW_BYTES: u64 = 16;
 
 /// Where the queue begins and ends, and how large it is; each change is of the
@@ -34,8 +43,8 @@ const ROW_BYTES: u64 = 16;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     pub(super) positions: Positions,
-    /// There is no row below this offset.
-    deleted_below: Offset,
+    /// Where the first chunk ends, if there is one.
+    first_end: Option<Offset>,
     /// What the rows take on disk.
     pub(super) used_bytes: u64,
 }
@@ -46,12 +55,12 @@ impl Extent {
             connection.query_row(sql, [], |row| row.get(0)).optional()
         };
         let committed = ask("SELECT next_offset FROM committed")?.unwrap_or(1);
-        let last = ask("SELECT offset FROM records ORDER BY offset DESC LIMIT 1")?;
-        let first = ask("SELECT offset FROM records ORDER BY offset LIMIT 1")?;
-        let end = last.map_or(committed, |last| committed.max(last + 1));
+        let last_end =
+            ask("SELECT first_offset + records FROM chunks ORDER BY first_offset DESC LIMIT 1")?;
+        let end = last_end.map_or(committed, |end| committed.max(end));
         Ok(Self {
             positions: Positions { end, committed },
-            deleted_below: first.unwrap_or(end),
+            first_end: first_end(connection)?,
             used_bytes: used_bytes(connection)?,
         })
     }
@@ -64,8 +73,8 @@ impl Extent {
         max_bytes: u64,
         queued_at: Timestamp,
     ) -> rusqlite::Result<Vec<bool>> {
-        let mut insert = connection.prepare_cached("INSERT INTO records VALUES (?1, ?2, ?3)")?;
         let mut had_room = Vec::new();
+        let mut chunk = Chunk::default();
         for batch in batches {
             let bytes = self.used_bytes.saturating_add(disk_bytes(batch));
             had_room.push(bytes <= max_bytes);
@@ -74,14 +83,36 @@ impl Extent {
             }
             self.used_bytes = bytes;
             for record in batch.iter() {
-                insert.raw_bind_parameter(1, self.positions.end)?;
-                insert.raw_bind_parameter(2, queued_at.as_millis())?;
-                insert.raw_bind_parameter(3, record.value)?;
-                insert.raw_execute()?;
-                self.positions.end += 1;
+                chunk.push(record.value);
+                if chunk.is_full() {
+                    self.insert_chunk(connection, &mut chunk, queued_at)?;
+                }
             }
         }
+        self.insert_chunk(connection, &mut chunk, queued_at)?;
         Ok(had_room)
+    }
+
+    fn insert_chunk(
+        &mut self,
+        connection: &Connection,
+        chunk: &mut Chunk,
+        queued_at: Timestamp,
+    ) -> rusqlite::Result<()> {
+        if chunk.records() == 0 {
+            return Ok(());
+        }
+        let first = self.positions.end;
+        connection.prepare_cached("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4)")?.execute((
+            first,
+            chunk.records(),
+            queued_at.as_millis(),
+            chunk.bytes(),
+        ))?;
+        self.positions.end = first + Offset::from(chunk.records());
+        self.first_end.get_or_insert(self.positions.end);
+        chunk.clear();
+        Ok(())
     }
 
     /// Moves the committed offset forward, to the end at most: past it, it
@@ -101,15 +132,21 @@ impl Extent {
     }
 
     pub(super) fn has_deletable(&self) -> bool {
-        self.deleted_below < self.positions.committed
+        self.first_end.is_some_and(|end| end <= self.positions.committed)
     }
 
-    /// Deletes rows that are committed, so many at most.
-    pub(super) fn delete(&mut self, connection: &Connection, at_most: i64) -> rusqlite::Result<()> {
+    /// Deletes chunks that are committed, so many at most.
+    pub(super) fn delete(&mut self, connection: &Connection, at_most: u32) -> rusqlite::Result<()> {
         if self.has_deletable() {
-            let below = self.positions.committed.min(self.deleted_below + at_most);
-            connection.prepare_cached("DELETE FROM records WHERE offset < ?1")?.execute([below])?;
-            self.deleted_below = below;
+            connection
+                .prepare_cached(
+                    "DELETE FROM chunks WHERE first_offset IN (
+                         SELECT first_offset FROM chunks
+                         WHERE first_offset < ?1 + 0 AND first_offset + records <= ?1
+                         ORDER BY first_offset LIMIT ?2)",
+                )?
+                .execute((self.positions.committed, at_most))?;
+            self.first_end = first_end(connection)?;
         }
         Ok(())
     }
@@ -126,12 +163,65 @@ pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("UPDATE committed SET next_offset = next_offset", []).map(drop)
 }
 
+/// Keeps a copy of a chunk that cannot be read in full, for a person to look
+/// at.
+pub(super) fn set_aside(connection: &Connection, first_offset: Offset) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO damaged SELECT * FROM chunks WHERE first_offset = ?1";
+    connection.execute(sql, [first_offset]).map(drop)
+}
+
+/// A chunk as it lies on the disk.
+pub(super) struct StoredChunk {
+    pub(super) first_offset: Offset,
+    /// How many records it was written with.
+    pub(super) records: u32,
+    pub(super) queued_at: Timestamp,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The chunk that the record of this offset lies in; if there is none, the
+/// next one.
+pub(super) fn chunk_at(
+    connection: &Connection,
+    offset: Offset,
+) -> rusqlite::Result<Option<StoredChunk>> {
+    let ask = |sql: &str| {
+        connection
+            .prepare_cached(sql)?
+            .query_row([offset], |row| {
+                Ok(StoredChunk {
+                    first_offset: row.get(0)?,
+                    records: row.get(1)?,
+                    queued_at: Timestamp::from_millis_clamped(row.get(2)?),
+                    bytes: row.get(3)?,
+                })
+            })
+            .optional()
+    };
+    // `+ 0` hides the parameter from the planner, which would plan anew for
+    // every other value.
+    let floor = ask("SELECT first_offset, records, queued_at, bytes FROM chunks
+         WHERE first_offset <= ?1 + 0 ORDER BY first_offset DESC LIMIT 1")?;
+    match floor {
+        Some(chunk) if chunk.first_offset + Offset::from(chunk.records) > offset => Ok(Some(chunk)),
+        _ => ask("SELECT first_offset, records, queued_at, bytes FROM chunks
+             WHERE first_offset > ?1 + 0 ORDER BY first_offset LIMIT 1"),
+    }
+}
+
+fn first_end(connection: &Connection) -> rusqlite::Result<Option<Offset>> {
+    connection
+        .prepare_cached("SELECT first_offset + records FROM chunks ORDER BY first_offset LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()
+}
+
 /// About what the batch will take. What it did take is measured at the end of
 /// the transaction: the difference is how far the file may overshoot.
 fn disk_bytes(batch: &RecordBatch) -> u64 {
     let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
     let bytes = u64::try_from(batch.size()).unwrap_or(u64::MAX);
-    bytes.saturating_add(records.saturating_mul(ROW_BYTES))
+    bytes.saturating_add(records.saturating_mul(chunk::HEADER as u64)).saturating_add(ROW_BYTES)
 }
 
 /// The pages that hold something: what the disk sees, and cheaper than a sum

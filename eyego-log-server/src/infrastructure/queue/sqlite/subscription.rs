@@ -1,18 +1,17 @@
 //! The consumer's end of the embedded queue: reads through a connection of its
 //! own, commits through the writer.
 
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, atomic};
 use std::time::Duration;
 
-use eyego_log_core::Timestamp;
 use rusqlite::Connection;
 
-use super::Job;
 use super::inbox::Outbox;
+use super::rows::{self, StoredChunk};
 use super::status::Status;
+use super::{Job, chunk};
 use crate::domain::queue::{
     Delivered, Offset, Partition, QueueError, RecordSink, Signal, Subscription,
 };
@@ -20,9 +19,8 @@ use crate::infrastructure::embedded;
 
 const PARTITION: Partition = 0;
 
-/// A read transaction holds up the merging of the write-ahead log: it ends
-/// after so many records.
-const RECORDS_PER_POLL: i64 = 500;
+/// A poll ends after so many records.
+const RECORDS_PER_POLL: usize = 500;
 
 /// A commit that takes longer has failed, as far as the caller is concerned.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +31,9 @@ pub(super) struct SqliteSubscription {
     status: Arc<Status>,
     /// Opened when it is first needed, and again after it failed.
     reader: Option<Connection>,
+    /// In memory, so that no read transaction holds up the merging of the
+    /// write-ahead log.
+    chunk: Option<OpenChunk>,
     /// The offset after the last record delivered.
     next_offset: Offset,
     is_assigned: bool,
@@ -42,35 +43,110 @@ pub(super) struct SqliteSubscription {
 impl SqliteSubscription {
     pub(super) fn new(path: PathBuf, jobs: Outbox, status: Arc<Status>) -> Self {
         let next_offset = status.positions().committed;
-        let (reader, is_assigned, is_paused) = (None, false, false);
-        Self { path, jobs, status, reader, next_offset, is_assigned, is_paused }
+        let (reader, chunk, is_assigned, is_paused) = (None, None, false, false);
+        Self { path, jobs, status, reader, chunk, next_offset, is_assigned, is_paused }
     }
 
-    fn deliver(&mut self, sink: &mut RecordSink<'_>) -> rusqlite::Result<()> {
+    /// Delivers what is at hand; answers how many records were found damaged.
+    fn deliver(&mut self, sink: &mut RecordSink<'_>) -> rusqlite::Result<u64> {
+        let mut damaged = 0;
+        let mut left = RECORDS_PER_POLL;
+        while left > 0 {
+            let Some(chunk) = &mut self.chunk else {
+                if self.open_chunk()? {
+                    continue;
+                }
+                break;
+            };
+            let Some(delivered) = chunk.next() else {
+                damaged += self.close_chunk();
+                continue;
+            };
+            // What is not new was delivered, or committed, before the chunk
+            // was opened.
+            if delivered.offset >= self.next_offset {
+                self.next_offset = delivered.offset + 1;
+                left -= 1;
+                if sink(delivered).is_break() {
+                    break;
+                }
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// Reads the chunk with the next record, if there is one.
+    fn open_chunk(&mut self) -> rusqlite::Result<bool> {
         let reader = match self.reader.take() {
             Some(reader) => reader,
             None => embedded::open_for_reading(&self.path)?,
         };
         let reader = self.reader.insert(reader);
-        let mut select = reader.prepare_cached(
-            "SELECT offset, queued_at, value FROM records WHERE offset >= ?1 \
-             ORDER BY offset LIMIT ?2",
-        )?;
-        let mut rows = select.query([self.next_offset, RECORDS_PER_POLL])?;
-        while let Some(row) = rows.next()? {
-            let offset = row.get(0)?;
-            let delivered = Delivered {
-                partition: PARTITION,
-                offset,
-                queued_at: Timestamp::from_millis_clamped(row.get(1)?),
-                value: row.get_ref(2)?.as_blob_or_null()?,
-            };
-            self.next_offset = offset + 1;
-            if let ControlFlow::Break(()) = sink(delivered) {
-                break;
+        self.chunk = rows::chunk_at(reader, self.next_offset)?.map(OpenChunk::new);
+        Ok(self.chunk.is_some())
+    }
+
+    /// Goes past the chunk; answers how many of its records were damaged.
+    fn close_chunk(&mut self) -> u64 {
+        let Some(chunk) = self.chunk.take() else { return 0 };
+        let stored = chunk.stored;
+        self.next_offset = stored.first_offset + Offset::from(stored.records);
+        let damaged = stored.records - chunk.whole;
+        if damaged > 0 {
+            let path = self.path.display();
+            tracing::error!(
+                file = %path,
+                first_offset = stored.first_offset,
+                records = stored.records,
+                damaged,
+                "the disk altered records: a copy is kept in the table damaged"
+            );
+            // Where the writer is gone, the chunk is found again.
+            let _ = self.jobs.send(Job::SetAside { first_offset: stored.first_offset });
+        }
+        u64::from(damaged)
+    }
+}
+
+/// A chunk of which records are being delivered.
+struct OpenChunk {
+    stored: StoredChunk,
+    /// Where the next record begins.
+    at: usize,
+    next_offset: Offset,
+    /// How many were not damaged.
+    whole: u32,
+}
+
+impl OpenChunk {
+    fn new(stored: StoredChunk) -> Self {
+        let next_offset = stored.first_offset;
+        Self { stored, at: 0, next_offset, whole: 0 }
+    }
+
+    /// The next whole record.
+    fn next(&mut self) -> Option<Delivered<'_>> {
+        let end = self.stored.first_offset + Offset::from(self.stored.records);
+        while self.next_offset < end {
+            let mut left = &self.stored.bytes[self.at..];
+            let record = chunk::take(&mut left)?;
+            self.at = self.stored.bytes.len() - left.len();
+            let offset = self.next_offset;
+            self.next_offset += 1;
+            if let Ok(value) = record {
+                self.whole += 1;
+                // The borrow checker does not see that `left` is not needed
+                // any more, were the value given out before.
+                let (start, end) = (self.at - value.len(), self.at);
+                return Some(Delivered {
+                    partition: PARTITION,
+                    offset,
+                    queued_at: self.stored.queued_at,
+                    value: Some(&self.stored.bytes[start..end]),
+                });
             }
         }
-        Ok(())
+        None
     }
 }
 
@@ -83,10 +159,13 @@ impl Subscription for SqliteSubscription {
         if self.is_paused {
             std::thread::sleep(timeout);
         } else if self.status.wait_for(self.next_offset, timeout) {
-            self.deliver(sink).map_err(|error| {
+            let damaged = self.deliver(sink).map_err(|error| {
                 self.reader = None;
                 QueueError::because("cannot read the embedded queue", error)
             })?;
+            if damaged > 0 {
+                return Ok(Signal::Expired(PARTITION, damaged));
+            }
         }
         Ok(Signal::None)
     }

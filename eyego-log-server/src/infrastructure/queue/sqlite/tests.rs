@@ -130,7 +130,7 @@ async fn offsets_do_not_begin_again_when_all_is_gone() {
     let path = dir.path().join("queue.db");
     let rows = || {
         let connection = Connection::open(&path).unwrap();
-        connection.query_row("SELECT count(*) FROM records", [], |row| row.get::<_, i64>(0))
+        connection.query_row("SELECT count(*) FROM chunks", [], |row| row.get::<_, i64>(0))
     };
     wait_until("the rows are deleted", || rows().unwrap() == 0).await;
     close(queue).await;

@@ -23,8 +23,10 @@ use crate::infrastructure::embedded::{self, DataDir, EmbeddedError, FileFormat, 
 /// A transaction ends at so many bytes, so that nobody waits for long.
 const MAX_ROUND_BYTES: usize = 16 << 20;
 
-/// Rows deleted in one transaction while nobody waits.
-const IDLE_DELETIONS: i64 = 4096;
+/// Chunks deleted in one transaction while nobody waits, and beside others'
+/// work: more than come, so that however busy it is, what is done goes.
+const IDLE_DELETIONS: u32 = 64;
+const BUSY_DELETIONS: u32 = 4;
 
 /// With so many appends in a round the next one waits for its callers to come
 /// back: two halves that take turns would sync twice as often.
@@ -69,6 +71,8 @@ pub(super) struct Ends {
 struct Round {
     appends: Vec<Append>,
     commits: Vec<(Offset, Sender<Result<(), String>>)>,
+    /// Where chunks begin of which a reader could not make sense.
+    damaged: Vec<Offset>,
     bytes: usize,
     close: Option<oneshot::Sender<()>>,
 }
@@ -84,7 +88,7 @@ impl Writer {
         let checkpoint_pages = max_bytes / 8 / u64::from(embedded::PAGE_BYTES);
         let format = FileFormat {
             application_id: 0x4579_6551, // "EyeQ"
-            version: 1,
+            version: 2,
             schema: rows::SCHEMA,
             checkpoint_pages: u32::try_from(checkpoint_pages).unwrap_or(u32::MAX).clamp(64, 4000),
             cache_kib: 8 << 10,
@@ -192,9 +196,11 @@ impl Writer {
         if let Some(next_offset) = round.commits.iter().map(|(offset, _)| *offset).max() {
             extent.commit(connection, next_offset)?;
         }
-        // Twice as many as came: however busy it is, what is done goes first.
-        let added = extent.positions.end - self.extent.positions.end;
-        extent.delete(connection, if added == 0 { IDLE_DELETIONS } else { 2 * added })?;
+        for first_offset in &round.damaged {
+            rows::set_aside(connection, *first_offset)?;
+        }
+        let is_idle = round.appends.is_empty();
+        extent.delete(connection, if is_idle { IDLE_DELETIONS } else { BUSY_DELETIONS })?;
         extent.measure(connection)?;
         transaction.commit()?;
         self.extent = extent;
@@ -243,6 +249,7 @@ impl Round {
                 self.appends.push(append);
             }
             Job::Commit { next_offset, reply } => self.commits.push((next_offset, reply)),
+            Job::SetAside { first_offset } => self.damaged.push(first_offset),
             Job::Close { done } => self.close = Some(done),
         }
     }
