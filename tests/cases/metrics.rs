@@ -16,10 +16,10 @@ use crate::conformance::PATIENCE;
 use crate::pipeline::{Names, logs, post};
 
 /// One scrape: the value of each series, by its name with its labels.
-struct Scrape(HashMap<String, f64>);
+pub(crate) struct Scrape(HashMap<String, f64>);
 
 impl Scrape {
-    async fn of(server: &Server) -> Self {
+    pub(crate) async fn of(server: &Server) -> Self {
         let answer = reqwest::get(format!("{}/metrics", server.base_url())).await.unwrap();
         assert_eq!(answer.status(), 200);
         let media = answer.headers()["content-type"].to_str().unwrap();
@@ -35,7 +35,7 @@ impl Scrape {
         Self(series)
     }
 
-    fn get(&self, name: &str) -> f64 {
+    pub(crate) fn get(&self, name: &str) -> f64 {
         *self.0.get(name).unwrap_or_else(|| panic!("no {name}"))
     }
 
@@ -46,8 +46,9 @@ impl Scrape {
         self.0.keys().filter(of_family).map(|series| self.0[series]).sum()
     }
 
-    fn check_ingest(&self) {
+    pub(crate) fn check_ingest(&self) {
         let known = self.get("eyego_ingest_queued_total")
+            + self.get("eyego_ingest_spooled_total")
             + self.sum("eyego_ingest_refused_total")
             + self.get("eyego_ingest_in_flight");
         assert_eq!(self.get("eyego_ingest_received_total"), known);
@@ -63,7 +64,7 @@ impl Scrape {
 }
 
 /// Scrapes until this holds; answers that scrape.
-async fn eventually(server: &Server, holds: impl Fn(&Scrape) -> bool) -> Scrape {
+pub(crate) async fn eventually(server: &Server, holds: impl Fn(&Scrape) -> bool) -> Scrape {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let scrape = Scrape::of(server).await;

@@ -183,6 +183,20 @@ async fn caller(
 /// Kills the server five times while callers send, and then looks for each acknowledged event:
 /// at least 20,000, or as many as `EYEGO_TEST_EVENTS` says.
 async fn each_acknowledged_event_survives_kills(server: Server) {
+    each_acknowledged_event_survives(&server, 5, async |_| {
+        server.kill().unwrap();
+        server.restart().await.unwrap();
+    })
+    .await;
+}
+
+/// Loads the server, and meanwhile calls `disturb` so many times; then each acknowledged event
+/// must be in the store, once, and nothing else.
+pub(crate) async fn each_acknowledged_event_survives(
+    server: &Server,
+    disturbances: u64,
+    disturb: impl AsyncFn(u64),
+) {
     let events = std::env::var("EYEGO_TEST_EVENTS").ok().map_or(20_000, |n| n.parse().unwrap());
     server.wait_ready(PATIENCE).await.unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -200,10 +214,9 @@ async fn each_acknowledged_event_survives_kills(server: Server) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    for kill in 1..=5 {
-        reach(events * kill / 6).await;
-        server.kill().unwrap();
-        server.restart().await.unwrap();
+    for n in 1..=disturbances {
+        reach(events * n / (disturbances + 1)).await;
+        disturb(n).await;
     }
     reach(events).await;
     is_over.store(true, Ordering::Relaxed);
@@ -213,7 +226,7 @@ async fn each_acknowledged_event_survives_kills(server: Server) {
     }
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let stored = all(&server).await;
+        let stored = all(server).await;
         let missing = expected.keys().filter(|id| !stored.contains_key(id)).count();
         if missing == 0 {
             for (id, n) in &stored {
