@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use eyego_log_core::{LogId, LogIdGenerator, Timestamp};
-use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::{Value, json};
 use stack::kafka::{Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
@@ -58,6 +60,26 @@ impl Names {
     pub(crate) async fn produce(&self, key: &str, value: &[u8]) {
         let record = FutureRecord::to(&self.topic).key(key).payload(value);
         self.producer().send(record, PATIENCE).await.unwrap();
+    }
+
+    /// Deletes the records of each partition that has so many, as retention would.
+    pub(crate) async fn delete_records_before(&self, offset: i64) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        let consumer: BaseConsumer = config.create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(&self.topic), PATIENCE).unwrap();
+        let mut list = TopicPartitionList::new();
+        for partition in metadata.topics()[0].partitions() {
+            let (_, end) =
+                consumer.fetch_watermarks(&self.topic, partition.id(), PATIENCE).unwrap();
+            if end >= offset {
+                let before = rdkafka::Offset::Offset(offset);
+                list.add_partition_offset(&self.topic, partition.id(), before).unwrap();
+            }
+        }
+        assert!(list.count() > 0, "no partition has so many records");
+        let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
+        admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
     }
 
     pub(crate) async fn database(&self) -> mongodb::Database {

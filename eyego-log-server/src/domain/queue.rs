@@ -140,6 +140,12 @@ pub trait Subscription: Send {
     /// offset, as far as is known without asking anybody.
     fn lag(&self) -> Vec<(Partition, u64)>;
 
+    /// How long the queue keeps a record that nobody has consumed; `None`:
+    /// until somebody has, or not known.
+    fn retention(&self) -> Option<Duration> {
+        None
+    }
+
     /// Leaves the consumers. What was not committed will be delivered to
     /// others, or again to this process later.
     fn close(self: Box<Self>);

@@ -114,6 +114,12 @@ fn show_worker(text: &mut Exposition, counts: &WorkerCounts) {
     for (partition, lag) in &counts.lag {
         text.sample(name, &[("partition", &partition.to_string())], lag);
     }
+    let name = "eyego_worker_retention_left_seconds";
+    let help = "Until the queue deletes records that were not consumed, at least, by partition.";
+    text.family(name, "gauge", help);
+    for (partition, left) in &counts.retention_left {
+        text.sample(name, &[("partition", &partition.to_string())], left.as_secs());
+    }
     text.histogram(
         "eyego_worker_received_to_stored_seconds",
         "From the receipt of an event until it was stored.",
