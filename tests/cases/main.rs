@@ -11,6 +11,7 @@ mod client;
 mod conformance;
 mod dead_letters;
 mod embedded;
+mod fuzz;
 mod http;
 mod kafka;
 mod metrics;

@@ -240,6 +240,15 @@ impl Layer {
                     .to_owned(),
             ));
         }
+        if let Some(spool) = &config.spool
+            && config.mongodb.is_none()
+            && spool.dir == config.embedded.data_dir
+        {
+            return Err(ConfigError::Invalid(
+                "EYEGO_SPOOL_DIR must not be EYEGO_DATA_DIR: each is locked by its owner"
+                    .to_owned(),
+            ));
+        }
         if config.role != Role::All {
             let role = if config.role == Role::Api { "api" } else { "worker" };
             let missing = match (&config.kafka, &config.mongodb) {
@@ -296,6 +305,19 @@ mod tests {
         assert!(error.contains("EYEGO_KAFKA_BROKERS"), "{error}");
         let error = resolve(&["--role", "api", "--kafka-brokers", "k:9092"]).unwrap_err();
         assert!(error.to_string().contains("EYEGO_MONGODB_URI"), "{error}");
+    }
+
+    #[test]
+    fn a_spool_stands_before_kafka_in_a_directory_of_its_own() {
+        let error = resolve(&["--spool-dir", "s"]).unwrap_err().to_string();
+        assert!(error.contains("EYEGO_KAFKA_BROKERS"), "{error}");
+        let kafka = ["--kafka-brokers", "k:9092", "--spool-dir", "s"];
+        let spool = resolve(&kafka).unwrap().spool.unwrap();
+        assert_eq!((spool.dir, spool.max_bytes), (PathBuf::from("s"), 1 << 30));
+        let error = resolve(&[&kafka[..], &["--data-dir", "s"]].concat()).unwrap_err();
+        assert!(error.to_string().contains("EYEGO_DATA_DIR"), "{error}");
+        let error = resolve(&[&kafka[..], &["--spool-max-bytes", "1 KiB"]].concat()).unwrap_err();
+        assert!(error.to_string().contains("EYEGO_SPOOL_MAX_BYTES"), "{error}");
     }
 
     #[test]

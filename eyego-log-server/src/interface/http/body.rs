@@ -242,16 +242,30 @@ fn decompress_all(
     limits: BodyLimits,
     budget: &Budget,
 ) -> Result<ReadBody, ApiError> {
+    let ReadBody { bytes, permit } = &mut body;
+    let decoded = decoded(bytes, encoding, limits, |length| {
+        permit.merge(budget.take(Budget::cost_of_decoded(length)).ok_or_else(no_memory)?);
+        Ok(())
+    })?;
+    Ok(ReadBody { bytes: decoded.into(), permit: body.permit })
+}
+
+/// Decodes piece by piece; `charge` hears of each before it is kept.
+fn decoded(
+    bytes: &[u8],
+    encoding: Encoding,
+    limits: BodyLimits,
+    mut charge: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Vec<u8>, ApiError> {
     let broken = |error: io::Error| {
         let name = if encoding == Encoding::Gzip { "gzip" } else { "zstd" };
         ApiError::Invalid(format!("the body is not valid {name}: {error}"), Default::default())
     };
     let mut reader: Box<dyn Read> = match encoding {
-        Encoding::Identity => Box::new(&*body.bytes),
-        Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(&*body.bytes)),
+        Encoding::Identity => Box::new(bytes),
+        Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
         Encoding::Zstd => {
-            let mut decoder =
-                zstd::stream::read::Decoder::with_buffer(&*body.bytes).map_err(broken)?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(broken)?;
             decoder.window_log_max(ZSTD_MAX_WINDOW_LOG).map_err(broken)?;
             Box::new(decoder)
         }
@@ -261,17 +275,32 @@ fn decompress_all(
     loop {
         let length = reader.read(&mut chunk).map_err(broken)?;
         if length == 0 {
-            break;
+            return Ok(decoded);
         }
         // Stops a bomb where it would pass the limit.
         if decoded.len() + length > limits.max_bytes {
             return Err(too_large(limits));
         }
-        body.permit.merge(budget.take(Budget::cost_of_decoded(length)).ok_or_else(no_memory)?);
+        charge(length)?;
         decoded.extend_from_slice(&chunk[..length]);
     }
-    drop(reader);
-    Ok(ReadBody { bytes: decoded.into(), permit: body.permit })
+}
+
+/// For the fuzz targets.
+#[doc(hidden)]
+pub fn fuzz_decompression(bytes: &[u8]) {
+    const MAX: usize = 1 << 20;
+    for encoding in [Encoding::Gzip, Encoding::Zstd] {
+        let mut charged = 0;
+        let decoded = decoded(bytes, encoding, BodyLimits { max_bytes: MAX }, |length| {
+            charged += length;
+            Ok(())
+        });
+        assert!(charged <= MAX, "a bomb went off");
+        if let Ok(decoded) = decoded {
+            assert_eq!(decoded.len(), charged);
+        }
+    }
 }
 
 fn too_large(limits: BodyLimits) -> ApiError {

@@ -6,6 +6,7 @@
 //! | `api` | what the routes work with |
 //! | `router` | which route leads where; what every answer goes through |
 //! | `ingest` | POST of one log and of many |
+//! | `items` | splits the body of a batch |
 //! | `read` | GET of logs |
 //! | `dead_letters` | what could not be stored: GET, and POST to store it now |
 //! | `metrics` | what is counted, for Prometheus |
@@ -21,6 +22,7 @@ mod dead_letters;
 mod error;
 mod health;
 mod ingest;
+mod items;
 mod metrics;
 mod parameters;
 mod read;
@@ -28,8 +30,9 @@ mod router;
 mod server;
 
 pub use self::api::Api;
-pub use self::body::BodyLimits;
+pub use self::body::{BodyLimits, fuzz_decompression};
 pub use self::health::Readiness;
+pub use self::items::fuzz_batch;
 pub use self::metrics::Metrics;
 pub use self::router::{api_router, operations_router};
 pub use self::server::{Bound, bind};

@@ -73,6 +73,25 @@ pub(super) fn take<'a>(chunk: &mut &'a [u8]) -> Option<Result<&'a [u8], Damaged>
     Some(if crc32fast::hash(record) == sum { Ok(record) } else { Err(Damaged) })
 }
 
+/// For the fuzz targets: any bytes are read to their end, and what is whole is
+/// read the same way when it is written again.
+#[doc(hidden)]
+pub fn fuzz_chunk(bytes: &[u8]) {
+    let (mut left, mut whole) = (bytes, Chunk::default());
+    while let Some(record) = take(&mut left) {
+        if let Ok(record) = record {
+            whole.push(record);
+        }
+    }
+    assert!(whole.bytes().len() <= bytes.len());
+    let (mut again, mut records) = (whole.bytes(), 0);
+    while let Some(record) = take(&mut again) {
+        assert!(record.is_ok());
+        records += 1;
+    }
+    assert_eq!(records, whole.records());
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

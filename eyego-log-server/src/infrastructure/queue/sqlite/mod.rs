@@ -27,6 +27,8 @@ use crate::domain::queue::{
 };
 use crate::infrastructure::embedded::{DataDir, EmbeddedError};
 
+#[doc(hidden)]
+pub use self::chunk::fuzz_chunk;
 use self::inbox::Outbox;
 use self::status::Status;
 pub(super) use self::subscription::SqliteSubscription;

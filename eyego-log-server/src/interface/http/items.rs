@@ -1,0 +1,75 @@
+//! Splits the body of a batch into its items; each is judged later.
+
+use eyego_log_core::wire::SyntaxError;
+use eyego_log_core::{FieldError, FieldErrors, ParseError, wire};
+use serde_json::value::RawValue;
+
+use super::error::ApiError;
+
+/// The lines of NDJSON that are not blank.
+pub(super) fn lines(bytes: &[u8]) -> Vec<&[u8]> {
+    let mut lines = Vec::new();
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', bytes).chain([bytes.len()]) {
+        let line = bytes[start..end].trim_ascii();
+        if !line.is_empty() {
+            lines.push(line);
+        }
+        start = end + 1;
+    }
+    lines
+}
+
+/// The elements of `[…]` or `{"logs": […]}`, each as its text.
+pub(super) fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
+    let syntax = |error: SyntaxError| ApiError::from(ParseError::Syntax(error));
+    let not_json = |error: serde_json::Error| syntax(SyntaxError::from_json(&error));
+
+    let text = wire::body_text(bytes).map_err(syntax)?;
+    let raw: &RawValue = serde_json::from_str(text).map_err(not_json)?;
+    let list = match raw.get().as_bytes().first() {
+        Some(b'[') => raw,
+        Some(b'{') => logs_field(raw)?,
+        _ => {
+            let message = "the body must be an array of logs, or {\"logs\": […]}".to_owned();
+            return Err(ApiError::Invalid(message, FieldErrors::new()));
+        }
+    };
+    let items: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(not_json)?;
+    Ok(items.into_iter().map(|item| item.get().as_bytes()).collect())
+}
+
+fn logs_field(raw: &RawValue) -> Result<&RawValue, ApiError> {
+    let mut faults = FieldErrors::new();
+    let mut logs = None;
+    for (name, value) in wire::members(raw) {
+        if name != "logs" {
+            let fault = "is not a known field (the body is {\"logs\": […]})";
+            faults.push(FieldError::new(name, fault));
+        } else if logs.replace(value).is_some() {
+            faults.push(FieldError::new("logs", "must not be repeated"));
+        }
+    }
+    match logs {
+        Some(logs) if !logs.get().starts_with('[') => {
+            faults.push(FieldError::new("logs", "must be an array"));
+        }
+        None => faults.push(FieldError::new("logs", "is required: an array of logs")),
+        Some(logs) if faults.is_empty() => return Ok(logs),
+        Some(_) => {}
+    }
+    Err(faults.into())
+}
+
+/// For the fuzz targets.
+#[doc(hidden)]
+pub fn fuzz_batch(bytes: &[u8]) {
+    for line in lines(bytes) {
+        assert!(!line.is_empty() && !line.contains(&b'\n'));
+    }
+    let Ok(items) = elements(bytes) else { return };
+    for item in items {
+        let parsed = serde_json::from_slice::<&RawValue>(item);
+        assert!(parsed.is_ok(), "an item is JSON by itself");
+    }
+}
