@@ -19,4 +19,5 @@ mod mongodb;
 mod overload;
 mod pipeline;
 mod spool;
+mod stop;
 mod wait;
