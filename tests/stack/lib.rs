@@ -17,6 +17,7 @@ pub mod kafka;
 pub mod load;
 pub mod mongodb;
 pub mod process;
+pub mod proxy;
 pub mod server;
 
 mod compose;
