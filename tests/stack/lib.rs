@@ -13,6 +13,7 @@
 //!
 //! What the server must do is not here but in `cases/`.
 
+pub mod chaos;
 pub mod kafka;
 pub mod load;
 pub mod mongodb;

@@ -33,7 +33,7 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
         std::fs::create_dir(&dir)?;
         let config = dir.join("server.properties");
         let (outside, proxy) = outsides.next().unzip();
-        let text = properties::render(index, &ports, outside, &dir, &options.properties);
+        let text = properties::render(index, &ports, outside.as_ref(), &dir, &options.properties);
         std::fs::write(&config, text)?;
         let spec = Spec::new(format!("kafka broker {index}"), "java", dir.join("kafka.log"))
             .args(match options.jit {

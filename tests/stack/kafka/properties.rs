@@ -26,7 +26,7 @@ pub(super) struct Outside {
 pub(super) fn render(
     index: usize,
     ports: &[Ports],
-    outside: Option<Outside>,
+    outside: Option<&Outside>,
     dir: &Path,
     extra: &[(String, String)],
 ) -> String {
