@@ -66,28 +66,41 @@ pub struct Options {
 pub async fn run(options: &Options, journal: &Arc<Journal>) -> Result<Complaints> {
     journal.say(format!("{options:?}"));
     let world = Arc::new(World::start(options.has_spool).await?);
+    let complaints = in_world(options, &world, journal).await;
+    if !complaints.as_ref().is_ok_and(Complaints::is_empty) {
+        let dir = world.keep_logs(options.seed)?;
+        journal.say(format!("the servers' logs are kept in {}", dir.display()));
+    }
+    complaints
+}
+
+async fn in_world(
+    options: &Options,
+    world: &Arc<World>,
+    journal: &Arc<Journal>,
+) -> Result<Complaints> {
     let ledger = Arc::new(Ledger::new(options.seed, options.events, poison_of(options.events)));
-    let before = calm::usage(&world)?;
+    let before = calm::usage(world)?;
     journal.say("everything is ready");
 
     let began = Instant::now();
-    under_fire(options, &world, &ledger, journal).await?;
+    under_fire(options, world, &ledger, journal).await?;
     let elapsed = began.elapsed().as_secs_f64();
     world.ready().await.context("after the last fault")?;
     journal.say(format!("all is sent and mended after {elapsed:.0} s: {}", counts(&ledger)));
 
     sleep_until(world.last_mended() + SETTLE).await;
-    let behind = calm::lag(&world).await?;
+    let behind = calm::lag(world).await?;
     journal.say(format!("{SETTLE:?} after the last fault {behind} records are not committed"));
     let patience = Duration::from_secs(60 + options.events / 1_000);
-    calm::drained(&world, patience).await?;
-    let (probes, slowest) = calm::probe(&world, &ledger).await?;
+    calm::drained(world, patience).await?;
+    let (probes, slowest) = calm::probe(world, &ledger).await?;
     journal.say(format!("{} fresh events, the slowest stored after {slowest:?}", probes.len()));
     sleep(QUIET).await;
-    for line in calm::compare(&before, &calm::usage(&world)?, &ledger) {
+    for line in calm::compare(&before, &calm::usage(world)?, &ledger) {
         journal.say(line);
     }
-    let mut complaints = judge(&world, &ledger, probes, journal).await?;
+    let mut complaints = judge(world, &ledger, probes, journal).await?;
     complaints.extend(ledger.complaints());
     for (what, count) in journal.faults() {
         journal.say(format!("{count:4} times: {what}"));

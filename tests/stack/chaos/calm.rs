@@ -22,8 +22,8 @@ const PROBES: usize = 24;
 /// Memory above that of a fresh process that a server may keep: what its allocator and librdkafka
 /// hold on to, far below the 64 and 128 MiB that a worker and an api may take under load.
 const MEMORY_ALLOWANCE: u64 = 48 << 20;
-/// Connections to brokers and mongods that come and go by themselves.
-const FILES_ALLOWANCE: u64 = 24;
+/// A driver keeps up to ten connections to each of three mongods, more under load than at its start.
+const FILES_ALLOWANCE: u64 = 40;
 
 /// Records that the group has not committed.
 pub(super) async fn lag(world: &World) -> Result<i64> {

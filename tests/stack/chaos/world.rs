@@ -1,7 +1,7 @@
 //! The stack that the faults hit: three brokers, three mongods, two apis and three workers, with a
 //! proxy before each broker, each mongod and each api.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyhow::Result;
 use tokio::time::Instant;
 
 use super::plan::{APIS, WORKERS};
+use crate::download::workspace_dir;
 use crate::kafka::{Kafka, KafkaOptions};
 use crate::mongodb::{Mongo, MongoOptions};
 use crate::proxy::Proxy;
@@ -110,6 +111,16 @@ impl World {
     pub(super) fn api_urls(&self) -> Vec<String> {
         let url = |api: &Api| format!("http://127.0.0.1:{}", api.proxy.port());
         self.apis.iter().map(url).collect()
+    }
+
+    /// Copies what the servers logged to where it outlives them.
+    pub(super) fn keep_logs(&self, seed: u64) -> Result<PathBuf> {
+        let dir = workspace_dir()?.join(format!("target/chaos/seed-{seed}"));
+        std::fs::create_dir_all(&dir)?;
+        for (name, server) in self.servers() {
+            std::fs::write(dir.join(format!("{}.log", name.replace(' ', "-"))), server.log())?;
+        }
+        Ok(dir)
     }
 
     /// A fault is over at this moment.
