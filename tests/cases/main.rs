@@ -17,4 +17,5 @@ mod metrics;
 mod mongodb;
 mod overload;
 mod pipeline;
+mod rebalance;
 mod wait;

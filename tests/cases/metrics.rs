@@ -16,10 +16,10 @@ use crate::conformance::PATIENCE;
 use crate::pipeline::{Names, logs, post};
 
 /// One scrape: the value of each series, by its name with its labels.
-struct Scrape(HashMap<String, f64>);
+pub(crate) struct Scrape(HashMap<String, f64>);
 
 impl Scrape {
-    async fn of(server: &Server) -> Self {
+    pub(crate) async fn of(server: &Server) -> Self {
         let answer = reqwest::get(format!("{}/metrics", server.base_url())).await.unwrap();
         assert_eq!(answer.status(), 200);
         let media = answer.headers()["content-type"].to_str().unwrap();
@@ -35,7 +35,7 @@ impl Scrape {
         Self(series)
     }
 
-    fn get(&self, name: &str) -> f64 {
+    pub(crate) fn get(&self, name: &str) -> f64 {
         *self.0.get(name).unwrap_or_else(|| panic!("no {name}"))
     }
 

@@ -7,6 +7,7 @@
 mod callers;
 mod calm;
 mod complaints;
+mod drill;
 mod event;
 mod faults;
 mod journal;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub use complaints::Complaints;
+pub use drill::{Drill, Target};
 pub use journal::Journal;
 pub use plan::{Fault, Part, Plan, Step};
 

@@ -28,12 +28,15 @@ const FILES_ALLOWANCE: u64 = 40;
 /// Records that the group has not committed.
 pub(super) async fn lag(world: &World) -> Result<i64> {
     let names = &world.names;
-    let (topic, group) = (names.topic.clone(), names.group.clone());
-    let bootstrap = world.kafka.bootstrap().to_owned();
-    tokio::task::spawn_blocking(move || lag_of(&bootstrap, &topic, &group)).await?
+    lag_of(world.kafka.bootstrap().to_owned(), names.topic.clone(), names.group.clone()).await
 }
 
-fn lag_of(bootstrap: &str, topic: &str, group: &str) -> Result<i64> {
+/// Records of a topic that a group has not committed.
+pub(super) async fn lag_of(bootstrap: String, topic: String, group: String) -> Result<i64> {
+    tokio::task::spawn_blocking(move || look_at_lag(&bootstrap, &topic, &group)).await?
+}
+
+fn look_at_lag(bootstrap: &str, topic: &str, group: &str) -> Result<i64> {
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create()?;
     let metadata = consumer.fetch_metadata(Some(topic), KAFKA_PATIENCE)?;
