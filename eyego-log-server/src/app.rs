@@ -14,12 +14,13 @@ use crate::application::dead_letters::DeadLetterOffice;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
 use crate::application::retrieve::Retrieve;
-use crate::config::{Config, KafkaConfig, MongoDbConfig};
+use crate::config::{Config, KafkaConfig, MongoDbConfig, SpoolConfig};
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::queue::LogQueue;
 use crate::domain::repository::LogRepository;
 use crate::infrastructure::embedded::DataDir;
 use crate::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
+use crate::infrastructure::queue::spool::SpooledQueue;
 use crate::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
 use crate::infrastructure::repository::mongodb::{
     MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
@@ -32,6 +33,9 @@ use crate::interface::worker::Worker;
 
 /// Of the time to stop, this much is kept for closing what the worker leaves.
 const CLOSING: Duration = Duration::from_secs(2);
+
+/// With the second that the queue is given before, inside the API's 8 s.
+const SPOOL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The name of the embedded queue where a topic's would stand.
 const EMBEDDED_TOPIC: &str = "embedded";
@@ -76,6 +80,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(
         api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
         role.has_worker().then(|| Arc::clone(&status)),
+        Arc::clone(&parts.queue),
     ));
     let router = match api {
         Some(api) => api_router(api, Arc::clone(&readiness), metrics),
@@ -150,7 +155,13 @@ impl Parts {
         };
         let data_dir = || data_dir.as_ref().context("no data directory");
         let queue: Arc<dyn LogQueue> = match &config.kafka {
-            Some(kafka) => KafkaQueue::start(kafka_options(kafka, config))?,
+            Some(kafka) => {
+                let queue = KafkaQueue::start(kafka_options(kafka, config))?;
+                match &config.spool {
+                    Some(spool) if config.role.has_api() => with_spool(queue, spool)?,
+                    _ => queue,
+                }
+            }
             None => {
                 let max_bytes = config.embedded.queue_max_bytes;
                 let options = SqliteQueueOptions { max_bytes, ..SqliteQueueOptions::default() };
@@ -216,6 +227,18 @@ impl Parts {
         );
         Worker::start(persist, Arc::clone(&self.queue)).context("cannot start the worker's thread")
     }
+}
+
+fn with_spool(queue: Arc<KafkaQueue>, config: &SpoolConfig) -> anyhow::Result<Arc<dyn LogQueue>> {
+    let dir = DataDir::open(&config.dir).context("EYEGO_SPOOL_DIR")?;
+    let options = SqliteQueueOptions {
+        name: "spool",
+        is_fallback: true,
+        max_bytes: config.max_bytes,
+        append_timeout: SPOOL_TIMEOUT,
+    };
+    let spool = SqliteQueue::open(&dir, options)?;
+    Ok(SpooledQueue::start(queue, spool).context("cannot start the spool's thread")?)
 }
 
 fn kafka_options(kafka: &KafkaConfig, config: &Config) -> KafkaOptions {

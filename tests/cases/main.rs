@@ -18,4 +18,5 @@ mod mongodb;
 mod overload;
 mod pipeline;
 mod rebalance;
+mod spool;
 mod wait;

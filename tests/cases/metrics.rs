@@ -46,8 +46,9 @@ impl Scrape {
         self.0.keys().filter(of_family).map(|series| self.0[series]).sum()
     }
 
-    fn check_ingest(&self) {
+    pub(crate) fn check_ingest(&self) {
         let known = self.get("eyego_ingest_queued_total")
+            + self.get("eyego_ingest_spooled_total")
             + self.sum("eyego_ingest_refused_total")
             + self.get("eyego_ingest_in_flight");
         assert_eq!(self.get("eyego_ingest_received_total"), known);
@@ -63,7 +64,7 @@ impl Scrape {
 }
 
 /// Scrapes until this holds; answers that scrape.
-async fn eventually(server: &Server, holds: impl Fn(&Scrape) -> bool) -> Scrape {
+pub(crate) async fn eventually(server: &Server, holds: impl Fn(&Scrape) -> bool) -> Scrape {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let scrape = Scrape::of(server).await;
@@ -261,4 +262,34 @@ async fn the_workers_law_holds_while_partitions_move() {
             && scrape.get("eyego_worker_in_flight") == 0.0
     };
     eventually(&first, is_done).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_kafka_deleted_before_they_were_stored_are_counted() {
+    let names = Names::new().await;
+    let api = names.server("api", "g").start().await.unwrap();
+    api.wait_ready(PATIENCE).await.unwrap();
+    // One user, so one partition.
+    let post_all = async |events: std::ops::Range<u64>| {
+        for n in events {
+            let event = json!({"userId": "same", "action": "A", "metadata": {"n": n}});
+            assert_eq!(post(&api, &event).await.0, 202);
+        }
+    };
+    post_all(0..10).await;
+    let worker = names.server("worker", "g").start().await.unwrap();
+    logs(&api, "userId=same", 10).await;
+    let week = |scrape: &Scrape| scrape.sum("eyego_worker_retention_left_seconds") > 600_000.0;
+    eventually(&worker, week).await;
+    // It commits what it has stored.
+    assert!(worker.terminate().await.unwrap().success());
+    post_all(10..30).await;
+    names.delete_records_before(25).await;
+
+    let worker = names.server("worker", "g").start().await.unwrap();
+    let scrape = eventually(&worker, |scrape| scrape.sum("eyego_worker_stored_total") == 5.0).await;
+    scrape.check_worker();
+    assert_eq!(scrape.get("eyego_worker_expired_total"), 15.0);
+    assert!(worker.log().contains("lost records"), "{}", worker.log());
+    logs(&api, "userId=same", 15).await;
 }

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use eyego_log_core::{LogId, LogIdGenerator, Timestamp};
-use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::{Value, json};
 use stack::kafka::{Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
@@ -58,6 +60,26 @@ impl Names {
     pub(crate) async fn produce(&self, key: &str, value: &[u8]) {
         let record = FutureRecord::to(&self.topic).key(key).payload(value);
         self.producer().send(record, PATIENCE).await.unwrap();
+    }
+
+    /// Deletes the records of each partition that has so many, as retention would.
+    pub(crate) async fn delete_records_before(&self, offset: i64) {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        let consumer: BaseConsumer = config.create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(&self.topic), PATIENCE).unwrap();
+        let mut list = TopicPartitionList::new();
+        for partition in metadata.topics()[0].partitions() {
+            let (_, end) =
+                consumer.fetch_watermarks(&self.topic, partition.id(), PATIENCE).unwrap();
+            if end >= offset {
+                let before = rdkafka::Offset::Offset(offset);
+                list.add_partition_offset(&self.topic, partition.id(), before).unwrap();
+            }
+        }
+        assert!(list.count() > 0, "no partition has so many records");
+        let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
+        admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
     }
 
     pub(crate) async fn database(&self) -> mongodb::Database {
@@ -183,6 +205,20 @@ async fn caller(
 /// Kills the server five times while callers send, and then looks for each acknowledged event:
 /// at least 20,000, or as many as `EYEGO_TEST_EVENTS` says.
 async fn each_acknowledged_event_survives_kills(server: Server) {
+    each_acknowledged_event_survives(&server, 5, async |_| {
+        server.kill().unwrap();
+        server.restart().await.unwrap();
+    })
+    .await;
+}
+
+/// Loads the server, and meanwhile calls `disturb` so many times; then each acknowledged event
+/// must be in the store, once, and nothing else.
+pub(crate) async fn each_acknowledged_event_survives(
+    server: &Server,
+    disturbances: u64,
+    disturb: impl AsyncFn(u64),
+) {
     let events = std::env::var("EYEGO_TEST_EVENTS").ok().map_or(20_000, |n| n.parse().unwrap());
     server.wait_ready(PATIENCE).await.unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
@@ -200,10 +236,9 @@ async fn each_acknowledged_event_survives_kills(server: Server) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    for kill in 1..=5 {
-        reach(events * kill / 6).await;
-        server.kill().unwrap();
-        server.restart().await.unwrap();
+    for n in 1..=disturbances {
+        reach(events * n / (disturbances + 1)).await;
+        disturb(n).await;
     }
     reach(events).await;
     is_over.store(true, Ordering::Relaxed);
@@ -213,7 +248,7 @@ async fn each_acknowledged_event_survives_kills(server: Server) {
     }
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let stored = all(&server).await;
+        let stored = all(server).await;
         let missing = expected.keys().filter(|id| !stored.contains_key(id)).count();
         if missing == 0 {
             for (id, n) in &stored {

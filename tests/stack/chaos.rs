@@ -92,8 +92,10 @@ async fn in_world(
     journal.say(format!("all is sent and mended after {elapsed:.0} s: {}", counts(&ledger)));
 
     sleep_until(world.last_mended() + SETTLE).await;
-    let behind = calm::lag(world).await?;
-    journal.say(format!("{SETTLE:?} after the last fault {behind} records are not committed"));
+    let (waiting, behind) = (calm::spooled(world).await?, calm::lag(world).await?);
+    journal.say(format!(
+        "{SETTLE:?} after the last fault {waiting} records wait in a spool, {behind} are not committed"
+    ));
     let patience = Duration::from_secs(60 + options.events / 1_000);
     calm::drained(world, patience).await?;
     let (probes, slowest) = calm::probe(world, &ledger).await?;

@@ -188,8 +188,8 @@ impl Ingest {
     pub async fn queue(&self, event: PreparedEvent) -> Result<LogEntry, IngestError> {
         let PreparedEvent { entry, batch, mut under_way } = event;
         match self.queue.append(batch).await.pop().unwrap_or_else(|| Err(no_answer())) {
-            Ok(()) => {
-                under_way.queued(1);
+            Ok(place) => {
+                under_way.acknowledged(place, 1);
                 Ok(entry)
             }
             Err(error) => {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use crate::domain::queue::Durable;
+
 /// Why an event, or a body as a whole, was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -64,18 +66,21 @@ pub struct IngestCounters {
     received: AtomicU64,
     refused: ByRefusal<AtomicU64>,
     bodies_refused: ByRefusal<AtomicU64>,
+    spooled: AtomicU64,
     /// Counts what is queued, too.
     queued_after: Histogram,
 }
 
-/// The same at one moment: `received` is `queued`, `refused` and `in_flight`
-/// together.
+/// The same at one moment: `received` is `queued`, `spooled`, `refused` and
+/// `in_flight` together.
 #[derive(Debug, Clone)]
 pub struct IngestCounts {
     /// Events that came.
     pub received: u64,
     /// Events that the queue holds.
     pub queued: u64,
+    /// Events that the spool took.
+    pub spooled: u64,
     /// Events that were refused, in the order of [`Refusal::ALL`].
     pub refused: ByRefusal<u64>,
     /// Events whose fate is open.
@@ -94,13 +99,15 @@ impl IngestCounters {
         // and this order cannot see a fate without the receipt.
         let queued_after = self.queued_after.counts();
         let queued = queued_after.buckets.iter().sum();
+        let spooled = self.spooled.load(Ordering::Acquire);
         let refused = self.refused.each_ref().map(|count| count.load(Ordering::Acquire));
         let received = self.received.load(Ordering::Acquire);
         IngestCounts {
             received,
             queued,
+            spooled,
             refused,
-            in_flight: received.saturating_sub(queued + refused.iter().sum::<u64>()),
+            in_flight: received.saturating_sub(queued + spooled + refused.iter().sum::<u64>()),
             bodies_refused: self.bodies_refused.each_ref().map(|n| n.load(Ordering::Relaxed)),
             queued_after,
         }
@@ -132,13 +139,21 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    /// So many of them are queued.
-    pub(super) fn queued(&mut self, events: u64) {
-        if events > 0 {
-            self.left -= events;
-            // A clock that was set back says nothing: as good as at once.
-            let took = self.since.elapsed().unwrap_or_default();
-            self.counters.queued_after.observe(took, events);
+    /// So many of them are durable, there.
+    pub(super) fn acknowledged(&mut self, place: Durable, events: u64) {
+        if events == 0 {
+            return;
+        }
+        self.left -= events;
+        match place {
+            Durable::Queue => {
+                // A clock that was set back says nothing: as good as at once.
+                let took = self.since.elapsed().unwrap_or_default();
+                self.counters.queued_after.observe(took, events);
+            }
+            Durable::Spool => {
+                self.counters.spooled.fetch_add(events, Ordering::Release);
+            }
         }
     }
 
@@ -208,11 +223,13 @@ mod tests {
     fn each_event_has_one_fate() {
         let counters = Arc::new(IngestCounters::default());
         let mut first = counters.receive(5, SystemTime::now());
-        first.queued(2);
+        first.acknowledged(Durable::Queue, 1);
+        first.acknowledged(Durable::Spool, 1);
         first.refused(Refusal::Invalid);
         let second = counters.receive(1, SystemTime::now());
         let counts = counters.counts();
-        assert_eq!((counts.received, counts.queued, counts.in_flight), (6, 2, 3));
+        assert_eq!((counts.received, counts.in_flight), (6, 3));
+        assert_eq!((counts.queued, counts.spooled), (1, 1));
         drop((first, second));
         let counts = counters.counts();
         assert_eq!(counts.refused[Refusal::Abandoned as usize], 3);

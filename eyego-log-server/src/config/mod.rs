@@ -9,6 +9,7 @@ mod embedded;
 mod http;
 mod kafka;
 mod mongodb;
+mod spool;
 mod value;
 mod worker;
 
@@ -22,6 +23,7 @@ pub use self::embedded::EmbeddedConfig;
 pub use self::http::HttpConfig;
 pub use self::kafka::KafkaConfig;
 pub use self::mongodb::MongoDbConfig;
+pub use self::spool::SpoolConfig;
 pub use self::value::Secret;
 pub use self::worker::WorkerConfig;
 
@@ -38,7 +40,7 @@ pub struct Cli {
     pub command: Option<Command>,
 
     /// A TOML file with settings: the long flags' names, with `_`, in the
-    /// tables `http`, `embedded`, `kafka`, `mongodb`, `worker`; `role`, `log`
+    /// tables `http`, `embedded`, `kafka`, `mongodb`, `spool`, `worker`; `role`, `log`
     /// and `log_format` stand before them.
     #[arg(long, env = "EYEGO_CONFIG", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -90,6 +92,9 @@ struct Layer {
 
     #[command(flatten)]
     mongodb: mongodb::Layer,
+
+    #[command(flatten)]
+    spool: spool::Layer,
 
     #[command(flatten)]
     worker: worker::Layer,
@@ -148,6 +153,8 @@ pub struct Config {
     pub kafka: Option<KafkaConfig>,
     /// MongoDB, if it is the store.
     pub mongodb: Option<MongoDbConfig>,
+    /// The spool before Kafka, if there is to be one.
+    pub spool: Option<SpoolConfig>,
     /// The worker.
     pub worker: WorkerConfig,
 }
@@ -209,6 +216,7 @@ impl Layer {
             embedded: self.embedded.over(below.embedded),
             kafka: self.kafka.over(below.kafka),
             mongodb: self.mongodb.over(below.mongodb),
+            spool: self.spool.over(below.spool),
             worker: self.worker.over(below.worker),
         }
     }
@@ -222,8 +230,16 @@ impl Layer {
             embedded: self.embedded.resolve()?,
             kafka: self.kafka.resolve()?,
             mongodb: self.mongodb.resolve()?,
+            spool: self.spool.resolve()?,
             worker: self.worker.resolve()?,
         };
+        if config.spool.is_some() && config.kafka.is_none() {
+            return Err(ConfigError::Invalid(
+                "EYEGO_SPOOL_DIR needs EYEGO_KAFKA_BROKERS: the spool stands in for Kafka, \
+                 and the embedded queue is a file already"
+                    .to_owned(),
+            ));
+        }
         if config.role != Role::All {
             let role = if config.role == Role::Api { "api" } else { "worker" };
             let missing = match (&config.kafka, &config.mongodb) {

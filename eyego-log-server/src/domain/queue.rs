@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,7 +35,7 @@ pub trait LogQueue: Send + Sync {
     /// hangs. Dropping the future does not withdraw anything; the batch, and
     /// with it its [permit](RecordBatch::hold_until_settled), is dropped when
     /// the fate of its last record is known.
-    async fn append(&self, batch: RecordBatch) -> Vec<Result<(), AppendError>>;
+    async fn append(&self, batch: RecordBatch) -> Vec<AppendResult>;
 
     /// Joins the consumers of this queue.
     ///
@@ -45,13 +46,49 @@ pub trait LogQueue: Send + Sync {
     /// The configuration does not allow it.
     fn subscribe(&self) -> Result<Box<dyn Subscription>, QueueError>;
 
-    /// How the queue is, as last seen; never waits.
+    /// Whether the queue takes records, as last seen; never waits.
     fn health(&self) -> PartHealth;
+
+    /// How each of its parts is, where it is made of several.
+    fn parts(&self) -> Vec<PartHealth> {
+        vec![self.health()]
+    }
+
+    /// What its spool holds, if it has one.
+    fn spool(&self) -> Option<SpoolCounts> {
+        None
+    }
 
     /// Ends: waits until what was appended is settled, at most until the
     /// deadline, and lets go of files and connections. Appends that come later
     /// are answered [`AppendError::Unavailable`].
     async fn close(&self, deadline: tokio::time::Instant);
+}
+
+/// What became of a record.
+pub type AppendResult = Result<Durable, AppendError>;
+
+/// Where a record is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// In the queue.
+    Queue,
+    /// In this process's spool, on its way into the queue.
+    Spool,
+}
+
+/// A spool at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpoolCounts {
+    /// Whether records go there now.
+    pub is_in_use: bool,
+    /// Records that wait to be moved into the queue.
+    pub records: u64,
+    /// Records that this process moved into the queue.
+    pub moved: u64,
+    /// Records that can not be moved: they were damaged, or the queue refuses
+    /// them. A copy is kept in the spool's file.
+    pub set_aside: u64,
 }
 
 /// One consumer of a queue, used from one thread.
@@ -103,6 +140,12 @@ pub trait Subscription: Send {
     /// offset, as far as is known without asking anybody.
     fn lag(&self) -> Vec<(Partition, u64)>;
 
+    /// How long the queue keeps a record that nobody has consumed; `None`:
+    /// until somebody has, or not known.
+    fn retention(&self) -> Option<Duration> {
+        None
+    }
+
     /// Leaves the consumers. What was not committed will be delivered to
     /// others, or again to this process later.
     fn close(self: Box<Self>);
@@ -143,71 +186,90 @@ pub struct Delivered<'a> {
     pub value: Option<&'a [u8]>,
 }
 
-/// Records on their way into the queue, in one piece of memory.
-#[derive(Default)]
+/// Records on their way into the queue, in one piece of memory. Clones share
+/// it.
+#[derive(Clone, Default)]
 pub struct RecordBatch {
+    records: Arc<Records>,
+}
+
+#[derive(Default)]
+struct Records {
     bytes: Vec<u8>,
     /// Where the key and the value of each record end in `bytes`.
     ends: Vec<(usize, usize)>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Clone for Records {
+    /// For the one who changes a batch that is shared; the permit stays with
+    /// the others.
+    fn clone(&self) -> Self {
+        Self { bytes: self.bytes.clone(), ends: self.ends.clone(), permit: None }
+    }
+}
+
 impl RecordBatch {
     /// An empty batch with room for this many bytes and records.
     #[must_use]
     pub fn with_capacity(bytes: usize, records: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(records), permit: None }
+        let (bytes, ends) = (Vec::with_capacity(bytes), Vec::with_capacity(records));
+        Self { records: Arc::new(Records { bytes, ends, permit: None }) }
     }
 
     /// Adds the record of an entry, keyed by its user.
     pub fn push(&mut self, entry: &LogEntry) {
-        self.bytes.extend_from_slice(entry.user_id.as_str().as_bytes());
-        let key_end = self.bytes.len();
-        record::encode(entry, &mut self.bytes);
-        self.ends.push((key_end, self.bytes.len()));
+        let records = Arc::make_mut(&mut self.records);
+        records.bytes.extend_from_slice(entry.user_id.as_str().as_bytes());
+        let key_end = records.bytes.len();
+        record::encode(entry, &mut records.bytes);
+        records.ends.push((key_end, records.bytes.len()));
     }
 
     /// Adds a record that is encoded already.
     pub fn push_encoded(&mut self, key: &[u8], value: &[u8]) {
-        self.bytes.extend_from_slice(key);
-        let key_end = self.bytes.len();
-        self.bytes.extend_from_slice(value);
-        self.ends.push((key_end, self.bytes.len()));
+        let records = Arc::make_mut(&mut self.records);
+        records.bytes.extend_from_slice(key);
+        let key_end = records.bytes.len();
+        records.bytes.extend_from_slice(value);
+        records.ends.push((key_end, records.bytes.len()));
     }
 
     /// Ties a share of a memory budget to the batch: it is given back when the
-    /// fate of the last record is known, even if nobody waits for it any more.
+    /// last clone is dropped: when the fate of the last record is known, even
+    /// if nobody waits for it any more.
     pub fn hold_until_settled(&mut self, permit: OwnedSemaphorePermit) {
-        self.permit = Some(permit);
+        Arc::make_mut(&mut self.records).permit = Some(permit);
     }
 
     /// The records, in the order in which they were added.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = RecordRef<'_>> {
-        (0..self.ends.len()).map(|index| self.get(index))
+        (0..self.len()).map(|index| self.get(index))
     }
 
     fn get(&self, index: usize) -> RecordRef<'_> {
-        let start = if index == 0 { 0 } else { self.ends[index - 1].1 };
-        let (key_end, end) = self.ends[index];
-        RecordRef { key: &self.bytes[start..key_end], value: &self.bytes[key_end..end] }
+        let Records { bytes, ends, .. } = &*self.records;
+        let start = if index == 0 { 0 } else { ends[index - 1].1 };
+        let (key_end, end) = ends[index];
+        RecordRef { key: &bytes[start..key_end], value: &bytes[key_end..end] }
     }
 
     /// How many records there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.records.ends.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.records.ends.is_empty()
     }
 
     /// Bytes of all keys and values.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.bytes.len()
+        self.records.bytes.len()
     }
 }
 
@@ -217,7 +279,7 @@ impl fmt::Debug for RecordBatch {
         f.debug_struct("RecordBatch")
             .field("records", &self.len())
             .field("size", &self.size())
-            .field("permit", &self.permit)
+            .field("permit", &self.records.permit)
             .finish()
     }
 }

@@ -150,6 +150,11 @@ impl WriterConnection {
         Ok(Self { path, format, connection, _data_dir: Arc::clone(data_dir) })
     }
 
+    /// A file that is to be opened later: it cannot be now.
+    pub(super) fn closed(data_dir: &Arc<DataDir>, path: PathBuf, format: FileFormat) -> Self {
+        Self { path, format, connection: None, _data_dir: Arc::clone(data_dir) }
+    }
+
     /// The connection; a new one after [`discard`](Self::discard).
     pub(super) fn get(&mut self) -> Result<&Connection, EmbeddedError> {
         let connection = match self.connection.take() {
@@ -222,7 +227,10 @@ fn check_format(
     if version > format.version {
         return Err(EmbeddedError::Newer { path, found: version, known: format.version });
     }
-    // There is one version so far: nothing is older.
+    if version < format.version {
+        let reason = format!("its format {version} is of no release");
+        return Err(EmbeddedError::Foreign { path, reason });
+    }
     Ok(false)
 }
 

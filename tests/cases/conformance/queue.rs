@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use eyego_log_core::Timestamp;
 use eyego_log_server::domain::queue::{
-    AppendError, LogQueue, Offset, Partition, RecordBatch, Signal, Subscription,
+    AppendError, Durable, LogQueue, Offset, Partition, RecordBatch, Signal, Subscription,
 };
 use tokio::sync::Semaphore;
 
@@ -73,7 +73,7 @@ async fn one_result_per_record(fixture: Fixture) {
     assert!(queue.append(RecordBatch::default()).await.is_empty());
     for records in [1, 2, 500] {
         let results = queue.append(batch((0..records).map(|n| ("user", n.to_string())))).await;
-        assert_eq!(results, vec![Ok(()); records]);
+        assert_eq!(results, vec![Ok(Durable::Queue); records]);
     }
     assert!(queue.health().state.is_up());
 }
@@ -119,7 +119,7 @@ async fn bytes_come_back_as_they_were(fixture: Fixture) {
     for value in values {
         batch.push_encoded(b"user", value);
     }
-    assert_eq!(queue.append(batch).await, vec![Ok(()); 4]);
+    assert_eq!(queue.append(batch).await, vec![Ok(Durable::Queue); 4]);
     let has_null = fixture.append_null("user").await;
 
     let mut consumer = Consumer::of(&queue);
@@ -358,7 +358,7 @@ async fn an_acknowledged_record_survives_a_restart(mut fixture: Fixture) {
     let mut acknowledged = HashSet::new();
     for append in appends {
         let (n, results) = append.await.unwrap();
-        if results == [Ok(())] {
+        if matches!(results.as_slice(), [Ok(_)]) {
             acknowledged.insert(format!("user:{n}"));
         }
     }

@@ -58,17 +58,33 @@ fn look_at_lag(bootstrap: &str, topic: &str, group: &str) -> Result<i64> {
     Ok(lag)
 }
 
-/// Waits until everything in the topic is settled and committed.
+/// Records that wait in the apis' spools.
+pub(super) async fn spooled(world: &World) -> Result<i64> {
+    let mut waiting = 0;
+    for api in &world.apis {
+        let answer = reqwest::get(format!("{}/metrics", api.server.base_url())).await?;
+        let text = answer.text().await?;
+        // Absent where there is no spool.
+        let records = text.lines().find_map(|line| line.strip_prefix("eyego_spool_records "));
+        waiting += records.map_or(Ok(0), str::parse)?;
+    }
+    Ok(waiting)
+}
+
+/// Waits until the spools are empty and everything in the topic is settled and committed.
 pub(super) async fn drained(world: &World, patience: Duration) -> Result<()> {
     let deadline = Instant::now() + patience;
     loop {
-        let behind = lag(world).await;
+        // In this order: what leaves a spool is in the topic.
+        let behind: Result<i64> = async { Ok(spooled(world).await? + lag(world).await?) }.await;
         if matches!(behind, Ok(0)) {
             return Ok(());
         }
         if Instant::now() >= deadline {
             let behind = behind?;
-            anyhow::bail!("after {patience:?} still {behind} records are not committed");
+            anyhow::bail!(
+                "after {patience:?} still {behind} records wait in a spool or are not committed"
+            );
         }
         sleep(Duration::from_millis(500)).await;
     }

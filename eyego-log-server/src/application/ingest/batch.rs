@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Ingest, code_of, out_of_memory, public_message, refusal_of};
 use crate::application::identity;
 use crate::application::metrics::{Refusal, UnderWay};
-use crate::domain::queue::RecordBatch;
+use crate::domain::queue::{Durable, RecordBatch};
 
 /// Of a batch with very many faults only the first of each item is listed past
 /// this many.
@@ -100,11 +100,13 @@ impl Ingest {
         } else {
             vec![Err(out_of_memory()); batch.len()]
         };
-        let mut accepted = 0;
+        let (mut queued, mut spooled, mut refused) = (0, 0, 0);
         for (index, result) in places.iter().zip(results) {
             match result {
-                Ok(()) => accepted += 1,
+                Ok(Durable::Queue) => queued += 1,
+                Ok(Durable::Spool) => spooled += 1,
                 Err(error) => {
+                    refused += 1;
                     under_way.refused(refusal_of(&error));
                     let code = code_of(&error);
                     rejected.push(RejectedItem {
@@ -118,8 +120,10 @@ impl Ingest {
                 }
             }
         }
-        under_way.queued(accepted as u64);
+        under_way.acknowledged(Durable::Queue, queued);
+        under_way.acknowledged(Durable::Spool, spooled);
         rejected.sort_by_key(|item| item.index);
+        let accepted = places.len() - refused;
         BatchOutcome { accepted, ids: has_own_ids.then_some(ids), rejected }
     }
 }

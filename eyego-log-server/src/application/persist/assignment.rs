@@ -5,10 +5,13 @@
 //! stay through a rebalance keep theirs, and their bulks go on counting.
 
 use std::collections::HashMap;
+use std::time::Duration;
+
+use eyego_log_core::Timestamp;
 
 use super::batcher::Bulk;
 use super::watermark::{Ticket, Watermark};
-use crate::domain::queue::{Offset, Partition};
+use crate::domain::queue::{Delivered, Offset, Partition};
 
 /// The partitions held.
 #[derive(Debug, Default)]
@@ -23,6 +26,8 @@ struct Held {
     generation: u64,
     watermark: Watermark,
     last_delivered: Option<Offset>,
+    /// When the queue took that record.
+    last_queued_at: Option<Timestamp>,
     committed: Option<Offset>,
     records_in_flight: u64,
 }
@@ -54,6 +59,7 @@ impl Assignment {
                 generation: self.next_generation,
                 watermark: Watermark::default(),
                 last_delivered: None,
+                last_queued_at: None,
                 committed: None,
                 records_in_flight: 0,
             }
@@ -62,14 +68,35 @@ impl Assignment {
 
     /// Notes a delivered record. Answers whether the partition begins anew:
     /// its offsets went back, because the topic was created again.
-    pub(super) fn deliver(&mut self, partition: Partition, offset: Offset) -> bool {
+    pub(super) fn deliver(&mut self, record: &Delivered<'_>) -> bool {
+        let Delivered { partition, offset, queued_at, .. } = *record;
         let held = self.hold(partition);
         let begins_anew = held.last_delivered.is_some_and(|last| offset <= last);
         if begins_anew {
             self.held.remove(&partition);
         }
-        self.hold(partition).last_delivered = Some(offset);
+        let held = self.hold(partition);
+        held.last_delivered = Some(offset);
+        held.last_queued_at = Some(queued_at);
         begins_anew
+    }
+
+    /// How long it takes until the queue deletes the first record of each
+    /// partition that was not delivered: at least so long, since it is younger
+    /// than the last one that was.
+    pub(super) fn retention_left(
+        &self,
+        retention: Duration,
+        lag: &[(Partition, u64)],
+        now: Timestamp,
+    ) -> Vec<(Partition, Duration)> {
+        let of_partition = |(partition, lag): &(Partition, u64)| {
+            let queued_at = self.held.get(partition)?.last_queued_at?;
+            let age = u64::try_from(now.as_millis() - queued_at.as_millis()).unwrap_or(0);
+            let age = if *lag == 0 { Duration::ZERO } else { Duration::from_millis(age) };
+            Some((*partition, retention.saturating_sub(age)))
+        };
+        lag.iter().filter_map(of_partition).collect()
     }
 
     /// Notes a bulk that is sent off.
@@ -142,13 +169,14 @@ impl Assignment {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
-    use eyego_log_core::Timestamp;
+    use std::time::Instant;
 
     use super::super::batcher::{Batcher, BulkLimits};
     use super::*;
-    use crate::domain::queue::Delivered;
+
+    fn record(partition: Partition, offset: Offset) -> Delivered<'static> {
+        Delivered { partition, offset, queued_at: Timestamp::MIN, value: Some(b"x") }
+    }
 
     fn bulk(assignment: &mut Assignment, records: &[(Partition, Offset)]) -> Settled {
         let limits = BulkLimits {
@@ -160,10 +188,8 @@ mod tests {
         };
         let mut batcher = Batcher::new(limits, Instant::now());
         for (partition, offset) in records {
-            assignment.deliver(*partition, *offset);
-            let queued_at = Timestamp::MIN;
-            let record =
-                Delivered { partition: *partition, offset: *offset, queued_at, value: Some(b"x") };
+            let record = record(*partition, *offset);
+            assignment.deliver(&record);
             batcher.push(&record, Instant::now());
         }
         assignment.dispatch(&batcher.take().unwrap())
@@ -190,7 +216,7 @@ mod tests {
     fn a_recreated_topic_begins_anew() {
         let mut assignment = Assignment::default();
         let old = bulk(&mut assignment, &[(0, 100)]);
-        assert!(assignment.deliver(0, 0));
+        assert!(assignment.deliver(&record(0, 0)));
         let new = bulk(&mut assignment, &[(0, 1)]);
         assignment.complete(old);
         assert_eq!(assignment.uncommitted(), []);
@@ -205,5 +231,20 @@ mod tests {
         assignment.complete(settled);
         assignment.committed(&[(0, 2)]);
         assert_eq!(assignment.uncommitted(), []);
+    }
+
+    #[test]
+    fn retention_is_left_as_if_all_were_as_old_as_the_last_delivered() {
+        const RETENTION: Duration = Duration::from_secs(100);
+        let at = |millis| Timestamp::from_millis(millis).unwrap();
+        let mut assignment = Assignment::default();
+        for partition in [0, 1, 2] {
+            assignment.deliver(&Delivered { queued_at: at(1_000), ..record(partition, 5) });
+        }
+        let left = assignment.retention_left(RETENTION, &[(0, 3), (1, 0), (9, 7)], at(41_000));
+        // Nothing waits in 1; of 9 nothing is known.
+        assert_eq!(left, [(0, Duration::from_secs(60)), (1, RETENTION)]);
+        let left = assignment.retention_left(RETENTION, &[(0, 3)], at(500_000));
+        assert_eq!(left, [(0, Duration::ZERO)]);
     }
 }

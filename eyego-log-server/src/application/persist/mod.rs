@@ -25,7 +25,7 @@ use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 
@@ -216,7 +216,7 @@ impl Work<'_> {
         let mut is_consuming = false;
         let signal = subscription.poll(timeout, &mut |record| {
             is_consuming = true;
-            if assignment.deliver(record.partition, record.offset) {
+            if assignment.deliver(&record) {
                 restarted.push(record.partition);
             }
             status.count_consumed();
@@ -347,7 +347,13 @@ impl Work<'_> {
     fn commit(&mut self) {
         self.last_commit = Instant::now();
         self.commit_what_is_settled();
-        self.persist.settler.status.set_lag(self.subscription.lag());
+        let status = &self.persist.settler.status;
+        let lag = self.subscription.lag();
+        if let Some(retention) = self.subscription.retention() {
+            let now = SystemTime::now().into();
+            status.set_retention_left(self.assignment.retention_left(retention, &lag, now));
+        }
+        status.set_lag(lag);
     }
 
     fn commit_what_is_settled(&mut self) {

@@ -33,6 +33,7 @@ pub struct WorkerStatus {
     known_stored: AtomicU64,
     stored_after: Histogram,
     lag: Mutex<Vec<(Partition, u64)>>,
+    retention_left: Mutex<Vec<(Partition, Duration)>>,
     problem: Mutex<Option<String>>,
 }
 
@@ -62,6 +63,9 @@ pub struct WorkerCounts {
     pub stored_after: HistogramCounts,
     /// Records of each partition past the committed offset, as last seen.
     pub lag: Vec<(Partition, u64)>,
+    /// How long at least it takes until the queue deletes records of each
+    /// partition that were not consumed; empty where it does not.
+    pub retention_left: Vec<(Partition, Duration)>,
 }
 
 /// What became of the records of one bulk.
@@ -99,6 +103,7 @@ impl WorkerStatus {
             expired: get(&self.expired),
             stored_after: self.stored_after.counts(),
             lag: lock(&self.lag).clone(),
+            retention_left: lock(&self.retention_left).clone(),
         }
     }
 
@@ -161,6 +166,10 @@ impl WorkerStatus {
 
     pub(super) fn count_expired(&self, records: u64) {
         self.expired.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_retention_left(&self, left: Vec<(Partition, Duration)>) {
+        *lock(&self.retention_left) = left;
     }
 
     pub(super) fn set_lag(&self, lag: Vec<(Partition, u64)>) {

@@ -2,4 +2,5 @@
 
 mod answers;
 pub mod kafka;
+pub mod spool;
 pub mod sqlite;

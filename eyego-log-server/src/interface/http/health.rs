@@ -64,22 +64,23 @@ impl Readiness {
         self.is_stopping.store(true, Ordering::Release);
     }
 
-    fn parts(&self) -> [PartHealth; 2] {
+    fn store(&self) -> PartHealth {
         let mut store = self.repository.health();
         if let Some(worker) = &self.worker
             && let PartState::Down(problem) = worker.state()
         {
             store.state = PartState::Down(problem);
         }
-        [self.queue.health(), store]
+        store
     }
 
     fn answer(&self) -> (StatusCode, Answer) {
-        let parts = self.parts();
-        let [queue, store] = &parts;
+        let store = self.store();
         let is_stopping = self.is_stopping.load(Ordering::Acquire);
-        let is_ready =
-            queue.state.is_up() && (store.state.is_up() || !self.must_store) && !is_stopping;
+        let can_queue = self.queue.health().state.is_up();
+        let is_ready = can_queue && (store.state.is_up() || !self.must_store) && !is_stopping;
+        let mut parts = self.queue.parts();
+        parts.push(store);
         let message = match (is_stopping, is_ready) {
             (true, _) => "stopping",
             (false, true) => "ready",

@@ -1,6 +1,6 @@
 //! `GET /metrics`: what is counted, in Prometheus' text format.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,27 +11,41 @@ use crate::application::metrics::{
     BOUNDS_MICROS, ByRefusal, HistogramCounts, IngestCounters, IngestCounts, Refusal,
 };
 use crate::application::persist::{WorkerCounts, WorkerStatus};
+use crate::domain::queue::{LogQueue, SpoolCounts};
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What this process counts.
-#[derive(Debug)]
 pub struct Metrics {
     ingest: Option<Arc<IngestCounters>>,
     worker: Option<Arc<WorkerStatus>>,
+    queue: Arc<dyn LogQueue>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
 }
 
 impl Metrics {
     /// Shows these; `None` for what this process does not do.
     #[must_use]
-    pub fn new(ingest: Option<Arc<IngestCounters>>, worker: Option<Arc<WorkerStatus>>) -> Self {
-        Self { ingest, worker }
+    pub fn new(
+        ingest: Option<Arc<IngestCounters>>,
+        worker: Option<Arc<WorkerStatus>>,
+        queue: Arc<dyn LogQueue>,
+    ) -> Self {
+        Self { ingest, worker, queue }
     }
 
     fn text(&self) -> String {
         let mut text = Exposition::default();
         if let Some(ingest) = &self.ingest {
             show_ingest(&mut text, &ingest.counts());
+        }
+        if let Some(spool) = self.queue.spool() {
+            show_spool(&mut text, &spool);
         }
         if let Some(worker) = &self.worker {
             show_worker(&mut text, &worker.counts());
@@ -48,6 +62,7 @@ pub(super) async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
 fn show_ingest(text: &mut Exposition, counts: &IngestCounts) {
     text.counter("eyego_ingest_received_total", "Events that came.", counts.received);
     text.counter("eyego_ingest_queued_total", "Events that the queue holds.", counts.queued);
+    text.counter("eyego_ingest_spooled_total", "Events that the spool took.", counts.spooled);
     text.by_refusal(
         "eyego_ingest_refused_total",
         "Events that were refused, by reason.",
@@ -64,6 +79,17 @@ fn show_ingest(text: &mut Exposition, counts: &IngestCounts) {
         "From the receipt of an event until the queue held it.",
         &counts.queued_after,
     );
+}
+
+fn show_spool(text: &mut Exposition, counts: &SpoolCounts) {
+    let help = "Whether events go to the spool now: 1 or 0.";
+    text.gauge("eyego_spool_in_use", help, counts.is_in_use.into());
+    let help = "Records that wait in the spool for the queue.";
+    text.gauge("eyego_spool_records", help, counts.records);
+    let help = "Records that this process moved from the spool into the queue.";
+    text.counter("eyego_spool_moved_total", help, counts.moved);
+    let help = "Records that cannot be moved; a copy is kept in the spool's file.";
+    text.counter("eyego_spool_set_aside_total", help, counts.set_aside);
 }
 
 fn show_worker(text: &mut Exposition, counts: &WorkerCounts) {
@@ -87,6 +113,12 @@ fn show_worker(text: &mut Exposition, counts: &WorkerCounts) {
     text.family(name, "gauge", "Records past the committed offset, by partition.");
     for (partition, lag) in &counts.lag {
         text.sample(name, &[("partition", &partition.to_string())], lag);
+    }
+    let name = "eyego_worker_retention_left_seconds";
+    let help = "Until the queue deletes records that were not consumed, at least, by partition.";
+    text.family(name, "gauge", help);
+    for (partition, left) in &counts.retention_left {
+        text.sample(name, &[("partition", &partition.to_string())], left.as_secs());
     }
     text.histogram(
         "eyego_worker_received_to_stored_seconds",

@@ -6,6 +6,7 @@
 //! `context`.
 
 mod context;
+mod gaps;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -22,6 +23,7 @@ use rdkafka::topic_partition_list::{
 };
 
 use self::context::{Context, Rebalance, unassign};
+use self::gaps::{Gap, Gaps};
 use super::topic::Topic;
 use super::{KafkaOptions, Side, lock};
 use crate::domain::queue::{
@@ -34,6 +36,9 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Records in one poll at most.
 const CHUNK: usize = 500;
+
+/// Whoever asks the brokers something waits for so long.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Leaving a group that does not answer is given up after this.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -89,6 +94,7 @@ pub(super) struct KafkaSubscription {
     unanswered: Option<TopicPartitionList>,
     /// What this member committed: a commit never moves back.
     committed: HashMap<Partition, Offset>,
+    gaps: Gaps,
     is_paused: bool,
 }
 
@@ -106,6 +112,7 @@ impl KafkaSubscription {
             consumer: None,
             unanswered: None,
             committed: HashMap::new(),
+            gaps: Gaps::default(),
             is_paused: false,
         }
     }
@@ -137,6 +144,7 @@ impl KafkaSubscription {
                     RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.assign(&list),
                 };
                 assigned.map_err(|error| QueueError::because("cannot take partitions", error))?;
+                self.gaps.begin(&committed_before(consumer, &list));
                 if self.is_paused {
                     let paused = consumer.pause(&list);
                     paused.map_err(|error| QueueError::because("cannot pause", error))?;
@@ -148,6 +156,7 @@ impl KafkaSubscription {
                 let names = partitions(&list);
                 for partition in &names {
                     self.committed.remove(partition);
+                    self.gaps.end(*partition);
                 }
                 self.unanswered = Some(list);
                 if is_lost {
@@ -185,6 +194,29 @@ impl KafkaSubscription {
     }
 }
 
+/// Where consumption goes on in each partition, as far as the group has said.
+fn committed_before(
+    consumer: &BaseConsumer<Context>,
+    list: &TopicPartitionList,
+) -> Vec<(Partition, Offset)> {
+    // Without an answer a loss before the first record is not noticed; the
+    // records matter more.
+    let committed = consumer.committed_offsets(list.clone(), ANSWER_TIMEOUT);
+    let committed = committed.map(|list| {
+        let offsets = list.elements().into_iter().map(|elem| (elem.partition(), elem.offset()));
+        offsets.filter_map(|(at, offset)| Some((at, offset.to_raw()?))).collect()
+    });
+    committed.unwrap_or_default()
+}
+
+/// How many records of a gap the topic has deleted. Most gaps are none: the
+/// markers of transactions, records that were compacted away.
+fn expired_in(consumer: &BaseConsumer<Context>, topic: &str, gap: &Gap) -> Option<u64> {
+    let watermarks = consumer.fetch_watermarks(topic, gap.partition, ANSWER_TIMEOUT);
+    let (low, _) = watermarks.ok()?;
+    gap.below(low)
+}
+
 fn deliver(message: &BorrowedMessage<'_>, sink: &mut RecordSink<'_>) -> std::ops::ControlFlow<()> {
     let queued_at = message.timestamp().to_millis().unwrap_or(0);
     sink(Delivered {
@@ -203,7 +235,7 @@ impl Subscription for KafkaSubscription {
         let Some(consumer) = &self.consumer else { return Ok(Signal::None) };
         let deadline = Instant::now() + timeout;
         let mut delivered = 0;
-        let mut outcome = Ok(());
+        let mut outcome = Ok(Signal::None);
         while delivered < CHUNK {
             let wait = if delivered == 0 {
                 deadline.saturating_duration_since(Instant::now())
@@ -218,7 +250,14 @@ impl Subscription for KafkaSubscription {
                         // The topic was created anew; its offsets begin again.
                         self.committed.remove(&message.partition());
                     }
-                    if deliver(&message, sink).is_break() {
+                    let is_enough = deliver(&message, sink).is_break();
+                    if let Some(gap) = self.gaps.deliver(message.partition(), message.offset())
+                        && let Some(expired) = expired_in(consumer, &self.options.topic, &gap)
+                    {
+                        outcome = Ok(Signal::Expired(gap.partition, expired));
+                        break;
+                    }
+                    if is_enough {
                         break;
                     }
                 }
@@ -232,10 +271,13 @@ impl Subscription for KafkaSubscription {
         if delivered > 0 {
             self.state.set(None);
         }
+        if matches!(outcome, Ok(Signal::Expired(..))) {
+            return outcome;
+        }
         let rebalance = lock(&consumer.context().rebalances).pop_front();
         match rebalance {
             Some(rebalance) => self.rebalanced(rebalance),
-            None => outcome.map(|()| Signal::None),
+            None => outcome,
         }
     }
 
@@ -303,6 +345,10 @@ impl Subscription for KafkaSubscription {
             .collect();
         lag.sort_unstable();
         lag
+    }
+
+    fn retention(&self) -> Option<Duration> {
+        self.topic.retention()
     }
 
     fn close(self: Box<Self>) {

@@ -19,7 +19,7 @@ use self::consumer::{ConsumerState, KafkaSubscription};
 use self::producer::KafkaProducer;
 use self::topic::{Topic, TopicState};
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::queue::{AppendError, LogQueue, QueueError, RecordBatch, Subscription};
+use crate::domain::queue::{AppendResult, LogQueue, QueueError, RecordBatch, Subscription};
 
 /// How to reach Kafka and what to do there.
 #[derive(Clone)]
@@ -160,7 +160,7 @@ impl KafkaQueue {
 
 #[async_trait]
 impl LogQueue for KafkaQueue {
-    async fn append(&self, batch: RecordBatch) -> Vec<Result<(), AppendError>> {
+    async fn append(&self, batch: RecordBatch) -> Vec<AppendResult> {
         self.producer.append(batch).await
     }
 

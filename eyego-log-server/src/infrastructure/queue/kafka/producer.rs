@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::super::answers::Answers;
 use super::topic::Topic;
 use super::{KafkaOptions, Side, lock};
-use crate::domain::queue::{AppendError, QueueError, RecordBatch};
+use crate::domain::queue::{AppendError, AppendResult, Durable, QueueError, RecordBatch};
 
 /// What is not acknowledged by then is given up: inside the HTTP deadline.
 const MESSAGE_TIMEOUT_MS: &str = "5000";
@@ -50,7 +50,7 @@ impl KafkaProducer {
         Ok(Self { options, topic, inner: RwLock::new(None), is_closed: AtomicBool::new(false) })
     }
 
-    pub(super) async fn append(&self, batch: RecordBatch) -> Vec<Result<(), AppendError>> {
+    pub(super) async fn append(&self, batch: RecordBatch) -> Vec<AppendResult> {
         let records = batch.len();
         if records == 0 {
             return Vec::new();
@@ -193,7 +193,7 @@ fn is_fatal(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal)
 }
 
-type Results = Vec<Result<(), AppendError>>;
+type Results = Vec<AppendResult>;
 
 /// One batch under way.
 struct Delivery {
@@ -213,7 +213,7 @@ struct Failure {
 
 impl Delivery {
     fn results(&self) -> Results {
-        let mut results: Results = vec![Ok(()); self.batch.len()];
+        let mut results: Results = vec![Ok(Durable::Queue); self.batch.len()];
         let failures = std::mem::take(&mut *lock(&self.failures));
         if failures.is_empty() {
             return results;

@@ -4,6 +4,7 @@
 //! topic by itself, with its default number of partitions, and the keys would
 //! move when somebody mends that.
 
+use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(super) enum TopicState {
 pub(super) struct Topic {
     options: Arc<KafkaOptions>,
     state: Mutex<TopicState>,
+    /// As the topic says; `None`: for ever, or not known.
+    retention: Mutex<Option<Duration>>,
     /// Whether it was ever there: from then on producing and consuming are safe.
     is_confirmed: watch::Sender<bool>,
     is_stopped: watch::Sender<bool>,
@@ -73,6 +76,7 @@ impl Topic {
         let topic = Arc::new(Self {
             options,
             state: Mutex::new(TopicState::Absent("not connected to Kafka yet".to_owned())),
+            retention: Mutex::default(),
             is_confirmed: watch::Sender::new(false),
             is_stopped: watch::Sender::new(false),
         });
@@ -88,6 +92,11 @@ impl Topic {
     /// Whether it is safe to produce and consume.
     pub(super) fn is_confirmed(&self) -> bool {
         *self.is_confirmed.borrow()
+    }
+
+    /// How long it keeps its records.
+    pub(super) fn retention(&self) -> Option<Duration> {
+        *lock(&self.retention)
     }
 
     /// Why it is not there, if it is not.
@@ -111,7 +120,7 @@ impl Topic {
             let state = match self.look(&clients).await {
                 Ok(replicas) => {
                     if !is_described {
-                        warning = self.warning(&clients.admin, replicas).await;
+                        warning = self.describe(&clients.admin, replicas).await;
                         is_described = true;
                     }
                     TopicState::Ready { warning: warning.clone() }
@@ -217,20 +226,22 @@ impl Topic {
         Ok(())
     }
 
-    /// An acknowledgement is as good as the replicas that gave it.
-    async fn warning(
+    /// Learns how long the topic keeps its records; answers what an operator
+    /// should know of it.
+    async fn describe(
         &self,
         admin: &AdminClient<DefaultClientContext>,
         replicas: usize,
     ) -> Option<String> {
-        if replicas <= 1 {
-            return None;
-        }
         let topic = ResourceSpecifier::Topic(&self.options.topic);
         let described = admin.describe_configs([&topic], &admin_options()).await.ok()?;
         let resource = described.into_iter().find_map(Result::ok)?;
-        let min_in_sync = value(&resource, "min.insync.replicas")?;
-        (min_in_sync == 1).then(|| {
+        // -1 is for ever.
+        let retention = value::<u64>(&resource, "retention.ms").map(Duration::from_millis);
+        *lock(&self.retention) = retention;
+        let min_in_sync = value::<i32>(&resource, "min.insync.replicas")?;
+        // An acknowledgement is as good as the replicas that gave it.
+        (replicas > 1 && min_in_sync == 1).then(|| {
             format!(
                 "the topic has {replicas} replicas but min.insync.replicas is 1: a log can be \
                  acknowledged by one broker and lost with it; set it to {}",
@@ -251,7 +262,7 @@ async fn default_replication(admin: &AdminClient<DefaultClientContext>) -> Resul
     Ok(resource.and_then(|resource| value(&resource, "default.replication.factor")).unwrap_or(1))
 }
 
-fn value(resource: &ConfigResource, name: &str) -> Option<i32> {
+fn value<T: FromStr>(resource: &ConfigResource, name: &str) -> Option<T> {
     resource.get(name)?.value.as_deref()?.parse().ok()
 }
 

@@ -4,6 +4,7 @@
 mod chunk;
 mod inbox;
 mod rows;
+mod salvage;
 mod status;
 mod subscription;
 #[cfg(test)]
@@ -21,22 +22,26 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::queue::{AppendError, LogQueue, Offset, QueueError, RecordBatch, Subscription};
+use crate::domain::queue::{
+    AppendError, AppendResult, Durable, LogQueue, Offset, QueueError, RecordBatch, Subscription,
+};
 use crate::infrastructure::embedded::{DataDir, EmbeddedError};
 
 use self::inbox::Outbox;
 use self::status::Status;
-use self::subscription::SqliteSubscription;
+pub(super) use self::subscription::SqliteSubscription;
 use self::writer::{Ends, Writer};
 use super::answers::Answers;
-
-const FILE: &str = "queue.db";
 
 /// How a [`SqliteQueue`] is set up.
 #[derive(Debug, Clone, Copy)]
 pub struct SqliteQueueOptions {
-    /// What health calls it: `queue` or `spool`.
+    /// What health calls it, and its file: `queue` or `spool`.
     pub name: &'static str,
+    /// Whether the server can do without it: then a file that cannot be opened
+    /// is tried again, and one that is damaged is set aside, and what can be
+    /// read of it is taken over.
+    pub is_fallback: bool,
     /// What the records may take on disk, in bytes; past it they are refused.
     /// The write-ahead log comes on top: an eighth of this, 16 MiB at most.
     pub max_bytes: u64,
@@ -47,7 +52,12 @@ pub struct SqliteQueueOptions {
 impl Default for SqliteQueueOptions {
     /// A queue of 4 GiB.
     fn default() -> Self {
-        Self { name: "queue", max_bytes: 4 << 30, append_timeout: Duration::from_secs(5) }
+        Self {
+            name: "queue",
+            is_fallback: false,
+            max_bytes: 4 << 30,
+            append_timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -67,7 +77,7 @@ pub struct SqliteQueue {
 enum Job {
     Append(Append),
     Commit { next_offset: Offset, reply: Sender<Result<(), String>> },
-    SetAside { first_offset: Offset },
+    SetAside { offset: Offset },
     Close { done: oneshot::Sender<()> },
 }
 
@@ -89,23 +99,40 @@ impl SqliteQueue {
         data_dir: &Arc<DataDir>,
         options: SqliteQueueOptions,
     ) -> Result<Arc<Self>, EmbeddedError> {
-        let path = data_dir.file(FILE);
-        let status = Arc::new(Status::default());
+        let path = data_dir.file(&format!("{}.db", options.name));
+        let status = Arc::new(Status::new(options.name));
         let (jobs, inbox) = inbox::open();
         let ends = Ends { inbox, answers: Answers::start() };
-        let writer =
-            Writer::open(data_dir, path.clone(), options.max_bytes, ends, Arc::clone(&status))?;
+        let writer = Writer::open(data_dir, &path, options, ends, Arc::clone(&status))?;
         let writer = std::thread::Builder::new()
             .name(format!("{}-writer", options.name))
             .spawn(move || writer.run())
             .map_err(EmbeddedError::Thread)?;
         Ok(Arc::new(Self { options, path, jobs, status, writer }))
     }
+
+    /// The one subscription.
+    pub(super) fn read(&self) -> Result<SqliteSubscription, QueueError> {
+        if self.status.has_subscriber.swap(true, atomic::Ordering::AcqRel) {
+            return Err(QueueError::new("the embedded queue has a subscriber already"));
+        }
+        Ok(SqliteSubscription::new(self.path.clone(), self.jobs.clone(), Arc::clone(&self.status)))
+    }
+
+    /// Whether the file was opened: before, nothing is known of its records.
+    pub(super) fn is_open(&self) -> bool {
+        self.status.positions().end > 0
+    }
+
+    /// How many records are not committed.
+    pub(super) fn backlog(&self) -> u64 {
+        self.status.positions().backlog()
+    }
 }
 
 #[async_trait]
 impl LogQueue for SqliteQueue {
-    async fn append(&self, batch: RecordBatch) -> Vec<Result<(), AppendError>> {
+    async fn append(&self, batch: RecordBatch) -> Vec<AppendResult> {
         let records = batch.len();
         if records == 0 {
             return Vec::new();
@@ -125,18 +152,11 @@ impl LogQueue for SqliteQueue {
             Err(closed())
         };
         // One transaction: the records share their fate.
-        vec![outcome; records]
+        vec![outcome.map(|()| Durable::Queue); records]
     }
 
     fn subscribe(&self) -> Result<Box<dyn Subscription>, QueueError> {
-        if self.status.has_subscriber.swap(true, atomic::Ordering::AcqRel) {
-            return Err(QueueError::new("the embedded queue has a subscriber already"));
-        }
-        Ok(Box::new(SqliteSubscription::new(
-            self.path.clone(),
-            self.jobs.clone(),
-            Arc::clone(&self.status),
-        )))
+        Ok(Box::new(self.read()?))
     }
 
     fn health(&self) -> PartHealth {

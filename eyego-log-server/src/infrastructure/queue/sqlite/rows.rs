@@ -22,7 +22,7 @@ pub(super) const SCHEMA: &str = "
         queued_at    INTEGER NOT NULL,
         bytes        BLOB NOT NULL
     );
-    CREATE TABLE damaged (
+    CREATE TABLE set_aside (
         first_offset INTEGER PRIMARY KEY,
         records      INTEGER NOT NULL,
         queued_at    INTEGER NOT NULL,
@@ -40,7 +40,7 @@ const ROW_BYTES: u64 = 16;
 
 /// Where the queue begins and ends, and how large it is; each change is of the
 /// transaction that is open, and counts when that is durable.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extent {
     pub(super) positions: Positions,
     /// Where the first chunk ends, if there is one.
@@ -163,11 +163,28 @@ pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("UPDATE committed SET next_offset = next_offset", []).map(drop)
 }
 
-/// Keeps a copy of a chunk that cannot be read in full, for a person to look
-/// at.
-pub(super) fn set_aside(connection: &Connection, first_offset: Offset) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO damaged SELECT * FROM chunks WHERE first_offset = ?1";
-    connection.execute(sql, [first_offset]).map(drop)
+/// Keeps a copy of the chunk with this record, for a person to look at.
+pub(super) fn set_aside(connection: &Connection, offset: Offset) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO set_aside
+        SELECT * FROM chunks WHERE first_offset <= ?1 + 0 ORDER BY first_offset DESC LIMIT 1";
+    connection.execute(sql, [offset]).map(drop)
+}
+
+/// Takes a chunk over from another file.
+pub(super) fn take_over(connection: &Connection, chunk: &StoredChunk) -> rusqlite::Result<()> {
+    let StoredChunk { first_offset, records, queued_at, bytes } = chunk;
+    connection
+        .prepare_cached("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4)")?
+        .execute((first_offset, records, queued_at.as_millis(), bytes))
+        .map(drop)
+}
+
+/// Where consumption goes on in what was taken over: no earlier than in the
+/// file that it comes from.
+pub(super) fn begin_at(connection: &Connection, committed: Offset) -> rusqlite::Result<()> {
+    let sql = "UPDATE committed SET next_offset =
+        max(?1, coalesce((SELECT min(first_offset) FROM chunks), 1))";
+    connection.execute(sql, [committed]).map(drop)
 }
 
 /// A chunk as it lies on the disk.
@@ -179,6 +196,18 @@ pub(super) struct StoredChunk {
     pub(super) bytes: Vec<u8>,
 }
 
+impl StoredChunk {
+    /// From the columns of `chunks`, in their order.
+    pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            first_offset: row.get(0)?,
+            records: row.get(1)?,
+            queued_at: Timestamp::from_millis_clamped(row.get(2)?),
+            bytes: row.get(3)?,
+        })
+    }
+}
+
 /// The chunk that the record of this offset lies in; if there is none, the
 /// next one.
 pub(super) fn chunk_at(
@@ -186,25 +215,15 @@ pub(super) fn chunk_at(
     offset: Offset,
 ) -> rusqlite::Result<Option<StoredChunk>> {
     let ask = |sql: &str| {
-        connection
-            .prepare_cached(sql)?
-            .query_row([offset], |row| {
-                Ok(StoredChunk {
-                    first_offset: row.get(0)?,
-                    records: row.get(1)?,
-                    queued_at: Timestamp::from_millis_clamped(row.get(2)?),
-                    bytes: row.get(3)?,
-                })
-            })
-            .optional()
+        connection.prepare_cached(sql)?.query_row([offset], StoredChunk::from_row).optional()
     };
     // `+ 0` hides the parameter from the planner, which would plan anew for
     // every other value.
-    let floor = ask("SELECT first_offset, records, queued_at, bytes FROM chunks
+    let floor = ask("SELECT * FROM chunks
          WHERE first_offset <= ?1 + 0 ORDER BY first_offset DESC LIMIT 1")?;
     match floor {
         Some(chunk) if chunk.first_offset + Offset::from(chunk.records) > offset => Ok(Some(chunk)),
-        _ => ask("SELECT first_offset, records, queued_at, bytes FROM chunks
+        _ => ask("SELECT * FROM chunks
              WHERE first_offset > ?1 + 0 ORDER BY first_offset LIMIT 1"),
     }
 }

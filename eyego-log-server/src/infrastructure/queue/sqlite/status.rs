@@ -10,8 +10,10 @@ use crate::domain::queue::Offset;
 
 /// Shared between the writer, the callers and the subscription; written once
 /// per transaction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Status {
+    /// What the log calls the queue.
+    name: &'static str,
     facts: Mutex<Facts>,
     grown: Condvar,
     pub(super) has_subscriber: AtomicBool,
@@ -32,7 +34,23 @@ pub(super) struct Positions {
     pub(super) committed: Offset,
 }
 
+impl Positions {
+    /// How many records are not committed.
+    pub(super) fn backlog(self) -> u64 {
+        u64::try_from(self.end - self.committed).unwrap_or(0)
+    }
+}
+
 impl Status {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            facts: Mutex::default(),
+            grown: Condvar::new(),
+            has_subscriber: AtomicBool::new(false),
+        }
+    }
+
     pub(super) fn positions(&self) -> Positions {
         self.lock().positions
     }
@@ -65,8 +83,10 @@ impl Status {
             return;
         }
         match &trouble {
-            Some(trouble) => tracing::error!(trouble, "the embedded queue cannot take records"),
-            None => tracing::info!("the embedded queue takes records again"),
+            Some(trouble) => {
+                tracing::error!(queue = self.name, trouble, "the file cannot take records");
+            }
+            None => tracing::info!(queue = self.name, "the file takes records again"),
         }
         facts.trouble = trouble;
     }

@@ -25,7 +25,7 @@ const RECORDS_PER_POLL: usize = 500;
 /// A commit that takes longer has failed, as far as the caller is concerned.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) struct SqliteSubscription {
+pub(in crate::infrastructure::queue) struct SqliteSubscription {
     path: PathBuf,
     jobs: Outbox,
     status: Arc<Status>,
@@ -86,6 +86,18 @@ impl SqliteSubscription {
         Ok(self.chunk.is_some())
     }
 
+    /// Commits all that was delivered.
+    pub(in crate::infrastructure::queue) fn commit_delivered(&mut self) -> Result<(), QueueError> {
+        self.commit(&[(PARTITION, self.next_offset)])
+    }
+
+    /// Keeps a copy of the chunk with this record in the file, whatever is
+    /// committed.
+    pub(in crate::infrastructure::queue) fn set_aside(&self, offset: Offset) {
+        // Where the writer is gone, the record is found again.
+        let _ = self.jobs.send(Job::SetAside { offset });
+    }
+
     /// Goes past the chunk; answers how many of its records were damaged.
     fn close_chunk(&mut self) -> u64 {
         let Some(chunk) = self.chunk.take() else { return 0 };
@@ -99,10 +111,9 @@ impl SqliteSubscription {
                 first_offset = stored.first_offset,
                 records = stored.records,
                 damaged,
-                "the disk altered records: a copy is kept in the table damaged"
+                "the disk altered records: a copy is kept in the table set_aside"
             );
-            // Where the writer is gone, the chunk is found again.
-            let _ = self.jobs.send(Job::SetAside { first_offset: stored.first_offset });
+            self.set_aside(stored.first_offset);
         }
         u64::from(damaged)
     }
@@ -196,9 +207,7 @@ impl Subscription for SqliteSubscription {
     }
 
     fn lag(&self) -> Vec<(Partition, u64)> {
-        let positions = self.status.positions();
-        let lag = positions.end - positions.committed;
-        vec![(PARTITION, u64::try_from(lag).unwrap_or(0))]
+        vec![(PARTITION, self.status.positions().backlog())]
     }
 
     fn close(self: Box<Self>) {}

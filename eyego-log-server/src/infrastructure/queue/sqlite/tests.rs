@@ -37,7 +37,7 @@ fn batch(values: &[&[u8]]) -> RecordBatch {
 }
 
 async fn append(queue: &SqliteQueue, value: &[u8]) -> Result<(), AppendError> {
-    queue.append(batch(&[value])).await.remove(0)
+    queue.append(batch(&[value])).await.remove(0).map(drop)
 }
 
 /// Everything that is there now, with its offsets.
@@ -150,6 +150,77 @@ async fn a_commit_past_the_end_skips_nothing_to_come() {
     drop(subscription);
     append(&queue, b"b").await.unwrap();
     assert_eq!(read(&mut *queue.subscribe().unwrap()), [(2, b"b".to_vec())]);
+}
+
+#[tokio::test]
+async fn altered_records_are_lost_alone_and_a_copy_is_kept() {
+    let (dir, queue) = fresh();
+    for result in queue.append(batch(&[b"first", b"second", b"third"])).await {
+        result.unwrap();
+    }
+    append(&queue, b"fourth").await.unwrap();
+    let connection = Connection::open(dir.path().join("queue.db")).unwrap();
+    let turned = "UPDATE chunks SET bytes = CAST(replace(bytes, 'second', 'secund') AS BLOB)
+        WHERE first_offset = 1";
+    assert_eq!(connection.execute(turned, []).unwrap(), 1);
+
+    let mut subscription = queue.subscribe().unwrap();
+    let (mut records, mut lost) = (Vec::new(), 0);
+    while records.len() < 3 || lost == 0 {
+        let signal = subscription.poll(PATIENCE, &mut |record| {
+            records.push((record.offset, record.value.unwrap_or_default().to_vec()));
+            ControlFlow::Continue(())
+        });
+        if let crate::domain::queue::Signal::Expired(0, damaged) = signal.unwrap() {
+            lost += damaged;
+        }
+    }
+    assert_eq!(records, [(1, b"first".to_vec()), (3, b"third".to_vec()), (4, b"fourth".to_vec())]);
+    assert_eq!(lost, 1);
+    let kept = || -> i64 {
+        let sql = "SELECT coalesce(sum(records), 0) FROM set_aside";
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    wait_until("the chunk is kept", || kept() == 3).await;
+}
+
+#[tokio::test]
+async fn a_damaged_fallback_is_set_aside_and_what_can_be_read_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let options =
+        SqliteQueueOptions { name: "spool", is_fallback: true, ..SqliteQueueOptions::default() };
+    let open = || SqliteQueue::open(&DataDir::open(dir.path()).unwrap(), options).unwrap();
+    let queue = open();
+    for n in 0..200_u32 {
+        append(&queue, format!("{n}:{}", "x".repeat(3_000)).as_bytes()).await.unwrap();
+    }
+    let mut subscription = queue.subscribe().unwrap();
+    subscription.commit(&[(0, 11)]).unwrap();
+    drop(subscription);
+    close(queue).await;
+    let path = dir.path().join("spool.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Of the tree's pages, not of the values: those lie in pages of their own.
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 64 * 1024].fill(0xAA);
+    std::fs::write(&path, &bytes).unwrap();
+
+    let queue = open();
+    append(&queue, b"new").await.unwrap();
+    let records = read(&mut *queue.subscribe().unwrap());
+    assert_eq!(records.last().unwrap().1, b"new");
+    let numbers: Vec<u32> = records
+        .iter()
+        .filter_map(|(_, value)| std::str::from_utf8(value).ok()?.split(':').next()?.parse().ok())
+        .collect();
+    assert!(numbers.len() > 50, "{numbers:?}");
+    assert!(numbers.len() < 190, "{numbers:?}");
+    assert!(numbers.is_sorted());
+    assert!(numbers[0] >= 10, "what was committed does not come back: {numbers:?}");
+    let files = std::fs::read_dir(dir.path()).unwrap();
+    let names: Vec<_> =
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().any(|name| name.starts_with("spool.db.damaged-")), "{names:?}");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! committed, and goes on by itself when a disk that failed works again.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
@@ -16,7 +16,7 @@ use super::super::answers::Answers;
 use super::inbox::Inbox;
 use super::rows::{self, Extent};
 use super::status::Status;
-use super::{Append, Job};
+use super::{Append, Job, SqliteQueueOptions, salvage};
 use crate::domain::queue::{AppendError, Offset};
 use crate::infrastructure::embedded::{self, DataDir, EmbeddedError, FileFormat, WriterConnection};
 
@@ -71,8 +71,8 @@ pub(super) struct Ends {
 struct Round {
     appends: Vec<Append>,
     commits: Vec<(Offset, Sender<Result<(), String>>)>,
-    /// Where chunks begin of which a reader could not make sense.
-    damaged: Vec<Offset>,
+    /// Records that a reader could do nothing with.
+    set_aside: Vec<Offset>,
     bytes: usize,
     close: Option<oneshot::Sender<()>>,
 }
@@ -80,11 +80,12 @@ struct Round {
 impl Writer {
     pub(super) fn open(
         data_dir: &Arc<DataDir>,
-        path: PathBuf,
-        max_bytes: u64,
+        path: &Path,
+        options: SqliteQueueOptions,
         ends: Ends,
         status: Arc<Status>,
     ) -> Result<Self, EmbeddedError> {
+        let max_bytes = options.max_bytes;
         let checkpoint_pages = max_bytes / 8 / u64::from(embedded::PAGE_BYTES);
         let format = FileFormat {
             application_id: 0x4579_6551, // "EyeQ"
@@ -93,10 +94,24 @@ impl Writer {
             checkpoint_pages: u32::try_from(checkpoint_pages).unwrap_or(u32::MAX).clamp(64, 4000),
             cache_kib: 8 << 10,
         };
-        let mut file = WriterConnection::open(data_dir, path.clone(), format)?;
-        let extent =
-            Extent::read(file.get()?).map_err(|source| EmbeddedError::Sqlite { path, source })?;
-        status.advance(extent.positions);
+        let damaged = if options.is_fallback { salvage::set_aside(path) } else { None };
+        let mut file = match WriterConnection::open(data_dir, path.to_owned(), format) {
+            Err(EmbeddedError::Sqlite { source, .. }) if options.is_fallback => {
+                status.report(Some(format!("cannot open the file: {source}")));
+                WriterConnection::closed(data_dir, path.to_owned(), format)
+            }
+            opened => opened?,
+        };
+        let mut extent = Extent::default();
+        if file.is_open() {
+            let connection = file.get()?;
+            let in_sqlite = |source| EmbeddedError::Sqlite { path: path.to_owned(), source };
+            if let Some(damaged) = damaged {
+                salvage::take_over(&damaged, connection).map_err(in_sqlite)?;
+            }
+            extent = Extent::read(connection).map_err(in_sqlite)?;
+            status.advance(extent.positions);
+        }
         Ok(Self {
             ends,
             waiting: VecDeque::new(),
@@ -196,8 +211,8 @@ impl Writer {
         if let Some(next_offset) = round.commits.iter().map(|(offset, _)| *offset).max() {
             extent.commit(connection, next_offset)?;
         }
-        for first_offset in &round.damaged {
-            rows::set_aside(connection, *first_offset)?;
+        for offset in &round.set_aside {
+            rows::set_aside(connection, *offset)?;
         }
         let is_idle = round.appends.is_empty();
         extent.delete(connection, if is_idle { IDLE_DELETIONS } else { BUSY_DELETIONS })?;
@@ -249,7 +264,7 @@ impl Round {
                 self.appends.push(append);
             }
             Job::Commit { next_offset, reply } => self.commits.push((next_offset, reply)),
-            Job::SetAside { first_offset } => self.damaged.push(first_offset),
+            Job::SetAside { offset } => self.set_aside.push(offset),
             Job::Close { done } => self.close = Some(done),
         }
     }
