@@ -44,7 +44,7 @@ use world::World;
 const CALLERS: u64 = 8;
 /// The group's session, and a second.
 const SETTLE: Duration = Duration::from_secs(11);
-/// In which allocators and pools give back what they no longer need.
+/// In which allocators and pools give back most of what they no longer need.
 const QUIET: Duration = Duration::from_secs(10);
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
@@ -101,7 +101,7 @@ async fn in_world(
     let (probes, slowest) = calm::probe(world, &ledger).await?;
     journal.say(format!("{} fresh events, the slowest stored after {slowest:?}", probes.len()));
     sleep(QUIET).await;
-    for line in calm::compare(&before, &calm::usage(world)?, &ledger) {
+    for line in calm::given_back(world, &before, &ledger).await? {
         journal.say(line);
     }
     let mut complaints = judge(world, &ledger, probes, journal).await?;

@@ -19,9 +19,11 @@ const KAFKA_PATIENCE: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(2);
 /// Enough users for each of the six partitions to have some.
 const PROBES: usize = 24;
-/// Memory above that of a fresh process that a server may keep: what its allocator and librdkafka
-/// hold on to, far below the 64 and 128 MiB that a worker and an api may take under load.
-const MEMORY_ALLOWANCE: u64 = 48 << 20;
+/// Memory above that of a fresh process that a server may keep: what allocators hold on to after a
+/// backlog, about as much as a worker may fetch (64 MiB), half of what an api may hold.
+const MEMORY_ALLOWANCE: u64 = 64 << 20;
+/// In which memory and connections are given back.
+const GIVEN_BACK: Duration = Duration::from_secs(60);
 /// A driver keeps up to ten connections to each of three mongods, more under load than at its start.
 const FILES_ALLOWANCE: u64 = 40;
 
@@ -124,6 +126,24 @@ pub(super) struct Usage {
     files: u64,
 }
 
+/// Waits until each process is about as it was before; complains of each that is not in time.
+/// Answers how they are.
+pub(super) async fn given_back(
+    world: &World,
+    before: &[Usage],
+    ledger: &Ledger,
+) -> Result<Vec<String>> {
+    let deadline = Instant::now() + GIVEN_BACK;
+    loop {
+        let (lines, complaints) = compare(before, &usage(world)?);
+        if complaints.is_empty() || Instant::now() >= deadline {
+            complaints.into_iter().for_each(|complaint| ledger.complain(complaint));
+            return Ok(lines);
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
 pub(super) fn usage(world: &World) -> Result<Vec<Usage>> {
     let of = |(name, server): (String, &Server)| {
         Ok(Usage { name, memory: server.rss_bytes()?, files: server.open_files()? })
@@ -131,9 +151,9 @@ pub(super) fn usage(world: &World) -> Result<Vec<Usage>> {
     world.servers().map(of).collect()
 }
 
-/// Complains of each process that has not given back what it took.
-pub(super) fn compare(before: &[Usage], after: &[Usage], ledger: &Ledger) -> Vec<String> {
-    let mut lines = Vec::new();
+/// How each process is, and of which it is to be complained.
+fn compare(before: &[Usage], after: &[Usage]) -> (Vec<String>, Vec<String>) {
+    let (mut lines, mut complaints) = (Vec::new(), Vec::new());
     for (was, is) in before.iter().zip(after) {
         let line = format!(
             "{}: {} MiB, was {}; {} open files, was {}",
@@ -145,11 +165,11 @@ pub(super) fn compare(before: &[Usage], after: &[Usage], ledger: &Ledger) -> Vec
         );
         let has_grown = is.memory > was.memory + MEMORY_ALLOWANCE;
         if has_grown || is.files > was.files + FILES_ALLOWANCE {
-            ledger.complain(format!("not given back: {line}"));
+            complaints.push(format!("not given back: {line}"));
         }
         lines.push(line);
     }
-    lines
+    (lines, complaints)
 }
 
 #[cfg(test)]
@@ -165,9 +185,8 @@ mod tests {
             (usage(100 << 20, 30), false),
             (usage(10 << 20, 100), false),
         ] {
-            let ledger = Ledger::new(0, 0, 0);
-            assert_eq!(compare(&before, &[after], &ledger).len(), 1);
-            assert_eq!(ledger.complaints().is_empty(), is_fine);
+            let (lines, complaints) = compare(&before, &[after]);
+            assert_eq!((lines.len(), complaints.is_empty()), (1, is_fine));
         }
     }
 }
