@@ -158,7 +158,7 @@ async fn run(
     duration: Duration,
     request: Arc<Request>,
 ) -> Result<Outcome> {
-    Load { address, connections, duration, request }.run().await
+    Load { address, connections, duration, request, rate: None }.run().await
 }
 
 fn report(name: &str, outcome: &Outcome, events: u64, cpu: f64, limit: Option<f64>) {

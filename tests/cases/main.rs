@@ -18,6 +18,7 @@ mod metrics;
 mod mongodb;
 mod overload;
 mod pipeline;
+mod rebalance;
 mod spool;
 mod stop;
 mod wait;

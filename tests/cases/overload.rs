@@ -31,6 +31,7 @@ async fn an_overload_is_answered_by_503_in_bounded_memory() {
         connections: 500,
         duration: Duration::from_secs(12),
         request: ndjson_requests(500),
+        rate: None,
     };
     let loading = tokio::spawn(load.run());
     let mut peak = 0;

@@ -23,10 +23,10 @@ use crate::conformance::PATIENCE;
 
 /// A server on the shared Kafka and MongoDB, with names of its own.
 pub(crate) struct Names {
-    brokers: String,
-    uri: String,
+    pub(crate) brokers: String,
+    pub(crate) uri: String,
     pub(crate) topic: String,
-    database: String,
+    pub(crate) database: String,
 }
 
 impl Names {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::process::Daemon;
+use crate::proxy::Proxy;
 use crate::scratch::Scratch;
 
 pub use shared::SharedKafka;
@@ -30,6 +31,9 @@ pub struct KafkaOptions {
     pub properties: Vec<(String, String)>,
     /// How its JVM compiles. Default: quickly.
     pub jit: Jit,
+    /// Whether each broker tells its clients to come through a [`Proxy`]. The brokers speak to
+    /// one another directly. Default false.
+    pub behind_proxies: bool,
 }
 
 /// How a broker's JVM compiles.
@@ -45,7 +49,7 @@ pub enum Jit {
 
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { brokers: 1, properties: Vec::new(), jit: Jit::Quick }
+        Self { brokers: 1, properties: Vec::new(), jit: Jit::Quick, behind_proxies: false }
     }
 }
 
@@ -60,6 +64,13 @@ impl KafkaOptions {
     #[must_use]
     pub fn jit(mut self, jit: Jit) -> Self {
         self.jit = jit;
+        self
+    }
+
+    /// Puts a [`Proxy`] between each broker and its clients: see [`Kafka::proxied_bootstrap`].
+    #[must_use]
+    pub fn behind_proxies(mut self) -> Self {
+        self.behind_proxies = true;
         self
     }
 
@@ -85,6 +96,7 @@ pub struct Kafka {
 struct Broker {
     daemon: Daemon,
     address: String,
+    proxy: Option<Proxy>,
 }
 
 impl Kafka {
@@ -158,10 +170,31 @@ impl Kafka {
         Ok(())
     }
 
-    /// The value for `bootstrap.servers`: all brokers.
+    /// The value for `bootstrap.servers`: all brokers, directly.
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The value for `bootstrap.servers` of a client that sees the brokers through their proxies
+    /// only; without [`KafkaOptions::behind_proxies`] there are none, and it is empty.
+    #[must_use]
+    pub fn proxied_bootstrap(&self) -> String {
+        let proxies = self.brokers.iter().filter_map(|broker| broker.proxy.as_ref());
+        let addresses: Vec<_> =
+            proxies.map(|proxy| format!("127.0.0.1:{}", proxy.port())).collect();
+        addresses.join(",")
+    }
+
+    /// The proxy before a broker.
+    ///
+    /// # Errors
+    /// When there is no such broker, or the cluster was not started
+    /// [`behind_proxies`](KafkaOptions::behind_proxies).
+    pub fn proxy(&self, broker: usize) -> Result<&Proxy> {
+        let broker =
+            self.brokers.get(broker).with_context(|| format!("there is no broker {broker}"))?;
+        broker.proxy.as_ref().context("the brokers are not behind proxies")
     }
 
     /// SIGKILL: the broker is gone when this returns.
@@ -254,7 +287,7 @@ impl Kafka {
     }
 
     async fn wait_for(&self, broker: usize, expected: &[i32]) -> Result<()> {
-        let Broker { daemon, address } = &self.brokers[broker];
+        let Broker { daemon, address, .. } = &self.brokers[broker];
         daemon.wait_until(PATIENCE, || metadata::knows(address.clone(), expected)).await
     }
 }

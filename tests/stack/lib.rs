@@ -13,10 +13,12 @@
 //!
 //! What the server must do is not here but in `cases/`.
 
+pub mod chaos;
 pub mod kafka;
 pub mod load;
 pub mod mongodb;
 pub mod process;
+pub mod proxy;
 pub mod server;
 
 mod compose;

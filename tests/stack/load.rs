@@ -26,6 +26,10 @@ pub struct Load {
     pub duration: Duration,
     /// The bytes of the `n`th request.
     pub request: Arc<Request>,
+    /// Requests in a second, evenly. The time of an answer then counts from when its request was
+    /// due, so that a pause of the server is not hidden by requests that were never sent. None:
+    /// each connection sends as soon as it has its answer.
+    pub rate: Option<u64>,
 }
 
 /// Makes the bytes of the `n`th request.
@@ -129,11 +133,11 @@ impl Load {
     pub async fn run(self) -> Result<Outcome> {
         let start = Instant::now();
         let deadline = start + self.duration;
-        let next = Arc::new(AtomicU64::new(0));
+        let pace = Arc::new(Pace { start, rate: self.rate, next: AtomicU64::new(0) });
         let tasks: Vec<_> = (0..self.connections)
             .map(|_| {
-                let (request, next) = (Arc::clone(&self.request), Arc::clone(&next));
-                tokio::spawn(connection(self.address, deadline, request, next))
+                let (request, pace) = (Arc::clone(&self.request), Arc::clone(&pace));
+                tokio::spawn(connection(self.address, deadline, request, pace))
             })
             .collect();
         let mut outcome = Outcome::default();
@@ -151,19 +155,37 @@ impl Load {
     }
 }
 
+/// Which request is next, and when it is due.
+struct Pace {
+    start: Instant,
+    rate: Option<u64>,
+    next: AtomicU64,
+}
+
+impl Pace {
+    /// The number of the next request, and the moment from which its time counts.
+    async fn next(&self) -> (u64, Instant) {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let Some(rate) = self.rate else { return (n, Instant::now()) };
+        let due = self.start + Duration::from_micros(n * 1_000_000 / rate.max(1));
+        tokio::time::sleep_until(due.into()).await;
+        (n, due)
+    }
+}
+
 async fn connection(
     address: SocketAddr,
     deadline: Instant,
     request: Arc<Request>,
-    next: Arc<AtomicU64>,
+    pace: Arc<Pace>,
 ) -> Result<Outcome> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut outcome = Outcome::default();
     let mut answer = Vec::with_capacity(4096);
     while Instant::now() < deadline {
-        let bytes = request(next.fetch_add(1, Ordering::Relaxed));
-        let sent = Instant::now();
+        let (n, sent) = pace.next().await;
+        let bytes = request(n);
         let mut pause = false;
         match exchange(&mut stream, &bytes, &mut answer).await {
             Ok(200..=299) => outcome.accepted += 1,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::process::Daemon;
+use crate::proxy::Proxy;
 use crate::scratch::Scratch;
 
 pub use shared::SharedMongo;
@@ -30,11 +31,14 @@ pub struct MongoOptions {
     pub replica_set: bool,
     /// More arguments for each mongod.
     pub args: Vec<String>,
+    /// Whether the members of the set know one another, and their clients them, by the ports of
+    /// proxies. Default false.
+    pub behind_proxies: bool,
 }
 
 impl Default for MongoOptions {
     fn default() -> Self {
-        Self { members: 1, replica_set: true, args: Vec::new() }
+        Self { members: 1, replica_set: true, args: Vec::new(), behind_proxies: false }
     }
 }
 
@@ -43,6 +47,14 @@ impl MongoOptions {
     #[must_use]
     pub fn three() -> Self {
         Self { members: 3, ..Self::default() }
+    }
+
+    /// Puts a [`Proxy`] before each member. The set's own traffic takes it too: drivers go where
+    /// the set's configuration sends them, and that holds one name for each member.
+    #[must_use]
+    pub fn behind_proxies(mut self) -> Self {
+        self.behind_proxies = true;
+        self
     }
 
     /// One mongod that is no replica set.
@@ -66,7 +78,19 @@ pub struct Mongo {
 #[derive(Debug)]
 struct Member {
     daemon: Daemon,
+    /// Where it listens itself.
     address: String,
+    proxy: Option<Proxy>,
+}
+
+impl Member {
+    /// How the set and its clients know it.
+    fn host(&self) -> String {
+        match &self.proxy {
+            Some(proxy) => format!("127.0.0.1:{}", proxy.port()),
+            None => self.address.clone(),
+        }
+    }
 }
 
 impl Mongo {
@@ -118,13 +142,13 @@ impl Mongo {
         for member in self.members.iter().filter(|member| !member.daemon.is_running()) {
             member.daemon.launch()?;
         }
-        for Member { daemon, address } in &self.members {
+        for Member { daemon, address, .. } in &self.members {
             daemon.wait_until(PATIENCE, || admin::ping(address)).await?;
         }
         if self.replica_set {
-            let addresses: Vec<&str> =
-                self.members.iter().map(|member| member.address.as_str()).collect();
-            admin::initiate(SET_NAME, &addresses).await?;
+            let first = self.members.first().context("a replica set has members")?;
+            let hosts: Vec<String> = self.members.iter().map(Member::host).collect();
+            admin::initiate(&first.address, SET_NAME, &hosts).await?;
         }
         self.ready().await
     }
@@ -195,7 +219,7 @@ impl Mongo {
     /// When it runs, or does not come up: with the end of its log.
     pub async fn restart(&self, member: usize) -> Result<()> {
         self.launch(member)?;
-        let Member { daemon, address } = &self.members[member];
+        let Member { daemon, address, .. } = &self.members[member];
         daemon.wait_until(PATIENCE, || admin::serving(address)).await?;
         if self.members.len() == 1 { self.ready().await } else { Ok(()) }
     }
@@ -223,6 +247,17 @@ impl Mongo {
     pub async fn step_down(&self, period: Duration) -> Result<()> {
         let primary = self.primary().await?;
         admin::step_down(&self.members[primary].address, period).await
+    }
+
+    /// The proxy before a member.
+    ///
+    /// # Errors
+    /// When there is no such member, or the set was not started
+    /// [`behind_proxies`](MongoOptions::behind_proxies).
+    pub fn proxy(&self, member: usize) -> Result<&Proxy> {
+        let member =
+            self.members.get(member).with_context(|| format!("there is no member {member}"))?;
+        member.proxy.as_ref().context("the members are not behind proxies")
     }
 
     /// The process id of a member.

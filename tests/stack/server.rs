@@ -168,6 +168,14 @@ impl Server {
         Ok(kib * 1024)
     }
 
+    /// The files and sockets that it has open.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn open_files(&self) -> Result<u64> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid()?))?.count() as u64)
+    }
+
     /// The processor time that it has used since its last start, in user and kernel mode.
     ///
     /// # Errors

@@ -24,6 +24,9 @@ struct Cli {
     /// Events in a request; more than 1: NDJSON batches.
     #[arg(long, default_value_t = 1)]
     batch: u64,
+    /// Requests in a second, evenly; without it each connection sends as soon as it can.
+    #[arg(long)]
+    rate: Option<u64>,
 }
 
 #[tokio::main]
@@ -36,6 +39,7 @@ async fn main() -> Result<()> {
         connections: cli.connections,
         duration: Duration::from_secs(cli.seconds),
         request,
+        rate: cli.rate,
     };
     let outcome = load.run().await?;
     println!(

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow, ensure};
 
 use super::{Broker, Jit, Kafka, KafkaOptions, properties};
 use crate::process::{Daemon, Spec};
+use crate::proxy::Proxy;
 use crate::scratch::Scratch;
 use crate::{download, port};
 
@@ -23,13 +24,17 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
     let ports = (0..options.brokers)
         .map(|_| Ok(properties::Ports { broker: port::free()?, controller: port::free()? }))
         .collect::<Result<Vec<_>>>()?;
+    let behind = if options.behind_proxies { options.brokers } else { 0 };
+    let mut outsides = (0..behind).map(|_| outside()).collect::<Result<Vec<_>>>()?.into_iter();
     let mut brokers = Vec::new();
     let mut configs = Vec::new();
     for (index, own) in ports.iter().enumerate() {
         let dir = scratch.path().join(format!("broker-{index}"));
         std::fs::create_dir(&dir)?;
         let config = dir.join("server.properties");
-        std::fs::write(&config, properties::render(index, &ports, &dir, &options.properties))?;
+        let (outside, proxy) = outsides.next().unzip();
+        let text = properties::render(index, &ports, outside.as_ref(), &dir, &options.properties);
+        std::fs::write(&config, text)?;
         let spec = Spec::new(format!("kafka broker {index}"), "java", dir.join("kafka.log"))
             .args(match options.jit {
                 Jit::Quick => ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
@@ -45,6 +50,7 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
         brokers.push(Broker {
             daemon: Daemon::new(spec),
             address: format!("127.0.0.1:{}", own.broker),
+            proxy,
         });
         configs.push(config);
     }
@@ -52,6 +58,13 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
     let addresses: Vec<&str> = brokers.iter().map(|broker| broker.address.as_str()).collect();
     let bootstrap = addresses.join(",");
     Ok(Kafka { brokers, bootstrap, _scratch: scratch })
+}
+
+/// The second listener of a broker, and the proxy before it.
+fn outside() -> Result<(properties::Outside, Proxy)> {
+    let listens = port::free()?;
+    let proxy = Proxy::start(listens)?;
+    Ok((properties::Outside { listens, advertised: proxy.port() }, proxy))
 }
 
 /// One short JVM per broker, side by side.

@@ -13,11 +13,20 @@ pub(super) struct Ports {
     pub(super) controller: u16,
 }
 
+/// A second listener, for clients that come through a proxy. A broker names to a client what it
+/// advertises for the listener that the client came by, so no client gets past its proxy.
+#[derive(Debug)]
+pub(super) struct Outside {
+    pub(super) listens: u16,
+    pub(super) advertised: u16,
+}
+
 /// The text of `server.properties` for the broker at `index` of `ports`; `extra` comes last, and
 /// the last one of a key wins.
 pub(super) fn render(
     index: usize,
     ports: &[Ports],
+    outside: Option<&Outside>,
     dir: &Path,
     extra: &[(String, String)],
 ) -> String {
@@ -59,6 +68,18 @@ group.initial.rebalance.delay.ms=0
         // several brokers the default of 9 s stays: it is what users see when a leader dies.
         text.push_str("broker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=500\n");
     }
+    if let Some(Outside { listens, advertised }) = outside {
+        // Of a key the last one counts. Brokers go on speaking to one another directly.
+        let _ = write!(
+            text,
+            "listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},\
+             OUTSIDE://127.0.0.1:{listens}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker},OUTSIDE://127.0.0.1:{advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,OUTSIDE:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+"
+        );
+    }
     for (key, value) in extra {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{key}={value}");
@@ -75,7 +96,7 @@ mod tests {
         let ports =
             [(1, 2), (3, 4), (5, 6)].map(|(broker, controller)| Ports { broker, controller });
         let extra = [("message.max.bytes".to_owned(), "1000".to_owned())];
-        let text = render(1, &ports, std::path::Path::new("/d"), &extra);
+        let text = render(1, &ports, None, std::path::Path::new("/d"), &extra);
         for line in [
             "node.id=2",
             "listeners=PLAINTEXT://127.0.0.1:3,CONTROLLER://127.0.0.1:4",

@@ -73,6 +73,32 @@ async fn a_broker_comes_back_with_its_data() -> Result<()> {
 }
 
 #[tokio::test]
+async fn clients_come_through_the_proxies_only() -> Result<()> {
+    let topic = unique("topic");
+    let kafka = Kafka::start(KafkaOptions::default().behind_proxies()).await?;
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.proxied_bootstrap())
+        .set("message.timeout.ms", "2000")
+        .set("reconnect.backoff.max.ms", "200")
+        .create()?;
+    let send = async || {
+        let record = FutureRecord::to(&topic).key("k").payload("v");
+        producer.send(record, Duration::ZERO).await
+    };
+    assert!(send().await.is_ok());
+    let proxy = kafka.proxy(0)?;
+    assert!(proxy.connections() > 0);
+    proxy.refuse();
+    assert!(send().await.is_err(), "it went past the proxy");
+    proxy.heal();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while send().await.is_err() {
+        assert!(Instant::now() < deadline, "{}", kafka.log(0)?);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn three_brokers_survive_the_loss_of_one() -> Result<()> {
     let topic = unique("topic");
     // The dead leader is missed sooner than by default.

@@ -50,17 +50,15 @@ pub(super) async fn serving(address: &str) -> Result<()> {
     Ok(())
 }
 
-/// Makes the members a replica set; one that exists stays as it is.
-pub(super) async fn initiate(name: &str, addresses: &[&str]) -> Result<()> {
-    let members: Vec<Document> = (0..)
-        .zip(addresses)
-        .map(|(id, address): (i32, _)| doc! { "_id": id, "host": *address })
-        .collect();
+/// Makes the members, known to one another as `hosts`, a replica set; one that exists stays as it
+/// is. The command goes to one of them at its own address.
+pub(super) async fn initiate(address: &str, name: &str, hosts: &[String]) -> Result<()> {
+    let members: Vec<Document> =
+        (0..).zip(hosts).map(|(id, host): (i32, _)| doc! { "_id": id, "host": host }).collect();
     // A dead primary is replaced within seconds, not after the default of 10 s.
     let settings = doc! { "electionTimeoutMillis": 3_000, "heartbeatIntervalMillis": 500 };
     let config = doc! { "_id": name, "members": members, "settings": settings };
-    let first = addresses.first().context("a replica set has members")?;
-    match ask(first, doc! { "replSetInitiate": config }).await {
+    match ask(address, doc! { "replSetInitiate": config }).await {
         Err(error) if code(&error) == Some(ALREADY_INITIALIZED) => Ok(()),
         answer => answer.map(drop).context("replSetInitiate failed"),
     }

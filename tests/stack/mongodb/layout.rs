@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::{Member, Mongo, MongoOptions, SET_NAME};
 use crate::process::{Daemon, Spec};
+use crate::proxy::Proxy;
 use crate::scratch::Scratch;
 use crate::{download, port};
 
@@ -24,9 +25,9 @@ pub(super) fn lay_out(options: &MongoOptions) -> Result<Mongo> {
             member(index, &mongod, &scratch.path().join(format!("member-{index}")), options)
         })
         .collect::<Result<Vec<_>>>()?;
-    let addresses: Vec<&str> = members.iter().map(|member| member.address.as_str()).collect();
+    let hosts: Vec<String> = members.iter().map(Member::host).collect();
     let query = if options.replica_set { format!("?replicaSet={SET_NAME}") } else { String::new() };
-    let uri = format!("mongodb://{}/{query}", addresses.join(","));
+    let uri = format!("mongodb://{}/{query}", hosts.join(","));
     Ok(Mongo { members, uri, replica_set: options.replica_set, _scratch: scratch })
 }
 
@@ -51,5 +52,6 @@ fn member(index: usize, mongod: &Path, dir: &Path, options: &MongoOptions) -> Re
         spec = spec.args(["--replSet", SET_NAME]);
     }
     let daemon = Daemon::new(spec.args(&options.args));
-    Ok(Member { daemon, address: format!("127.0.0.1:{port}") })
+    let proxy = options.behind_proxies.then(|| Proxy::start(port)).transpose()?;
+    Ok(Member { daemon, address: format!("127.0.0.1:{port}"), proxy })
 }

@@ -69,6 +69,23 @@ async fn a_standalone_needs_no_set() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_set_behind_proxies_is_reached_through_them_only() -> Result<()> {
+    let database = unique("db");
+    let mongo = Mongo::start(MongoOptions::default().behind_proxies()).await?;
+    assert_eq!(insert(mongo.uri(), &database).await?, 1);
+    let proxy = mongo.proxy(0)?;
+    proxy.stall();
+    let held = insert(mongo.uri(), &database);
+    assert!(tokio::time::timeout(Duration::from_secs(1), held).await.is_err());
+    proxy.heal();
+    assert_eq!(insert(mongo.uri(), &database).await?, 2);
+    mongo.kill(0)?;
+    mongo.restart(0).await?;
+    assert_eq!(insert(mongo.uri(), &database).await?, 3);
+    Ok(())
+}
+
+#[tokio::test]
 async fn three_members_survive_the_loss_of_the_primary() -> Result<()> {
     let database = unique("db");
     let began = Instant::now();

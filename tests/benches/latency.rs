@@ -1,0 +1,122 @@
+//! How long a 202 takes, and how long it is until an event is stored, at half of the rate that the
+//! whole way from HTTP through Kafka into MongoDB sustains, on the same cores, in the same run.
+//!
+//! `cargo bench -p eyego-log-tests --bench latency`
+//!
+//! The sustained rate is what was accepted divided by the time until all of it was stored. Loads at
+//! half of it are open: an event is due at its time, whatever became of those before it.
+
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bson::Document;
+use mongodb::{Client, Collection};
+use serde_json::json;
+use stack::kafka::{Jit, Kafka};
+use stack::load::{Load, Outcome, single_requests};
+use stack::mongodb::Mongo;
+use stack::server::Server;
+
+/// The JVM of the broker compiles in this time.
+const WARM_UP: Duration = Duration::from_secs(25);
+const SECONDS: Duration = Duration::from_secs(20);
+const CONNECTIONS: usize = 128;
+/// Between two events whose way into the store is timed.
+const PROBE_EVERY: Duration = Duration::from_millis(40);
+
+fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run())
+}
+
+async fn run() -> Result<()> {
+    let (kafka, mongo) = (Kafka::shared_with(Jit::Full).await?, Mongo::shared().await?);
+    let database = stack::unique("bench");
+    let server = Server::builder()
+        .env("EYEGO_KAFKA_BROKERS", kafka.bootstrap())
+        .env("EYEGO_KAFKA_TOPIC", &database)
+        .env("EYEGO_KAFKA_GROUP", &database)
+        .env("EYEGO_MONGODB_URI", mongo.uri())
+        .env("EYEGO_MONGODB_DATABASE", &database)
+        .start()
+        .await?;
+    server.wait_ready(Duration::from_secs(30)).await?;
+    let logs: Collection<Document> =
+        Client::with_uri_str(mongo.uri()).await?.database(&database).collection("logs");
+    let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+
+    load(address, WARM_UP, None).await?;
+    settled(&logs).await?;
+    let began = Instant::now();
+    let outcome = load(address, SECONDS, None).await?;
+    settled(&logs).await?;
+    let sustained = outcome.accepted as f64 / began.elapsed().as_secs_f64();
+    println!("sustained, accepted and stored: {sustained:.0}/s");
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
+    let half = (sustained / 2.0) as u64;
+    let (outcome, stored) =
+        tokio::join!(load(address, SECONDS, Some(half)), times_to_store(&server));
+    let (outcome, stored) = (outcome?, stored?);
+    ensure!(outcome.unavailable + outcome.others + outcome.broken == 0, "{outcome:?}");
+    println!(
+        "at {:.0}/s: 202 after p50 {:?}, p99 {:?}",
+        outcome.rate(),
+        outcome.percentile(0.5),
+        outcome.percentile(0.99)
+    );
+    println!(
+        "at {:.0}/s: stored after p50 {:?}, p99 {:?} ({} probes)",
+        outcome.rate(),
+        stored[stored.len() / 2],
+        stored[stored.len() * 99 / 100],
+        stored.len()
+    );
+    Ok(())
+}
+
+async fn load(address: SocketAddr, duration: Duration, rate: Option<u64>) -> Result<Outcome> {
+    let request = single_requests();
+    Load { address, connections: CONNECTIONS, duration, request, rate }.run().await
+}
+
+/// Waits until the store grows no more.
+async fn settled(logs: &Collection<Document>) -> Result<()> {
+    let mut count = logs.estimated_document_count().await?;
+    loop {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        let now = logs.estimated_document_count().await?;
+        if now == count && now > 0 {
+            return Ok(());
+        }
+        count = now;
+    }
+}
+
+/// From the request to the answer that it can be read back, ascending.
+async fn times_to_store(server: &Server) -> Result<Vec<Duration>> {
+    let client = reqwest::Client::new();
+    let url = format!("{}/api/v1/logs?wait=stored&timeout=30s", server.base_url());
+    let began = Instant::now();
+    let mut probes = Vec::new();
+    while began.elapsed() < SECONDS {
+        let (client, url, n) = (client.clone(), url.clone(), probes.len());
+        probes.push(tokio::spawn(async move {
+            let asked = Instant::now();
+            let event = json!({"userId": format!("probe-{n}"), "action": "PROBE"});
+            let answer = client.post(url).json(&event).send().await?;
+            ensure!(answer.status() == 200, "a probe was answered {}", answer.status());
+            Ok(asked.elapsed())
+        }));
+        tokio::time::sleep(PROBE_EVERY).await;
+    }
+    let mut times = Vec::new();
+    for probe in probes {
+        times.push(probe.await.context("a probe panicked")??);
+    }
+    times.sort_unstable();
+    Ok(times)
+}

@@ -1,0 +1,337 @@
+//! What happens to which part, in which order and for how long: a pure function of the seed.
+//!
+//! A plan has three lanes that run side by side, one each for our servers, for the brokers and
+//! for the members of the replica set. Within a lane one fault is over, and what it hit is whole
+//! again, before the next one begins: so never more than one broker and one mongod are away, and a
+//! majority of each is left. Servers have no majority: all workers may die at once.
+//!
+//! A lane's times are pauses, not moments: how long a killed broker takes to come back is not
+//! ours to plan.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::random::{Random, mix};
+
+/// Servers that take events.
+pub(super) const APIS: usize = 2;
+/// Servers that store.
+pub(super) const WORKERS: usize = 3;
+/// Brokers of Kafka.
+pub(super) const BROKERS: usize = 3;
+/// Members of the replica set.
+pub(super) const MEMBERS: usize = 3;
+
+/// What a fault hits, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A server that takes events.
+    Api(usize),
+    /// A server that stores.
+    Worker(usize),
+    /// All that store.
+    AllWorkers,
+    /// A broker of Kafka.
+    Broker(usize),
+    /// A member of the replica set.
+    Member(usize),
+    /// Whichever member is primary when the time has come.
+    Primary,
+}
+
+/// What happens to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL, and a start afterwards.
+    Kill,
+    /// SIGTERM, and a start afterwards. A broker hands its partitions over to the others.
+    Stop,
+    /// SIGSTOP, and SIGCONT afterwards.
+    Freeze,
+    /// Its connections end, and may be opened again at once.
+    Cut,
+    /// Its connections end, and cannot be opened.
+    Refuse,
+    /// Its connections have this much more latency in each direction.
+    Delay(Duration),
+    /// Its connections stay open, and nothing comes through.
+    Stall,
+    /// Another member becomes primary.
+    StepDown,
+}
+
+/// One fault in a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// How long nothing happens in the lane before it.
+    pub calm: Duration,
+    /// What it hits.
+    pub part: Part,
+    /// What happens.
+    pub fault: Fault,
+    /// How long it lasts.
+    pub lasts: Duration,
+}
+
+/// One round: each kind of fault at least once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What happens to our servers.
+    pub servers: Vec<Step>,
+    /// What happens to Kafka.
+    pub brokers: Vec<Step>,
+    /// What happens to MongoDB.
+    pub members: Vec<Step>,
+}
+
+impl Plan {
+    /// The plan of the `round`th round under this seed.
+    #[must_use]
+    pub fn new(seed: u64, round: u64) -> Self {
+        let mut random = Random::new(mix(seed, round));
+        Self {
+            servers: servers(&mut random),
+            brokers: brokers(&mut random),
+            members: members(&mut random),
+        }
+    }
+}
+
+fn lane(random: &mut Random, faults: &mut [(Part, Fault, Duration)]) -> Vec<Step> {
+    random.shuffle(faults);
+    let step = |&(part, fault, lasts): &(Part, Fault, Duration)| {
+        let calm = random.millis(1_000, 4_000);
+        Step { calm, part, fault, lasts }
+    };
+    faults.iter().map(step).collect()
+}
+
+fn servers(random: &mut Random) -> Vec<Step> {
+    let r = random;
+    let mut faults = vec![
+        (api(r), Fault::Kill, r.millis(0, 3_000)),
+        (api(r), Fault::Stop, r.millis(0, 2_000)),
+        (api(r), Fault::Freeze, r.millis(1_000, 4_000)),
+        (api(r), Fault::Cut, Duration::ZERO),
+        (api(r), Fault::Refuse, r.millis(1_000, 3_000)),
+        (api(r), delay(r), r.millis(2_000, 5_000)),
+        (worker(r), Fault::Kill, r.millis(0, 5_000)),
+        (worker(r), Fault::Kill, r.millis(0, 1_000)),
+        (worker(r), Fault::Stop, r.millis(0, 3_000)),
+        (worker(r), Fault::Freeze, r.millis(1_000, 5_000)),
+        // Longer than the session of the group: the others have its partitions when it wakes up.
+        (worker(r), Fault::Freeze, r.millis(12_000, 16_000)),
+        (Part::AllWorkers, Fault::Kill, r.millis(0, 3_000)),
+    ];
+    lane(r, &mut faults)
+}
+
+fn brokers(random: &mut Random) -> Vec<Step> {
+    let r = random;
+    let mut faults = vec![
+        (broker(r), Fault::Kill, r.millis(1_000, 8_000)),
+        (broker(r), Fault::Stop, r.millis(0, 4_000)),
+        (broker(r), Fault::Freeze, r.millis(1_000, 5_000)),
+        // Longer than a broker's session: the others have its partitions when it wakes up.
+        (broker(r), Fault::Freeze, r.millis(10_000, 13_000)),
+        (broker(r), Fault::Cut, Duration::ZERO),
+        (broker(r), Fault::Refuse, r.millis(2_000, 7_000)),
+        (broker(r), delay(r), r.millis(3_000, 8_000)),
+        (broker(r), Fault::Stall, r.millis(2_000, 9_000)),
+    ];
+    lane(r, &mut faults)
+}
+
+fn members(random: &mut Random) -> Vec<Step> {
+    let r = random;
+    let mut faults = vec![
+        (Part::Primary, Fault::Kill, r.millis(1_000, 6_000)),
+        (member(r), Fault::Kill, r.millis(1_000, 6_000)),
+        (Part::Primary, Fault::Stop, r.millis(0, 3_000)),
+        (Part::Primary, Fault::Freeze, r.millis(2_000, 8_000)),
+        (member(r), Fault::Freeze, r.millis(2_000, 8_000)),
+        (Part::Primary, Fault::StepDown, r.millis(2_000, 6_000)),
+        (Part::Primary, Fault::StepDown, r.millis(2_000, 6_000)),
+        (Part::Primary, Fault::Cut, Duration::ZERO),
+        (member(r), Fault::Refuse, r.millis(2_000, 6_000)),
+        (Part::Primary, delay(r), r.millis(3_000, 8_000)),
+        (Part::Primary, Fault::Stall, r.millis(2_000, 8_000)),
+    ];
+    lane(r, &mut faults)
+}
+
+fn api(random: &mut Random) -> Part {
+    Part::Api(random.below(APIS))
+}
+
+fn worker(random: &mut Random) -> Part {
+    Part::Worker(random.below(WORKERS))
+}
+
+fn broker(random: &mut Random) -> Part {
+    Part::Broker(random.below(BROKERS))
+}
+
+fn member(random: &mut Random) -> Part {
+    Part::Member(random.below(MEMBERS))
+}
+
+fn delay(random: &mut Random) -> Fault {
+    Fault::Delay(random.millis(10, 150))
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Api(n) => write!(f, "api {n}"),
+            Self::Worker(n) => write!(f, "worker {n}"),
+            Self::AllWorkers => f.write_str("all workers"),
+            Self::Broker(n) => write!(f, "broker {n}"),
+            Self::Member(n) => write!(f, "mongod {n}"),
+            Self::Primary => f.write_str("the primary"),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill => f.write_str("kill -9"),
+            Self::Stop => f.write_str("stop"),
+            Self::Freeze => f.write_str("freeze"),
+            Self::Cut => f.write_str("cut the connections of"),
+            Self::Refuse => f.write_str("refuse connections to"),
+            Self::Delay(by) => write!(f, "delay by {} ms", by.as_millis()),
+            Self::Stall => f.write_str("stall the connections of"),
+            Self::StepDown => f.write_str("step down"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.fault, self.part)?;
+        if !self.lasts.is_zero() {
+            write!(f, " for {:.1} s", self.lasts.as_secs_f64())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lanes =
+            [("servers", &self.servers), ("brokers", &self.brokers), ("mongods", &self.members)];
+        for (name, steps) in lanes {
+            let steps: Vec<_> = steps.iter().map(ToString::to_string).collect();
+            writeln!(f, "  {name}: {}", steps.join("; "))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Condition = (&'static str, fn(&Step) -> bool);
+
+    /// What a round must not lack, whatever the seed.
+    const IN_EACH_ROUND: [Condition; 16] = [
+        ("an api is killed", |step| {
+            matches!(step, Step { part: Part::Api(_), fault: Fault::Kill, .. })
+        }),
+        ("a worker is killed", |step| {
+            matches!(step, Step { part: Part::Worker(_), fault: Fault::Kill, .. })
+        }),
+        ("all workers are killed", |step| step.part == Part::AllWorkers),
+        ("a worker outsleeps its session", |step| {
+            matches!(step.part, Part::Worker(_))
+                && step.fault == Fault::Freeze
+                && step.lasts > Duration::from_secs(11)
+        }),
+        ("callers are cut off", |step| {
+            matches!(step, Step { part: Part::Api(_), fault: Fault::Cut, .. })
+        }),
+        ("a broker is killed", |step| {
+            matches!(step, Step { part: Part::Broker(_), fault: Fault::Kill, .. })
+        }),
+        ("leaders move", |step| {
+            matches!(step, Step { part: Part::Broker(_), fault: Fault::Stop, .. })
+        }),
+        ("a broker freezes", |step| {
+            matches!(step, Step { part: Part::Broker(_), fault: Fault::Freeze, .. })
+        }),
+        ("Kafka is cut off", |step| {
+            matches!(step, Step { part: Part::Broker(_), fault: Fault::Cut, .. })
+        }),
+        ("Kafka is slow", |step| {
+            matches!(step, Step { part: Part::Broker(_), fault: Fault::Delay(_), .. })
+        }),
+        ("Kafka is silent", |step| {
+            matches!(step, Step { part: Part::Broker(_), fault: Fault::Stall, .. })
+        }),
+        ("the primary is killed", |step| {
+            matches!(step, Step { part: Part::Primary, fault: Fault::Kill, .. })
+        }),
+        ("the primary freezes", |step| {
+            matches!(step, Step { part: Part::Primary, fault: Fault::Freeze, .. })
+        }),
+        ("the primary steps down", |step| step.fault == Fault::StepDown),
+        ("MongoDB is slow", |step| {
+            matches!(step, Step { part: Part::Primary, fault: Fault::Delay(_), .. })
+        }),
+        ("MongoDB is silent", |step| {
+            matches!(step, Step { part: Part::Primary, fault: Fault::Stall, .. })
+        }),
+    ];
+
+    proptest! {
+        #[test]
+        fn a_seed_decides_the_plan(seed: u64, round in 0_u64..1_000) {
+            prop_assert_eq!(Plan::new(seed, round), Plan::new(seed, round));
+            prop_assert_ne!(Plan::new(seed, round), Plan::new(seed, round + 1));
+            prop_assert_ne!(Plan::new(seed, round), Plan::new(seed.wrapping_add(1), round));
+        }
+
+        #[test]
+        fn each_round_has_each_fault_and_an_end(seed: u64, round in 0_u64..1_000) {
+            let Plan { servers, brokers, members } = Plan::new(seed, round);
+            let all = [servers.as_slice(), &brokers, &members].concat();
+            for (what, is_it) in IN_EACH_ROUND {
+                prop_assert!(all.iter().any(is_it), "never: {what}");
+            }
+            for lane in [&servers, &brokers, &members] {
+                let planned: Duration = lane.iter().map(|step| step.calm + step.lasts).sum();
+                prop_assert!(planned < Duration::from_secs(120), "{planned:?}");
+            }
+        }
+
+        #[test]
+        fn parts_exist_and_stay_in_their_lane(seed: u64, round in 0_u64..1_000) {
+            let Plan { servers, brokers, members } = Plan::new(seed, round);
+            for step in servers {
+                let is_there = match step.part {
+                    Part::Api(n) => n < APIS,
+                    Part::Worker(n) => n < WORKERS,
+                    Part::AllWorkers => true,
+                    _ => false,
+                };
+                prop_assert!(is_there, "{step}");
+            }
+            // One lane, one fault after the other: a majority stays.
+            for step in brokers {
+                prop_assert!(matches!(step.part, Part::Broker(n) if n < BROKERS), "{step}");
+            }
+            for step in members {
+                let is_there = match step.part {
+                    Part::Member(n) => n < MEMBERS,
+                    Part::Primary => true,
+                    _ => false,
+                };
+                prop_assert!(is_there, "{step}");
+            }
+        }
+    }
+}
