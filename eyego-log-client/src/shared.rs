@@ -12,7 +12,7 @@ use eyego_log_core::{LogId, LogIdGenerator};
 use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
-use crate::batch::{Ack, Batch};
+use crate::batch::{Ack, Batch, End};
 use crate::buffer::Buffer;
 use crate::config::{Overflow, Validated};
 use crate::dispatch::{Settled, Ticket};
@@ -22,6 +22,7 @@ use crate::event::Event;
 use crate::ledger::{Fate, Ledger};
 use crate::loss::{Lines, LossReason, Lost, Stats};
 use crate::problem::Problems;
+use crate::spool::Recovered;
 use crate::transport::{Request, Response, TransportError};
 
 /// What a transport answered.
@@ -210,6 +211,81 @@ impl Shared {
         self.state().buffer.take(now)
     }
 
+    /// Books what an earlier process left in the spool.
+    pub(crate) fn recover(&self, recovered: &Recovered) {
+        let Recovered { found, damaged, message } = recovered;
+        let mut state = self.state();
+        state.ledger.recover(found.events, *damaged);
+        if *damaged > 0 {
+            state.problems.lost(LossReason::Damaged, message);
+            state.ledger.stats.last_problem = Some(message.clone());
+            drop(state);
+            self.tell_unreadable(*damaged, message);
+        }
+    }
+
+    /// The batch is in the spool, and need not be in memory.
+    pub(crate) fn unload(&self, batch: Batch) {
+        let mut state = self.state();
+        state.ledger.unload(batch.cost());
+        self.let_in(&state);
+        self.recycle(&mut state, batch);
+    }
+
+    /// The client ends; the batch stays in the spool.
+    pub(crate) fn keep(&self, mut batch: Batch) {
+        batch.acknowledge(&End::Kept);
+        self.state().ledger.unload(batch.cost());
+    }
+
+    /// Tells those who wait for events that stay in the spool.
+    pub(crate) fn keep_unread(acks: Vec<(usize, Ack)>) {
+        for (_, ack) in acks {
+            // Who no longer waits does not need to know.
+            let _ = ack.send(End::Kept);
+        }
+    }
+
+    /// Events of the spool cannot be read any more.
+    pub(crate) fn lose_unread(
+        &self,
+        epoch: u64,
+        events: u64,
+        acks: Vec<(usize, Ack)>,
+        message: &str,
+    ) {
+        let reason = LossReason::Damaged;
+        {
+            let mut state = self.state();
+            state.ledger.settle(epoch, events, 0, Fate::Lost(reason));
+            state.problems.lost(reason, message);
+            state.ledger.stats.last_problem = Some(message.to_owned());
+        }
+        for (_, ack) in acks {
+            // Who no longer waits does not need to know.
+            let _ = ack.send(End::Lost(reason, message.to_owned()));
+        }
+        self.tell_unreadable(events, message);
+    }
+
+    /// Threads that wait for room are let in together when there is some for
+    /// each, not one batch at a time.
+    fn let_in(&self, state: &State) {
+        let limit = self.config.max_buffer_bytes;
+        if state.ledger.stats.pending_bytes <= limit - limit / 8 {
+            self.change.notify_all();
+        }
+    }
+
+    /// Keeps the memory of a batch for the next ones.
+    fn recycle(&self, state: &mut State, batch: Batch) {
+        // A batch has an eighth more memory than it fills: with exact room a
+        // full buffer would free each and allocate the next.
+        let limit = self.config.max_buffer_bytes + self.config.max_buffer_bytes / 8;
+        let room = limit.saturating_sub(state.ledger.stats.pending_bytes);
+        state.buffer.recycle(batch, room, Instant::now());
+    }
+
     /// Books the end of a batch and tells those who want to know.
     pub(crate) fn settle(&self, settled: Settled) {
         let Settled { mut batch, fate, message } = settled;
@@ -221,34 +297,32 @@ impl Shared {
                 state.problems.lost(reason, &message);
                 state.ledger.stats.last_problem = Some(message.clone());
             }
-            // Threads that wait for room are let in together when there is
-            // some for each, not one batch at a time.
-            let limit = self.config.max_buffer_bytes;
-            if state.ledger.stats.pending_bytes <= limit - limit / 8 {
-                self.change.notify_all();
-            }
+            self.let_in(&state);
         }
         match fate {
-            Fate::Delivered => batch.acknowledge(Ok(())),
+            Fate::Delivered => batch.acknowledge(&End::Delivered),
             Fate::Lost(reason) => {
-                batch.acknowledge(Err((reason, &message)));
+                batch.acknowledge(&End::Lost(reason, message.clone()));
                 self.tell_loss(reason, &message, batch.lines());
             }
         }
-        let mut state = self.state();
-        // A batch has an eighth more memory than it fills: with exact room a
-        // full buffer would free each and allocate the next.
-        let limit = self.config.max_buffer_bytes + self.config.max_buffer_bytes / 8;
-        let room = limit.saturating_sub(state.ledger.stats.pending_bytes);
-        state.buffer.recycle(batch, room, Instant::now());
+        self.recycle(&mut self.state(), batch);
     }
 
     fn tell_loss(&self, reason: LossReason, message: &str, lines: Lines<'_>) {
+        self.tell(&Lost { reason, message, lines, unreadable: 0 });
+    }
+
+    fn tell_unreadable(&self, unreadable: u64, message: &str) {
+        let lines = Lines { bytes: &[], ends: &[] };
+        self.tell(&Lost { reason: LossReason::Damaged, message, lines, unreadable });
+    }
+
+    fn tell(&self, lost: &Lost<'_>) {
         let Some(hook) = &self.config.on_loss else { return };
         Problems::outside_of_hooks(|| {
             // What the hook broke is the hook's own.
-            let lost = Lost { reason, message, lines };
-            let _ = catch_unwind(AssertUnwindSafe(|| hook(&lost)));
+            let _ = catch_unwind(AssertUnwindSafe(|| hook(lost)));
         });
     }
 

@@ -21,7 +21,7 @@ impl Builder {
     }
 
     fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let read = |name| read(name).filter(|value| !value.trim().is_empty());
+        let read = |name: &str| read(name).filter(|value| !value.trim().is_empty());
         let url = read("EYEGO_LOG_URL").ok_or_else(|| {
             ConfigError::new("EYEGO_LOG_URL", "is not set: such as http://localhost:3000")
         })?;
@@ -81,12 +81,18 @@ impl Builder {
                 }
             };
         }
+        #[cfg(feature = "spool")]
+        builder.spool.read(read)?;
+        #[cfg(not(feature = "spool"))]
+        if read("EYEGO_LOG_SPOOL_DIR").is_some() {
+            return Err(ConfigError::new("EYEGO_LOG_SPOOL_DIR", "needs the feature spool"));
+        }
         Ok(builder)
     }
 }
 
 /// `500ms`, `5s`, `2m`.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;

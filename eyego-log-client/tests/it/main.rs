@@ -10,3 +10,5 @@ mod lifecycle;
 mod reading;
 mod runtimes;
 mod server;
+#[cfg(feature = "spool")]
+mod spool;
