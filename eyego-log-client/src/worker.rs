@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime;
 
@@ -132,7 +132,7 @@ fn take_answer(
     answer: &Answer,
 ) {
     let Some(events) = dispatcher.events_of(ticket) else { return };
-    let verdict = verdict::read(answer, events);
+    let verdict = verdict::read(answer, events, SystemTime::now().into());
     {
         let mut state = shared.state();
         let stats = &mut state.ledger.stats;

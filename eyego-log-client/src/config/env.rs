@@ -148,4 +148,37 @@ mod tests {
         }
         assert_eq!(read(&[]).unwrap_err().option(), "EYEGO_LOG_URL");
     }
+
+    #[cfg(feature = "spool")]
+    #[test]
+    fn the_spool_is_read_and_checked() {
+        let url = ("EYEGO_LOG_URL", "http://h");
+        let dir = ("EYEGO_LOG_SPOOL_DIR", "/nowhere");
+        let options = |variables: &[(&str, &str)]| {
+            let builder = read(&[&[url, dir], variables].concat())?;
+            Ok::<_, ConfigError>(builder.spool.validate(512 << 10)?.unwrap())
+        };
+        let defaults = options(&[]).unwrap();
+        assert_eq!((defaults.dir.to_str(), defaults.max_bytes), (Some("/nowhere"), 1 << 30));
+        assert_eq!(defaults.sync, crate::SpoolSync::Every(Duration::from_secs(1)));
+        let each = options(&[("EYEGO_LOG_SPOOL_SYNC", "batch")]).unwrap();
+        assert_eq!(each.sync, crate::SpoolSync::EachBatch);
+        for (variable, value) in
+            [("EYEGO_LOG_SPOOL_SYNC", "often"), ("EYEGO_LOG_SPOOL_MAX_BYTES", "1 GiB")]
+        {
+            let error = options(&[(variable, value)]).unwrap_err();
+            assert_eq!(error.option(), variable);
+            assert!(error.to_string().contains(value), "{error}");
+        }
+        let small = options(&[("EYEGO_LOG_SPOOL_MAX_BYTES", "1000")]).unwrap_err();
+        assert_eq!(small.option(), "spool_max_bytes");
+    }
+
+    #[cfg(not(feature = "spool"))]
+    #[test]
+    fn a_spool_needs_its_feature() {
+        let variables = [("EYEGO_LOG_URL", "http://h"), ("EYEGO_LOG_SPOOL_DIR", "/nowhere")];
+        let error = read(&variables).unwrap_err();
+        assert_eq!(error.to_string(), "EYEGO_LOG_SPOOL_DIR needs the feature spool");
+    }
 }

@@ -12,3 +12,5 @@ mod runtimes;
 mod server;
 #[cfg(feature = "spool")]
 mod spool;
+#[cfg(feature = "tls")]
+mod tls;
