@@ -90,6 +90,7 @@ mod query;
 mod retry;
 mod shared;
 mod spool;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod testing;
 #[cfg(feature = "tower")]

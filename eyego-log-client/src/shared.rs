@@ -5,12 +5,12 @@
 //! of the user runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use eyego_log_core::{LogId, LogIdGenerator};
 use serde::Serialize;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::batch::{Ack, Batch, End};
 use crate::buffer::Buffer;
@@ -23,6 +23,7 @@ use crate::ledger::{Fate, Ledger};
 use crate::loss::{Lines, LossReason, Lost, Stats};
 use crate::problem::Problems;
 use crate::spool::Recovered;
+use crate::sync::{Condvar, Mutex, MutexGuard, Notify, wait_while};
 use crate::transport::{Request, Response, TransportError};
 
 /// What a transport answered.
@@ -202,8 +203,7 @@ impl Shared {
         // The worker may be waiting for a batch to become old enough.
         self.news.notify_one();
         let is_full = |state: &mut State| state.phase == Phase::Open && !self.has_room(state, cost);
-        let waited = self.change.wait_timeout_while(state, timeout, is_full);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        wait_while(&self.change, state, timeout, is_full)
     }
 
     /// The next batch to be sent, if one is due.
@@ -360,7 +360,7 @@ impl Shared {
     /// Blocks until the worker has ended, at most this long.
     pub(crate) fn wait_closed(&self, timeout: Duration) {
         let is_running = |state: &mut State| !matches!(state.phase, Phase::Closed(_));
-        drop(self.change.wait_timeout_while(self.state(), timeout, is_running));
+        drop(wait_while(&self.change, self.state(), timeout, is_running));
     }
 
     /// The worker has ended: what is left is lost, for this reason.
@@ -409,3 +409,7 @@ impl std::fmt::Debug for Shared {
         f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, eyego_loom))]
+#[path = "shared/models.rs"]
+mod models;

@@ -259,6 +259,12 @@ impl Builder {
     pub fn build(self) -> Result<Client, ConfigError> {
         Client::start(validate::validate(self)?)
     }
+
+    /// What `build` makes of it, for the models.
+    #[cfg(all(test, eyego_loom))]
+    pub(crate) fn validated(self) -> Validated {
+        validate::validate(self).unwrap()
+    }
 }
 
 impl fmt::Debug for Builder {
