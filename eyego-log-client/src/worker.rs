@@ -294,14 +294,32 @@ mod tests {
         }
     }
 
-    fn client() -> Client {
+    fn builder() -> crate::Builder {
         let builder = Client::builder("http://nowhere").transport(Accepting);
-        builder.compression(false).linger(Duration::ZERO).on_problem(|_| {}).build().unwrap()
+        builder.compression(false).linger(Duration::ZERO).on_problem(|_| {})
+    }
+
+    fn client() -> Client {
+        builder().build().unwrap()
     }
 
     #[tokio::test]
     async fn a_worker_that_panics_goes_on_with_all_its_events() {
-        let client = client();
+        panics_and_goes_on(client()).await;
+    }
+
+    #[cfg(feature = "spool")]
+    #[tokio::test]
+    async fn a_worker_that_panics_goes_on_with_its_spool() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let client = builder().spool_dir(dir.path()).build().unwrap();
+        panics_and_goes_on(client.clone()).await;
+        let stats = client.shutdown().await.stats;
+        assert!(stats.is_balanced() && stats.unspooled == 0, "{stats:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the lock alone");
+    }
+
+    async fn panics_and_goes_on(client: Client) {
         for n in 0..2000 {
             if n % 700 == 0 {
                 client.shared().panics_left.store(1, Ordering::SeqCst);
