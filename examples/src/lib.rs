@@ -9,4 +9,5 @@
 //! | `axum_service` | a web service that logs its requests by a layer, and its users' deeds by hand |
 //! | `tracing_events` | marked `tracing` events that become logs |
 //! | `without_async` | a program without async |
+//! | `worker_with_spool` | events that outlive a crash: on disk until they are delivered |
 //! | `load` | a million events from several threads, and what it cost |

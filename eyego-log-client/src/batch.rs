@@ -12,8 +12,18 @@ use crate::loss::{Lines, LossReason};
 /// Beside its line an event occupies about this much, in bytes.
 const OVERHEAD: usize = 16;
 
-/// The end of an event that somebody waits for.
-pub(crate) type Ack = oneshot::Sender<Result<(), (LossReason, String)>>;
+/// How it ended with an event that somebody waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    Delivered,
+    /// Why, and the same for people.
+    Lost(LossReason, String),
+    /// It is in the spool, for the next process.
+    Kept,
+}
+
+/// Tells somebody who waits for an event.
+pub(crate) type Ack = oneshot::Sender<End>;
 
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -27,7 +37,10 @@ pub(crate) struct Batch {
     pub(crate) opened_at: Option<Instant>,
     /// How often it was sent and failed.
     pub(crate) attempts: u32,
-    pub(crate) first_attempt: Option<Instant>,
+    /// Since when the delivery timeout counts.
+    pub(crate) timed_from: Option<Instant>,
+    /// The file of the spool that has its events.
+    pub(crate) segment: Option<u64>,
 }
 
 impl Batch {
@@ -39,8 +52,16 @@ impl Batch {
             epoch: 0,
             opened_at: None,
             attempts: 0,
-            first_attempt: None,
+            timed_from: None,
+            segment: None,
         }
+    }
+
+    /// The batch whose lines these are.
+    pub(crate) fn from_lines(bytes: Vec<u8>) -> Self {
+        let breaks = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let ends = breaks.map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX)).collect();
+        Self { bytes, ends, ..Self::new() }
     }
 
     /// What an event with a line of this length occupies.
@@ -107,16 +128,26 @@ impl Batch {
         acks.clear();
         self.opened_at = None;
         self.attempts = 0;
-        self.first_attempt = None;
+        self.timed_from = None;
+        self.segment = None;
     }
 
     /// Tells those who wait for its events.
-    pub(crate) fn acknowledge(&mut self, result: Result<(), (LossReason, &str)>) {
+    pub(crate) fn acknowledge(&mut self, end: &End) {
         for (_, ack) in self.acks.drain(..) {
-            let result = result.map_err(|(reason, message)| (reason, message.to_owned()));
             // Who no longer waits does not need to know.
-            let _ = ack.send(result);
+            let _ = ack.send(end.clone());
         }
+    }
+
+    /// Those who wait for its events, each with the line that it waits for.
+    pub(crate) fn take_acks(&mut self) -> Vec<(usize, Ack)> {
+        std::mem::take(&mut self.acks)
+    }
+
+    /// Gives back what [`take_acks`](Self::take_acks) took.
+    pub(crate) fn put_acks(&mut self, acks: Vec<(usize, Ack)>) {
+        self.acks = acks;
     }
 
     /// Divides it into as many batches as `part_of` names, in order; a batch
@@ -127,7 +158,8 @@ impl Batch {
                 epoch: self.epoch,
                 opened_at: self.opened_at,
                 attempts: self.attempts,
-                first_attempt: self.first_attempt,
+                timed_from: self.timed_from,
+                segment: self.segment,
                 ..Self::new()
             })
             .collect();
@@ -158,7 +190,7 @@ mod tests {
         let mut parts = batch.divide(2, |index| index % 2);
         assert_eq!(parts[0].bytes(), b"0\n2\n4\n");
         assert_eq!(parts[1].bytes(), b"1\n3\n5\n");
-        parts[1].acknowledge(Ok(()));
+        parts[1].acknowledge(&End::Delivered);
         for (n, mut wait) in waiting.into_iter().enumerate() {
             assert_eq!(wait.try_recv().is_ok(), n % 2 == 1);
         }

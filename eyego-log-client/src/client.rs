@@ -11,12 +11,15 @@ use eyego_log_core::LogId;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use crate::batch::End;
 use crate::config::{Builder, Validated};
 use crate::error::{ConfigError, LogError, SendError};
 use crate::event::Event;
+use crate::feed::Feed;
 use crate::loss::{LossReason, Stats};
 use crate::query::Logs;
 use crate::shared::Shared;
+use crate::spool::Spool;
 use crate::worker;
 
 /// Takes events without waiting and delivers them in the background; reads
@@ -79,6 +82,9 @@ impl Client {
     /// | `EYEGO_LOG_DELIVERY_TIMEOUT` | [`delivery_timeout`](Builder::delivery_timeout) | `2m` |
     /// | `EYEGO_LOG_SHUTDOWN_TIMEOUT` | [`shutdown_timeout`](Builder::shutdown_timeout) | `5s` |
     /// | `EYEGO_LOG_COMPRESSION` | [`compression`](Builder::compression): `zstd`, `none` | `zstd` |
+    /// | `EYEGO_LOG_SPOOL_DIR` | `spool_dir`, with the feature `spool` | none |
+    /// | `EYEGO_LOG_SPOOL_MAX_BYTES` | `spool_max_bytes` | 1073741824 |
+    /// | `EYEGO_LOG_SPOOL_SYNC` | `spool_sync`: `batch`, or a duration | `1s` |
     ///
     /// Durations are whole numbers with `ms`, `s` or `m`. An empty variable is
     /// one that is not set. For options beside them go through
@@ -90,9 +96,11 @@ impl Client {
         Builder::from_env()?.build()
     }
 
-    pub(crate) fn start(config: Validated) -> Result<Self, ConfigError> {
+    pub(crate) fn start(mut config: Validated) -> Result<Self, ConfigError> {
+        let spool = config.spool.take().map(Spool::open).transpose()?;
         let shared = Arc::new(Shared::new(config));
-        worker::spawn(Arc::clone(&shared))
+        let feed = Feed::new(&shared, spool);
+        worker::spawn(Arc::clone(&shared), feed)
             .map_err(|error| ConfigError::new("build", format!("gets no thread: {error}")))?;
         Ok(Self { handle: Arc::new(Handle { shared }) })
     }
@@ -162,7 +170,8 @@ impl Client {
     /// Takes no more events, delivers those that are there, and ends the
     /// thread; what is not delivered after the
     /// [`shutdown_timeout`](Builder::shutdown_timeout) (default 5 s) is
-    /// counted as lost. For all clones; reading ends too.
+    /// counted as lost, or stays in the spool where there is one. For all
+    /// clones; reading ends too.
     pub async fn shutdown(&self) -> Report {
         self.shutdown_within(self.shared().config.shutdown_timeout).await
     }
@@ -173,7 +182,8 @@ impl Client {
         // The channel breaks when the worker ends.
         let _ = self.shared().close(deadline(timeout)).await;
         let stats = self.stats();
-        let unsettled = stats.lost.get(LossReason::Shutdown) - before.get(LossReason::Shutdown);
+        let lost = stats.lost.get(LossReason::Shutdown) - before.get(LossReason::Shutdown);
+        let unsettled = lost + stats.pending;
         Report { unsettled, stats }
     }
 
@@ -227,7 +237,8 @@ impl Drop for Handle {
 #[must_use = "it says whether the events were delivered"]
 pub struct Report {
     /// Events that it could not settle in time: after a flush they are still
-    /// pending, after a shutdown they are lost.
+    /// pending, after a shutdown they are lost, or pending in the spool until
+    /// the next process.
     pub unsettled: u64,
     /// What became of all events so far, the lost ones among them.
     pub stats: Stats,
@@ -249,7 +260,7 @@ pub struct Delivery {
     state: Result<(LogId, Acknowledged), LogError>,
 }
 
-type Acknowledged = oneshot::Receiver<Result<(), (LossReason, String)>>;
+type Acknowledged = oneshot::Receiver<End>;
 
 impl Delivery {
     /// The event's identity, known at once.
@@ -270,8 +281,9 @@ impl Future for Delivery {
             Err(error) => return Poll::Ready(Err(error.clone().into())),
         };
         Pin::new(wait).poll(context).map(|answer| match answer {
-            Ok(Ok(())) => Ok(id),
-            Ok(Err((reason, message))) => Err(SendError::Lost { id, reason, message }),
+            Ok(End::Delivered) => Ok(id),
+            Ok(End::Lost(reason, message)) => Err(SendError::Lost { id, reason, message }),
+            Ok(End::Kept) => Err(SendError::Spooled { id }),
             Err(_) => {
                 let message = "the worker ended without an answer".to_owned();
                 Err(SendError::Lost { id, reason: LossReason::Worker, message })

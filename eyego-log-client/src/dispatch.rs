@@ -106,7 +106,9 @@ impl Dispatcher {
         let due = self.retrying.iter().position(|(due, _)| *due <= now);
         let retried = due.and_then(|index| self.retrying.remove(index)).map(|(_, batch)| batch);
         let mut batch = retried.or_else(|| self.queue.pop_front())?;
-        batch.first_attempt.get_or_insert(now);
+        if batch.segment.is_none() {
+            batch.timed_from.get_or_insert(now);
+        }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let is_compressed = self.compresses && batch.bytes().len() > COMPRESSED_FROM;
@@ -155,7 +157,7 @@ impl Dispatcher {
         let InFlight { batch, is_compressed, .. } = self.in_flight.remove(position);
         match verdict {
             Verdict::Delivered => {
-                self.succeed();
+                self.succeed(now);
                 settled(batch, Fate::Delivered, String::new())
             }
             Verdict::PerItem { rejected, retry_after } => {
@@ -210,8 +212,14 @@ impl Dispatcher {
         self.in_flight.len() < self.limit() && self.paused_until.is_none_or(|until| until <= now)
     }
 
-    fn succeed(&mut self) {
+    fn succeed(&mut self, now: Instant) {
         self.streak = 0;
+        // Whatever is in the spool can wait for a server that is away: its
+        // time counts from here, where the server takes something again.
+        let in_flight = self.in_flight.iter_mut().map(|sent| &mut sent.batch);
+        for batch in in_flight.chain(self.retrying.iter_mut().map(|(_, batch)| batch)) {
+            batch.timed_from.get_or_insert(now);
+        }
     }
 
     /// The server is in trouble: it gets a pause, at least the one it asks for.
@@ -233,9 +241,10 @@ impl Dispatcher {
         self.pause(retry_after, now);
         batch.attempts += 1;
         let due = now + self.policy.delay(batch.attempts, &mut self.jitter);
-        let give_up = batch.first_attempt.unwrap_or(now) + self.policy.delivery_timeout;
+        let give_up = batch.timed_from.map(|from| from + self.policy.delivery_timeout);
         // A pause that the server asks for is not held against the events.
-        if due > give_up && retry_after.is_none() || now >= give_up {
+        let is_late = |give_up| due > give_up && retry_after.is_none() || now >= give_up;
+        if give_up.is_some_and(is_late) {
             return settled(batch, Fate::Lost(reason), message);
         }
         self.retrying.push_back((due, batch));
@@ -244,7 +253,7 @@ impl Dispatcher {
 
     fn judge_items(
         &mut self,
-        batch: Batch,
+        mut batch: Batch,
         rejected: &[Rejected],
         retry_after: Option<Duration>,
         now: Instant,
@@ -272,6 +281,10 @@ impl Dispatcher {
                 *slot = part;
             }
         }
+        if rejected.len() < batch.len() {
+            // The server takes something: the time of what it left counts.
+            batch.timed_from.get_or_insert(now);
+        }
         let retried = rejected.iter().find(|item| item.reason.is_none());
         let message = retried.map_or("", |item| &item.message).to_owned();
         let divided = batch.divide(LOST + losses.len(), |index| parts[index]);
@@ -293,7 +306,7 @@ impl Dispatcher {
             }
         }
         if !is_retried {
-            self.succeed();
+            self.succeed(now);
         }
         done
     }

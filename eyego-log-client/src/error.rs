@@ -52,6 +52,13 @@ pub enum SendError {
         /// The same for people.
         message: String,
     },
+    /// The client was shut down before it was delivered. It is in the spool,
+    /// and the next process that names the same directory delivers it.
+    #[error("the event {id} is not delivered yet: it stays in the spool")]
+    Spooled {
+        /// Its identity.
+        id: LogId,
+    },
 }
 
 /// Why a client cannot be built: the option, and what is wrong with it.

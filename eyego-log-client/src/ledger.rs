@@ -46,6 +46,25 @@ impl Ledger {
         self.epochs[index] += 1;
     }
 
+    /// Events of an earlier process are in the spool, and some are damaged.
+    pub(crate) fn recover(&mut self, found: u64, damaged: u64) {
+        self.stats.accepted += found + damaged;
+        self.stats.recovered += found + damaged;
+        self.stats.pending += found;
+        self.stats.lost.add(LossReason::Damaged, damaged);
+        self.epochs.push_back(found);
+    }
+
+    /// Events are in the spool alone, and no longer in memory.
+    pub(crate) fn unload(&mut self, cost: usize) {
+        self.stats.pending_bytes -= cost;
+    }
+
+    /// Events of the spool are in memory again.
+    pub(crate) fn load(&mut self, cost: usize) {
+        self.stats.pending_bytes += cost;
+    }
+
     /// An event never got into the buffer.
     pub(crate) fn refuse(&mut self, reason: LossReason) {
         self.stats.accepted += 1;

@@ -63,6 +63,7 @@
 //! | `tls` | yes | `https://`, by rustls with a provider that is never installed globally |
 //! | `zstd` | yes | compression of what is sent |
 //! | `reqwest` | | `Builder::http_client`: a `reqwest::Client` of yours instead of our own connections |
+//! | `spool` | | `Builder::spool_dir`: events outlive the process, in files |
 //! | `blocking` | | `blocking`: wait without async |
 //! | `test-util` | | `testing`: a transport that records, for your tests |
 //! | `tracing` | | a layer that turns marked `tracing` events into logs |
@@ -81,12 +82,15 @@ pub mod docs;
 mod encode;
 mod error;
 mod event;
+mod feed;
 mod ledger;
 mod loss;
 mod problem;
 mod query;
 mod retry;
 mod shared;
+mod spool;
+mod sync;
 #[cfg(feature = "test-util")]
 pub mod testing;
 #[cfg(feature = "tower")]
@@ -98,6 +102,8 @@ mod verdict;
 mod worker;
 
 pub use client::{Client, Delivery, Report};
+#[cfg(feature = "spool")]
+pub use config::SpoolSync;
 pub use config::{Builder, Overflow};
 pub use error::{ConfigError, LogError, ReadError, SendError, StatusError};
 pub use event::Event;

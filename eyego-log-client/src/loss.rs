@@ -32,11 +32,14 @@ pub enum LossReason {
     Shutdown,
     /// The worker thread died and could not be restarted.
     Worker,
+    /// A file of the spool is damaged, or cannot be read any more. How many
+    /// events were in it is then an estimate.
+    Damaged,
 }
 
 impl LossReason {
     /// Every reason, in the order of [`Stats`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Overflow,
         Self::Invalid,
         Self::TooLarge,
@@ -46,6 +49,7 @@ impl LossReason {
         Self::Nonsense,
         Self::Shutdown,
         Self::Worker,
+        Self::Damaged,
     ];
 
     /// The reason as a word for metrics, such as `overflow`.
@@ -61,6 +65,7 @@ impl LossReason {
             Self::Nonsense => "nonsense",
             Self::Shutdown => "shutdown",
             Self::Worker => "worker",
+            Self::Damaged => "damaged",
         }
     }
 }
@@ -115,9 +120,11 @@ pub struct Stats {
     pub accepted: u64,
     /// Events that the server holds durably.
     pub delivered: u64,
-    /// Events that wait, are under way or are to be tried again.
+    /// Events that wait, are under way or are to be tried again; after a
+    /// shutdown those that stay in the spool for the next process.
     pub pending: u64,
-    /// What those occupy of the buffer, in bytes.
+    /// What those occupy of the buffer, in bytes; not what is in the spool
+    /// alone.
     pub pending_bytes: usize,
     /// Events that never reached the server, by reason.
     pub lost: Losses,
@@ -127,6 +134,15 @@ pub struct Stats {
     pub failed_requests: u64,
     /// Of those, requests whose answer made no sense.
     pub nonsense_answers: u64,
+    /// Of the accepted events, those that an earlier process left in the
+    /// spool. Some may have been delivered by it: their ids keep them from
+    /// being stored twice.
+    pub recovered: u64,
+    /// Events that were sent without a place in the spool, since it was full
+    /// or could not be written. 0 without a spool.
+    pub unspooled: u64,
+    /// Bytes that the files of the spool occupy.
+    pub spool_bytes: u64,
     /// How often the worker panicked and was restarted.
     pub worker_restarts: u64,
     /// The last thing that went wrong, in words; `None` if nothing ever did.
@@ -150,16 +166,19 @@ pub struct Lost<'a> {
     /// The same for people, with what the server said if it said anything.
     pub message: &'a str,
     pub(crate) lines: Lines<'a>,
+    /// Events that can no longer be shown.
+    pub(crate) unreadable: u64,
 }
 
 impl<'a> Lost<'a> {
     /// How many there are: one or more.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.lines.ends.len()
+        self.lines.ends.len() + usize::try_from(self.unreadable).unwrap_or(usize::MAX)
     }
 
-    /// The events.
+    /// The events. Those of a damaged spool ([`LossReason::Damaged`]) are
+    /// counted but cannot be shown.
     pub fn events(&self) -> impl Iterator<Item = LostEvent<'a>> + 'a {
         self.lines.iter().map(LostEvent)
     }

@@ -12,6 +12,7 @@ thread_local! {
 
 /// Problems that are not losses.
 const FAILING: u32 = 1 << 30;
+const SPOOL: u32 = 1 << 29;
 
 /// What is wrong now, and what of it was not said yet.
 #[derive(Debug, Default)]
@@ -35,6 +36,18 @@ impl Problems {
         if self.activate(FAILING) {
             self.unsaid.push(format!("events cannot be delivered for now: {message}"));
         }
+    }
+
+    /// The spool takes nothing for now.
+    pub(crate) fn spool(&mut self, message: &str) {
+        if self.activate(SPOOL) {
+            self.unsaid.push(format!("the spool takes nothing for now: {message}"));
+        }
+    }
+
+    /// The spool takes events.
+    pub(crate) fn resolve_spool(&mut self) {
+        self.active &= !SPOOL;
     }
 
     /// Something that is always worth saying.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use eyego_log_core::Timestamp;
+
 /// The longest pause that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
@@ -23,11 +25,36 @@ impl RetryPolicy {
     }
 }
 
-/// The pause that a `Retry-After` asks for: seconds, at most five minutes.
-/// Its other form, a date, is not read: then the back-off alone decides.
-pub(crate) fn retry_after(value: &str) -> Option<Duration> {
-    let seconds: u64 = value.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+/// The pause that a `Retry-After` asks for, at most five minutes: a number of
+/// seconds, or a date, which is compared with the clock here. `None` where it
+/// is neither: then the back-off alone decides.
+pub(crate) fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    let pause = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let ahead = http_date(value)?.as_millis().saturating_sub(now.as_millis());
+            // What is over asks for no pause.
+            Duration::from_millis(u64::try_from(ahead).unwrap_or(0))
+        }
+    };
+    Some(pause.min(MAX_RETRY_AFTER))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`: the form that HTTP has prescribed since
+/// 1997; the two older ones are not read.
+fn http_date(text: &str) -> Option<Timestamp> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+    let (_, date) = text.split_once(", ")?;
+    let mut parts = date.split(' ');
+    let (day, month, year, time) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let month = MONTHS.iter().position(|known| *known == month)? + 1;
+    if (parts.next(), parts.next()) != (Some("GMT"), None) {
+        return None;
+    }
+    format!("{year}-{month:02}-{day}T{time}Z").parse().ok()
 }
 
 /// A source of random pauses (xorshift64*): good enough for jitter.
@@ -64,10 +91,25 @@ mod tests {
 
     #[test]
     fn retry_after_is_read_and_capped() {
-        assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("86400"), Some(Duration::from_secs(300)));
-        assert_eq!(retry_after("soon"), None);
-        assert_eq!(retry_after("-1"), None);
+        let now = "2026-01-14T23:58:05.500Z".parse().unwrap();
+        let read = |value| retry_after(value, now);
+        assert_eq!(read(" 7 "), Some(Duration::from_secs(7)));
+        assert_eq!(read("86400"), Some(Duration::from_secs(300)));
+        assert_eq!(read("Wed, 14 Jan 2026 23:58:12 GMT"), Some(Duration::from_millis(6500)));
+        assert_eq!(read("Thu, 15 Jan 2026 23:58:12 GMT"), Some(Duration::from_secs(300)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        for neither in ["soon", "-1", "", "Wed, 14 Jan 2026 23:58:12 CET", "Wed, 99 Jan 2026 1 GMT"]
+        {
+            assert_eq!(read(neither), None, "{neither}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_retry_after_panics(value: String, date in "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{1,5} [0-9:]{1,9} GMT") {
+            let now = Timestamp::from(std::time::SystemTime::UNIX_EPOCH);
+            let _ = (retry_after(&value, now), retry_after(&date, now));
+        }
     }
 
     #[test]

@@ -5,14 +5,14 @@
 //! of the user runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use eyego_log_core::{LogId, LogIdGenerator};
 use serde::Serialize;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
-use crate::batch::{Ack, Batch};
+use crate::batch::{Ack, Batch, End};
 use crate::buffer::Buffer;
 use crate::config::{Overflow, Validated};
 use crate::dispatch::{Settled, Ticket};
@@ -22,6 +22,8 @@ use crate::event::Event;
 use crate::ledger::{Fate, Ledger};
 use crate::loss::{Lines, LossReason, Lost, Stats};
 use crate::problem::Problems;
+use crate::spool::Recovered;
+use crate::sync::{Condvar, Mutex, MutexGuard, Notify, wait_while};
 use crate::transport::{Request, Response, TransportError};
 
 /// What a transport answered.
@@ -201,13 +203,87 @@ impl Shared {
         // The worker may be waiting for a batch to become old enough.
         self.news.notify_one();
         let is_full = |state: &mut State| state.phase == Phase::Open && !self.has_room(state, cost);
-        let waited = self.change.wait_timeout_while(state, timeout, is_full);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        wait_while(&self.change, state, timeout, is_full)
     }
 
     /// The next batch to be sent, if one is due.
     pub(crate) fn next_batch(&self, now: Instant) -> Option<Batch> {
         self.state().buffer.take(now)
+    }
+
+    /// Books what an earlier process left in the spool.
+    pub(crate) fn recover(&self, recovered: &Recovered) {
+        let Recovered { found, damaged, message } = recovered;
+        let mut state = self.state();
+        state.ledger.recover(found.events, *damaged);
+        if *damaged > 0 {
+            state.problems.lost(LossReason::Damaged, message);
+            state.ledger.stats.last_problem = Some(message.clone());
+            drop(state);
+            self.tell_unreadable(*damaged, message);
+        }
+    }
+
+    /// The batch is in the spool, and need not be in memory.
+    pub(crate) fn unload(&self, batch: Batch) {
+        let mut state = self.state();
+        state.ledger.unload(batch.cost());
+        self.let_in(&state);
+        self.recycle(&mut state, batch);
+    }
+
+    /// The client ends; the batch stays in the spool.
+    pub(crate) fn keep(&self, mut batch: Batch) {
+        batch.acknowledge(&End::Kept);
+        self.state().ledger.unload(batch.cost());
+    }
+
+    /// Tells those who wait for events that stay in the spool.
+    pub(crate) fn keep_unread(acks: Vec<(usize, Ack)>) {
+        for (_, ack) in acks {
+            // Who no longer waits does not need to know.
+            let _ = ack.send(End::Kept);
+        }
+    }
+
+    /// Events of the spool cannot be read any more.
+    pub(crate) fn lose_unread(
+        &self,
+        epoch: u64,
+        events: u64,
+        acks: Vec<(usize, Ack)>,
+        message: &str,
+    ) {
+        let reason = LossReason::Damaged;
+        {
+            let mut state = self.state();
+            state.ledger.settle(epoch, events, 0, Fate::Lost(reason));
+            state.problems.lost(reason, message);
+            state.ledger.stats.last_problem = Some(message.to_owned());
+        }
+        for (_, ack) in acks {
+            // Who no longer waits does not need to know.
+            let _ = ack.send(End::Lost(reason, message.to_owned()));
+        }
+        self.tell_unreadable(events, message);
+    }
+
+    /// Threads that wait for room are let in together when there is some for
+    /// each, not one batch at a time.
+    fn let_in(&self, state: &State) {
+        let limit = self.config.max_buffer_bytes;
+        if state.ledger.stats.pending_bytes <= limit - limit / 8 {
+            self.change.notify_all();
+        }
+    }
+
+    /// Keeps the memory of a batch for the next ones.
+    fn recycle(&self, state: &mut State, batch: Batch) {
+        // A batch has an eighth more memory than it fills: with exact room a
+        // full buffer would free each and allocate the next.
+        let limit = self.config.max_buffer_bytes + self.config.max_buffer_bytes / 8;
+        let room = limit.saturating_sub(state.ledger.stats.pending_bytes);
+        state.buffer.recycle(batch, room, Instant::now());
     }
 
     /// Books the end of a batch and tells those who want to know.
@@ -221,34 +297,32 @@ impl Shared {
                 state.problems.lost(reason, &message);
                 state.ledger.stats.last_problem = Some(message.clone());
             }
-            // Threads that wait for room are let in together when there is
-            // some for each, not one batch at a time.
-            let limit = self.config.max_buffer_bytes;
-            if state.ledger.stats.pending_bytes <= limit - limit / 8 {
-                self.change.notify_all();
-            }
+            self.let_in(&state);
         }
         match fate {
-            Fate::Delivered => batch.acknowledge(Ok(())),
+            Fate::Delivered => batch.acknowledge(&End::Delivered),
             Fate::Lost(reason) => {
-                batch.acknowledge(Err((reason, &message)));
+                batch.acknowledge(&End::Lost(reason, message.clone()));
                 self.tell_loss(reason, &message, batch.lines());
             }
         }
-        let mut state = self.state();
-        // A batch has an eighth more memory than it fills: with exact room a
-        // full buffer would free each and allocate the next.
-        let limit = self.config.max_buffer_bytes + self.config.max_buffer_bytes / 8;
-        let room = limit.saturating_sub(state.ledger.stats.pending_bytes);
-        state.buffer.recycle(batch, room, Instant::now());
+        self.recycle(&mut self.state(), batch);
     }
 
     fn tell_loss(&self, reason: LossReason, message: &str, lines: Lines<'_>) {
+        self.tell(&Lost { reason, message, lines, unreadable: 0 });
+    }
+
+    fn tell_unreadable(&self, unreadable: u64, message: &str) {
+        let lines = Lines { bytes: &[], ends: &[] };
+        self.tell(&Lost { reason: LossReason::Damaged, message, lines, unreadable });
+    }
+
+    fn tell(&self, lost: &Lost<'_>) {
         let Some(hook) = &self.config.on_loss else { return };
         Problems::outside_of_hooks(|| {
             // What the hook broke is the hook's own.
-            let lost = Lost { reason, message, lines };
-            let _ = catch_unwind(AssertUnwindSafe(|| hook(&lost)));
+            let _ = catch_unwind(AssertUnwindSafe(|| hook(lost)));
         });
     }
 
@@ -286,7 +360,7 @@ impl Shared {
     /// Blocks until the worker has ended, at most this long.
     pub(crate) fn wait_closed(&self, timeout: Duration) {
         let is_running = |state: &mut State| !matches!(state.phase, Phase::Closed(_));
-        drop(self.change.wait_timeout_while(self.state(), timeout, is_running));
+        drop(wait_while(&self.change, self.state(), timeout, is_running));
     }
 
     /// The worker has ended: what is left is lost, for this reason.
@@ -335,3 +409,7 @@ impl std::fmt::Debug for Shared {
         f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, eyego_loom))]
+#[path = "shared/models.rs"]
+mod models;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use eyego_log_core::Timestamp;
 use serde::Deserialize;
 
 use crate::loss::LossReason;
@@ -59,13 +60,17 @@ struct Item {
     retryable: bool,
 }
 
-/// What this answer to a batch of `events` events means.
-pub(crate) fn read(answer: &Result<Response, TransportError>, events: usize) -> Verdict {
+/// What this answer to a batch of `events` events means, read at that time.
+pub(crate) fn read(
+    answer: &Result<Response, TransportError>,
+    events: usize,
+    now: Timestamp,
+) -> Verdict {
     let response = match answer {
         Ok(response) => response,
         Err(error) => return Verdict::Retry { retry_after: None, message: whole_story(error) },
     };
-    let wait = response.retry_after.as_deref().and_then(retry_after);
+    let wait = response.retry_after.as_deref().and_then(|value| retry_after(value, now));
     match response.status {
         200..=299 | 400 | 503 => {
             if let Some(verdict) = per_item(&response.body, events, wait) {
@@ -158,8 +163,12 @@ mod tests {
 
     use super::*;
 
+    fn now() -> Timestamp {
+        Timestamp::from(std::time::SystemTime::UNIX_EPOCH)
+    }
+
     fn judge(status: u16, body: &(impl ToString + ?Sized)) -> Verdict {
-        read(&Ok(Response::new(status, body.to_string())), 3)
+        read(&Ok(Response::new(status, body.to_string())), 3, now())
     }
 
     #[test]
@@ -213,13 +222,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_panics(status in 0_u16..1000, body: Vec<u8>, events in 0_usize..5) {
-            let _ = read(&Ok(Response::new(status, body)), events);
+            let _ = read(&Ok(Response::new(status, body)), events, now());
         }
 
         #[test]
         fn no_json_panics(status in 200_u16..504, accepted: usize, index: usize, events: usize) {
             let body = json!({"accepted": accepted, "rejected": [{"index": index, "retryable": true}]});
-            let _ = read(&Ok(Response::new(status, body.to_string())), events);
+            let _ = read(&Ok(Response::new(status, body.to_string())), events, now());
         }
     }
 }

@@ -9,12 +9,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime;
 
 use crate::compress::Compressor;
 use crate::dispatch::{Dispatcher, Sending, Ticket};
+use crate::feed::Feed;
 use crate::loss::LossReason;
 use crate::problem::Problems;
 use crate::shared::{Answer, Inbox, Job, Phase, Shared};
@@ -39,13 +40,13 @@ pub(crate) fn is_current_thread() -> bool {
 }
 
 /// Starts the worker.
-pub(crate) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
+pub(crate) fn spawn(shared: Arc<Shared>, feed: Feed) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("eyego-log".to_owned());
-    thread.spawn(move || supervise(&shared)).map(drop)
+    thread.spawn(move || supervise(&shared, feed)).map(drop)
 }
 
 /// Runs the worker, again after a panic, until the client is closed.
-fn supervise(shared: &Arc<Shared>) {
+fn supervise(shared: &Arc<Shared>, mut feed: Feed) {
     IS_WORKER.set(true);
     let config = &shared.config;
     let seed = RandomState::new().hash_one(std::process::id());
@@ -54,7 +55,7 @@ fn supervise(shared: &Arc<Shared>) {
     let mut panics = 0;
     let mut delivered = 0;
     let (reason, message) = loop {
-        let error = match run_once(shared, &mut dispatcher) {
+        let error = match run_once(shared, &mut feed, &mut dispatcher) {
             Ok(()) => break (LossReason::Shutdown, "the client was shut down".to_owned()),
             Err(error) => error,
         };
@@ -71,7 +72,7 @@ fn supervise(shared: &Arc<Shared>) {
         drop(state);
         std::thread::sleep(RESTART_PAUSE);
     };
-    shared.end(reason, dispatcher.drain(), &message);
+    feed.end(shared, reason, dispatcher.drain(), &message);
     say_unsaid(shared);
 }
 
@@ -79,11 +80,15 @@ fn supervise(shared: &Arc<Shared>) {
 ///
 /// # Errors
 /// It panicked, or there is no runtime for it.
-fn run_once(shared: &Arc<Shared>, dispatcher: &mut Dispatcher) -> Result<(), String> {
+fn run_once(
+    shared: &Arc<Shared>,
+    feed: &mut Feed,
+    dispatcher: &mut Dispatcher,
+) -> Result<(), String> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("it gets no runtime: {error}"))?;
     // The state machines are used on: each call leaves them consistent.
-    let run = AssertUnwindSafe(|| runtime.block_on(run(shared, dispatcher)));
+    let run = AssertUnwindSafe(|| runtime.block_on(run(shared, feed, dispatcher)));
     let result = catch_unwind(run);
     // A name lookup may still hang in a thread of its own.
     runtime.shutdown_background();
@@ -94,12 +99,12 @@ fn run_once(shared: &Arc<Shared>, dispatcher: &mut Dispatcher) -> Result<(), Str
     })
 }
 
-async fn run(shared: &Arc<Shared>, dispatcher: &mut Dispatcher) {
+async fn run(shared: &Arc<Shared>, feed: &mut Feed, dispatcher: &mut Dispatcher) {
     let mut compressor = Compressor::default();
     loop {
         let Inbox { answers, jobs } = shared.empty_inbox();
         for (ticket, answer) in answers {
-            take_answer(shared, dispatcher, ticket, &answer);
+            take_answer(shared, feed, dispatcher, ticket, &answer);
         }
         for job in jobs {
             tokio::spawn(read(Arc::clone(shared), job));
@@ -107,9 +112,10 @@ async fn run(shared: &Arc<Shared>, dispatcher: &mut Dispatcher) {
         let now = Instant::now();
         #[cfg(test)]
         tests::panic_if_asked(shared);
-        send_all(shared, dispatcher, &mut compressor, now);
+        feed.fill(shared, now);
+        send_all(shared, feed, dispatcher, &mut compressor, now);
         say_unsaid(shared);
-        let Some(wake_at) = next_wake(shared, dispatcher, now) else { return };
+        let Some(wake_at) = next_wake(shared, feed, dispatcher, now) else { return };
         let news = shared.news.notified();
         match wake_at {
             Wake::At(at) => drop(tokio::time::timeout_at(at.into(), news).await),
@@ -118,9 +124,15 @@ async fn run(shared: &Arc<Shared>, dispatcher: &mut Dispatcher) {
     }
 }
 
-fn take_answer(shared: &Arc<Shared>, dispatcher: &mut Dispatcher, ticket: Ticket, answer: &Answer) {
+fn take_answer(
+    shared: &Arc<Shared>,
+    feed: &mut Feed,
+    dispatcher: &mut Dispatcher,
+    ticket: Ticket,
+    answer: &Answer,
+) {
     let Some(events) = dispatcher.events_of(ticket) else { return };
-    let verdict = verdict::read(answer, events);
+    let verdict = verdict::read(answer, events, SystemTime::now().into());
     {
         let mut state = shared.state();
         let stats = &mut state.ledger.stats;
@@ -139,20 +151,21 @@ fn take_answer(shared: &Arc<Shared>, dispatcher: &mut Dispatcher, ticket: Ticket
         }
     }
     for settled in dispatcher.answer(ticket, verdict, Instant::now()) {
-        shared.settle(settled);
+        feed.settle(shared, settled);
     }
 }
 
 /// Sends whatever may be sent now.
 fn send_all(
     shared: &Arc<Shared>,
+    feed: &mut Feed,
     dispatcher: &mut Dispatcher,
     compressor: &mut Compressor,
     now: Instant,
 ) {
     loop {
         if dispatcher.wants_batch(now)
-            && let Some(batch) = shared.next_batch(now)
+            && let Some(batch) = feed.next(shared, now)
         {
             dispatcher.offer(batch);
         }
@@ -228,12 +241,13 @@ enum Wake {
 }
 
 /// `None` when the client is closed and all is settled, or its time is up.
-fn next_wake(shared: &Shared, dispatcher: &Dispatcher, now: Instant) -> Option<Wake> {
+fn next_wake(shared: &Shared, feed: &Feed, dispatcher: &Dispatcher, now: Instant) -> Option<Wake> {
+    let due = shared.state().buffer.due();
+    let feed_at = feed.wake_at(shared, due, now, |due| dispatcher.room_at(due));
     let mut state = shared.state();
     state.ledger.expire(now);
-    let room_at = state.buffer.due().and_then(|due| dispatcher.room_at(due));
     let trim_at = state.buffer.trim(now);
-    let mut times = vec![room_at, trim_at, dispatcher.wake_at(), state.ledger.next_deadline()];
+    let mut times = vec![feed_at, trim_at, dispatcher.wake_at(), state.ledger.next_deadline()];
     if let Phase::Closing(deadline) = state.phase {
         if deadline <= now || state.ledger.stats.pending == 0 {
             return None;
@@ -280,14 +294,32 @@ mod tests {
         }
     }
 
-    fn client() -> Client {
+    fn builder() -> crate::Builder {
         let builder = Client::builder("http://nowhere").transport(Accepting);
-        builder.compression(false).linger(Duration::ZERO).on_problem(|_| {}).build().unwrap()
+        builder.compression(false).linger(Duration::ZERO).on_problem(|_| {})
+    }
+
+    fn client() -> Client {
+        builder().build().unwrap()
     }
 
     #[tokio::test]
     async fn a_worker_that_panics_goes_on_with_all_its_events() {
-        let client = client();
+        panics_and_goes_on(client()).await;
+    }
+
+    #[cfg(feature = "spool")]
+    #[tokio::test]
+    async fn a_worker_that_panics_goes_on_with_its_spool() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let client = builder().spool_dir(dir.path()).build().unwrap();
+        panics_and_goes_on(client.clone()).await;
+        let stats = client.shutdown().await.stats;
+        assert!(stats.is_balanced() && stats.unspooled == 0, "{stats:?}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the lock alone");
+    }
+
+    async fn panics_and_goes_on(client: Client) {
         for n in 0..2000 {
             if n % 700 == 0 {
                 client.shared().panics_left.store(1, Ordering::SeqCst);

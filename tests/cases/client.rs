@@ -1,19 +1,31 @@
 //! The SDK against the real server: written, read back, and through the
 //! server's death.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use eyego_log_client::{Builder, Client, Event, LossReason, Order, Overflow};
 use serde_json::json;
-use stack::server::Server;
+use stack::server::{Server, ServerBuilder};
+
+use crate::pipeline::Names;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn start() -> Result<(Server, Builder)> {
-    let server = Server::builder().start().await?;
-    server.wait_ready(Duration::from_secs(10)).await?;
+    started(Server::builder()).await
+}
+
+async fn start_on_kafka_and_mongodb() -> Result<(Server, Builder)> {
+    started(Names::new().await.server("all", "g")).await
+}
+
+async fn started(server: ServerBuilder) -> Result<(Server, Builder)> {
+    let server = server.start().await?;
+    server.wait_ready(PATIENCE).await?;
     let client = Client::builder(server.base_url()).linger(Duration::from_millis(20));
     Ok((server, client))
 }
@@ -41,9 +53,18 @@ async fn stored(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_logged_can_be_read_back() -> Result<()> {
+async fn what_is_logged_can_be_read_back_embedded() -> Result<()> {
     let (_server, client) = start().await?;
-    let client = client.build()?;
+    what_is_logged_can_be_read_back(client.build()?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_logged_can_be_read_back_on_kafka_and_mongodb() -> Result<()> {
+    let (_server, client) = start_on_kafka_and_mongodb().await?;
+    what_is_logged_can_be_read_back(client.build()?).await
+}
+
+async fn what_is_logged_can_be_read_back(client: Client) -> Result<()> {
     let metadata = json!({"page": "home", "cart": {"items": 2, "sum": 1.5}, "a.b": [null, "ü\0"]});
     let id = client.send(Event::new("ada", "CLICK").metadata(&metadata)).await?;
     for n in 0..2500 {
@@ -81,14 +102,27 @@ async fn an_event_over_the_servers_limit_costs_no_neighbour() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_costs_nothing_that_is_not_counted_embedded() -> Result<()> {
+    let (server, client) = start().await?;
+    a_killed_server_costs_nothing_that_is_not_counted(server, client).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_costs_nothing_that_is_not_counted_on_kafka_and_mongodb() -> Result<()> {
+    let (server, client) = start_on_kafka_and_mongodb().await?;
+    a_killed_server_costs_nothing_that_is_not_counted(server, client).await
+}
+
 /// The server is killed, and restarted, while eight threads log: each event is
 /// stored once or counted as lost.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_server_costs_nothing_that_is_not_counted() -> Result<()> {
+async fn a_killed_server_costs_nothing_that_is_not_counted(
+    server: Server,
+    client: Builder,
+) -> Result<()> {
     const THREADS: usize = 8;
     const EVENTS: usize = 5000;
 
-    let (server, client) = start().await?;
     let client = client
         .max_batch_events(100)
         .retry(Duration::from_millis(20), Duration::from_millis(200))
@@ -133,6 +167,107 @@ async fn a_killed_server_costs_nothing_that_is_not_counted() -> Result<()> {
             *times_stored.entry(n).or_default() += 1;
         }
         ensure!(logs.len() == EVENTS && times_stored.len() == EVENTS, "each exactly once");
+    }
+    ensure!(client.shutdown().await.is_complete());
+    Ok(())
+}
+
+/// A program that logs until it is killed; another test runs it.
+#[test]
+#[ignore = "a program that another test runs"]
+fn a_program_with_a_spool() -> Result<()> {
+    let client = Builder::from_env()?.linger(Duration::from_millis(5)).max_batch_events(100);
+    let client = client.on_problem(|_| {}).build()?;
+    let user = std::env::var("EYEGO_TEST_USER")?;
+    for n in 0.. {
+        client.log(Event::new(&*user, "A").metadata(json!({"n": n})))?;
+        if n % 20 == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(())
+}
+
+/// The ids in the files of a spool.
+fn ids_in_spool(dir: &Path) -> Result<BTreeSet<String>> {
+    let mut ids = BTreeSet::new();
+    for entry in std::fs::read_dir(dir)? {
+        let bytes = std::fs::read(entry?.path())?;
+        let text = String::from_utf8_lossy(&bytes);
+        // The last line may have been cut short by the kill.
+        for line in text.lines().filter(|line| line.ends_with('}')) {
+            // The head of a record is no text, and may look like a line.
+            let id = line.split_once("{\"id\":\"").and_then(|(_, rest)| rest.get(..24));
+            ids.extend(id.map(str::to_owned));
+        }
+    }
+    Ok(ids)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_program_is_survived_by_its_events_embedded() -> Result<()> {
+    let (server, client) = start().await?;
+    a_killed_program_is_survived_by_its_events(server, client).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_program_is_survived_by_its_events_on_kafka_and_mongodb() -> Result<()> {
+    let (server, client) = start_on_kafka_and_mongodb().await?;
+    a_killed_program_is_survived_by_its_events(server, client).await
+}
+
+/// A program is killed while it logs, with the server there, away, and there
+/// again: whatever was in its spool is stored once.
+async fn a_killed_program_is_survived_by_its_events(server: Server, client: Builder) -> Result<()> {
+    const RUNS: usize = 3;
+
+    let dir = tempfile::tempdir()?;
+    let mut spooled = BTreeSet::new();
+    for run in 0..RUNS {
+        let mut program = Command::new(std::env::current_exe()?)
+            .args(["--ignored", "--exact", "client::a_program_with_a_spool"])
+            .env("EYEGO_LOG_URL", server.base_url())
+            .env("EYEGO_LOG_SPOOL_DIR", dir.path())
+            .env("EYEGO_TEST_USER", format!("run-{run}"))
+            .stdout(Stdio::null())
+            .spawn()?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if run == 1 {
+            server.kill()?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        program.kill()?;
+        program.wait()?;
+        spooled.extend(ids_in_spool(dir.path())?);
+        if run == 1 {
+            server.restart().await?;
+        }
+    }
+    ensure!(spooled.len() > 1000, "only {} events were in the spool", spooled.len());
+
+    let client = client.spool_dir(dir.path()).build()?;
+    let report = client.flush_within(PATIENCE).await;
+    let stats = &report.stats;
+    ensure!(report.is_complete() && stats.is_balanced(), "{report:?}");
+    ensure!(stats.recovered == stats.accepted && stats.delivered > 0, "{report:?}");
+    // A write that a kill cut short was never in the spool.
+    ensure!(stats.lost.total() == stats.lost.get(LossReason::Damaged), "{report:?}");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut ids = BTreeSet::new();
+        for run in 0..RUNS {
+            let logs = stored(&client, &format!("run-{run}"), 1).await?;
+            let numbers: BTreeSet<_> = logs.iter().map(|log| log.metadata.as_json()).collect();
+            ensure!(numbers.len() == logs.len(), "each once");
+            ids.extend(logs.iter().map(|log| log.id.to_string()));
+        }
+        let missing = spooled.difference(&ids).count();
+        if missing == 0 {
+            break;
+        }
+        let known = spooled.len();
+        ensure!(tokio::time::Instant::now() < deadline, "{missing} of {known} are not stored");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     ensure!(client.shutdown().await.is_complete());
     Ok(())

@@ -21,7 +21,7 @@ impl Builder {
     }
 
     fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let read = |name| read(name).filter(|value| !value.trim().is_empty());
+        let read = |name: &str| read(name).filter(|value| !value.trim().is_empty());
         let url = read("EYEGO_LOG_URL").ok_or_else(|| {
             ConfigError::new("EYEGO_LOG_URL", "is not set: such as http://localhost:3000")
         })?;
@@ -81,12 +81,18 @@ impl Builder {
                 }
             };
         }
+        #[cfg(feature = "spool")]
+        builder.spool.read(read)?;
+        #[cfg(not(feature = "spool"))]
+        if read("EYEGO_LOG_SPOOL_DIR").is_some() {
+            return Err(ConfigError::new("EYEGO_LOG_SPOOL_DIR", "needs the feature spool"));
+        }
         Ok(builder)
     }
 }
 
 /// `500ms`, `5s`, `2m`.
-fn duration(text: &str) -> Option<Duration> {
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
@@ -141,5 +147,38 @@ mod tests {
             assert!(error.to_string().contains(value), "{error}");
         }
         assert_eq!(read(&[]).unwrap_err().option(), "EYEGO_LOG_URL");
+    }
+
+    #[cfg(feature = "spool")]
+    #[test]
+    fn the_spool_is_read_and_checked() {
+        let url = ("EYEGO_LOG_URL", "http://h");
+        let dir = ("EYEGO_LOG_SPOOL_DIR", "/nowhere");
+        let options = |variables: &[(&str, &str)]| {
+            let builder = read(&[&[url, dir], variables].concat())?;
+            Ok::<_, ConfigError>(builder.spool.validate(512 << 10)?.unwrap())
+        };
+        let defaults = options(&[]).unwrap();
+        assert_eq!((defaults.dir.to_str(), defaults.max_bytes), (Some("/nowhere"), 1 << 30));
+        assert_eq!(defaults.sync, crate::SpoolSync::Every(Duration::from_secs(1)));
+        let each = options(&[("EYEGO_LOG_SPOOL_SYNC", "batch")]).unwrap();
+        assert_eq!(each.sync, crate::SpoolSync::EachBatch);
+        for (variable, value) in
+            [("EYEGO_LOG_SPOOL_SYNC", "often"), ("EYEGO_LOG_SPOOL_MAX_BYTES", "1 GiB")]
+        {
+            let error = options(&[(variable, value)]).unwrap_err();
+            assert_eq!(error.option(), variable);
+            assert!(error.to_string().contains(value), "{error}");
+        }
+        let small = options(&[("EYEGO_LOG_SPOOL_MAX_BYTES", "1000")]).unwrap_err();
+        assert_eq!(small.option(), "spool_max_bytes");
+    }
+
+    #[cfg(not(feature = "spool"))]
+    #[test]
+    fn a_spool_needs_its_feature() {
+        let variables = [("EYEGO_LOG_URL", "http://h"), ("EYEGO_LOG_SPOOL_DIR", "/nowhere")];
+        let error = read(&variables).unwrap_err();
+        assert_eq!(error.to_string(), "EYEGO_LOG_SPOOL_DIR needs the feature spool");
     }
 }

@@ -2,6 +2,8 @@
 //! must be. How they are read from the environment is in `env`.
 
 mod env;
+#[cfg(feature = "spool")]
+mod spool;
 mod validate;
 
 use std::fmt;
@@ -14,6 +16,8 @@ use crate::error::ConfigError;
 use crate::loss::{LossHook, Lost, ProblemHook};
 use crate::transport::Transport;
 
+#[cfg(feature = "spool")]
+pub use spool::SpoolSync;
 pub(crate) use validate::Validated;
 
 /// What happens to an event that finds the buffer full.
@@ -64,6 +68,8 @@ pub struct Builder {
     pub(crate) delivery_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) compression: bool,
+    #[cfg(feature = "spool")]
+    pub(crate) spool: spool::SpoolDraft,
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) on_loss: Option<LossHook>,
     pub(crate) on_problem: Option<ProblemHook>,
@@ -89,6 +95,8 @@ impl Builder {
             delivery_timeout: Duration::from_secs(120),
             shutdown_timeout: Duration::from_secs(5),
             compression: cfg!(feature = "zstd"),
+            #[cfg(feature = "spool")]
+            spool: spool::SpoolDraft::default(),
             transport: None,
             on_loss: None,
             on_problem: None,
@@ -183,8 +191,10 @@ impl Builder {
     }
 
     /// How long after its first attempt an event is still tried again.
-    /// Default 120 s; at most a day; 0 means one attempt. A pause that the server asks for
-    /// by `Retry-After` (up to 5 min) is kept even beyond it.
+    /// Default 120 s; at most a day; 0 means one attempt. A pause that the
+    /// server asks for by `Retry-After` (up to 5 min) is kept even beyond it.
+    /// For an event that is in a spool it begins when the server takes
+    /// something after that attempt: being away costs nothing then.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.delivery_timeout = timeout;
         self
@@ -222,7 +232,8 @@ impl Builder {
     }
 
     /// Called with the events of each loss, after they were counted: on the
-    /// client's own thread, or on the one whose event found no room. It should
+    /// client's own thread, on the one whose event found no room, or on the one
+    /// that builds a client whose spool is damaged. It should
     /// return soon, since the worker waits for it. A panic in it is caught.
     /// Default: none.
     pub fn on_loss(mut self, hook: impl Fn(&Lost<'_>) + Send + Sync + 'static) -> Self {
@@ -247,6 +258,12 @@ impl Builder {
     /// cannot be read, the thread that cannot be started.
     pub fn build(self) -> Result<Client, ConfigError> {
         Client::start(validate::validate(self)?)
+    }
+
+    /// What `build` makes of it, for the models.
+    #[cfg(all(test, eyego_loom))]
+    pub(crate) fn validated(self) -> Validated {
+        validate::validate(self).unwrap()
     }
 }
 

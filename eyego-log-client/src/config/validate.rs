@@ -10,6 +10,7 @@ use crate::buffer::BatchLimits;
 use crate::error::ConfigError;
 use crate::loss::{LossHook, ProblemHook};
 use crate::retry::RetryPolicy;
+use crate::spool::SpoolOptions;
 use crate::transport::Transport;
 use crate::transport::http::HttpTransport;
 
@@ -30,6 +31,8 @@ pub(crate) struct Validated {
     pub(crate) request_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) compression: bool,
+    /// Taken by the client as it starts.
+    pub(crate) spool: Option<SpoolOptions>,
     pub(crate) on_loss: Option<LossHook>,
     pub(crate) on_problem: Option<ProblemHook>,
 }
@@ -42,6 +45,10 @@ pub(super) fn validate(builder: Builder) -> Result<Validated, ConfigError> {
         Some(transport) => transport,
         None => Arc::new(HttpTransport::new(is_https, builder.ca_file.as_deref())?),
     };
+    #[cfg(feature = "spool")]
+    let spool = builder.spool.validate(builder.max_batch_bytes)?;
+    #[cfg(not(feature = "spool"))]
+    let spool = None;
     Ok(Validated {
         base_url,
         authorization,
@@ -63,6 +70,7 @@ pub(super) fn validate(builder: Builder) -> Result<Validated, ConfigError> {
         request_timeout: builder.request_timeout,
         shutdown_timeout: builder.shutdown_timeout,
         compression: builder.compression,
+        spool,
         on_loss: builder.on_loss,
         on_problem: builder.on_problem,
     })

@@ -1,7 +1,7 @@
 //! Each answer that a server may give, and what it does to the events.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use eyego_log_client::{Client, Event, LossReason, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,6 +48,24 @@ async fn retry_after_is_a_minimum_for_all() {
     assert!(seen[1].at - seen[0].at >= Duration::from_secs(1));
     assert_eq!(seen[0].events[0]["id"], seen[1].events[0]["id"], "the same log");
     assert_eq!(client.stats().failed_requests, 1);
+}
+
+#[tokio::test]
+async fn retry_after_may_be_a_date() {
+    let begin = SystemTime::now();
+    // A date has no fraction of a second.
+    let server = FakeServer::start(move |n, seen| match n {
+        0 => {
+            let date = httpdate::fmt_http_date(begin + Duration::from_secs(2));
+            ResponseTemplate::new(503).insert_header("retry-after", date)
+        }
+        _ => accepted(seen),
+    })
+    .await;
+    let client = server.client().build().unwrap();
+    client.send(Event::new("a", "A")).await.unwrap();
+    assert!(begin.elapsed().unwrap() >= Duration::from_secs(1));
+    assert_eq!(client.stats().requests, 2);
 }
 
 #[tokio::test]
@@ -238,4 +256,22 @@ async fn nobody_there_is_given_up_after_the_delivery_timeout() {
     let end = client.send(Event::new("a", "A")).await;
     assert!(matches!(end, Err(SendError::Lost { reason: LossReason::Expired, .. })), "{end:?}");
     assert!(client.stats().failed_requests > 1);
+}
+
+/// A `reqwest::Client` of the program is what carries the events.
+#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn a_client_that_is_handed_in_is_used() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let own = reqwest::Client::builder().user_agent("a program of mine").build().unwrap();
+    let client = server.client().http_client(own).api_key("secret").build().unwrap();
+    client.send(Event::new("a", "A")).await.unwrap();
+    assert!(client.logs().fetch().await.is_err(), "the made-up server has no logs");
+    let requests = server.server.received_requests().await.unwrap();
+    assert_eq!(requests.len(), 2);
+    for request in &requests {
+        assert_eq!(request.headers["user-agent"], "a program of mine");
+        assert_eq!(request.headers["authorization"], "Bearer secret");
+    }
+    assert_eq!(client.stats().delivered, 1);
 }

@@ -10,3 +10,7 @@ mod lifecycle;
 mod reading;
 mod runtimes;
 mod server;
+#[cfg(feature = "spool")]
+mod spool;
+#[cfg(feature = "tls")]
+mod tls;

@@ -1,0 +1,179 @@
+//! `https://`: whom the client trusts, and what it says where it does not.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use eyego_log_client::{Client, Event, LossReason, SendError};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tempfile::TempDir;
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
+};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use crate::server::quick;
+
+const ANSWER: &[u8] = b"HTTP/1.1 202 Accepted\r\nconnection: close\r\ncontent-length: 28\r\n\r\n\
+    {\"accepted\":1,\"rejected\":[]}";
+
+/// An authority, made for the test.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Its certificate, in a file.
+    fn file(&self, dir: &Path) -> PathBuf {
+        let path = dir.join("ca.pem");
+        std::fs::write(&path, &self.pem).unwrap();
+        path
+    }
+
+    /// A server for `localhost`, with a certificate by this authority, that
+    /// takes one event with each request; answers its port.
+    async fn serve(&self) -> u16 {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                // Whoever does not trust us ends the handshake.
+                let Ok(mut stream) = acceptor.accept(socket).await else { continue };
+                read_request(&mut stream).await;
+                let _ = stream.write_all(ANSWER).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        port
+    }
+}
+
+async fn read_request(stream: impl AsyncRead + Unpin) {
+    let mut stream = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+    }
+    stream.read_exact(&mut vec![0; length]).await.unwrap();
+}
+
+async fn send(client: &Client) -> Result<(), (LossReason, String)> {
+    match client.send(Event::new("a", "A")).await {
+        Ok(_) => Ok(()),
+        Err(SendError::Lost { reason, message, .. }) => Err((reason, message)),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_trusted() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("ours"));
+    let url = format!("https://localhost:{}", authority.serve().await);
+    let client = quick(&url).ca_file(authority.file(dir.path())).build().unwrap();
+    send(&client).await.unwrap();
+    assert_eq!(client.stats().delivered, 1);
+    assert!(CryptoProvider::get_default().is_none(), "the provider is the program's to install");
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_in_words() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("ours"));
+    let port = authority.serve().await;
+    let other = Authority::new("another").file(dir.path());
+    let client = quick(&format!("https://localhost:{port}")).ca_file(&other);
+    let client = client.delivery_timeout(Duration::ZERO).build().unwrap();
+    let (reason, message) = send(&client).await.unwrap_err();
+    assert_eq!(reason, LossReason::Expired);
+    assert!(message.contains("invalid peer certificate: UnknownIssuer"), "{message}");
+
+    // The right authority, but not for this name.
+    let client = quick(&format!("https://127.0.0.1:{port}")).ca_file(authority.file(dir.path()));
+    let client = client.delivery_timeout(Duration::ZERO).build().unwrap();
+    let (_, message) = send(&client).await.unwrap_err();
+    assert!(message.contains("not valid for name"), "{message}");
+
+    // TLS towards a server that speaks none.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        let _ = socket.read(&mut [0; 1024]).await;
+    });
+    let client = quick(&url).ca_file(&other).delivery_timeout(Duration::ZERO).build().unwrap();
+    assert!(send(&client).await.is_err());
+}
+
+/// This test binary again, with this file as the system's certificates.
+fn with_system_certificates(program: &str, file: &Path, own: &Path) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", &format!("tls::{program}")]);
+    command.env("SSL_CERT_FILE", file).env_remove("SSL_CERT_DIR");
+    command.env("EYEGO_TEST_CA", own).output().unwrap()
+}
+
+#[tokio::test]
+#[ignore = "a program that another test runs"]
+async fn runs_where_no_certificates_are_installed() {
+    let error = Client::builder("https://localhost").build().unwrap_err();
+    assert_eq!(error.option(), "ca_file");
+    assert!(error.to_string().contains("install ca-certificates"), "{error}");
+    Client::builder("http://localhost").build().unwrap();
+
+    // With a file of one's own none need be installed.
+    let authority = Authority::new("ours");
+    let file = authority.file(Path::new(&std::env::var_os("EYEGO_TEST_CA").unwrap()));
+    let url = format!("https://localhost:{}", authority.serve().await);
+    let client = quick(&url).ca_file(file).build().unwrap();
+    send(&client).await.unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_system_without_certificates_is_an_error_and_no_panic() {
+    let dir = TempDir::new().unwrap();
+    let nothing = dir.path().join("nothing.pem");
+    let output =
+        with_system_certificates("runs_where_no_certificates_are_installed", &nothing, dir.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // An empty file is no more.
+    std::fs::write(&nothing, "").unwrap();
+    let output =
+        with_system_certificates("runs_where_no_certificates_are_installed", &nothing, dir.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
