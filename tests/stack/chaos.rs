@@ -41,7 +41,8 @@ use poison::Poisoner;
 use store::Reader;
 use world::World;
 
-const CALLERS: u64 = 8;
+/// Many: most of them wait for a part that is away.
+const CALLERS: u64 = 64;
 /// The group's session, and a second.
 const SETTLE: Duration = Duration::from_secs(11);
 /// In which allocators and pools give back most of what they no longer need.
