@@ -99,10 +99,10 @@ async fn in_world(
     ));
     let patience = Duration::from_secs(60 + options.events / 1_000);
     calm::drained(world, patience).await?;
-    let (probes, slowest) = calm::probe(world, &ledger).await?;
+    let (mut probes, slowest) = calm::probe(world, &ledger).await?;
     journal.say(format!("{} fresh events, the slowest stored after {slowest:?}", probes.len()));
     sleep(QUIET).await;
-    for line in calm::given_back(world, &before, &ledger).await? {
+    for line in calm::given_back(world, &before, &ledger, &mut probes).await? {
         journal.say(line);
     }
     let mut complaints = judge(world, &ledger, probes, journal).await?;
