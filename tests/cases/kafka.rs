@@ -153,7 +153,7 @@ async fn a_group_held_by_another_kind_of_member_is_joined_when_that_has_left() {
         while Instant::now() < deadline {
             let signal = subscription
                 .poll(Duration::from_millis(100), &mut |_| std::ops::ControlFlow::Continue(()));
-            if let Ok(eyego_log_server::domain::queue::Signal::Assigned(partitions)) = signal {
+            if let Ok(Signal::Assigned(partitions)) = signal {
                 subscription.close();
                 return partitions.len();
             }
@@ -212,6 +212,7 @@ async fn a_partition_that_was_paused_when_it_went_flows_when_it_comes_back() {
     }
     assert!(queue.append(batch).await.iter().all(Result::is_ok));
     conformance::blocking(|| {
+        let deadline = Instant::now() + PATIENCE;
         let mut partitions = std::collections::HashSet::new();
         while partitions.len() < 3 {
             partitions.extend(turn(&mut [&mut *first]).0);
