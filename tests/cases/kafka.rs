@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eyego_log_server::domain::health::PartState;
-use eyego_log_server::domain::queue::{LogQueue, RecordBatch};
+use eyego_log_server::domain::queue::{LogQueue, RecordBatch, Signal, Subscription};
 use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -153,7 +153,7 @@ async fn a_group_held_by_another_kind_of_member_is_joined_when_that_has_left() {
         while Instant::now() < deadline {
             let signal = subscription
                 .poll(Duration::from_millis(100), &mut |_| std::ops::ControlFlow::Continue(()));
-            if let Ok(eyego_log_server::domain::queue::Signal::Assigned(partitions)) = signal {
+            if let Ok(Signal::Assigned(partitions)) = signal {
                 subscription.close();
                 return partitions.len();
             }
@@ -162,6 +162,64 @@ async fn a_group_held_by_another_kind_of_member_is_joined_when_that_has_left() {
     });
     assert_eq!(joined.await.unwrap(), 3);
     assert!(worker.health().state.is_up());
+    queue.close(tokio::time::Instant::now() + PATIENCE).await;
+}
+
+/// Polls each of these once; answers the partitions of what was delivered, and the signals.
+fn turn(members: &mut [&mut dyn Subscription]) -> (Vec<i32>, Vec<Signal>) {
+    let (mut delivered, mut signals) = (Vec::new(), Vec::new());
+    for member in members {
+        let signal = member.poll(Duration::from_millis(50), &mut |record| {
+            delivered.push(record.partition);
+            std::ops::ControlFlow::Continue(())
+        });
+        if matches!(signal, Ok(Signal::Revoked(..) | Signal::Lost(_))) {
+            member.release();
+        }
+        signals.extend(signal);
+    }
+    (delivered, signals)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_paused_when_it_went_flows_when_it_comes_back() {
+    let options = options().await;
+    let queue = start(&options).await;
+    let other = KafkaQueue::start(KafkaOptions { appends: false, ..options.clone() }).unwrap();
+    let mut first = queue.subscribe().unwrap();
+    let mut second = other.subscribe().unwrap();
+    let deadline = Instant::now() + PATIENCE * 2;
+    conformance::blocking(|| {
+        let is_assigned =
+            |signal: &Signal| matches!(signal, Signal::Assigned(list) if !list.is_empty());
+        let is_revoked = |signal: &Signal| matches!(signal, Signal::Revoked(..));
+        while !turn(&mut [&mut *first]).1.iter().any(is_assigned) {
+            assert!(Instant::now() < deadline, "never assigned");
+        }
+        first.pause().unwrap();
+        while !turn(&mut [&mut *first, &mut *second]).1.iter().any(is_revoked) {
+            assert!(Instant::now() < deadline, "never revoked");
+        }
+        first.resume().unwrap();
+        second.close();
+        while !turn(&mut [&mut *first]).1.iter().any(is_assigned) {
+            assert!(Instant::now() < deadline, "never assigned again");
+        }
+    });
+    let mut batch = RecordBatch::default();
+    for n in 0..60 {
+        batch.push_encoded(format!("k{n}").as_bytes(), b"{}");
+    }
+    assert!(queue.append(batch).await.iter().all(Result::is_ok));
+    conformance::blocking(|| {
+        let deadline = Instant::now() + PATIENCE;
+        let mut partitions = std::collections::HashSet::new();
+        while partitions.len() < 3 {
+            partitions.extend(turn(&mut [&mut *first]).0);
+            assert!(Instant::now() < deadline, "only these flow: {partitions:?}");
+        }
+        first.close();
+    });
     queue.close(tokio::time::Instant::now() + PATIENCE).await;
 }
 

@@ -41,7 +41,8 @@ use poison::Poisoner;
 use store::Reader;
 use world::World;
 
-const CALLERS: u64 = 8;
+/// Many: most of them wait for a part that is away.
+const CALLERS: u64 = 64;
 /// The group's session, and a second.
 const SETTLE: Duration = Duration::from_secs(11);
 /// In which allocators and pools give back most of what they no longer need.
@@ -98,10 +99,10 @@ async fn in_world(
     ));
     let patience = Duration::from_secs(60 + options.events / 1_000);
     calm::drained(world, patience).await?;
-    let (probes, slowest) = calm::probe(world, &ledger).await?;
+    let (mut probes, slowest) = calm::probe(world, &ledger).await?;
     journal.say(format!("{} fresh events, the slowest stored after {slowest:?}", probes.len()));
     sleep(QUIET).await;
-    for line in calm::given_back(world, &before, &ledger).await? {
+    for line in calm::given_back(world, &before, &ledger, &mut probes).await? {
         journal.say(line);
     }
     let mut complaints = judge(world, &ledger, probes, journal).await?;

@@ -126,15 +126,18 @@ pub(super) struct Usage {
     files: u64,
 }
 
-/// Waits until each process is about as it was before; complains of each that is not in time.
-/// Answers how they are.
+/// Waits until each process is about as it was before, under as little traffic as probes are: an
+/// allocator gives back when it is called. Complains of each that is not in time. Answers how they
+/// are, and adds the ids of the probes to the others.
 pub(super) async fn given_back(
     world: &World,
     before: &[Usage],
     ledger: &Ledger,
+    probes: &mut Vec<String>,
 ) -> Result<Vec<String>> {
     let deadline = Instant::now() + GIVEN_BACK;
     loop {
+        probes.extend(probe(world, ledger).await?.0);
         let (lines, complaints) = compare(before, &usage(world)?);
         if complaints.is_empty() || Instant::now() >= deadline {
             complaints.into_iter().for_each(|complaint| ledger.complain(complaint));

@@ -13,7 +13,9 @@ fn sent(is_keyed: bool, insistence: Insistence) -> u64 {
         let manner = manner(SEED, n / event::UNIT);
         manner.is_keyed == is_keyed && manner.insistence == insistence
     };
-    (0..EVENTS).find(is_it).unwrap_or(0)
+    let n = (0..EVENTS).find(is_it).unwrap_or(EVENTS);
+    assert!(n < EVENTS, "no unit of the test is sent in this manner");
+    n
 }
 
 fn id(n: u64) -> String {

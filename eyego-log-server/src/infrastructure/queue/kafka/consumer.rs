@@ -145,10 +145,11 @@ impl KafkaSubscription {
                 };
                 assigned.map_err(|error| QueueError::because("cannot take partitions", error))?;
                 self.gaps.begin(&committed_before(consumer, &list));
-                if self.is_paused {
-                    let paused = consumer.pause(&list);
-                    paused.map_err(|error| QueueError::because("cannot pause", error))?;
-                }
+                // Also when nothing is paused: librdkafka remembers of a partition that it was
+                // paused when it went, and a resumption since then did not reach it.
+                let flow =
+                    if self.is_paused { consumer.pause(&list) } else { consumer.resume(&list) };
+                flow.map_err(|error| QueueError::because("cannot pause or resume", error))?;
                 self.state.set(None);
                 Ok(Signal::Assigned(partitions(&list)))
             }
