@@ -19,9 +19,10 @@ const KAFKA_PATIENCE: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(2);
 /// Enough users for each of the six partitions to have some.
 const PROBES: usize = 24;
-/// Memory above that of a fresh process that a server may keep: what allocators hold on to after a
-/// backlog, about as much as a worker may fetch (64 MiB), half of what an api may hold.
-const MEMORY_ALLOWANCE: u64 = 64 << 20;
+/// What a process may have more than when it was fresh. Allocators (ours, and the system's under
+/// librdkafka) keep most of what the busiest moment took: a worker 80 to 115 MiB after a backlog of
+/// 800,000 records, whatever they are told, and no more after the next one.
+const MEMORY_ALLOWANCE: u64 = 128 << 20;
 /// In which memory and connections are given back.
 const GIVEN_BACK: Duration = Duration::from_secs(60);
 /// A driver keeps up to ten connections to each of three mongods, more under load than at its start.
@@ -185,7 +186,7 @@ mod tests {
         let before = [usage(10 << 20, 30)];
         for (after, is_fine) in [
             (usage(20 << 20, 40), true),
-            (usage(100 << 20, 30), false),
+            (usage(200 << 20, 30), false),
             (usage(10 << 20, 100), false),
         ] {
             let (lines, complaints) = compare(&before, &[after]);
