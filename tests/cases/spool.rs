@@ -69,6 +69,11 @@ async fn server(kafka: &Kafka, spool: &TempDir) -> ServerBuilder {
         .env("EYEGO_SPOOL_DIR", spool.path())
 }
 
+/// Waits until nothing is left in the spool; answers that scrape.
+async fn drained(server: &Server) -> Scrape {
+    eventually(server, |scrape| scrape.get("eyego_spool_records") == 0.0).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_takes_events_before_kafka_is_there() {
     let kafka = Kafka::prepare(KafkaOptions::default()).await.unwrap();
@@ -91,8 +96,7 @@ async fn a_server_takes_events_before_kafka_is_there() {
 
     kafka.up().await.unwrap();
     logs(&server, "userId=early", 20).await;
-    let drained = |scrape: &Scrape| scrape.get("eyego_spool_records") == 0.0;
-    let scrape = eventually(&server, drained).await;
+    let scrape = drained(&server).await;
     assert_eq!(scrape.get("eyego_spool_moved_total"), 20.0);
     assert_eq!(scrape.get("eyego_spool_in_use"), 0.0);
     let event = json!({"userId": "late", "action": "A"});
@@ -119,8 +123,7 @@ async fn each_acknowledged_event_survives_a_dead_broker_and_kills() {
     .await;
     let scrape = Scrape::of(&server).await;
     scrape.check_ingest();
-    let drained = |scrape: &Scrape| scrape.get("eyego_spool_records") == 0.0;
-    eventually(&server, drained).await;
+    drained(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,6 +44,26 @@ fn deliver(shared: &Shared, most: u64) {
     }
 }
 
+fn two_log_and_all_is_delivered(shared: &Arc<Shared>) {
+    let callers: Vec<_> = (0..2)
+        .map(|_| {
+            let shared = Arc::clone(shared);
+            thread::spawn(move || shared.enqueue(LINE, None).unwrap())
+        })
+        .collect();
+    deliver(shared, 2);
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+}
+
+/// Whether the events are taken is not its business.
+fn one_that_logs_twice(shared: &Arc<Shared>) -> thread::JoinHandle<()> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || {
+        let _ = shared.enqueue(LINE, None);
+        let _ = shared.enqueue(LINE, None);
+    })
+}
+
 fn model(run: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     // All orders with up to three switches that no thread asked for.
@@ -55,14 +75,7 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
 fn no_event_is_left_in_the_buffer() {
     model(|| {
         let shared = shared(8, Overflow::DropNewest);
-        let callers: Vec<_> = (0..2)
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || shared.enqueue(LINE, None).unwrap())
-            })
-            .collect();
-        deliver(&shared, 2);
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        two_log_and_all_is_delivered(&shared);
         let stats = shared.stats();
         assert_eq!((stats.delivered, stats.pending), (2, 0));
         assert!(stats.is_balanced());
@@ -73,14 +86,7 @@ fn no_event_is_left_in_the_buffer() {
 fn whoever_waits_for_room_is_let_in() {
     model(|| {
         let shared = shared(1, Overflow::Block(Duration::from_secs(1)));
-        let callers: Vec<_> = (0..2)
-            .map(|_| {
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || shared.enqueue(LINE, None).unwrap())
-            })
-            .collect();
-        deliver(&shared, 2);
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        two_log_and_all_is_delivered(&shared);
         assert_eq!(shared.stats().delivered, 2);
     });
 }
@@ -89,11 +95,7 @@ fn whoever_waits_for_room_is_let_in() {
 fn a_shutdown_ends_everything() {
     model(|| {
         let shared = shared(1, Overflow::Block(Duration::from_secs(1)));
-        let logging = Arc::clone(&shared);
-        let caller = thread::spawn(move || {
-            let _ = logging.enqueue(LINE, None);
-            let _ = logging.enqueue(LINE, None);
-        });
+        let caller = one_that_logs_twice(&shared);
         let closing = Arc::clone(&shared);
         let closer = thread::spawn(move || {
             drop(closing.close(Instant::now()));
@@ -113,11 +115,7 @@ fn a_shutdown_ends_everything() {
 fn the_oldest_gives_way_once() {
     model(|| {
         let shared = shared(1, Overflow::DropOldest);
-        let logging = Arc::clone(&shared);
-        let caller = thread::spawn(move || {
-            let _ = logging.enqueue(LINE, None);
-            let _ = logging.enqueue(LINE, None);
-        });
+        let caller = one_that_logs_twice(&shared);
         if let Some(batch) = shared.next_batch(Instant::now()) {
             shared.settle(Settled { batch, fate: Fate::Delivered, message: String::new() });
         }

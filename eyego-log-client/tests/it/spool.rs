@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use eyego_log_client::{Builder, Event, LossReason, SendError, SpoolSync};
@@ -54,6 +54,17 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 fn users(seen: &[Seen]) -> Vec<String> {
     seen.iter().flat_map(Seen::users).map(str::to_owned).collect()
+}
+
+/// A server that answers 503 until it is said to be up.
+async fn server_that_is_down() -> (FakeServer, Arc<AtomicBool>) {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&is_up);
+    let server = FakeServer::start(move |_, seen| match switch.load(Ordering::SeqCst) {
+        false => ResponseTemplate::new(503),
+        true => accepted(seen),
+    });
+    (server.await, is_up)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,13 +138,7 @@ async fn a_backlog_may_be_larger_than_memory() {
     const BUFFER: usize = 16 << 10;
     const EVENTS: usize = 1000;
 
-    let is_up = Arc::new(AtomicUsize::new(0));
-    let switch = Arc::clone(&is_up);
-    let server = FakeServer::start(move |_, seen| match switch.load(Ordering::SeqCst) {
-        0 => ResponseTemplate::new(503),
-        _ => accepted(seen),
-    })
-    .await;
+    let (server, is_up) = server_that_is_down().await;
     let dir = TempDir::new().unwrap();
     let client = spooling(&server.server.uri(), dir.path())
         .max_event_bytes(1024)
@@ -157,7 +162,7 @@ async fn a_backlog_may_be_larger_than_memory() {
         assert!(stats.pending_bytes <= BUFFER && stats.is_balanced(), "{stats:?}");
     }
     assert_eq!(client.flush_within(Duration::from_millis(1)).await.unsettled, EVENTS as u64);
-    is_up.store(1, Ordering::SeqCst);
+    is_up.store(true, Ordering::SeqCst);
     for delivery in waiting {
         delivery.await.unwrap();
     }
@@ -174,13 +179,7 @@ async fn a_backlog_may_be_larger_than_memory() {
 /// refused and counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_spool_refuses_the_newest() {
-    let is_up = Arc::new(AtomicUsize::new(0));
-    let switch = Arc::clone(&is_up);
-    let server = FakeServer::start(move |_, seen| match switch.load(Ordering::SeqCst) {
-        0 => ResponseTemplate::new(503),
-        _ => accepted(seen),
-    })
-    .await;
+    let (server, is_up) = server_that_is_down().await;
     let dir = TempDir::new().unwrap();
     let client = spooling(&server.server.uri(), dir.path())
         .max_event_bytes(1024)
@@ -208,7 +207,7 @@ async fn a_full_spool_refuses_the_newest() {
     let stats = client.stats();
     assert_eq!(stats.lost.get(LossReason::Overflow), refused);
     assert!(stats.is_balanced() && stats.pending == taken.len() as u64, "{stats:?}");
-    is_up.store(1, Ordering::SeqCst);
+    is_up.store(true, Ordering::SeqCst);
     let report = client.flush_within(PATIENCE).await;
     assert!(report.is_complete() && report.stats.is_balanced(), "{report:?}");
     assert_eq!(report.stats.delivered, taken.len() as u64);
@@ -250,13 +249,7 @@ async fn a_damaged_tail_costs_the_tail() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_vanish_are_counted() {
     let dir = TempDir::new().unwrap();
-    let is_up = Arc::new(AtomicUsize::new(0));
-    let switch = Arc::clone(&is_up);
-    let server = FakeServer::start(move |_, seen| match switch.load(Ordering::SeqCst) {
-        0 => ResponseTemplate::new(503),
-        _ => accepted(seen),
-    })
-    .await;
+    let (server, is_up) = server_that_is_down().await;
     let client = spooling(&server.server.uri(), dir.path())
         .max_event_bytes(1024)
         .max_batch_bytes(1024)
@@ -273,7 +266,7 @@ async fn files_that_vanish_are_counted() {
     let waiting = client.send(event(100));
     wait_until("all are on disk", || events_on_disk(dir.path()) == 101);
     files(dir.path()).iter().for_each(|file| fs::remove_file(file).unwrap());
-    is_up.store(1, Ordering::SeqCst);
+    is_up.store(true, Ordering::SeqCst);
     let end = waiting.await;
     assert!(matches!(end, Err(SendError::Lost { reason: LossReason::Damaged, .. })), "{end:?}");
     let report = client.flush_within(PATIENCE).await;

@@ -62,22 +62,11 @@ impl Ingest {
                     let message = error.to_string();
                     prepared.reject(index, RejectionCode::Invalid, message, FieldErrors::new());
                 }
-                Err(ParseError::Fields(mut errors)) => {
-                    let message = errors.to_string();
+                Err(ParseError::Fields(errors)) => {
                     faults += errors.len();
-                    if faults > MAX_LISTED_FAULTS {
-                        errors = errors.into_vec().into_iter().take(1).fold(
-                            FieldErrors::new(),
-                            |mut first, error| {
-                                first.push(error);
-                                first
-                            },
-                        );
-                        let message = errors.to_string();
-                        prepared.reject(index, RejectionCode::Invalid, message, errors);
-                    } else {
-                        prepared.reject(index, RejectionCode::Invalid, message, errors);
-                    }
+                    let errors = if faults > MAX_LISTED_FAULTS { first_of(errors) } else { errors };
+                    let message = errors.to_string();
+                    prepared.reject(index, RejectionCode::Invalid, message, errors);
                 }
             }
         }
@@ -100,13 +89,12 @@ impl Ingest {
         } else {
             vec![Err(out_of_memory()); batch.len()]
         };
-        let (mut queued, mut spooled, mut refused) = (0, 0, 0);
+        let (mut queued, mut spooled) = (0, 0);
         for (index, result) in places.iter().zip(results) {
             match result {
                 Ok(Durable::Queue) => queued += 1,
                 Ok(Durable::Spool) => spooled += 1,
                 Err(error) => {
-                    refused += 1;
                     under_way.refused(refusal_of(&error));
                     let code = code_of(&error);
                     rejected.push(RejectedItem {
@@ -120,12 +108,16 @@ impl Ingest {
                 }
             }
         }
-        under_way.acknowledged(Durable::Queue, queued);
-        under_way.acknowledged(Durable::Spool, spooled);
+        under_way.acknowledged(Durable::Queue, queued as u64);
+        under_way.acknowledged(Durable::Spool, spooled as u64);
         rejected.sort_by_key(|item| item.index);
-        let accepted = places.len() - refused;
+        let accepted = queued + spooled;
         BatchOutcome { accepted, ids: has_own_ids.then_some(ids), rejected }
     }
+}
+
+fn first_of(errors: FieldErrors) -> FieldErrors {
+    errors.into_vec().into_iter().next().map(FieldErrors::from).unwrap_or_default()
 }
 
 /// The events of a batch, on their way into the queue.

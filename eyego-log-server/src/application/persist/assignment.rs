@@ -25,9 +25,8 @@ pub(super) struct Assignment {
 struct Held {
     generation: u64,
     watermark: Watermark,
-    last_delivered: Option<Offset>,
-    /// When the queue took that record.
-    last_queued_at: Option<Timestamp>,
+    /// The last record's offset, and when the queue took it.
+    last_delivered: Option<(Offset, Timestamp)>,
     committed: Option<Offset>,
     records_in_flight: u64,
 }
@@ -59,7 +58,6 @@ impl Assignment {
                 generation: self.next_generation,
                 watermark: Watermark::default(),
                 last_delivered: None,
-                last_queued_at: None,
                 committed: None,
                 records_in_flight: 0,
             }
@@ -71,13 +69,11 @@ impl Assignment {
     pub(super) fn deliver(&mut self, record: &Delivered<'_>) -> bool {
         let Delivered { partition, offset, queued_at, .. } = *record;
         let held = self.hold(partition);
-        let begins_anew = held.last_delivered.is_some_and(|last| offset <= last);
+        let begins_anew = held.last_delivered.is_some_and(|(last, _)| offset <= last);
         if begins_anew {
             self.held.remove(&partition);
         }
-        let held = self.hold(partition);
-        held.last_delivered = Some(offset);
-        held.last_queued_at = Some(queued_at);
+        self.hold(partition).last_delivered = Some((offset, queued_at));
         begins_anew
     }
 
@@ -91,7 +87,7 @@ impl Assignment {
         now: Timestamp,
     ) -> Vec<(Partition, Duration)> {
         let of_partition = |(partition, lag): &(Partition, u64)| {
-            let queued_at = self.held.get(partition)?.last_queued_at?;
+            let (_, queued_at) = self.held.get(partition)?.last_delivered?;
             let age = u64::try_from(now.as_millis() - queued_at.as_millis()).unwrap_or(0);
             let age = if *lag == 0 { Duration::ZERO } else { Duration::from_millis(age) };
             Some((*partition, retention.saturating_sub(age)))
