@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{Shared, can_be_spooled, select};
-use crate::domain::queue::{AppendResult, LogQueue, Offset, RecordBatch, Subscription};
+use crate::domain::queue::{AppendResult, LogQueue, Offset, RecordBatch, Signal, Subscription};
 use crate::infrastructure::queue::sqlite::{SqliteQueue, SqliteSubscription};
 
 /// What is moved at once.
@@ -120,7 +120,7 @@ impl Work {
             }
         });
         match polled {
-            Ok(crate::domain::queue::Signal::Expired(_, damaged)) => {
+            Ok(Signal::Expired(_, damaged)) => {
                 self.shared.set_aside.fetch_add(damaged, Ordering::Relaxed);
             }
             Ok(_) => {}

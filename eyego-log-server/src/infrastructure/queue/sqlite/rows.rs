@@ -179,11 +179,12 @@ pub(super) fn take_over(connection: &Connection, chunk: &StoredChunk) -> rusqlit
         .map(drop)
 }
 
-/// Where consumption goes on in what was taken over: no earlier than in the
-/// file that it comes from.
-pub(super) fn begin_at(connection: &Connection, committed: Offset) -> rusqlite::Result<()> {
+/// Where consumption goes on in what was taken over: where it stood in the file
+/// that it comes from (what is missing there is found and counted), or else
+/// with the first that is left.
+pub(super) fn begin_at(connection: &Connection, committed: Option<Offset>) -> rusqlite::Result<()> {
     let sql = "UPDATE committed SET next_offset =
-        max(?1, coalesce((SELECT min(first_offset) FROM chunks), 1))";
+        coalesce(?1, (SELECT min(first_offset) FROM chunks), 1)";
     connection.execute(sql, [committed]).map(drop)
 }
 
@@ -214,18 +215,16 @@ pub(super) fn chunk_at(
     connection: &Connection,
     offset: Offset,
 ) -> rusqlite::Result<Option<StoredChunk>> {
-    let ask = |sql: &str| {
-        connection.prepare_cached(sql)?.query_row([offset], StoredChunk::from_row).optional()
-    };
-    // `+ 0` hides the parameter from the planner, which would plan anew for
-    // every other value.
-    let floor = ask("SELECT * FROM chunks
-         WHERE first_offset <= ?1 + 0 ORDER BY first_offset DESC LIMIT 1")?;
-    match floor {
-        Some(chunk) if chunk.first_offset + Offset::from(chunk.records) > offset => Ok(Some(chunk)),
-        _ => ask("SELECT * FROM chunks
-             WHERE first_offset > ?1 + 0 ORDER BY first_offset LIMIT 1"),
-    }
+    // One statement, so one view of the file: between two, the writer may commit
+    // the chunk in question and the one after it, and the second statement
+    // would find the latter. `+ 0` hides the parameter from the planner, which
+    // would plan anew for every other value.
+    let sql = "SELECT * FROM chunks
+        WHERE first_offset >= coalesce(
+            (SELECT max(first_offset) FROM chunks WHERE first_offset <= ?1 + 0), 0)
+        AND first_offset + records > ?1
+        ORDER BY first_offset LIMIT 1";
+    connection.prepare_cached(sql)?.query_row([offset], StoredChunk::from_row).optional()
 }
 
 fn first_end(connection: &Connection) -> rusqlite::Result<Option<Offset>> {

@@ -68,9 +68,8 @@ pub(super) fn take_over(damaged: &Path, into: &Connection) -> rusqlite::Result<(
     let transaction = into.unchecked_transaction()?;
     // A file that cannot be opened has nothing to give.
     let Ok(damaged_file) = open(damaged) else { return Ok(()) };
-    let committed = damaged_file
-        .query_row("SELECT next_offset FROM committed", [], |row| row.get(0))
-        .unwrap_or(1);
+    let committed =
+        damaged_file.query_row("SELECT next_offset FROM committed", [], |row| row.get(0)).ok();
     let mut records = 0;
     let mut last = Offset::MIN;
     for order in ["ASC", "DESC"] {
@@ -80,7 +79,7 @@ pub(super) fn take_over(damaged: &Path, into: &Connection) -> rusqlite::Result<(
             last = last.max(chunk.first_offset);
             rows::take_over(&transaction, &chunk)
         };
-        for_each_chunk(&damaged_file, order, after, committed, &mut take)?;
+        for_each_chunk(&damaged_file, order, after, committed.unwrap_or(1), &mut take)?;
     }
     rows::begin_at(&transaction, committed)?;
     transaction.commit()?;

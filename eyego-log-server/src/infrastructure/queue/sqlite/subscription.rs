@@ -36,6 +36,8 @@ pub(in crate::infrastructure::queue) struct SqliteSubscription {
     chunk: Option<OpenChunk>,
     /// The offset after the last record delivered.
     next_offset: Offset,
+    /// Records found missing or damaged, and not yet reported.
+    lost: u64,
     is_assigned: bool,
     is_paused: bool,
 }
@@ -43,13 +45,21 @@ pub(in crate::infrastructure::queue) struct SqliteSubscription {
 impl SqliteSubscription {
     pub(super) fn new(path: PathBuf, jobs: Outbox, status: Arc<Status>) -> Self {
         let next_offset = status.positions().committed;
-        let (reader, chunk, is_assigned, is_paused) = (None, None, false, false);
-        Self { path, jobs, status, reader, chunk, next_offset, is_assigned, is_paused }
+        Self {
+            path,
+            jobs,
+            status,
+            reader: None,
+            chunk: None,
+            next_offset,
+            lost: 0,
+            is_assigned: false,
+            is_paused: false,
+        }
     }
 
-    /// Delivers what is at hand; answers how many records were found damaged.
-    fn deliver(&mut self, sink: &mut RecordSink<'_>) -> rusqlite::Result<u64> {
-        let mut damaged = 0;
+    /// Delivers what is at hand.
+    fn deliver(&mut self, sink: &mut RecordSink<'_>) -> rusqlite::Result<()> {
         let mut left = RECORDS_PER_POLL;
         while left > 0 {
             let Some(chunk) = &mut self.chunk else {
@@ -59,7 +69,7 @@ impl SqliteSubscription {
                 break;
             };
             let Some(delivered) = chunk.next() else {
-                damaged += self.close_chunk();
+                self.close_chunk();
                 continue;
             };
             // What is not new was delivered, or committed, before the chunk
@@ -72,7 +82,7 @@ impl SqliteSubscription {
                 }
             }
         }
-        Ok(damaged)
+        Ok(())
     }
 
     /// Reads the chunk with the next record, if there is one.
@@ -82,8 +92,22 @@ impl SqliteSubscription {
             None => embedded::open_for_reading(&self.path)?,
         };
         let reader = self.reader.insert(reader);
-        self.chunk = rows::chunk_at(reader, self.next_offset)?.map(OpenChunk::new);
-        Ok(self.chunk.is_some())
+        let Some(stored) = rows::chunk_at(reader, self.next_offset)? else { return Ok(false) };
+        let first_offset = stored.first_offset;
+        self.chunk = Some(OpenChunk::new(stored));
+        // None, or the chunk has records that were delivered before.
+        let missing = u64::try_from(first_offset - self.next_offset).unwrap_or(0);
+        if missing > 0 {
+            tracing::error!(
+                file = %self.path.display(),
+                from_offset = self.next_offset,
+                missing,
+                "records are missing from the file"
+            );
+            self.lost += missing;
+            self.next_offset = first_offset;
+        }
+        Ok(true)
     }
 
     /// Commits all that was delivered.
@@ -98,9 +122,9 @@ impl SqliteSubscription {
         let _ = self.jobs.send(Job::SetAside { offset });
     }
 
-    /// Goes past the chunk; answers how many of its records were damaged.
-    fn close_chunk(&mut self) -> u64 {
-        let Some(chunk) = self.chunk.take() else { return 0 };
+    /// Goes past the chunk.
+    fn close_chunk(&mut self) {
+        let Some(chunk) = self.chunk.take() else { return };
         let stored = chunk.stored;
         self.next_offset = stored.first_offset + Offset::from(stored.records);
         let damaged = stored.records - chunk.whole;
@@ -115,7 +139,7 @@ impl SqliteSubscription {
             );
             self.set_aside(stored.first_offset);
         }
-        u64::from(damaged)
+        self.lost += u64::from(damaged);
     }
 }
 
@@ -170,12 +194,13 @@ impl Subscription for SqliteSubscription {
         if self.is_paused {
             std::thread::sleep(timeout);
         } else if self.status.wait_for(self.next_offset, timeout) {
-            let damaged = self.deliver(sink).map_err(|error| {
+            self.deliver(sink).map_err(|error| {
                 self.reader = None;
                 QueueError::because("cannot read the embedded queue", error)
             })?;
-            if damaged > 0 {
-                return Ok(Signal::Expired(PARTITION, damaged));
+            let lost = std::mem::take(&mut self.lost);
+            if lost > 0 {
+                return Ok(Signal::Expired(PARTITION, lost));
             }
         }
         Ok(Signal::None)

@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use eyego_log_core::Timestamp;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::domain::queue::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -42,15 +44,24 @@ async fn append(queue: &SqliteQueue, value: &[u8]) -> Result<(), AppendError> {
 
 /// Everything that is there now, with its offsets.
 fn read(subscription: &mut dyn Subscription) -> Vec<(Offset, Vec<u8>)> {
-    let mut records = Vec::new();
+    let (records, lost) = read_with_losses(subscription);
+    assert_eq!(lost, 0);
+    records
+}
+
+/// The same, and how many records are reported lost.
+fn read_with_losses(subscription: &mut dyn Subscription) -> (Vec<(Offset, Vec<u8>)>, u64) {
+    let (mut records, mut lost) = (Vec::new(), 0);
     loop {
         let before = records.len();
         let signal = subscription.poll(Duration::ZERO, &mut |record| {
             records.push((record.offset, record.value.unwrap_or_default().to_vec()));
             ControlFlow::Continue(())
         });
-        if signal.unwrap() == crate::domain::queue::Signal::None && records.len() == before {
-            return records;
+        match signal.unwrap() {
+            Signal::Expired(_, records) => lost += records,
+            Signal::None if records.len() == before => return (records, lost),
+            _ => {}
         }
     }
 }
@@ -164,17 +175,7 @@ async fn altered_records_are_lost_alone_and_a_copy_is_kept() {
         WHERE first_offset = 1";
     assert_eq!(connection.execute(turned, []).unwrap(), 1);
 
-    let mut subscription = queue.subscribe().unwrap();
-    let (mut records, mut lost) = (Vec::new(), 0);
-    while records.len() < 3 || lost == 0 {
-        let signal = subscription.poll(PATIENCE, &mut |record| {
-            records.push((record.offset, record.value.unwrap_or_default().to_vec()));
-            ControlFlow::Continue(())
-        });
-        if let crate::domain::queue::Signal::Expired(0, damaged) = signal.unwrap() {
-            lost += damaged;
-        }
-    }
+    let (records, lost) = read_with_losses(&mut *queue.subscribe().unwrap());
     assert_eq!(records, [(1, b"first".to_vec()), (3, b"third".to_vec()), (4, b"fourth".to_vec())]);
     assert_eq!(lost, 1);
     let kept = || -> i64 {
@@ -182,6 +183,21 @@ async fn altered_records_are_lost_alone_and_a_copy_is_kept() {
         connection.query_row(sql, [], |row| row.get(0)).unwrap()
     };
     wait_until("the chunk is kept", || kept() == 3).await;
+}
+
+#[tokio::test]
+async fn records_that_are_missing_are_counted() {
+    let (dir, queue) = fresh();
+    for value in [b"first", b"other", b"third"] {
+        append(&queue, value).await.unwrap();
+    }
+    let connection = Connection::open(dir.path().join("queue.db")).unwrap();
+    let deleted = connection.execute("DELETE FROM chunks WHERE first_offset = 2", []).unwrap();
+    assert_eq!(deleted, 1);
+
+    let (records, lost) = read_with_losses(&mut *queue.subscribe().unwrap());
+    assert_eq!(records, [(1, b"first".to_vec()), (3, b"third".to_vec())]);
+    assert_eq!(lost, 1);
 }
 
 #[tokio::test]
@@ -207,7 +223,7 @@ async fn a_damaged_fallback_is_set_aside_and_what_can_be_read_is_kept() {
 
     let queue = open();
     append(&queue, b"new").await.unwrap();
-    let records = read(&mut *queue.subscribe().unwrap());
+    let (records, lost) = read_with_losses(&mut *queue.subscribe().unwrap());
     assert_eq!(records.last().unwrap().1, b"new");
     let numbers: Vec<u32> = records
         .iter()
@@ -216,6 +232,8 @@ async fn a_damaged_fallback_is_set_aside_and_what_can_be_read_is_kept() {
     assert!(numbers.len() > 50, "{numbers:?}");
     assert!(numbers.len() < 190, "{numbers:?}");
     assert!(numbers.is_sorted());
+    let end = numbers.last().unwrap() + 1;
+    assert_eq!(lost, u64::from(end - 10) - numbers.len() as u64, "{numbers:?}");
     assert!(numbers[0] >= 10, "what was committed does not come back: {numbers:?}");
     let files = std::fs::read_dir(dir.path()).unwrap();
     let names: Vec<_> =
@@ -346,4 +364,35 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
     for (n, (offset, value)) in (0..).zip(&records) {
         assert_eq!((*offset, value.as_slice()), (n + 1, n.to_string().as_bytes()));
     }
+}
+
+/// The search for the next chunk may not fall into the middle of what the
+/// writer does: two commits at the wrong moment once hid the first of them.
+#[test]
+fn a_reader_at_the_end_misses_nothing_that_is_written_meanwhile() {
+    const CHUNKS: Offset = 20_000;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("queue.db");
+    let connect = || Connection::open(&path).unwrap();
+    let writer = connect();
+    // Nobody pulls a plug here: without syncs there are many more moments.
+    writer.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").unwrap();
+    writer.execute_batch(rows::SCHEMA).unwrap();
+    let reader = connect();
+    let writing = std::thread::spawn(move || {
+        let mut extent = rows::Extent::read(&writer).unwrap();
+        for _ in 0..CHUNKS {
+            let batches = [batch(&[b"x"])];
+            extent.insert(&writer, batches.iter(), u64::MAX, Timestamp::MIN).unwrap();
+        }
+    });
+    let mut next_offset = 1;
+    while next_offset <= CHUNKS {
+        if let Some(chunk) = rows::chunk_at(&reader, next_offset).unwrap() {
+            assert_eq!(chunk.first_offset, next_offset);
+            next_offset += Offset::from(chunk.records);
+        }
+    }
+    writing.join().unwrap();
 }
