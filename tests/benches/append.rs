@@ -15,7 +15,7 @@ use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOp
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use stack::kafka::Jit;
+use stack::Purpose;
 use stack::load::event;
 
 const CALLERS: usize = 64;
@@ -120,7 +120,7 @@ async fn appends_per_second(queue: Arc<dyn LogQueue>, records: u64) -> Result<f6
 
 /// Batches of 500, 64 callers; and librdkafka alone, fed as fast as it takes.
 async fn kafka() -> Result<()> {
-    let brokers = stack::kafka::Kafka::shared_with(Jit::Full).await?.bootstrap().to_owned();
+    let brokers = stack::kafka::Kafka::shared_with(Purpose::Figures).await?.bootstrap().to_owned();
     let options = KafkaOptions {
         brokers: brokers.clone(),
         topic: stack::unique("bench"),

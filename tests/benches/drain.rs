@@ -14,7 +14,7 @@ use eyego_log_server::domain::queue::{LogQueue, RecordBatch};
 use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use mongodb::options::{IndexOptions, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
-use stack::kafka::Jit;
+use stack::Purpose;
 use stack::load::event;
 use stack::server::Server;
 
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
 }
 
 async fn run(events: u64) -> Result<()> {
-    let mongo = stack::mongodb::Mongo::shared().await?;
+    let mongo = stack::mongodb::Mongo::shared_with(Purpose::Figures).await?;
     let client = Client::with_uri_str(mongo.uri()).await?;
     let database = stack::unique("bench");
     let topic = stack::unique("bench");
@@ -53,7 +53,7 @@ struct Figure {
 
 async fn fill(topic: &str, events: u64) -> Result<()> {
     let queue = KafkaQueue::start(KafkaOptions {
-        brokers: stack::kafka::Kafka::shared_with(Jit::Full).await?.bootstrap().to_owned(),
+        brokers: stack::kafka::Kafka::shared_with(Purpose::Figures).await?.bootstrap().to_owned(),
         topic: topic.to_owned(),
         group: topic.to_owned(),
         partitions: 6,
@@ -136,10 +136,13 @@ async fn drain(client: &Client, database: &str, topic: &str, events: u64) -> Res
     let collection: Collection<Document> = client.database(database).collection("logs");
     let server = Server::builder()
         .env("EYEGO_ROLE", "worker")
-        .env("EYEGO_KAFKA_BROKERS", stack::kafka::Kafka::shared_with(Jit::Full).await?.bootstrap())
+        .env(
+            "EYEGO_KAFKA_BROKERS",
+            stack::kafka::Kafka::shared_with(Purpose::Figures).await?.bootstrap(),
+        )
         .env("EYEGO_KAFKA_TOPIC", topic)
         .env("EYEGO_KAFKA_GROUP", topic)
-        .env("EYEGO_MONGODB_URI", stack::mongodb::Mongo::shared().await?.uri())
+        .env("EYEGO_MONGODB_URI", stack::mongodb::Mongo::shared_with(Purpose::Figures).await?.uri())
         .env("EYEGO_MONGODB_DATABASE", database)
         .start()
         .await?;

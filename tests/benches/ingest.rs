@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use axum::http::{StatusCode, header};
-use stack::kafka::Jit;
+use stack::Purpose;
 use stack::load::{Load, Outcome, Request, cpu_seconds, ndjson_requests, single_requests};
 use stack::server::Server;
 
@@ -130,8 +130,8 @@ async fn is_drained(server: &Server) -> Result<bool> {
 }
 
 async fn kafka(name: &str, limit: f64, batched: bool) -> Result<()> {
-    let kafka = stack::kafka::Kafka::shared_with(Jit::Full).await?;
-    let mongo = stack::mongodb::Mongo::shared().await?;
+    let kafka = stack::kafka::Kafka::shared_with(Purpose::Figures).await?;
+    let mongo = stack::mongodb::Mongo::shared_with(Purpose::Figures).await?;
     let server = Server::builder()
         .env("EYEGO_ROLE", "api")
         .env("EYEGO_KAFKA_BROKERS", kafka.bootstrap())

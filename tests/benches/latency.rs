@@ -15,13 +15,16 @@ use anyhow::{Context, Result, ensure};
 use bson::Document;
 use mongodb::{Client, Collection};
 use serde_json::json;
-use stack::kafka::{Jit, Kafka};
+use stack::Purpose;
+use stack::kafka::Kafka;
 use stack::load::{Load, Outcome, single_requests};
 use stack::mongodb::Mongo;
 use stack::server::Server;
 
 /// The JVM of the broker compiles in this time.
 const WARM_UP: Duration = Duration::from_secs(25);
+/// At half of the rate, before anything is timed.
+const STEADY: Duration = Duration::from_secs(15);
 const SECONDS: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 128;
 /// Between two events whose way into the store is timed.
@@ -33,7 +36,8 @@ fn main() -> Result<()> {
 }
 
 async fn run() -> Result<()> {
-    let (kafka, mongo) = (Kafka::shared_with(Jit::Full).await?, Mongo::shared().await?);
+    let (kafka, mongo) =
+        (Kafka::shared_with(Purpose::Figures).await?, Mongo::shared_with(Purpose::Figures).await?);
     let database = stack::unique("bench");
     let server = Server::builder()
         .env("EYEGO_KAFKA_BROKERS", kafka.bootstrap())
@@ -58,6 +62,8 @@ async fn run() -> Result<()> {
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
     let half = (sustained / 2.0) as u64;
+    // What the full load has left to write (of MongoDB's cache, of the system's) is not of half of it.
+    load(address, STEADY, Some(half)).await?;
     let (outcome, stored) =
         tokio::join!(load(address, SECONDS, Some(half)), times_to_store(&server));
     let (outcome, stored) = (outcome?, stored?);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::Purpose;
 use crate::process::Daemon;
 use crate::proxy::Proxy;
 use crate::scratch::Scratch;
@@ -29,27 +30,16 @@ pub struct KafkaOptions {
     pub brokers: usize,
     /// Broker properties beside the harness's own, or instead of them.
     pub properties: Vec<(String, String)>,
-    /// How its JVM compiles. Default: quickly.
-    pub jit: Jit,
+    /// What it is for.
+    pub purpose: Purpose,
     /// Whether each broker tells its clients to come through a [`Proxy`]. The brokers speak to
     /// one another directly. Default false.
     pub behind_proxies: bool,
 }
 
-/// How a broker's JVM compiles.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Jit {
-    /// Only as far as it is done at once: a broker is up in seconds, and takes two to three times
-    /// the CPU for each request for as long as it lives. For tests.
-    #[default]
-    Quick,
-    /// As a broker in production: fast after some 20 s of load. For figures, and for a person.
-    Full,
-}
-
 impl Default for KafkaOptions {
     fn default() -> Self {
-        Self { brokers: 1, properties: Vec::new(), jit: Jit::Quick, behind_proxies: false }
+        Self { brokers: 1, properties: Vec::new(), purpose: Purpose::Tests, behind_proxies: false }
     }
 }
 
@@ -60,10 +50,10 @@ impl KafkaOptions {
         Self { brokers: 3, ..Self::default() }
     }
 
-    /// Lets the JVM compile as in production.
+    /// What it is for.
     #[must_use]
-    pub fn jit(mut self, jit: Jit) -> Self {
-        self.jit = jit;
+    pub fn purpose(mut self, purpose: Purpose) -> Self {
+        self.purpose = purpose;
         self
     }
 
@@ -105,15 +95,15 @@ impl Kafka {
     /// # Errors
     /// When no way leads to one: the message says what to install or to set.
     pub async fn shared() -> Result<SharedKafka> {
-        Self::shared_with(Jit::Quick).await
+        Self::shared_with(Purpose::Tests).await
     }
 
-    /// The same, with a JVM that compiles like this, if this is the first call.
+    /// The same, set up for this, if this is the first call.
     ///
     /// # Errors
     /// As [`shared`](Self::shared).
-    pub async fn shared_with(jit: Jit) -> Result<SharedKafka> {
-        shared::get(jit).await
+    pub async fn shared_with(purpose: Purpose) -> Result<SharedKafka> {
+        shared::get(purpose).await
     }
 
     /// A private cluster, ready for use.

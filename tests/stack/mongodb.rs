@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::Purpose;
 use crate::process::Daemon;
 use crate::proxy::Proxy;
 use crate::scratch::Scratch;
@@ -29,6 +30,8 @@ pub struct MongoOptions {
     pub members: usize,
     /// A replica set, or (with one member) a standalone. Default true.
     pub replica_set: bool,
+    /// What it is for.
+    pub purpose: Purpose,
     /// More arguments for each mongod.
     pub args: Vec<String>,
     /// Whether the members of the set know one another, and their clients them, by the ports of
@@ -38,7 +41,13 @@ pub struct MongoOptions {
 
 impl Default for MongoOptions {
     fn default() -> Self {
-        Self { members: 1, replica_set: true, args: Vec::new(), behind_proxies: false }
+        Self {
+            members: 1,
+            replica_set: true,
+            purpose: Purpose::Tests,
+            args: Vec::new(),
+            behind_proxies: false,
+        }
     }
 }
 
@@ -47,6 +56,13 @@ impl MongoOptions {
     #[must_use]
     pub fn three() -> Self {
         Self { members: 3, ..Self::default() }
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn purpose(mut self, purpose: Purpose) -> Self {
+        self.purpose = purpose;
+        self
     }
 
     /// Puts a [`Proxy`] before each member. The set's own traffic takes it too: drivers go where
@@ -99,7 +115,15 @@ impl Mongo {
     /// # Errors
     /// When no way leads to one: the message says what to install or to set.
     pub async fn shared() -> Result<SharedMongo> {
-        shared::get().await
+        Self::shared_with(Purpose::Tests).await
+    }
+
+    /// The same, set up for this, if this is the first call.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub async fn shared_with(purpose: Purpose) -> Result<SharedMongo> {
+        shared::get(purpose).await
     }
 
     /// A private MongoDB, ready for use.

@@ -5,7 +5,8 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::Parser;
-use stack::kafka::{Jit, Kafka, KafkaOptions};
+use stack::Purpose;
+use stack::kafka::{Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,16 +55,16 @@ async fn serve(args: &Args) -> Result<()> {
 
 async fn kafka(brokers: &str) -> Result<(String, Option<Kafka>)> {
     if brokers == "1" {
-        return Ok((Kafka::shared_with(Jit::Full).await?.bootstrap().to_owned(), None));
+        return Ok((Kafka::shared_with(Purpose::Figures).await?.bootstrap().to_owned(), None));
     }
-    let kafka = Kafka::start(KafkaOptions::three().jit(Jit::Full)).await?;
+    let kafka = Kafka::start(KafkaOptions::three().purpose(Purpose::Figures)).await?;
     Ok((kafka.bootstrap().to_owned(), Some(kafka)))
 }
 
 async fn mongo(members: &str) -> Result<(String, Option<Mongo>)> {
     if members == "1" {
-        return Ok((Mongo::shared().await?.uri().to_owned(), None));
+        return Ok((Mongo::shared_with(Purpose::Figures).await?.uri().to_owned(), None));
     }
-    let mongo = Mongo::start(MongoOptions::three()).await?;
+    let mongo = Mongo::start(MongoOptions::three().purpose(Purpose::Figures)).await?;
     Ok((mongo.uri().to_owned(), Some(mongo)))
 }

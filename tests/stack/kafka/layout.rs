@@ -5,11 +5,22 @@ use std::process::Command;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::{Broker, Jit, Kafka, KafkaOptions, properties};
+use super::{Broker, Kafka, KafkaOptions, properties};
 use crate::process::{Daemon, Spec};
 use crate::proxy::Proxy;
 use crate::scratch::Scratch;
-use crate::{download, port};
+use crate::{Purpose, download, port};
+
+/// How a broker's JVM runs in production: what Kafka's own start scripts set
+/// (`kafka-server-start.sh`, `kafka-run-class.sh`).
+const PRODUCTION: [&str; 6] = [
+    "-Xmx1g",
+    "-Xms1g",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+];
 
 /// Ports, directories, configuration, formatted storage.
 pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
@@ -36,9 +47,9 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
         let text = properties::render(index, &ports, outside.as_ref(), &dir, &options.properties);
         std::fs::write(&config, text)?;
         let spec = Spec::new(format!("kafka broker {index}"), "java", dir.join("kafka.log"))
-            .args(match options.jit {
-                Jit::Quick => ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
-                Jit::Full => ["-Xmx1g", "-XX:+UseG1GC", "-XX:+TieredCompilation"],
+            .args(match options.purpose {
+                Purpose::Tests => &["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"][..],
+                Purpose::Figures => &PRODUCTION,
             })
             .args([
                 "-Dorg.slf4j.simpleLogger.showDateTime=true",

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::OnceCell;
 
-use super::{Jit, Kafka, KafkaOptions, metadata};
-use crate::compose;
+use super::{Kafka, KafkaOptions, metadata};
+use crate::{Purpose, compose};
 
 /// The Kafka that all cases share: there is nothing on it to kill.
 #[derive(Debug, Clone)]
@@ -23,12 +23,12 @@ impl SharedKafka {
 /// Never dropped: its watchdog ends it with the process.
 static SHARED: OnceCell<(SharedKafka, Option<Kafka>)> = OnceCell::const_new();
 
-pub(super) async fn get(jit: Jit) -> Result<SharedKafka> {
-    let (shared, _) = SHARED.get_or_try_init(|| start_shared(jit)).await?;
+pub(super) async fn get(purpose: Purpose) -> Result<SharedKafka> {
+    let (shared, _) = SHARED.get_or_try_init(|| start_shared(purpose)).await?;
     Ok(shared.clone())
 }
 
-async fn start_shared(jit: Jit) -> Result<(SharedKafka, Option<Kafka>)> {
+async fn start_shared(purpose: Purpose) -> Result<(SharedKafka, Option<Kafka>)> {
     if let Ok(bootstrap) = std::env::var("EYEGO_TEST_KAFKA_BROKERS") {
         metadata::answers(bootstrap.clone()).await.with_context(|| {
             format!("no Kafka answers at EYEGO_TEST_KAFKA_BROKERS ({bootstrap})")
@@ -44,12 +44,11 @@ async fn start_shared(jit: Jit) -> Result<(SharedKafka, Option<Kafka>)> {
         Some(Err(error)) => Some(error),
         None => None,
     };
-    let kafka =
-        Kafka::start(KafkaOptions::default().jit(jit)).await.map_err(
-            |error| match docker_error {
-                Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
-                None => error,
-            },
-        )?;
+    let kafka = Kafka::start(KafkaOptions::default().purpose(purpose)).await.map_err(|error| {
+        match docker_error {
+            Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
+            None => error,
+        }
+    })?;
     Ok((SharedKafka { bootstrap: kafka.bootstrap.clone() }, Some(kafka)))
 }

@@ -8,7 +8,7 @@ use super::{Member, Mongo, MongoOptions, SET_NAME};
 use crate::process::{Daemon, Spec};
 use crate::proxy::Proxy;
 use crate::scratch::Scratch;
-use crate::{download, port};
+use crate::{Purpose, download, port};
 
 /// Ports, directories, arguments.
 pub(super) fn lay_out(options: &MongoOptions) -> Result<Mongo> {
@@ -36,18 +36,14 @@ fn member(index: usize, mongod: &Path, dir: &Path, options: &MongoOptions) -> Re
     std::fs::create_dir_all(&data)?;
     let port = port::free()?;
     let mut spec = Spec::new(format!("mongod {index}"), mongod, dir.join("mongod.log"))
-        .args([
-            "--bind_ip",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-            "--wiredTigerCacheSizeGB",
-            "0.5",
-        ])
+        .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()])
         // Its socket file in the shared temporary directory would outlive a SIGKILL.
         .args(["--nounixsocket", "--dbpath"])
         .arg(&data)
         .dir(dir);
+    if options.purpose == Purpose::Tests {
+        spec = spec.args(["--wiredTigerCacheSizeGB", "0.5"]);
+    }
     if options.replica_set {
         spec = spec.args(["--replSet", SET_NAME]);
     }

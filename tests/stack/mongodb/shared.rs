@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use tokio::sync::OnceCell;
 
 use super::{Mongo, MongoOptions, admin};
-use crate::compose;
+use crate::{Purpose, compose};
 
 /// The MongoDB that all cases share: there is nothing on it to kill.
 #[derive(Debug, Clone)]
@@ -23,12 +23,12 @@ impl SharedMongo {
 /// Never dropped: its watchdog ends it with the process.
 static SHARED: OnceCell<(SharedMongo, Option<Mongo>)> = OnceCell::const_new();
 
-pub(super) async fn get() -> Result<SharedMongo> {
-    let (shared, _) = SHARED.get_or_try_init(start_shared).await?;
+pub(super) async fn get(purpose: Purpose) -> Result<SharedMongo> {
+    let (shared, _) = SHARED.get_or_try_init(|| start_shared(purpose)).await?;
     Ok(shared.clone())
 }
 
-async fn start_shared() -> Result<(SharedMongo, Option<Mongo>)> {
+async fn start_shared(purpose: Purpose) -> Result<(SharedMongo, Option<Mongo>)> {
     if let Ok(uri) = std::env::var("EYEGO_TEST_MONGODB_URI") {
         // The URI itself may hold a password.
         admin::majority_write(&uri)
@@ -45,10 +45,11 @@ async fn start_shared() -> Result<(SharedMongo, Option<Mongo>)> {
         Some(Err(error)) => Some(error),
         None => None,
     };
-    let mongo =
-        Mongo::start(MongoOptions::default()).await.map_err(|error| match docker_error {
+    let mongo = Mongo::start(MongoOptions::default().purpose(purpose)).await.map_err(|error| {
+        match docker_error {
             Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
             None => error,
-        })?;
+        }
+    })?;
     Ok((SharedMongo { uri: mongo.uri.clone() }, Some(mongo)))
 }

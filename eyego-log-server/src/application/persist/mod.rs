@@ -47,6 +47,8 @@ pub struct PersistOptions {
     pub max_bytes: usize,
     /// Records in a bulk.
     pub bulk_records: usize,
+    /// How long the first record of a bulk waits for others while others come.
+    pub linger: Duration,
     /// Bulks that are under way at once.
     pub bulks_in_flight: usize,
     /// How often offsets are committed.
@@ -144,7 +146,7 @@ impl Persist {
         let limits = BulkLimits {
             records: self.options.bulk_records,
             bytes: per_bulk.max(1),
-            linger_busy: Duration::from_millis(100),
+            linger_busy: self.options.linger,
             linger_idle: Duration::from_millis(5),
             few: 8,
         };

