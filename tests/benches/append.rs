@@ -3,8 +3,8 @@
 //! `cargo bench -p eyego-log-tests --bench append [-- embedded|kafka]`
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +23,15 @@ const CALLERS: usize = 64;
 /// median of the ratios counts.
 const DURATION: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 9;
+
+/// Keys and values, ready: what is compared is the appending.
+static RECORDS: LazyLock<Vec<(String, String)>> =
+    LazyLock::new(|| (0..10_000).map(|n| (format!("user-{n}"), event(n))).collect());
+
+fn record(n: u64) -> (&'static str, &'static [u8]) {
+    let (key, value) = &RECORDS[usize::try_from(n).unwrap_or(0) % RECORDS.len()];
+    (key, value.as_bytes())
+}
 
 fn main() -> Result<()> {
     let wanted: Vec<String> =
@@ -74,13 +83,12 @@ fn bare_group_commit() -> Result<f64> {
     )?;
     let mut insert =
         connection.prepare("INSERT INTO records (queued_at, value) VALUES (?1, ?2)")?;
-    let value = event(1).into_bytes();
     let start = Instant::now();
     let mut rows = 0_u64;
     while start.elapsed() < DURATION {
         connection.execute_batch("BEGIN IMMEDIATE")?;
         for _ in 0..CALLERS {
-            insert.execute((rows.cast_signed(), &value))?;
+            insert.execute((rows.cast_signed(), record(rows).1))?;
             rows += 1;
         }
         connection.execute_batch("COMMIT")?;
@@ -98,11 +106,8 @@ async fn appends_per_second(queue: Arc<dyn LogQueue>, records: u64) -> Result<f6
                 while start.elapsed() < DURATION {
                     let mut batch = RecordBatch::default();
                     for _ in 0..records {
-                        let n = count.fetch_add(1, Ordering::Relaxed);
-                        batch.push_encoded(
-                            format!("user-{}", n % 10_000).as_bytes(),
-                            event(n).as_bytes(),
-                        );
+                        let (key, value) = record(count.fetch_add(1, Ordering::Relaxed));
+                        batch.push_encoded(key.as_bytes(), value);
                     }
                     for result in queue.append(batch).await {
                         result?;
@@ -161,7 +166,7 @@ fn bare_producer(brokers: &str, topic: &str) -> Result<f64> {
         .set("bootstrap.servers", brokers)
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        .set("linger.ms", "1")
+        .set("linger.ms", "2")
         .set("partitioner", "murmur2_random")
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", "131072")
@@ -169,8 +174,8 @@ fn bare_producer(brokers: &str, topic: &str) -> Result<f64> {
     let start = Instant::now();
     let mut sent = 0_u64;
     while start.elapsed() < DURATION {
-        let (key, value) = (format!("user-{}", sent % 10_000), event(sent));
-        match producer.send(BaseRecord::to(topic).key(&key).payload(&value)) {
+        let (key, value) = record(sent);
+        match producer.send(BaseRecord::to(topic).key(key).payload(value)) {
             Ok(()) => sent += 1,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                 std::thread::sleep(Duration::from_millis(1));

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::application::metrics::{Histogram, HistogramCounts};
 use crate::domain::health::PartState;
 use crate::domain::queue::Partition;
+use parking_lot::Mutex;
 
 /// Codes of dead letters that are counted one by one; the rest together.
 const MAX_CODES: usize = 32;
@@ -88,7 +88,7 @@ impl WorkerStatus {
         let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let (stored, duplicates) = (get(&self.stored), get(&self.duplicates));
         let (skipped, given_back) = (get(&self.skipped), get(&self.given_back));
-        let dead_letters = lock(&self.dead_letters).clone();
+        let dead_letters = self.dead_letters.lock().clone();
         let settled = stored + duplicates + skipped + dead_letters.values().sum::<u64>();
         let consumed = get(&self.consumed);
         WorkerCounts {
@@ -102,15 +102,15 @@ impl WorkerStatus {
             in_flight: consumed.saturating_sub(settled + given_back),
             expired: get(&self.expired),
             stored_after: self.stored_after.counts(),
-            lag: lock(&self.lag).clone(),
-            retention_left: lock(&self.retention_left).clone(),
+            lag: self.lag.lock().clone(),
+            retention_left: self.retention_left.lock().clone(),
         }
     }
 
     /// Whether the worker can store, as readiness shows it.
     #[must_use]
     pub fn state(&self) -> PartState {
-        match &*lock(&self.problem) {
+        match &*self.problem.lock() {
             None => PartState::Up,
             Some(problem) => PartState::Down(problem.clone()),
         }
@@ -143,7 +143,7 @@ impl WorkerStatus {
         self.duplicates.fetch_add(tally.duplicates, Ordering::Release);
         self.conflicts.fetch_add(tally.conflicts, Ordering::Release);
         self.skipped.fetch_add(tally.skipped, Ordering::Release);
-        let mut by_code = lock(&self.dead_letters);
+        let mut by_code = self.dead_letters.lock();
         for code in tally.dead_letters {
             let has_room = by_code.len() < MAX_CODES || by_code.contains_key(&code);
             let code = if has_room { code } else { OTHER_CODES.to_owned() };
@@ -169,16 +169,16 @@ impl WorkerStatus {
     }
 
     pub(super) fn set_retention_left(&self, left: Vec<(Partition, Duration)>) {
-        *lock(&self.retention_left) = left;
+        *self.retention_left.lock() = left;
     }
 
     pub(super) fn set_lag(&self, lag: Vec<(Partition, u64)>) {
-        *lock(&self.lag) = lag;
+        *self.lag.lock() = lag;
     }
 
     /// Answers whether that is news.
     pub(super) fn set_problem(&self, problem: Option<String>) -> bool {
-        let mut current = lock(&self.problem);
+        let mut current = self.problem.lock();
         let is_news = *current != problem;
         if problem.is_none() && is_news {
             tracing::info!("storing works again");
@@ -186,11 +186,6 @@ impl WorkerStatus {
         *current = problem;
         is_news
     }
-}
-
-/// A panic of another holder leaves a whole value behind these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ mod gaps;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use eyego_log_core::Timestamp;
+use parking_lot::Mutex;
 use rdkafka::consumer::base_consumer::BaseConsumer;
 use rdkafka::consumer::{CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -25,7 +26,7 @@ use rdkafka::topic_partition_list::{
 use self::context::{Context, Rebalance, unassign};
 use self::gaps::{Gap, Gaps};
 use super::topic::Topic;
-use super::{KafkaOptions, Side, lock};
+use super::{KafkaOptions, Side};
 use crate::domain::queue::{
     Delivered, Offset, Partition, QueueError, RecordSink, Signal, Subscription,
 };
@@ -51,11 +52,11 @@ pub(super) struct ConsumerState {
 
 impl ConsumerState {
     pub(super) fn problem(&self) -> Option<String> {
-        lock(&self.problem).clone()
+        self.problem.lock().clone()
     }
 
     fn set(&self, problem: Option<String>) {
-        *lock(&self.problem) = problem;
+        *self.problem.lock() = problem;
     }
 }
 
@@ -275,7 +276,7 @@ impl Subscription for KafkaSubscription {
         if matches!(outcome, Ok(Signal::Expired(..))) {
             return outcome;
         }
-        let rebalance = lock(&consumer.context().rebalances).pop_front();
+        let rebalance = consumer.context().rebalances.lock().pop_front();
         match rebalance {
             Some(rebalance) => self.rebalanced(rebalance),
             None => outcome,
@@ -336,7 +337,7 @@ impl Subscription for KafkaSubscription {
 
     fn lag(&self) -> Vec<(Partition, u64)> {
         let Some(consumer) = &self.consumer else { return Vec::new() };
-        let ends = lock(&consumer.context().ends);
+        let ends = consumer.context().ends.lock();
         let mut lag: Vec<_> = ends
             .iter()
             .map(|(partition, end)| {
@@ -368,7 +369,7 @@ impl Drop for KafkaSubscription {
         // Leaving the group can hang where the brokers do.
         std::thread::spawn(move || {
             // Only the group's peace of mind is at stake: we are leaving.
-            for rebalance in lock(&consumer.context().rebalances).drain(..) {
+            for rebalance in consumer.context().rebalances.lock().drain(..) {
                 let (Rebalance::Assign(list) | Rebalance::Revoke { list, .. }) = rebalance;
                 let _ = unassign(&consumer, &list);
             }

@@ -10,7 +10,7 @@ mod consumer;
 mod producer;
 mod topic;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rdkafka::ClientConfig;
@@ -192,10 +192,4 @@ impl LogQueue for KafkaQueue {
         self.producer.close(deadline).await;
         self.topic.stop();
     }
-}
-
-/// A panic of another holder leaves a whole value in what is locked here: it is
-/// only ever replaced.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,10 +4,11 @@
 //! the batch's [`Delivery`], whose count tells when the last one is settled.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::super::answers::Answers;
 use super::topic::Topic;
-use super::{KafkaOptions, Side, lock};
+use super::{KafkaOptions, Side};
 use crate::domain::queue::{AppendError, AppendResult, Durable, QueueError, RecordBatch};
 
 /// What is not acknowledged by then is given up: inside the HTTP deadline.
@@ -87,13 +88,13 @@ impl KafkaProducer {
         if self.is_closed.load(Ordering::Acquire) {
             return Err("the server is stopping".to_owned());
         }
-        if let Some(producer) = &*self.inner.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(producer) = &*self.inner.read() {
             return Ok(Arc::clone(producer));
         }
         if !self.topic.is_confirmed() {
             return Err(self.topic.reason());
         }
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.write();
         if let Some(producer) = &*inner {
             return Ok(Arc::clone(producer));
         }
@@ -111,7 +112,7 @@ impl KafkaProducer {
         if !producer.context().is_dead.load(Ordering::Acquire) {
             return;
         }
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.write();
         if inner.as_ref().is_some_and(|current| Arc::ptr_eq(current, producer)) {
             tracing::error!("the Kafka producer failed for good; making a new one");
             let dead = inner.take();
@@ -123,7 +124,7 @@ impl KafkaProducer {
 
     pub(super) async fn close(&self, deadline: tokio::time::Instant) {
         self.is_closed.store(true, Ordering::Release);
-        let inner = self.inner.write().unwrap_or_else(PoisonError::into_inner).take();
+        let inner = self.inner.write().take();
         let Some(producer) = inner else { return };
         let timeout = deadline.saturating_duration_since(tokio::time::Instant::now());
         let flushed = tokio::task::spawn_blocking(move || {
@@ -216,7 +217,7 @@ struct Failure {
 impl Delivery {
     fn results(&self) -> Results {
         let mut results: Results = vec![Ok(Durable::Queue); self.batch.len()];
-        let failures = std::mem::take(&mut *lock(&self.failures));
+        let failures = std::mem::take(&mut *self.failures.lock());
         if failures.is_empty() {
             return results;
         }
@@ -248,13 +249,13 @@ struct Context {
 impl Context {
     fn settle_one(&self, delivery: &Delivery, failure: Option<Failure>) {
         if let Some(failure) = failure {
-            lock(&delivery.failures).push(failure);
+            delivery.failures.lock().push(failure);
         }
         // AcqRel: the last one must see the failures of all others.
         if delivery.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        if let Some(waiting) = lock(&delivery.answer).take() {
+        if let Some(waiting) = delivery.answer.lock().take() {
             self.answers.send(waiting, delivery.results());
         }
     }

@@ -5,9 +5,10 @@
 //! move when somebody mends that.
 
 use std::str::FromStr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
@@ -17,7 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::watch;
 
-use super::{KafkaOptions, Side, lock};
+use super::{KafkaOptions, Side};
 use crate::domain::queue::QueueError;
 
 /// Between two looks at a topic that is there, and at one that is not.
@@ -86,7 +87,7 @@ impl Topic {
 
     /// What is known now.
     pub(super) fn state(&self) -> TopicState {
-        lock(&self.state).clone()
+        self.state.lock().clone()
     }
 
     /// Whether it is safe to produce and consume.
@@ -96,7 +97,7 @@ impl Topic {
 
     /// How long it keeps its records.
     pub(super) fn retention(&self) -> Option<Duration> {
-        *lock(&self.retention)
+        *self.retention.lock()
     }
 
     /// Why it is not there, if it is not.
@@ -147,7 +148,7 @@ impl Topic {
         if matches!(state, TopicState::Ready { .. }) {
             self.is_confirmed.send_replace(true);
         }
-        let previous = std::mem::replace(&mut *lock(&self.state), state.clone());
+        let previous = std::mem::replace(&mut *self.state.lock(), state.clone());
         if previous == state {
             return;
         }
@@ -238,7 +239,7 @@ impl Topic {
         let resource = described.into_iter().find_map(Result::ok)?;
         // -1 is for ever.
         let retention = value::<u64>(&resource, "retention.ms").map(Duration::from_millis);
-        *lock(&self.retention) = retention;
+        *self.retention.lock() = retention;
         let min_in_sync = value::<i32>(&resource, "min.insync.replicas")?;
         // An acknowledgement is as good as the replicas that gave it.
         (replicas > 1 && min_in_sync == 1).then(|| {

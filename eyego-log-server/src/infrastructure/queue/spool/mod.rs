@@ -12,11 +12,12 @@ mod drain;
 mod tests;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use self::breaker::Breaker;
 use self::drain::Drain;
@@ -50,19 +51,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        // Each change is one assignment: a panic leaves nothing half done.
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn queue_took(&self) {
-        if self.breaker().succeed() {
+        if self.breaker.lock().succeed() {
             tracing::info!("the queue takes records again");
         }
     }
 
     fn queue_failed(&self, reason: &str) {
-        if self.breaker().fail(Instant::now()) {
+        if self.breaker.lock().fail(Instant::now()) {
             tracing::warn!(reason, "the queue does not take records: they go to the spool");
         }
     }
@@ -116,7 +112,7 @@ fn select(batch: &RecordBatch, is_wanted: impl Fn(usize) -> bool) -> RecordBatch
 #[async_trait]
 impl LogQueue for SpooledQueue {
     async fn append(&self, batch: RecordBatch) -> Vec<AppendResult> {
-        if self.shared.breaker().is_open() {
+        if self.shared.breaker.lock().is_open() {
             let results = self.put_aside(batch.clone()).await;
             // A full spool is an answer; a broken one is none, and with nothing
             // in it nobody would find out that the queue is back.
@@ -170,7 +166,7 @@ impl LogQueue for SpooledQueue {
 
     fn spool(&self) -> Option<SpoolCounts> {
         Some(SpoolCounts {
-            is_in_use: self.shared.breaker().is_open(),
+            is_in_use: self.shared.breaker.lock().is_open(),
             records: self.spool.backlog(),
             moved: self.shared.moved.load(Ordering::Relaxed),
             set_aside: self.shared.set_aside.load(Ordering::Relaxed),

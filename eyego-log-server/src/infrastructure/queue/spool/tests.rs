@@ -34,11 +34,11 @@ enum Mood {
 
 impl Moody {
     fn set(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+        *self.mood.lock() = mood;
     }
 
     fn values(&self) -> Vec<String> {
-        let records = self.records.lock().unwrap();
+        let records = self.records.lock();
         records.iter().map(|record| String::from_utf8(record.clone()).unwrap()).collect()
     }
 }
@@ -47,7 +47,7 @@ impl Moody {
 impl LogQueue for Moody {
     async fn append(&self, batch: RecordBatch) -> Vec<AppendResult> {
         self.appends.fetch_add(1, Ordering::Relaxed);
-        let mood = *self.mood.lock().unwrap();
+        let mood = *self.mood.lock();
         let down = || Err(AppendError::Unavailable("told to be down".to_owned()));
         let mut results = Vec::new();
         for (index, record) in batch.iter().enumerate() {
@@ -60,7 +60,7 @@ impl LogQueue for Moody {
                 Mood::Well | Mood::Mute | Mood::Half => Ok(Durable::Queue),
             };
             if result.is_ok() {
-                self.records.lock().unwrap().push(record.value.to_vec());
+                self.records.lock().push(record.value.to_vec());
             }
             results.push(result);
         }
@@ -75,7 +75,7 @@ impl LogQueue for Moody {
     }
 
     fn health(&self) -> PartHealth {
-        let state = match *self.mood.lock().unwrap() {
+        let state = match *self.mood.lock() {
             Mood::Well => PartState::Up,
             _ => PartState::Down("told to be ill".to_owned()),
         };

@@ -4,10 +4,11 @@
 //! request it finds, and a sync of the disk for one is as dear as for sixty.
 //! Here the writer says for how many it waits, and sleeps until they are there.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Job;
+use parking_lot::{Condvar, Mutex};
 
 #[derive(Default)]
 struct State {
@@ -25,14 +26,6 @@ struct Shared {
     arrived: Condvar,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic of another holder leaves a whole value: nothing here panics
-        // half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The callers' end.
 pub(super) struct Outbox {
     shared: Arc<Shared>,
@@ -46,7 +39,7 @@ pub(super) struct Inbox {
 /// Two ends of one box.
 pub(super) fn open() -> (Outbox, Inbox) {
     let shared = Arc::new(Shared::default());
-    shared.lock().outboxes = 1;
+    shared.state.lock().outboxes = 1;
     (Outbox { shared: Arc::clone(&shared) }, Inbox { shared })
 }
 
@@ -54,7 +47,7 @@ impl Outbox {
     /// Hands a job to the writer; answers whether there is one.
     #[must_use]
     pub(super) fn send(&self, job: Job) -> bool {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         if state.is_closed {
             return false;
         }
@@ -72,14 +65,14 @@ impl Outbox {
 
 impl Clone for Outbox {
     fn clone(&self) -> Self {
-        self.shared.lock().outboxes += 1;
+        self.shared.state.lock().outboxes += 1;
         Self { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.outboxes -= 1;
         let is_last = state.outboxes == 0;
         drop(state);
@@ -94,7 +87,7 @@ impl Inbox {
     /// there may be none then. `None`: nobody is left who could send one.
     pub(super) fn take(&self, wanted: usize, patience: Option<Duration>) -> Option<Vec<Job>> {
         let deadline = patience.map(|patience| Instant::now() + patience);
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         while state.jobs.len() < wanted {
             if state.outboxes == 0 {
                 if state.jobs.is_empty() {
@@ -107,13 +100,10 @@ impl Inbox {
                 break;
             }
             state.wanted = wanted;
-            state = match left {
-                Some(left) => {
-                    let waited = self.shared.arrived.wait_timeout(state, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.shared.arrived.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+            match left {
+                Some(left) => drop(self.shared.arrived.wait_for(&mut state, left)),
+                None => self.shared.arrived.wait(&mut state),
+            }
             // Whoever woke us saw what we want: enough, or something urgent.
             let was_woken = state.wanted == 0;
             if was_woken && !state.jobs.is_empty() {
@@ -127,7 +117,7 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.is_closed = true;
         // Their callers hear that nobody answers.
         state.jobs.clear();

@@ -2,11 +2,11 @@
 //! and how it is. No I/O.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::domain::health::PartState;
 use crate::domain::queue::Offset;
+use parking_lot::{Condvar, Mutex};
 
 /// Shared between the writer, the callers and the subscription; written once
 /// per transaction.
@@ -52,12 +52,12 @@ impl Status {
     }
 
     pub(super) fn positions(&self) -> Positions {
-        self.lock().positions
+        self.facts.lock().positions
     }
 
     /// Says that a transaction is durable, and wakes a waiting subscription.
     pub(super) fn advance(&self, positions: Positions) {
-        let mut facts = self.lock();
+        let mut facts = self.facts.lock();
         let has_grown = positions.end != facts.positions.end;
         facts.positions = positions;
         drop(facts);
@@ -69,16 +69,15 @@ impl Status {
     /// Waits until there is a record from this offset on; `false` when the
     /// time is up.
     pub(super) fn wait_for(&self, offset: Offset, timeout: Duration) -> bool {
-        let waited = self
-            .grown
-            .wait_timeout_while(self.lock(), timeout, |facts| facts.positions.end <= offset)
-            .unwrap_or_else(PoisonError::into_inner);
-        waited.0.positions.end > offset
+        let mut facts = self.facts.lock();
+        let is_short = |facts: &mut Facts| facts.positions.end <= offset;
+        self.grown.wait_while_for(&mut facts, is_short, timeout);
+        facts.positions.end > offset
     }
 
     /// Says what is wrong, or that nothing is.
     pub(super) fn report(&self, trouble: Option<String>) {
-        let mut facts = self.lock();
+        let mut facts = self.facts.lock();
         if facts.trouble == trouble {
             return;
         }
@@ -92,11 +91,6 @@ impl Status {
     }
 
     pub(super) fn state(&self) -> PartState {
-        self.lock().trouble.clone().map_or(PartState::Up, PartState::Down)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Facts> {
-        // Each change is a single assignment: a panic leaves nothing half done.
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts.lock().trouble.clone().map_or(PartState::Up, PartState::Down)
     }
 }

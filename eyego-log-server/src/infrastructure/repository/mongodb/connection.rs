@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bson::RawDocumentBuf;
@@ -14,6 +14,7 @@ use mongodb::options::{
     WriteConcern,
 };
 use mongodb::{Client, Collection, Database};
+use parking_lot::Mutex;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 
@@ -124,7 +125,7 @@ impl MongoConnection {
     /// How MongoDB is, as last seen; never waits.
     #[must_use]
     pub fn health(&self) -> PartHealth {
-        PartHealth { name: "mongodb", state: lock(&self.state).clone() }
+        PartHealth { name: "mongodb", state: self.state.lock().clone() }
     }
 
     /// Closes the connections, waiting for what still runs until the deadline
@@ -145,7 +146,7 @@ impl MongoConnection {
 
     pub(super) fn client(&self) -> Result<&Client, Failure> {
         self.client.get().ok_or_else(|| {
-            let reason = match &*lock(&self.state) {
+            let reason = match &*self.state.lock() {
                 PartState::Down(reason) => reason.clone(),
                 PartState::Up | PartState::Warning(_) => "not connected to MongoDB yet".to_owned(),
             };
@@ -164,7 +165,7 @@ impl MongoConnection {
     /// Refuses writes to a server that would store something else than it is
     /// given.
     pub(super) fn check_writable(&self) -> Result<(), Failure> {
-        match &*lock(&self.unsupported) {
+        match &*self.unsupported.lock() {
             Some(reason) => {
                 Err(Failure::new(Class::Operator, "mongodb_unsupported", reason.clone()))
             }
@@ -178,11 +179,11 @@ impl MongoConnection {
     }
 
     pub(super) fn set_unsupported(&self, reason: Option<String>) {
-        *lock(&self.unsupported) = reason;
+        *self.unsupported.lock() = reason;
     }
 
     pub(super) fn set_state(&self, state: PartState) {
-        let previous = std::mem::replace(&mut *lock(&self.state), state.clone());
+        let previous = std::mem::replace(&mut *self.state.lock(), state.clone());
         if previous == state {
             return;
         }
@@ -268,12 +269,6 @@ fn without_credentials(uri: &str, error: &mongodb::error::Error) -> String {
     } else {
         reason
     }
-}
-
-/// A panic of another holder leaves a whole value in what is locked here: it is
-/// only ever replaced.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //! async runtime, or a connection for long.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, InterruptHandle};
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +21,10 @@ const CONNECTIONS: usize = 4;
 
 /// A query that takes longer is given up, the wait for its turn included.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running query looks whether it is given up after so many steps of SQLite's
+/// machine: some tens of microseconds.
+const STEPS: i32 = 1000;
 
 pub(super) struct Readers {
     path: PathBuf,
@@ -48,10 +54,14 @@ impl Readers {
             Ok(Err(_)) => return Err(ReadError::Unavailable("the store is closed".to_owned())),
             Err(_) => return Err(ReadError::Unavailable("too many slow queries".to_owned())),
         };
-        let connection = self.connection().await?;
-        let mut interrupt = InterruptOnDrop(Some(connection.get_interrupt_handle()));
+        let mut connection = self.connection().await?;
+        let given_up = GivenUp::default();
+        let is_given_up = Arc::clone(&given_up.0);
         let mut running = spawn_blocking(move || {
-            let result = work(&connection);
+            let is_given_up = move || is_given_up.load(Ordering::Relaxed);
+            let result = connection
+                .progress_handler(STEPS, Some(is_given_up))
+                .and_then(|()| work(&connection));
             // Not before the query ended, also when nobody waits for it.
             drop(turn);
             (connection, result)
@@ -59,15 +69,14 @@ impl Readers {
         let joined = match timeout_at(deadline, &mut running).await {
             Ok(joined) => joined,
             Err(_) => {
-                interrupt.interrupt();
+                drop(given_up);
                 running.await
             }
         };
-        interrupt.0 = None;
         let (connection, result) = joined.map_err(|error| panicked(&error))?;
         match result {
             Ok(answer) => {
-                self.idle().push(connection);
+                self.idle.lock().push(connection);
                 Ok(answer)
             }
             Err(error) => Err(self.read_error(&error)),
@@ -75,7 +84,7 @@ impl Readers {
     }
 
     async fn connection(&self) -> Result<Connection, ReadError> {
-        if let Some(connection) = self.idle().pop() {
+        if let Some(connection) = self.idle.lock().pop() {
             return Ok(connection);
         }
         let path = self.path.clone();
@@ -99,11 +108,7 @@ impl Readers {
     /// No more queries; those that run come to their end.
     pub(super) fn close(&self) {
         self.turns.close();
-        self.idle().clear();
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().clear();
     }
 }
 
@@ -111,19 +116,15 @@ fn panicked(error: &JoinError) -> ReadError {
     ReadError::Failed(error.to_string())
 }
 
-/// Ends a query whose caller has gone.
-struct InterruptOnDrop(Option<InterruptHandle>);
+/// Ends a query when it is dropped: its time is up, or its caller has gone.
+///
+/// Not by `sqlite3_interrupt`: that does nothing to a query that waits for a
+/// thread and has yet to begin.
+#[derive(Default)]
+struct GivenUp(Arc<AtomicBool>);
 
-impl InterruptOnDrop {
-    fn interrupt(&self) {
-        if let Some(handle) = &self.0 {
-            handle.interrupt();
-        }
-    }
-}
-
-impl Drop for InterruptOnDrop {
+impl Drop for GivenUp {
     fn drop(&mut self) {
-        self.interrupt();
+        self.0.store(true, Ordering::Relaxed);
     }
 }

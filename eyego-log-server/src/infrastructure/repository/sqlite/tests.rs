@@ -103,6 +103,16 @@ async fn a_slow_query_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_query_is_given_up_also_before_it_begins() {
+    let (dir, _store) = fresh();
+    let readers = readers(dir.path(), Duration::ZERO);
+    for _ in 0..8 {
+        let given_up = tokio::time::timeout(PATIENCE, readers.read(endless)).await.unwrap();
+        assert!(matches!(given_up, Err(ReadError::Unavailable(_))), "{given_up:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_query_whose_caller_has_gone_ends() {
     let (dir, _store) = fresh();
     let readers = readers(dir.path(), PATIENCE);

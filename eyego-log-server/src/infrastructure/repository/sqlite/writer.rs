@@ -2,9 +2,10 @@
 //! transaction, so that concurrent bulks share one sync. What the tasks do is
 //! theirs.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
@@ -91,7 +92,7 @@ impl StoreWriter {
 
     /// What keeps the store from being written, as last seen.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.trouble.lock().clone()
     }
 }
 
@@ -158,7 +159,7 @@ impl WriterThread {
     }
 
     fn report(&self, trouble: Option<String>) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *self.trouble.lock() = trouble;
     }
 }
 

@@ -2,9 +2,9 @@
 //! answered them, and how far each partition goes.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::base_consumer::BaseConsumer;
 use rdkafka::consumer::{Consumer, ConsumerContext, RebalanceProtocol};
@@ -14,7 +14,6 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::domain::queue::{Offset, Partition};
-use crate::infrastructure::queue::kafka::lock;
 
 pub(super) fn unassign(
     consumer: &BaseConsumer<Context>,
@@ -53,7 +52,7 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let mut ends = lock(&self.ends);
+        let mut ends = self.ends.lock();
         ends.clear();
         for partition in statistics.topics.values().flat_map(|topic| topic.partitions.values()) {
             if partition.desired && partition.partition >= 0 && partition.hi_offset >= 0 {
@@ -85,6 +84,6 @@ impl ConsumerContext for Context {
         } else {
             Rebalance::Revoke { list, is_lost: consumer.assignment_lost() }
         };
-        lock(&self.rebalances).push_back(rebalance);
+        self.rebalances.lock().push_back(rebalance);
     }
 }
