@@ -275,18 +275,19 @@ fn delivery() {
     let url = url.trim();
 
     let builder = || Client::builder(url).overflow(Overflow::Block(Duration::from_secs(10)));
-    let mut clients =
-        vec![("zstd", builder().compression(true)), ("identity", builder().compression(false))];
     #[cfg(feature = "spool")]
     let dir = tempfile::tempdir().unwrap();
-    #[cfg(feature = "spool")]
-    clients.extend([
+    let clients = [
+        ("zstd", builder().compression(true)),
+        ("identity", builder().compression(false)),
+        #[cfg(feature = "spool")]
         ("zstd, spool synced each second", builder().spool_dir(dir.path().join("1"))),
+        #[cfg(feature = "spool")]
         (
             "zstd, spool synced with each batch",
             builder().spool_dir(dir.path().join("2")).spool_sync(SpoolSync::EachBatch),
         ),
-    ]);
+    ];
     for (name, builder) in clients {
         let client = builder.build().unwrap();
         let run = |events: u32| {

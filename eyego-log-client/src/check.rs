@@ -74,16 +74,19 @@ impl Findings {
 
     /// Mixes a piece of a key into its hash: its length, its first and its
     /// last eight bytes. Two keys that agree in those cost a second look.
+    #[inline]
     fn hash_key(&mut self, piece: &[u8]) {
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        let word = |bytes: &[u8]| {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u64::from_le_bytes(word)
-        };
-        let (head, tail) = match (piece.first_chunk::<8>(), piece.last_chunk::<8>()) {
-            (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
-            _ => (word(piece), 0),
+        // Loads of fixed sizes, which may overlap: a copy of so many bytes is a
+        // call, for each key.
+        let (head, tail) = if let Some((head, tail)) = ends::<8>(piece) {
+            (u64::from_le_bytes(head), u64::from_le_bytes(tail))
+        } else if let Some((head, tail)) = ends::<4>(piece) {
+            (u32::from_le_bytes(head).into(), u32::from_le_bytes(tail).into())
+        } else if let (Some(first), Some(last)) = (piece.first(), piece.last()) {
+            (u64::from(*first) | u64::from(piece[piece.len() / 2]) << 8, u64::from(*last))
+        } else {
+            (0, 0)
         };
         let mixed = head.wrapping_mul(FACTOR) ^ tail.rotate_left(29) ^ piece.len() as u64;
         self.key = (self.key ^ mixed).wrapping_mul(FACTOR).rotate_left(31);
@@ -102,6 +105,12 @@ impl Findings {
         self.keys[self.key_count] = self.key;
         self.key_count += 1;
     }
+}
+
+/// The first and the last `N` bytes, if there are as many.
+#[inline]
+fn ends<const N: usize>(piece: &[u8]) -> Option<([u8; N], [u8; N])> {
+    Some((*piece.first_chunk()?, *piece.last_chunk()?))
 }
 
 /// Writes JSON as `serde_json` does, and notes what it meets.
