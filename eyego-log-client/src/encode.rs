@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::io::Write as _;
+use std::ops::Range;
 use std::time::SystemTime;
 
 use eyego_log_core::limits::MAX_AHEAD_MILLIS;
@@ -21,18 +22,15 @@ use crate::event::Event;
 /// What a thread keeps of its memory between two events.
 const KEPT_CAPACITY: usize = 64 << 10;
 
-/// Where the id's digits begin in a line.
-const ID_START: usize = b"{\"id\":\"".len();
-
 struct Scratch {
+    head: Head,
     line: Vec<u8>,
     findings: Findings,
-    clock: Clock,
 }
 
 impl Scratch {
     const fn new() -> Self {
-        Self { line: Vec::new(), findings: Findings::new(), clock: Clock::new() }
+        Self { head: Head::new(), line: Vec::new(), findings: Findings::new() }
     }
 }
 
@@ -93,11 +91,7 @@ impl Scratch {
         let id = event.id.unwrap_or_else(|| ids.mint(now));
         let line = &mut self.line;
         line.clear();
-        line.extend_from_slice(b"{\"id\":\"");
-        line.extend_from_slice(&id.to_hex());
-        line.extend_from_slice(b"\",\"timestamp\":\"");
-        line.extend_from_slice(self.clock.text(timestamp));
-        line.extend_from_slice(b"\",\"userId\":");
+        line.extend_from_slice(self.head.text(id, timestamp));
         push_string(line, &event.user_id);
         line.extend_from_slice(b",\"action\":");
         push_string(line, &event.action);
@@ -154,29 +148,38 @@ fn push_string(line: &mut Vec<u8>, text: &str) {
     debug_assert!(written.is_ok(), "writing text to memory cannot fail");
 }
 
-/// Writes times; those of one second share all but the milliseconds.
-struct Clock {
+/// With what each line begins: only the id and the time change.
+struct Head {
+    text: [u8; HEAD.len()],
+    /// The second that was written; those of one share all but the
+    /// milliseconds.
     second: i64,
-    /// `2026-01-14T23:58:05.442Z`, once `second` was written.
-    text: [u8; 24],
 }
 
-impl Clock {
+/// The places of what changes are those below.
+const HEAD: [u8; 81] =
+    *br#"{"id":"000000000000000000000000","timestamp":"0000-00-00T00:00:00.000Z","userId":"#;
+const ID: Range<usize> = 7..31;
+const TIME: Range<usize> = 46..70;
+const MILLIS: Range<usize> = 66..69;
+
+impl Head {
     const fn new() -> Self {
-        Self { second: i64::MIN, text: [b'0'; 24] }
+        Self { text: HEAD, second: i64::MIN }
     }
 
-    fn text(&mut self, time: Timestamp) -> &[u8; 24] {
+    fn text(&mut self, id: LogId, time: Timestamp) -> &[u8; HEAD.len()] {
+        self.text[ID].copy_from_slice(&id.to_hex());
         let (second, millis) =
             (time.as_millis().div_euclid(1000), time.as_millis().rem_euclid(1000));
         if second != self.second {
-            let mut rest = &mut self.text[..];
+            let mut rest = &mut self.text[TIME];
             let written = write!(rest, "{time}");
             debug_assert!(written.is_ok(), "a time has 24 characters");
             self.second = second;
         }
-        for (place, divisor) in [(20, 100), (21, 10), (22, 1)] {
-            self.text[place] = b'0' + u8::try_from(millis / divisor % 10).unwrap_or(0);
+        for (digit, divisor) in self.text[MILLIS].iter_mut().zip([100, 10, 1]) {
+            *digit = b'0' + u8::try_from(millis / divisor % 10).unwrap_or(0);
         }
         &self.text
     }
@@ -184,7 +187,7 @@ impl Clock {
 
 /// The id at the head of a line that was written here.
 pub(crate) fn id_of_line(line: &[u8]) -> Option<LogId> {
-    std::str::from_utf8(line.get(ID_START..ID_START + 24)?).ok()?.parse().ok()
+    std::str::from_utf8(line.get(ID)?).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -287,15 +290,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn times_are_written_as_core_writes_them(
+        fn ids_and_times_are_written_as_core_writes_them(
             times in prop::collection::vec(-62_167_219_200_000_i64..253_402_207_200_000, 1..5),
             more in 0_i64..2000,
         ) {
-            let mut clock = Clock::new();
+            let mut head = Head::new();
+            let id = LogIdGenerator::new().mint(now());
             for millis in times {
                 for millis in [millis, (millis + more).min(Timestamp::MAX.as_millis())] {
                     let time = Timestamp::from_millis(millis).unwrap();
-                    prop_assert_eq!(std::str::from_utf8(clock.text(time)).unwrap(), time.to_string());
+                    let text = std::str::from_utf8(head.text(id, time)).unwrap();
+                    let expected = format!(r#"{{"id":"{id}","timestamp":"{time}","userId":"#);
+                    prop_assert_eq!(text, expected);
                 }
             }
         }

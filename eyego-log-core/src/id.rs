@@ -40,6 +40,7 @@ impl LogId {
 
     /// The id as 24 lower-case hex digits, without an allocation.
     #[must_use]
+    #[inline]
     pub fn to_hex(self) -> [u8; 24] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut hex = [0; 24];
@@ -143,6 +144,7 @@ impl LogIdGenerator {
     }
 
     /// The next id, as of `now`.
+    #[inline]
     pub fn mint(&self, now: Timestamp) -> LogId {
         let seconds = u64::try_from(now.as_millis() / 1000).unwrap_or(0) & 0xffff_ffff;
         let earliest = seconds << 24;

@@ -53,6 +53,7 @@ impl Timestamp {
 }
 
 impl From<std::time::SystemTime> for Timestamp {
+    #[inline]
     fn from(time: std::time::SystemTime) -> Self {
         let millis = match time.duration_since(std::time::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
