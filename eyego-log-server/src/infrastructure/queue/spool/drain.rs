@@ -69,7 +69,7 @@ impl Work {
     fn run(&self) {
         let Some(mut subscription) = self.subscribe() else { return };
         while !self.is_closing() {
-            if let Some(pause) = self.shared.breaker.lock().pause(Instant::now()) {
+            if let Some(pause) = self.shared.pause() {
                 std::thread::sleep(pause.min(LOOK));
                 continue;
             }
@@ -148,7 +148,7 @@ impl Work {
             let left = taken.offsets.into_iter().zip(&results);
             let offsets = left.filter(|(_, result)| can_be_spooled(result)).map(|(at, _)| at);
             taken = Taken { batch, offsets: offsets.collect() };
-            while let Some(pause) = self.shared.breaker.lock().pause(Instant::now()) {
+            while let Some(pause) = self.shared.pause() {
                 if self.is_closing() {
                     return None;
                 }

@@ -51,6 +51,12 @@ struct Shared {
 }
 
 impl Shared {
+    /// How long the queue is to be left alone; never under the lock, which
+    /// every append takes.
+    fn pause(&self) -> Option<Duration> {
+        self.breaker.lock().pause(Instant::now())
+    }
+
     fn queue_took(&self) {
         if self.breaker.lock().succeed() {
             tracing::info!("the queue takes records again");
