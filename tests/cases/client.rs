@@ -11,7 +11,7 @@ use eyego_log_client::{Builder, Client, Event, LossReason, Order, Overflow};
 use serde_json::json;
 use stack::server::{Server, ServerBuilder};
 
-use crate::pipeline::Names;
+use crate::fixture::Names;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -13,7 +13,7 @@ use stack::server::{Server, ServerBuilder};
 use tempfile::TempDir;
 
 use crate::conformance::{PATIENCE, at, id};
-use crate::pipeline::{Names, get, logs, post, send};
+use crate::fixture::{Names, get, logs, post, send};
 
 fn letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
     let summary = DeadLetterSummary {

@@ -1,89 +1,22 @@
 //! The HTTP API as its callers see it, on the embedded queue and store: what is taken, what is
 //! refused, and what the refusal says.
 
+mod api;
+mod process;
+
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use reqwest::{Client, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
-use stack::server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use self::api::Api;
+
 const JSON: &str = "application/json";
 const NDJSON: &str = "application/x-ndjson";
-
-/// A server and how to talk to it.
-struct Api {
-    server: Server,
-    client: Client,
-}
-
-impl Api {
-    async fn start() -> Result<Self> {
-        Self::with(&[]).await
-    }
-
-    async fn with(env: &[(&str, &str)]) -> Result<Self> {
-        let builder =
-            env.iter().fold(Server::builder(), |builder, (name, value)| builder.env(name, value));
-        let server = builder.start().await?;
-        server.wait_ready(Duration::from_secs(10)).await?;
-        // A test may compute for longer than the server keeps an idle connection.
-        let client = Client::builder().pool_max_idle_per_host(0).build()?;
-        Ok(Self { server, client })
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.server.base_url())
-    }
-
-    async fn get(&self, path: &str) -> Result<(StatusCode, Value)> {
-        let answer = self.client.get(self.url(path)).send().await?;
-        Ok((answer.status(), answer.json().await?))
-    }
-
-    async fn post(
-        &self,
-        path: &str,
-        media: &str,
-        body: impl Into<Vec<u8>>,
-    ) -> Result<(StatusCode, Value)> {
-        self.post_with(path, &[("content-type", media)], body).await
-    }
-
-    async fn post_with(
-        &self,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: impl Into<Vec<u8>>,
-    ) -> Result<(StatusCode, Value)> {
-        let mut request = self.client.post(self.url(path)).body(body.into());
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let answer = request.send().await?;
-        Ok((answer.status(), answer.json().await?))
-    }
-
-    async fn log(&self, body: Value) -> Result<(StatusCode, Value)> {
-        self.post("/api/v1/logs", JSON, body.to_string()).await
-    }
-
-    /// Waits until a log can be read; answers it.
-    async fn stored(&self, id: &str) -> Result<Value> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let (status, body) = self.get(&format!("/api/v1/logs/{id}")).await?;
-            if status == StatusCode::OK {
-                return Ok(body["data"].clone());
-            }
-            ensure!(Instant::now() < deadline, "{id} is not stored: {body}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
 
 fn paths(body: &Value) -> Vec<&str> {
     let errors = body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -470,44 +403,5 @@ async fn a_body_or_a_head_that_trickles_is_a_408() -> Result<()> {
         assert_eq!(serde_json::from_str::<Value>(body)?["status"], "fail");
         assert!(elapsed < Duration::from_secs(25), "{elapsed:?}");
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_stop_is_clean_and_its_second_signal_immediate() -> Result<()> {
-    let api = Api::start().await?;
-    let (_, answer) = api.log(json!({"userId": "u", "action": "A"})).await?;
-    let status = api.server.terminate().await?;
-    assert!(status.success(), "{status}");
-    api.server.restart().await?;
-    api.stored(answer["id"].as_str().context("no id")?).await?;
-
-    let api = Api::with(&[("EYEGO_SHUTDOWN_DELAY", "60s")]).await?;
-    api.server.signal(stack::process::Signal::Terminate)?;
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        // Still serving, already unready.
-        let (status, body) = api.get("/health/ready").await?;
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            assert_eq!(body["message"], "stopping");
-            break;
-        }
-        ensure!(Instant::now() < deadline, "still ready");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert_eq!(api.log(json!({"userId": "u", "action": "A"})).await?.0, StatusCode::ACCEPTED);
-    api.server.signal(stack::process::Signal::Terminate)?;
-    let status = api.server.wait_exit(Duration::from_secs(2)).await?;
-    assert!(!status.success());
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_second_process_on_the_data_directory_stops_with_a_reason() -> Result<()> {
-    let api = Api::start().await?;
-    let second = Server::builder().data_dir(api.server.data_dir()).launch().await?;
-    let status = second.wait_exit(Duration::from_secs(10)).await?;
-    assert!(!status.success());
-    assert!(second.log().contains("another process"), "{}", second.log());
     Ok(())
 }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::conformance::PATIENCE;
-use crate::pipeline::{Names, logs, post};
+use crate::fixture::{Names, logs, post};
 
 /// One scrape: the value of each series, by its name with its labels.
 pub(crate) struct Scrape(HashMap<String, f64>);

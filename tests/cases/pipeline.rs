@@ -1,126 +1,21 @@
 //! The whole way, from HTTP through the queue into the store, with what happens to it in
-//! production: kills, parts that come late, poison, a deployment of the seed that is taken over.
+//! production: parts that come late, poison, a deployment of the seed that is taken over.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bson::{Document, doc};
-use eyego_log_core::{LogId, LogIdGenerator, Timestamp};
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
+use bson::doc;
+use eyego_log_core::Timestamp;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
-use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::{ClientConfig, TopicPartitionList};
+use rdkafka::producer::FutureRecord;
 use serde_json::{Value, json};
 use stack::kafka::{Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
-use stack::server::{Server, ServerBuilder};
+use stack::server::Server;
 
 use crate::conformance::PATIENCE;
-
-/// A server on the shared Kafka and MongoDB, with names of its own.
-pub(crate) struct Names {
-    pub(crate) brokers: String,
-    pub(crate) uri: String,
-    pub(crate) topic: String,
-    pub(crate) database: String,
-}
-
-impl Names {
-    pub(crate) async fn new() -> Self {
-        Self {
-            brokers: Kafka::shared().await.unwrap().bootstrap().to_owned(),
-            uri: Mongo::shared().await.unwrap().uri().to_owned(),
-            topic: stack::unique("topic"),
-            database: stack::unique("db"),
-        }
-    }
-
-    pub(crate) fn server(&self, role: &str, group: &str) -> ServerBuilder {
-        Server::builder()
-            .env("EYEGO_ROLE", role)
-            .env("EYEGO_KAFKA_BROKERS", &self.brokers)
-            .env("EYEGO_KAFKA_TOPIC", &self.topic)
-            .env("EYEGO_KAFKA_GROUP", format!("{}-{group}", self.topic))
-            .env("EYEGO_MONGODB_URI", &self.uri)
-            .env("EYEGO_MONGODB_DATABASE", &self.database)
-    }
-
-    pub(crate) fn producer(&self) -> FutureProducer {
-        ClientConfig::new()
-            .set("bootstrap.servers", &self.brokers)
-            .set("partitioner", "murmur2_random")
-            .create()
-            .unwrap()
-    }
-
-    pub(crate) async fn produce(&self, key: &str, value: &[u8]) {
-        let record = FutureRecord::to(&self.topic).key(key).payload(value);
-        self.producer().send(record, PATIENCE).await.unwrap();
-    }
-
-    /// Deletes the records of each partition that has so many, as retention would.
-    pub(crate) async fn delete_records_before(&self, offset: i64) {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.brokers);
-        let consumer: BaseConsumer = config.create().unwrap();
-        let metadata = consumer.fetch_metadata(Some(&self.topic), PATIENCE).unwrap();
-        let mut list = TopicPartitionList::new();
-        for partition in metadata.topics()[0].partitions() {
-            let (_, end) =
-                consumer.fetch_watermarks(&self.topic, partition.id(), PATIENCE).unwrap();
-            if end >= offset {
-                let before = rdkafka::Offset::Offset(offset);
-                list.add_partition_offset(&self.topic, partition.id(), before).unwrap();
-            }
-        }
-        assert!(list.count() > 0, "no partition has so many records");
-        let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
-        admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
-    }
-
-    pub(crate) async fn database(&self) -> mongodb::Database {
-        mongodb::Client::with_uri_str(&self.uri).await.unwrap().database(&self.database)
-    }
-
-    async fn collection(&self, name: &str) -> mongodb::Collection<Document> {
-        self.database().await.collection(name)
-    }
-}
-
-pub(crate) async fn get(server: &Server, path: &str) -> (u16, Value) {
-    let url = format!("{}{path}", server.base_url());
-    let answer = reqwest::get(url).await.unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
-}
-
-pub(crate) async fn post(server: &Server, body: &Value) -> (u16, Value) {
-    send(server, "/api/v1/logs", body).await
-}
-
-pub(crate) async fn send(server: &Server, path: &str, body: &Value) -> (u16, Value) {
-    let url = format!("{}{path}", server.base_url());
-    let answer = reqwest::Client::new().post(url).json(body).send().await.unwrap();
-    (answer.status().as_u16(), answer.json().await.unwrap())
-}
-
-/// Waits until the store shows this many logs to `query`, and answers them, newest first.
-pub(crate) async fn logs(server: &Server, query: &str, count: usize) -> Vec<Value> {
-    let deadline = Instant::now() + PATIENCE * 2;
-    loop {
-        let (status, page) = get(server, &format!("/api/v1/logs?limit=1000&{query}")).await;
-        let logs = page["data"].as_array().cloned().unwrap_or_default();
-        if status == 200 && logs.len() >= count {
-            assert_eq!(logs.len(), count, "{query}");
-            return logs;
-        }
-        assert!(Instant::now() < deadline, "{} of {count}: {page}\n{}", logs.len(), server.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
+use crate::fixture::{Names, get, logs, post};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_may_start_before_its_parts() {
@@ -157,140 +52,6 @@ async fn the_server_may_start_before_its_parts() {
         ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
     let metadata = consumer.fetch_metadata(Some("logs-topic"), PATIENCE).unwrap();
     assert_eq!(metadata.topics()[0].partitions().len(), 6, "created by us, not by the broker");
-}
-
-/// Sends events until told to stop, each with an id of its own and again until it is
-/// acknowledged; answers what was acknowledged.
-async fn caller(
-    base_url: String,
-    caller: u64,
-    is_over: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
-) -> HashMap<LogId, u64> {
-    let client = reqwest::Client::new();
-    let ids = LogIdGenerator::new();
-    let mut mine = HashMap::new();
-    for round in 0_u64.. {
-        if is_over.load(Ordering::Relaxed) {
-            break;
-        }
-        let now = Timestamp::from(std::time::SystemTime::now());
-        let batch: Vec<_> =
-            (0..50).map(|n| (ids.mint(now), caller << 40 | round << 8 | n)).collect();
-        let lines: Vec<_> = batch
-            .iter()
-            .map(|(id, n)| {
-                let user = format!("user-{}", n % 97);
-                json!({"id": id, "userId": user, "action": "A", "metadata": {"n": n}}).to_string()
-            })
-            .collect();
-        loop {
-            let answer = client
-                .post(format!("{base_url}/api/v1/logs/batch"))
-                .header("content-type", "application/x-ndjson")
-                .body(lines.join("\n"))
-                .send()
-                .await;
-            if answer.is_ok_and(|answer| answer.status() == 202) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        acknowledged.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        mine.extend(batch);
-    }
-    mine
-}
-
-/// Kills the server five times while callers send, and then looks for each acknowledged event:
-/// at least 20,000, or as many as `EYEGO_TEST_EVENTS` says.
-async fn each_acknowledged_event_survives_kills(server: Server) {
-    each_acknowledged_event_survives(&server, 5, async |_| {
-        server.kill().unwrap();
-        server.restart().await.unwrap();
-    })
-    .await;
-}
-
-/// Loads the server, and meanwhile calls `disturb` so many times; then each acknowledged event
-/// must be in the store, once, and nothing else.
-pub(crate) async fn each_acknowledged_event_survives(
-    server: &Server,
-    disturbances: u64,
-    disturb: impl AsyncFn(u64),
-) {
-    let events = std::env::var("EYEGO_TEST_EVENTS").ok().map_or(20_000, |n| n.parse().unwrap());
-    server.wait_ready(PATIENCE).await.unwrap();
-    let is_over = Arc::new(AtomicBool::new(false));
-    let acknowledged = Arc::new(AtomicU64::new(0));
-    let callers: Vec<_> = (0..8)
-        .map(|n| {
-            let (over, count) = (Arc::clone(&is_over), Arc::clone(&acknowledged));
-            tokio::spawn(caller(server.base_url(), n, over, count))
-        })
-        .collect();
-    let deadline = Instant::now() + Duration::from_secs(300);
-    let reach = async |count: u64| {
-        while acknowledged.load(Ordering::Relaxed) < count {
-            assert!(Instant::now() < deadline, "too slow\n{}", server.log());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    for n in 1..=disturbances {
-        reach(events * n / (disturbances + 1)).await;
-        disturb(n).await;
-    }
-    reach(events).await;
-    is_over.store(true, Ordering::Relaxed);
-    let mut expected = HashMap::new();
-    for caller in callers {
-        expected.extend(caller.await.unwrap());
-    }
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        let stored = all(server).await;
-        let missing = expected.keys().filter(|id| !stored.contains_key(id)).count();
-        if missing == 0 {
-            for (id, n) in &stored {
-                // Callers sent until each was acknowledged: nothing else may be there.
-                assert_eq!(expected.get(id), Some(n), "{id}");
-            }
-            return;
-        }
-        assert!(Instant::now() < deadline, "{missing} of {} are lost", expected.len());
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-/// Every log in the store, page by page; none twice.
-async fn all(server: &Server) -> HashMap<LogId, u64> {
-    let mut stored = HashMap::new();
-    let mut cursor = String::new();
-    loop {
-        let (status, page) = get(server, &format!("/api/v1/logs?limit=1000{cursor}")).await;
-        assert_eq!(status, 200, "{page}");
-        for log in page["data"].as_array().unwrap() {
-            let id = log["id"].as_str().unwrap().parse().unwrap();
-            let doubled = stored.insert(id, log["metadata"]["n"].as_u64().unwrap());
-            assert_eq!(doubled, None, "{id} is there twice");
-        }
-        match page["nextCursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return stored,
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_acknowledged_event_survives_kills_embedded() {
-    let server = Server::builder().start().await.unwrap();
-    each_acknowledged_event_survives_kills(server).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_acknowledged_event_survives_kills_on_kafka_and_mongodb() {
-    let server = Names::new().await.server("all", "g").start().await.unwrap();
-    each_acknowledged_event_survives_kills(server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,8 +10,8 @@ use stack::mongodb::{Mongo, MongoOptions};
 use stack::server::Server;
 
 use crate::conformance::PATIENCE;
+use crate::fixture::{Names, send};
 use crate::metrics::Scrape;
-use crate::pipeline::{Names, send};
 
 /// What two busy cores take with ease, debug builds included.
 const RATE: u64 = 500;

@@ -16,8 +16,9 @@ use tempfile::TempDir;
 
 use crate::conformance::queue::QueueFixture;
 use crate::conformance::{self, PATIENCE};
+use crate::fixture::{get, logs, post};
 use crate::metrics::{Scrape, eventually};
-use crate::pipeline::{each_acknowledged_event_survives, get, logs, post};
+use crate::survival::each_acknowledged_event_survives;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_queue_keeps_its_promises_with_a_spool_before_it() {

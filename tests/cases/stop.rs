@@ -6,7 +6,8 @@ use stack::kafka::{Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
 use stack::server::{Server, ServerBuilder};
 
-use crate::pipeline::{Names, each_acknowledged_event_survives};
+use crate::fixture::Names;
+use crate::survival::each_acknowledged_event_survives;
 
 /// For a process that is given less time than it would take.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use stack::server::Server;
 
 use crate::conformance::PATIENCE;
-use crate::pipeline::{Names, get, send};
+use crate::fixture::{Names, get, send};
 
 const ID: &str = "69682d8d81847b87ab93264b";
 

@@ -14,6 +14,7 @@ use loom::thread;
 
 use super::*;
 use crate::Client;
+use crate::config::Overflow;
 
 /// A line of a made-up event.
 const LINE: &[u8] = b"{}\n";

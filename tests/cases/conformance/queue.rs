@@ -1,17 +1,17 @@
 //! What every [`LogQueue`] promises.
 
+mod consumer;
+
 use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use eyego_log_core::Timestamp;
-use eyego_log_server::domain::queue::{
-    AppendError, Durable, LogQueue, Offset, Partition, RecordBatch, Signal, Subscription,
-};
+use eyego_log_server::domain::queue::{AppendError, Durable, LogQueue, RecordBatch};
 use tokio::sync::Semaphore;
 
+use self::consumer::{Consumer, KEYS, Seen, append, append_one_per_key, batch};
 use super::{Case, PATIENCE, blocking, run_cases};
 
 /// An empty queue that takes records, alone with its consumers.
@@ -385,166 +385,4 @@ async fn a_poll_ends_when_its_time_is_up(fixture: Fixture) {
     assert!(consumer.records.is_empty());
     append(&queue, [("user", "x".to_owned())]).await;
     consumer.read(1);
-}
-
-const KEYS: [&str; 8] = ["ada", "bob", "cem", "dao", "eva", "fay", "gus", "Ümit"];
-
-fn batch<'a>(records: impl IntoIterator<Item = (&'a str, String)>) -> RecordBatch {
-    let mut batch = RecordBatch::default();
-    for (key, value) in records {
-        batch.push_encoded(key.as_bytes(), format!("{key}:{value}").as_bytes());
-    }
-    batch
-}
-
-async fn append<'a>(
-    queue: &Arc<dyn LogQueue>,
-    records: impl IntoIterator<Item = (&'a str, String)>,
-) {
-    for result in queue.append(batch(records)).await {
-        result.unwrap();
-    }
-}
-
-async fn append_one_per_key(queue: &Arc<dyn LogQueue>, value: &str) {
-    append(queue, KEYS.map(|key| (key, value.to_owned()))).await;
-}
-
-/// A record as it was delivered.
-#[derive(Debug, Clone)]
-struct Seen {
-    partition: Partition,
-    offset: Offset,
-    queued_at: Timestamp,
-    value: Option<Vec<u8>>,
-}
-
-impl Seen {
-    fn text(&self) -> String {
-        String::from_utf8(self.value.clone().unwrap()).unwrap()
-    }
-}
-
-/// A consumer that remembers what it was given.
-struct Consumer {
-    subscription: Box<dyn Subscription>,
-    assigned: HashSet<Partition>,
-    records: Vec<Seen>,
-    delivered_unassigned: Vec<Partition>,
-}
-
-impl Consumer {
-    fn of(queue: &Arc<dyn LogQueue>) -> Self {
-        let subscription = queue.subscribe().unwrap();
-        Self {
-            subscription,
-            assigned: HashSet::new(),
-            records: Vec::new(),
-            delivered_unassigned: Vec::new(),
-        }
-    }
-
-    /// Polls once, for so many records at most.
-    fn poll(&mut self, at_most: usize) {
-        let Self { subscription, assigned, records, delivered_unassigned } = self;
-        let end = records.len().saturating_add(at_most);
-        let signal = blocking(|| {
-            subscription.poll(Duration::from_millis(100), &mut |record| {
-                if !assigned.contains(&record.partition) {
-                    delivered_unassigned.push(record.partition);
-                }
-                records.push(Seen {
-                    partition: record.partition,
-                    offset: record.offset,
-                    queued_at: record.queued_at,
-                    value: record.value.map(<[u8]>::to_vec),
-                });
-                if records.len() < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })
-        });
-        match signal {
-            // An error passes by itself: whoever reads on has a deadline.
-            Ok(Signal::None | Signal::Expired(..)) | Err(_) => {}
-            Ok(Signal::Assigned(partitions)) => assigned.extend(partitions),
-            Ok(Signal::Revoked(partitions, _) | Signal::Lost(partitions)) => {
-                assigned.retain(|partition| !partitions.contains(partition));
-                subscription.release();
-            }
-        }
-    }
-
-    /// Reads until there are so many in all.
-    fn read(&mut self, count: usize) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.records.len() < count {
-            assert!(Instant::now() < deadline, "only {} of {count}", self.records.len());
-            self.poll(usize::MAX);
-        }
-        assert_eq!(self.records.len(), count, "more than were expected");
-    }
-
-    /// Reads all there is for these keys: until the marks that are appended
-    /// now come out, which are then forgotten.
-    async fn read_to_the_end(&mut self, queue: &Arc<dyn LogQueue>, keys: &[&str]) {
-        append(queue, keys.iter().map(|key| (*key, "mark".to_owned()))).await;
-        let deadline = Instant::now() + PATIENCE;
-        let is_mark = |record: &Seen| record.text().ends_with(":mark");
-        while self.records.iter().filter(|record| is_mark(record)).count() < keys.len() {
-            assert!(Instant::now() < deadline, "the marks did not come");
-            self.poll(usize::MAX);
-        }
-        self.records.retain(|record| !is_mark(record));
-    }
-
-    fn wait_for_lag(&mut self, expected: u64) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let lag: u64 = self.subscription.lag().iter().map(|(_, lag)| lag).sum();
-            if lag == expected {
-                return;
-            }
-            assert!(Instant::now() < deadline, "the lag is {lag}, not {expected}");
-            self.poll(usize::MAX);
-        }
-    }
-
-    fn commit(&mut self, next_offsets: &[(Partition, Offset)]) {
-        blocking(|| self.subscription.commit(next_offsets)).unwrap();
-    }
-
-    fn commit_all(&mut self) {
-        let next_offsets: Vec<_> = self
-            .by_partition()
-            .into_iter()
-            .map(|(partition, records)| (partition, records.last().unwrap().offset + 1))
-            .collect();
-        self.commit(&next_offsets);
-    }
-
-    fn close(self) {
-        blocking(|| self.subscription.close());
-    }
-
-    fn by_partition(&self) -> HashMap<Partition, Vec<Seen>> {
-        let mut by_partition: HashMap<_, Vec<_>> = HashMap::new();
-        for record in &self.records {
-            by_partition.entry(record.partition).or_default().push(record.clone());
-        }
-        by_partition
-    }
-
-    fn assert_offsets_ascend(&self) {
-        for (partition, records) in self.by_partition() {
-            let ascend = records.is_sorted_by(|a, b| a.offset < b.offset);
-            assert!(ascend, "partition {partition}: {records:?}");
-        }
-    }
-
-    fn values(&self) -> Vec<String> {
-        self.records.iter().map(Seen::text).collect()
-    }
-
-    fn value_set(&self) -> HashSet<String> {
-        self.values().into_iter().collect()
-    }
 }

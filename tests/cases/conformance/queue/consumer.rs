@@ -1,0 +1,175 @@
+//! What the suite appends with, and a consumer that remembers what it was given.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eyego_log_core::Timestamp;
+use eyego_log_server::domain::queue::{
+    LogQueue, Offset, Partition, RecordBatch, Signal, Subscription,
+};
+
+use crate::conformance::{PATIENCE, blocking};
+
+pub(super) const KEYS: [&str; 8] = ["ada", "bob", "cem", "dao", "eva", "fay", "gus", "Ümit"];
+
+pub(super) fn batch<'a>(records: impl IntoIterator<Item = (&'a str, String)>) -> RecordBatch {
+    let mut batch = RecordBatch::default();
+    for (key, value) in records {
+        batch.push_encoded(key.as_bytes(), format!("{key}:{value}").as_bytes());
+    }
+    batch
+}
+
+pub(super) async fn append<'a>(
+    queue: &Arc<dyn LogQueue>,
+    records: impl IntoIterator<Item = (&'a str, String)>,
+) {
+    for result in queue.append(batch(records)).await {
+        result.unwrap();
+    }
+}
+
+pub(super) async fn append_one_per_key(queue: &Arc<dyn LogQueue>, value: &str) {
+    append(queue, KEYS.map(|key| (key, value.to_owned()))).await;
+}
+
+/// A record as it was delivered.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) partition: Partition,
+    pub(super) offset: Offset,
+    pub(super) queued_at: Timestamp,
+    pub(super) value: Option<Vec<u8>>,
+}
+
+impl Seen {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8(self.value.clone().unwrap()).unwrap()
+    }
+}
+
+/// A consumer that remembers what it was given.
+pub(super) struct Consumer {
+    pub(super) subscription: Box<dyn Subscription>,
+    pub(super) assigned: HashSet<Partition>,
+    pub(super) records: Vec<Seen>,
+    pub(super) delivered_unassigned: Vec<Partition>,
+}
+
+impl Consumer {
+    pub(super) fn of(queue: &Arc<dyn LogQueue>) -> Self {
+        let subscription = queue.subscribe().unwrap();
+        Self {
+            subscription,
+            assigned: HashSet::new(),
+            records: Vec::new(),
+            delivered_unassigned: Vec::new(),
+        }
+    }
+
+    /// Polls once, for so many records at most.
+    pub(super) fn poll(&mut self, at_most: usize) {
+        let Self { subscription, assigned, records, delivered_unassigned } = self;
+        let end = records.len().saturating_add(at_most);
+        let signal = blocking(|| {
+            subscription.poll(Duration::from_millis(100), &mut |record| {
+                if !assigned.contains(&record.partition) {
+                    delivered_unassigned.push(record.partition);
+                }
+                records.push(Seen {
+                    partition: record.partition,
+                    offset: record.offset,
+                    queued_at: record.queued_at,
+                    value: record.value.map(<[u8]>::to_vec),
+                });
+                if records.len() < end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+        });
+        match signal {
+            // An error passes by itself: whoever reads on has a deadline.
+            Ok(Signal::None | Signal::Expired(..)) | Err(_) => {}
+            Ok(Signal::Assigned(partitions)) => assigned.extend(partitions),
+            Ok(Signal::Revoked(partitions, _) | Signal::Lost(partitions)) => {
+                assigned.retain(|partition| !partitions.contains(partition));
+                subscription.release();
+            }
+        }
+    }
+
+    /// Reads until there are so many in all.
+    pub(super) fn read(&mut self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.records.len() < count {
+            assert!(Instant::now() < deadline, "only {} of {count}", self.records.len());
+            self.poll(usize::MAX);
+        }
+        assert_eq!(self.records.len(), count, "more than were expected");
+    }
+
+    /// Reads all there is for these keys: until the marks that are appended
+    /// now come out, which are then forgotten.
+    pub(super) async fn read_to_the_end(&mut self, queue: &Arc<dyn LogQueue>, keys: &[&str]) {
+        append(queue, keys.iter().map(|key| (*key, "mark".to_owned()))).await;
+        let deadline = Instant::now() + PATIENCE;
+        let is_mark = |record: &Seen| record.text().ends_with(":mark");
+        while self.records.iter().filter(|record| is_mark(record)).count() < keys.len() {
+            assert!(Instant::now() < deadline, "the marks did not come");
+            self.poll(usize::MAX);
+        }
+        self.records.retain(|record| !is_mark(record));
+    }
+
+    pub(super) fn wait_for_lag(&mut self, expected: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let lag: u64 = self.subscription.lag().iter().map(|(_, lag)| lag).sum();
+            if lag == expected {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the lag is {lag}, not {expected}");
+            self.poll(usize::MAX);
+        }
+    }
+
+    pub(super) fn commit(&mut self, next_offsets: &[(Partition, Offset)]) {
+        blocking(|| self.subscription.commit(next_offsets)).unwrap();
+    }
+
+    pub(super) fn commit_all(&mut self) {
+        let next_offsets: Vec<_> = self
+            .by_partition()
+            .into_iter()
+            .map(|(partition, records)| (partition, records.last().unwrap().offset + 1))
+            .collect();
+        self.commit(&next_offsets);
+    }
+
+    pub(super) fn close(self) {
+        blocking(|| self.subscription.close());
+    }
+
+    pub(super) fn by_partition(&self) -> HashMap<Partition, Vec<Seen>> {
+        let mut by_partition: HashMap<_, Vec<_>> = HashMap::new();
+        for record in &self.records {
+            by_partition.entry(record.partition).or_default().push(record.clone());
+        }
+        by_partition
+    }
+
+    pub(super) fn assert_offsets_ascend(&self) {
+        for (partition, records) in self.by_partition() {
+            let ascend = records.is_sorted_by(|a, b| a.offset < b.offset);
+            assert!(ascend, "partition {partition}: {records:?}");
+        }
+    }
+
+    pub(super) fn values(&self) -> Vec<String> {
+        self.records.iter().map(Seen::text).collect()
+    }
+
+    pub(super) fn value_set(&self) -> HashSet<String> {
+        self.values().into_iter().collect()
+    }
+}
