@@ -51,10 +51,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let requests = runtime("requests")?;
     // A bulk is decoded and encoded in one go: on the threads that answer
     // requests, those would wait for it (measured: their p99 was twice as long).
-    let bulks = runtime("bulks")?;
-    let result = requests.block_on(serve(config, bulks.handle().clone()));
+    let bulks = config.role.has_worker().then(|| runtime("bulks")).transpose()?;
+    let result = requests.block_on(serve(config, bulks.as_ref().map(Runtime::handle)));
     // A hung call to an engine must not keep the process.
-    for runtime in [requests, bulks] {
+    for runtime in [Some(requests), bulks].into_iter().flatten() {
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
     result
@@ -68,7 +68,7 @@ fn runtime(name: &str) -> anyhow::Result<Runtime> {
         .with_context(|| format!("cannot start the runtime for {name}"))
 }
 
-async fn serve(config: Config, bulks: Handle) -> anyhow::Result<()> {
+async fn serve(config: Config, bulks: Option<&Handle>) -> anyhow::Result<()> {
     let mut signals = signals::Signals::listen()?;
     // First: a second process on the same port or data shall touch nothing.
     let bound = bind(&config.http.listen)
@@ -97,7 +97,10 @@ async fn serve(config: Config, bulks: Handle) -> anyhow::Result<()> {
         Some(api) => api_router(api, Arc::clone(&readiness), metrics),
         None => operations_router(Arc::clone(&readiness), metrics),
     };
-    let worker = if role.has_worker() { Some(parts.worker(&config, status, bulks)?) } else { None };
+    let worker = match bulks {
+        Some(bulks) => Some(parts.worker(&config, status, bulks)?),
+        None => None,
+    };
 
     let mut serving = tokio::spawn(bound.serve(router, stop));
     tokio::select! {
@@ -223,7 +226,7 @@ impl Parts {
         &self,
         config: &Config,
         status: Arc<WorkerStatus>,
-        bulks: Handle,
+        bulks: &Handle,
     ) -> anyhow::Result<Worker> {
         let topic = config.kafka.as_ref().map_or(EMBEDDED_TOPIC, |kafka| kafka.topic.as_str());
         // To MongoDB many small bulks (where there is a backlog they are full
@@ -247,7 +250,7 @@ impl Parts {
             Arc::clone(&self.dead_letters),
             status,
             options,
-            bulks,
+            bulks.clone(),
         );
         Worker::start(persist, Arc::clone(&self.queue)).context("cannot start the worker's thread")
     }

@@ -33,12 +33,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What a part of the stack is for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Small and up within seconds. A broker's JVM compiles only as far as it is done at once: it
     /// takes two to three times the CPU for each request for as long as it lives. MongoDB has half
     /// a gigabyte of cache: past some 100,000 logs it evicts pages in bursts that take both cores.
-    #[default]
     Tests,
     /// As in production: a JVM as Kafka's own scripts set it up, fast after some 20 s of load, and
     /// the cache that MongoDB gives itself. For figures, and for a person.

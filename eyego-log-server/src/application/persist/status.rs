@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::application::metrics::{Histogram, HistogramCounts};
 use crate::domain::health::PartState;
 use crate::domain::queue::Partition;
-use parking_lot::Mutex;
 
 /// Codes of dead letters that are counted one by one; the rest together.
 const MAX_CODES: usize = 32;

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Job;
 use parking_lot::{Condvar, Mutex};
+
+use super::Job;
 
 #[derive(Default)]
 struct State {

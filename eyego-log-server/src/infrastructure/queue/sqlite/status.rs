@@ -4,9 +4,10 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
+
 use crate::domain::health::PartState;
 use crate::domain::queue::Offset;
-use parking_lot::{Condvar, Mutex};
 
 /// Shared between the writer, the callers and the subscription; written once
 /// per transaction.
