@@ -84,6 +84,11 @@ impl Drop for Outbox {
 }
 
 impl Inbox {
+    /// How many jobs wait.
+    pub(super) fn len(&self) -> usize {
+        self.shared.state.lock().jobs.len()
+    }
+
     /// Takes all jobs, once there are `wanted` of them or `patience` is over;
     /// there may be none then. `None`: nobody is left who could send one.
     pub(super) fn take(&self, wanted: usize, patience: Option<Duration>) -> Option<Vec<Job>> {

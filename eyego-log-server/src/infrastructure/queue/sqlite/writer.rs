@@ -32,11 +32,13 @@ const BUSY_DELETIONS: u32 = 4;
 /// back: two halves that take turns would sync twice as often.
 const BUSY_APPENDS: usize = 8;
 
-/// How long it waits for them: about as long as a sync takes.
-const GATHERING: Duration = Duration::from_micros(150);
+/// How long it waits for them, at most: where requests take all cores, so long
+/// that 64 of them come (measured: a fifth less CPU per event than without, and
+/// callers wait less).
+const GATHERING: Duration = Duration::from_millis(1);
 
-/// After a wait in vain (callers that have better to do than to come back at
-/// once), so many rounds do without.
+/// After a wait that brought few (callers that have better to do than to come
+/// back at once), so many rounds do without.
 const ROUNDS_WITHOUT: u32 = 32;
 
 /// How often a file that failed is tried again while nobody asks for it: an
@@ -54,8 +56,8 @@ pub(super) struct Writer {
     extent: Extent,
     /// Something was refused, and there is no tenth of room since.
     is_full: bool,
-    /// For how many callers the next round waits.
-    expected: usize,
+    /// How many callers the last round answered.
+    answered: usize,
     /// So many rounds do not wait.
     rounds_without: u32,
 }
@@ -120,7 +122,7 @@ impl Writer {
             max_bytes,
             extent,
             is_full: false,
-            expected: 0,
+            answered: 0,
             rounds_without: 0,
         })
     }
@@ -149,17 +151,18 @@ impl Writer {
             let Some(job) = self.waiting.pop_front() else { break };
             round.add(job);
         }
-        self.expected = round.appends.len();
+        self.answered = round.appends.len();
         Some(round)
     }
 
     /// Fills `waiting`; deletes, or tries to mend, as long as nobody asks.
     fn gather(&mut self) -> Option<()> {
-        if self.expected >= BUSY_APPENDS && self.rounds_without == 0 {
+        if self.answered >= BUSY_APPENDS && self.rounds_without == 0 {
+            let here = self.ends.inbox.len();
             // Not for the last one: a straggler would cost all others.
-            let wanted = self.expected - self.expected / 8;
-            let jobs = self.ends.inbox.take(wanted, Some(GATHERING))?;
-            if jobs.len() < self.expected / 2 {
+            let back = self.answered - self.answered / 8;
+            let jobs = self.ends.inbox.take(here + back, Some(GATHERING))?;
+            if jobs.len() < here + BUSY_APPENDS / 2 {
                 self.rounds_without = ROUNDS_WITHOUT;
             }
             self.waiting.extend(jobs);
