@@ -78,6 +78,11 @@ fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
         .set("heartbeat.interval.ms", "3000")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("queued.max.messages.kbytes", (options.max_prefetch_bytes / 1024).max(1).to_string())
+        // By default the broker answers as soon as there is one record: under
+        // load a fetch for each few of them (measured at 10,000/s: a third of
+        // the broker's CPU, a tenth of ours).
+        .set("fetch.min.bytes", "100000")
+        .set("fetch.wait.max.ms", "25")
         // By default a full prefetch rests for a second.
         .set("fetch.queue.backoff.ms", "20")
         .set("statistics.interval.ms", "5000");

@@ -159,13 +159,15 @@ impl Writer {
     fn gather(&mut self) -> Option<()> {
         if self.answered >= BUSY_APPENDS && self.rounds_without == 0 {
             let here = self.ends.inbox.len();
-            // Not for the last one: a straggler would cost all others.
-            let back = self.answered - self.answered / 8;
-            let jobs = self.ends.inbox.take(here + back, Some(GATHERING))?;
-            if jobs.len() < here + BUSY_APPENDS / 2 {
-                self.rounds_without = ROUNDS_WITHOUT;
+            // Not for the last ones: a straggler would cost all others.
+            let wanted = (here + self.answered) / 4 * 3;
+            if here < wanted {
+                let jobs = self.ends.inbox.take(wanted, Some(GATHERING))?;
+                if jobs.len() < here + BUSY_APPENDS / 2 {
+                    self.rounds_without = ROUNDS_WITHOUT;
+                }
+                self.waiting.extend(jobs);
             }
-            self.waiting.extend(jobs);
         }
         self.rounds_without = self.rounds_without.saturating_sub(1);
         while self.waiting.is_empty() {
