@@ -3,7 +3,6 @@
 
 mod signals;
 
-use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,13 +60,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     result
 }
 
-/// A core is left to the threads of the engines (librdkafka, the writers of
-/// SQLite's files): on two cores, one thread takes a fifth less CPU per request
-/// than two, and answers more of them.
 fn runtime(name: &str) -> anyhow::Result<Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     Builder::new_multi_thread()
-        .worker_threads(cores.saturating_sub(1).max(1))
         .thread_name(name)
         .enable_all()
         .build()
