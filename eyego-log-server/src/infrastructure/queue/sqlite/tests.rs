@@ -250,6 +250,35 @@ async fn there_is_one_subscription_at_a_time() {
     queue.subscribe().unwrap();
 }
 
+/// A transaction is a chunk here, and a sync of the disk.
+#[tokio::test]
+async fn callers_that_come_back_share_transactions() {
+    const CALLERS: u32 = 64;
+    const TIMES: u32 = 20;
+    let (dir, queue) = fresh();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move {
+                for _ in 0..TIMES {
+                    append(&queue, b"a").await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let file = Connection::open(dir.path().join("queue.db")).unwrap();
+    let (chunks, records): (u32, u32) = file
+        .query_row("SELECT count(*), sum(records) FROM chunks", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(records, CALLERS * TIMES);
+    assert!(chunks < records / 8, "{records} records took {chunks} transactions");
+}
+
 #[tokio::test]
 async fn a_poll_is_woken_by_an_append() {
     let (_dir, queue) = fresh();
