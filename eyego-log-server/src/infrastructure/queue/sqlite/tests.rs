@@ -78,6 +78,11 @@ fn file_bytes(dir: &Path, name: &str) -> u64 {
     std::fs::metadata(dir.join(name)).map_or(0, |file| file.len())
 }
 
+/// The queue's file, past the queue.
+fn file(dir: &Path) -> Connection {
+    Connection::open(dir.join("queue.db")).unwrap()
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses_and_takes_again_when_it_is_drained() {
     const MAX: u64 = 4 << 20;
@@ -138,10 +143,9 @@ async fn offsets_do_not_begin_again_when_all_is_gone() {
     assert_eq!(read(&mut *subscription).last().unwrap().0, 3);
     subscription.commit(&[(0, 4)]).unwrap();
     drop(subscription);
-    let path = dir.path().join("queue.db");
     let rows = || {
-        let connection = Connection::open(&path).unwrap();
-        connection.query_row("SELECT count(*) FROM chunks", [], |row| row.get::<_, i64>(0))
+        let count = "SELECT count(*) FROM chunks";
+        file(dir.path()).query_row(count, [], |row| row.get::<_, i64>(0))
     };
     wait_until("the rows are deleted", || rows().unwrap() == 0).await;
     close(queue).await;
@@ -170,7 +174,7 @@ async fn altered_records_are_lost_alone_and_a_copy_is_kept() {
         result.unwrap();
     }
     append(&queue, b"fourth").await.unwrap();
-    let connection = Connection::open(dir.path().join("queue.db")).unwrap();
+    let connection = file(dir.path());
     let turned = "UPDATE chunks SET bytes = CAST(replace(bytes, 'second', 'secund') AS BLOB)
         WHERE first_offset = 1";
     assert_eq!(connection.execute(turned, []).unwrap(), 1);
@@ -191,7 +195,7 @@ async fn records_that_are_missing_are_counted() {
     for value in [b"first", b"other", b"third"] {
         append(&queue, value).await.unwrap();
     }
-    let connection = Connection::open(dir.path().join("queue.db")).unwrap();
+    let connection = file(dir.path());
     let deleted = connection.execute("DELETE FROM chunks WHERE first_offset = 2", []).unwrap();
     assert_eq!(deleted, 1);
 
@@ -269,8 +273,7 @@ async fn callers_that_come_back_share_transactions() {
     for caller in callers {
         caller.await.unwrap();
     }
-    let file = Connection::open(dir.path().join("queue.db")).unwrap();
-    let (chunks, records): (u32, u32) = file
+    let (chunks, records): (u32, u32) = file(dir.path())
         .query_row("SELECT count(*), sum(records) FROM chunks", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
@@ -303,7 +306,7 @@ async fn a_poll_is_woken_by_an_append() {
 
 /// Holds the file's lock for writing, as a broken disk would hold the writer.
 fn lock(dir: &Path) -> Connection {
-    let connection = Connection::open(dir.join("queue.db")).unwrap();
+    let connection = file(dir);
     connection.busy_timeout(PATIENCE).unwrap();
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     connection
@@ -402,13 +405,11 @@ fn a_reader_at_the_end_misses_nothing_that_is_written_meanwhile() {
     const CHUNKS: Offset = 20_000;
 
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("queue.db");
-    let connect = || Connection::open(&path).unwrap();
-    let writer = connect();
+    let writer = file(dir.path());
     // Nobody pulls a plug here: without syncs there are many more moments.
     writer.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").unwrap();
     writer.execute_batch(rows::SCHEMA).unwrap();
-    let reader = connect();
+    let reader = file(dir.path());
     let writing = std::thread::spawn(move || {
         let mut extent = rows::Extent::read(&writer).unwrap();
         for _ in 0..CHUNKS {
