@@ -97,10 +97,7 @@ async fn serve(config: Config, bulks: Option<&Handle>) -> anyhow::Result<()> {
         Some(api) => api_router(api, Arc::clone(&readiness), metrics),
         None => operations_router(Arc::clone(&readiness), metrics),
     };
-    let worker = match bulks {
-        Some(bulks) => Some(parts.worker(&config, status, bulks)?),
-        None => None,
-    };
+    let worker = bulks.map(|bulks| parts.worker(&config, status, bulks)).transpose()?;
 
     let mut serving = tokio::spawn(bound.serve(router, stop));
     tokio::select! {

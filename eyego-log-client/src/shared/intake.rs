@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use eyego_log_core::LogId;
 use serde::Serialize;
 
-use super::{Shared, State};
+use super::{Phase, Shared, State};
 use crate::batch::{Ack, Batch};
 use crate::config::Overflow;
 use crate::dispatch::Settled;
@@ -14,7 +14,6 @@ use crate::error::LogError;
 use crate::event::Event;
 use crate::ledger::Fate;
 use crate::loss::{Lines, LossReason};
-use crate::shared::Phase;
 use crate::sync::{MutexGuard, wait_while};
 
 impl Shared {

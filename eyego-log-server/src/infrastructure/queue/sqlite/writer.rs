@@ -158,16 +158,7 @@ impl Writer {
     /// Fills `waiting`; deletes, or tries to mend, as long as nobody asks.
     fn gather(&mut self) -> Option<()> {
         if self.answered >= BUSY_APPENDS && self.rounds_without == 0 {
-            let here = self.ends.inbox.len();
-            // Not for the last ones: a straggler would cost all others.
-            let wanted = (here + self.answered) / 4 * 3;
-            if here < wanted {
-                let jobs = self.ends.inbox.take(wanted, Some(GATHERING))?;
-                if jobs.len() < here + BUSY_APPENDS / 2 {
-                    self.rounds_without = ROUNDS_WITHOUT;
-                }
-                self.waiting.extend(jobs);
-            }
+            self.wait_for_callers()?;
         }
         self.rounds_without = self.rounds_without.saturating_sub(1);
         while self.waiting.is_empty() {
@@ -183,6 +174,22 @@ impl Writer {
                 self.write(&mut Round::default());
             }
         }
+        Some(())
+    }
+
+    /// Takes jobs once most of the callers that were just answered are back.
+    fn wait_for_callers(&mut self) -> Option<()> {
+        let here = self.ends.inbox.len();
+        // Not for the last ones: a straggler would cost all others.
+        let wanted = (here + self.answered) / 4 * 3;
+        if here >= wanted {
+            return Some(());
+        }
+        let jobs = self.ends.inbox.take(wanted, Some(GATHERING))?;
+        if jobs.len() < here + BUSY_APPENDS / 2 {
+            self.rounds_without = ROUNDS_WITHOUT;
+        }
+        self.waiting.extend(jobs);
         Some(())
     }
 
