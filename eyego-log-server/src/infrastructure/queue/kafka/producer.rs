@@ -13,9 +13,8 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use tokio::sync::oneshot;
 
-use super::super::answers::Answers;
+use super::super::answers::{Answers, NoAnswer, Reply};
 use super::topic::Topic;
 use super::{KafkaOptions, Side};
 use crate::domain::queue::{AppendError, AppendResult, Durable, QueueError, RecordBatch};
@@ -60,7 +59,7 @@ impl KafkaProducer {
             Ok(producer) => producer,
             Err(reason) => return unavailable(&reason, records),
         };
-        let (answer, answered) = oneshot::channel();
+        let (answer, answered) = producer.context().answers.expect();
         let delivery = Arc::new(Delivery {
             left: AtomicUsize::new(records),
             batch,
@@ -75,10 +74,10 @@ impl KafkaProducer {
             // If it panics, the channel closes, and that is handled below.
             let _ = tokio::task::spawn_blocking(work).await;
         }
-        let results = match tokio::time::timeout(ANSWER_TIMEOUT, answered).await {
-            Ok(Ok(results)) => results,
-            Ok(Err(_)) => unavailable("the producer was dropped", records),
-            Err(_) => unavailable("no answer in time", records),
+        let results = match answered.await {
+            Ok(results) => results,
+            Err(NoAnswer::Gone) => unavailable("the producer was dropped", records),
+            Err(NoAnswer::Late) => unavailable("no answer in time", records),
         };
         self.replace_if_dead(&producer);
         results
@@ -98,7 +97,8 @@ impl KafkaProducer {
         if let Some(producer) = &*inner {
             return Ok(Arc::clone(producer));
         }
-        let context = Context { is_dead: AtomicBool::new(false), answers: Answers::start() };
+        let context =
+            Context { is_dead: AtomicBool::new(false), answers: Answers::within(ANSWER_TIMEOUT) };
         let producer: Inner = config(&self.options)
             .create_with_context(context)
             .map_err(|error| format!("cannot create the producer: {error}"))?;
@@ -204,7 +204,7 @@ struct Delivery {
     batch: RecordBatch,
     left: AtomicUsize,
     failures: Mutex<Vec<Failure>>,
-    answer: Mutex<Option<oneshot::Sender<Results>>>,
+    answer: Mutex<Option<Reply<Results>>>,
 }
 
 struct Failure {
@@ -256,7 +256,7 @@ impl Context {
             return;
         }
         if let Some(waiting) = delivery.answer.lock().take() {
-            self.answers.send(waiting, delivery.results());
+            waiting.send(delivery.results());
         }
     }
 }

@@ -32,8 +32,8 @@ pub use self::chunk::fuzz_chunk;
 use self::inbox::Outbox;
 use self::status::Status;
 pub(super) use self::subscription::SqliteSubscription;
-use self::writer::{Ends, Writer};
-use super::answers::Answers;
+use self::writer::Writer;
+use super::answers::{Answers, NoAnswer, Reply};
 
 /// How a [`SqliteQueue`] is set up.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +71,7 @@ pub struct SqliteQueue {
     options: SqliteQueueOptions,
     path: PathBuf,
     jobs: Outbox,
+    answers: Answers<Result<(), AppendError>>,
     status: Arc<Status>,
     writer: JoinHandle<()>,
 }
@@ -88,7 +89,7 @@ struct Append {
     batch: RecordBatch,
     /// After this the caller has gone: withdrawn, unless its transaction began.
     deadline: Instant,
-    reply: oneshot::Sender<Result<(), AppendError>>,
+    reply: Reply<Result<(), AppendError>>,
 }
 
 impl SqliteQueue {
@@ -104,13 +105,19 @@ impl SqliteQueue {
         let path = data_dir.file(&format!("{}.db", options.name));
         let status = Arc::new(Status::new(options.name));
         let (jobs, inbox) = inbox::open();
-        let ends = Ends { inbox, answers: Answers::start() };
-        let writer = Writer::open(data_dir, &path, options, ends, Arc::clone(&status))?;
+        let writer = Writer::open(data_dir, &path, options, inbox, Arc::clone(&status))?;
         let writer = std::thread::Builder::new()
             .name(format!("{}-writer", options.name))
             .spawn(move || writer.run())
             .map_err(EmbeddedError::Thread)?;
-        Ok(Arc::new(Self { options, path, jobs, status, writer }))
+        Ok(Arc::new(Self {
+            options,
+            path,
+            jobs,
+            answers: Answers::within(options.append_timeout),
+            status,
+            writer,
+        }))
     }
 
     /// The one subscription.
@@ -141,11 +148,12 @@ impl LogQueue for SqliteQueue {
         }
         let timeout = self.options.append_timeout;
         let deadline = Instant::now() + timeout;
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = self.answers.expect();
         let outcome = if self.jobs.send(Job::Append(Append { batch, deadline, reply })) {
-            match tokio::time::timeout_at(deadline.into(), answer).await {
-                Ok(answered) => answered.unwrap_or_else(|_| Err(closed())),
-                Err(_) => {
+            match answer.await {
+                Ok(outcome) => outcome,
+                Err(NoAnswer::Gone) => Err(closed()),
+                Err(NoAnswer::Late) => {
                     let reason = format!("the disk did not answer within {timeout:?}");
                     Err(AppendError::Unavailable(reason))
                 }

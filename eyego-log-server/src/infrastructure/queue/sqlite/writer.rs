@@ -12,7 +12,6 @@ use eyego_log_core::Timestamp;
 use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::super::answers::Answers;
 use super::inbox::Inbox;
 use super::rows::{self, Extent};
 use super::status::Status;
@@ -46,7 +45,7 @@ const ROUNDS_WITHOUT: u32 = 32;
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
-    ends: Ends,
+    inbox: Inbox,
     /// Taken from the inbox, too much for the last round.
     waiting: VecDeque<Job>,
     status: Arc<Status>,
@@ -60,12 +59,6 @@ pub(super) struct Writer {
     answered: usize,
     /// So many rounds do not wait.
     rounds_without: u32,
-}
-
-/// What the writer is asked, and how it answers appends.
-pub(super) struct Ends {
-    pub(super) inbox: Inbox,
-    pub(super) answers: Answers<Result<(), AppendError>>,
 }
 
 /// The requests of one transaction.
@@ -84,7 +77,7 @@ impl Writer {
         data_dir: &Arc<DataDir>,
         path: &Path,
         options: SqliteQueueOptions,
-        ends: Ends,
+        inbox: Inbox,
         status: Arc<Status>,
     ) -> Result<Self, EmbeddedError> {
         let max_bytes = options.max_bytes;
@@ -115,7 +108,7 @@ impl Writer {
             status.advance(extent.positions);
         }
         Ok(Self {
-            ends,
+            inbox,
             waiting: VecDeque::new(),
             status,
             file,
@@ -169,7 +162,7 @@ impl Writer {
             } else {
                 None
             };
-            self.waiting.extend(self.ends.inbox.take(1, patience)?);
+            self.waiting.extend(self.inbox.take(1, patience)?);
             if self.waiting.is_empty() {
                 self.write(&mut Round::default());
             }
@@ -179,13 +172,13 @@ impl Writer {
 
     /// Takes jobs once most of the callers that were just answered are back.
     fn wait_for_callers(&mut self) -> Option<()> {
-        let here = self.ends.inbox.len();
+        let here = self.inbox.len();
         // Not for the last ones: a straggler would cost all others.
         let wanted = (here + self.answered) / 4 * 3;
         if here >= wanted {
             return Some(());
         }
-        let jobs = self.ends.inbox.take(wanted, Some(GATHERING))?;
+        let jobs = self.inbox.take(wanted, Some(GATHERING))?;
         if jobs.len() < here + BUSY_APPENDS / 2 {
             self.rounds_without = ROUNDS_WITHOUT;
         }
@@ -212,7 +205,7 @@ impl Writer {
         }
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         // Opening and locking may have taken their time.
-        round.withdraw_expired(Instant::now(), &self.ends.answers);
+        round.withdraw_expired(Instant::now());
         if has_failed {
             rows::probe(connection)?;
         }
@@ -243,7 +236,7 @@ impl Writer {
         self.status.report(self.is_full.then(|| format!("the queue is full: {}", reason())));
         for (append, had_room) in round.appends.drain(..).zip(had_room) {
             let outcome = if *had_room { Ok(()) } else { Err(AppendError::Full(reason())) };
-            append.answer(outcome, &self.ends.answers);
+            append.answer(outcome);
         }
         for (_, reply) in round.commits.drain(..) {
             let _ = reply.send(Ok(()));
@@ -260,7 +253,7 @@ impl Writer {
             } else {
                 AppendError::Unavailable(reason.clone())
             };
-            append.answer(Err(error), &self.ends.answers);
+            append.answer(Err(error));
         }
         for (_, reply) in round.commits.drain(..) {
             let _ = reply.send(Err(reason.clone()));
@@ -281,19 +274,19 @@ impl Round {
         }
     }
 
-    fn withdraw_expired(&mut self, now: Instant, answers: &Answers<Result<(), AppendError>>) {
+    fn withdraw_expired(&mut self, now: Instant) {
         for expired in self.appends.extract_if(.., |append| append.deadline <= now) {
             let error = AppendError::Unavailable("withdrawn: it waited too long".into());
-            expired.answer(Err(error), answers);
+            expired.answer(Err(error));
         }
     }
 }
 
 impl Append {
-    fn answer(self, outcome: Result<(), AppendError>, answers: &Answers<Result<(), AppendError>>) {
+    fn answer(self, outcome: Result<(), AppendError>) {
         // First the memory: the caller may come with the next batch at once.
         drop(self.batch);
-        answers.send(self.reply, outcome);
+        self.reply.send(outcome);
     }
 }
 
