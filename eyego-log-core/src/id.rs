@@ -97,7 +97,8 @@ fn hex_digit(digit: u8) -> Result<u8, ParseLogIdError> {
 
 impl Serialize for LogId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let hex = self.to_hex();
+        serializer.serialize_str(std::str::from_utf8(&hex).map_err(serde::ser::Error::custom)?)
     }
 }
 

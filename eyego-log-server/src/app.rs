@@ -1,6 +1,7 @@
 //! The composition root: builds the parts that the configuration asks for,
 //! starts them, and stops them in order. It alone names concrete adapters.
 
+mod lanes;
 mod signals;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::lanes::Lanes;
 use crate::application::dead_letters::DeadLetterOffice;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
@@ -28,7 +30,7 @@ use crate::infrastructure::repository::mongodb::{
 };
 use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
 use crate::interface::http::{
-    Api, BodyLimits, Metrics, Readiness, api_router, bind, operations_router,
+    Api, BodyLimits, Metrics, Readiness, api_routes, bind, operations_routes,
 };
 use crate::interface::worker::Worker;
 
@@ -48,13 +50,15 @@ const EMBEDDED_TOPIC: &str = "embedded";
 pub fn run(config: Config) -> anyhow::Result<()> {
     // The one TLS provider of the process; a second call finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let requests = runtime("requests")?;
+    let main = runtime("main")?;
+    // Until the engines are closed: what they opened there dies with it.
+    let lanes = Lanes::start().context("cannot start the threads for requests")?;
     // A bulk is decoded and encoded in one go: on the threads that answer
     // requests, those would wait for it (measured: their p99 was twice as long).
     let bulks = config.role.has_worker().then(|| runtime("bulks")).transpose()?;
-    let result = requests.block_on(serve(config, bulks.as_ref().map(Runtime::handle)));
+    let result = main.block_on(serve(config, &lanes, bulks.as_ref().map(Runtime::handle)));
     // A hung call to an engine must not keep the process.
-    for runtime in [Some(requests), bulks].into_iter().flatten() {
+    for runtime in [Some(main), bulks].into_iter().flatten() {
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
     result
@@ -68,7 +72,7 @@ fn runtime(name: &str) -> anyhow::Result<Runtime> {
         .with_context(|| format!("cannot start the runtime for {name}"))
 }
 
-async fn serve(config: Config, bulks: Option<&Handle>) -> anyhow::Result<()> {
+async fn serve(config: Config, lanes: &Lanes, bulks: Option<&Handle>) -> anyhow::Result<()> {
     let mut signals = signals::Signals::listen()?;
     // First: a second process on the same port or data shall touch nothing.
     let bound = bind(&config.http.listen)
@@ -93,13 +97,14 @@ async fn serve(config: Config, bulks: Option<&Handle>) -> anyhow::Result<()> {
         role.has_worker().then(|| Arc::clone(&status)),
         Arc::clone(&parts.queue),
     ));
-    let router = match api {
-        Some(api) => api_router(api, Arc::clone(&readiness), metrics),
-        None => operations_router(Arc::clone(&readiness), metrics),
+    let routes = match api {
+        Some(api) => api_routes(api, Arc::clone(&readiness), metrics),
+        None => operations_routes(Arc::clone(&readiness), metrics),
     };
     let worker = bulks.map(|bulks| parts.worker(&config, status, bulks)).transpose()?;
 
-    let mut serving = tokio::spawn(bound.serve(router, stop));
+    let lanes = lanes.handles().to_vec();
+    let mut serving = tokio::spawn(async move { bound.serve(routes, &lanes, stop).await });
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
         // It ends by itself only if it panics.

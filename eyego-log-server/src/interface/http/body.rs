@@ -115,11 +115,18 @@ pub(super) async fn read(
     budget: &Budget,
 ) -> Result<ReadBody, ApiError> {
     let read = async {
-        let encoding = encoding(headers)?;
-        let raw = receive(&mut body, limits, budget).await?;
-        match encoding {
-            Encoding::Identity => charge_decoded(raw, budget),
-            Encoding::Gzip | Encoding::Zstd => decompress(raw, encoding, limits, budget).await,
+        match encoding(headers)? {
+            // What it decodes to is charged with it.
+            Encoding::Identity => {
+                receive(&mut body, limits, budget, |length| {
+                    length + Budget::cost_of_decoded(length)
+                })
+                .await
+            }
+            encoding @ (Encoding::Gzip | Encoding::Zstd) => {
+                let raw = receive(&mut body, limits, budget, |length| length).await?;
+                decompress(raw, encoding, limits, budget).await
+            }
         }
     };
     let result = read.await;
@@ -146,8 +153,9 @@ async fn receive(
     body: &mut Body,
     limits: BodyLimits,
     budget: &Budget,
+    cost: impl Fn(usize) -> usize,
 ) -> Result<ReadBody, ApiError> {
-    let mut permit = budget.take(0).ok_or_else(no_memory)?;
+    let mut permit: Option<OwnedSemaphorePermit> = None;
     let mut pace = None;
     let mut first = Bytes::new();
     let mut all = Vec::new();
@@ -167,7 +175,11 @@ async fn receive(
         if length > limits.max_bytes {
             return Err(too_large(limits));
         }
-        permit.merge(budget.take(data.len()).ok_or_else(no_memory)?);
+        let more = budget.take(cost(data.len())).ok_or_else(no_memory)?;
+        match &mut permit {
+            Some(permit) => permit.merge(more),
+            None => permit = Some(more),
+        }
         if length == data.len() {
             first = data;
         } else {
@@ -180,6 +192,7 @@ async fn receive(
         }
     }
     let bytes = if all.is_empty() { first } else { all.into() };
+    let permit = permit.or_else(|| budget.take(0)).ok_or_else(no_memory)?;
     Ok(ReadBody { bytes, permit })
 }
 
@@ -213,12 +226,6 @@ async fn wait_for_frame(
             IDLE.as_secs()
         ))
     })
-}
-
-fn charge_decoded(mut body: ReadBody, budget: &Budget) -> Result<ReadBody, ApiError> {
-    let more = budget.take(Budget::cost_of_decoded(body.bytes.len())).ok_or_else(no_memory)?;
-    body.permit.merge(more);
-    Ok(body)
 }
 
 async fn decompress(

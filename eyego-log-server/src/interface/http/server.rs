@@ -5,12 +5,14 @@
 
 mod pace;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use eyego_log_core::LogIdGenerator;
 use hyper::server::conn::http1;
@@ -18,17 +20,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::time::MissedTickBehavior;
 
-use self::pace::{Pace, Paced, Verdict};
-use super::router::answer;
+use self::pace::{Call, Pace, Paced, Watchman};
+use super::router::{Routes, answer};
 
 /// After a failed `accept` (out of file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often a connection's pace is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What a connection buffers beside the bodies' budget. The head of a request
 /// must fit. hyper's default is 400 KiB, which a thousand connections feel.
@@ -58,7 +57,7 @@ pub async fn bind(address: &str) -> io::Result<Bound> {
 /// What each connection needs.
 #[derive(Clone)]
 struct Service {
-    router: Router,
+    routes: Routes,
     request_ids: Arc<LogIdGenerator>,
 }
 
@@ -70,9 +69,11 @@ impl Bound {
     }
 
     /// Serves until `stop` turns true; then accepts no more, and returns when
-    /// the open requests have ended.
-    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
-        let service = Service { router, request_ids: Arc::default() };
+    /// the open requests have ended. Each connection lives in one of these
+    /// runtimes.
+    pub async fn serve(self, routes: Routes, lanes: &[Handle], mut stop: watch::Receiver<bool>) {
+        let service = Service { routes, request_ids: Arc::default() };
+        let lanes: Vec<_> = lanes.iter().map(|lane| Lane::start(lane, &stop)).collect();
         // Each connection holds a sender: when the last is gone, all have ended.
         let (alive, mut all_ended) = mpsc::channel::<()>(1);
         loop {
@@ -81,14 +82,13 @@ impl Bound {
                 _ = stop.wait_for(|stop| *stop) => break,
                 accepted = self.listener.accept() => accepted,
             };
-            match accepted {
-                Ok((stream, _)) => {
-                    let connection = serve_connection(stream, service.clone(), stop.clone());
-                    let alive = alive.clone();
-                    tokio::spawn(async move {
-                        connection.await;
-                        drop(alive);
-                    });
+            // It moves to another runtime, which it is to be registered with.
+            match accepted.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => {
+                    let lane = lanes.iter().min_by_key(|lane| lane.watchman.connections());
+                    if let Some(lane) = lane {
+                        lane.serve(stream, service.clone(), alive.clone());
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -103,50 +103,68 @@ impl Bound {
     }
 }
 
-async fn serve_connection(stream: TcpStream, service: Service, mut stop: watch::Receiver<bool>) {
+/// A runtime with connections.
+struct Lane {
+    runtime: Handle,
+    watchman: Arc<Watchman>,
+}
+
+impl Lane {
+    fn start(runtime: &Handle, stop: &watch::Receiver<bool>) -> Self {
+        let lane = Self { runtime: runtime.clone(), watchman: Arc::default() };
+        let (watchman, stop) = (Arc::clone(&lane.watchman), stop.clone());
+        runtime.spawn(async move { watchman.watch(stop).await });
+        lane
+    }
+
+    fn serve(&self, stream: std::net::TcpStream, service: Service, alive: mpsc::Sender<()>) {
+        let pace = self.watchman.admit();
+        self.runtime.spawn(async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => serve_connection(stream, service, pace).await,
+                Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+            }
+            drop(alive);
+        });
+    }
+}
+
+async fn serve_connection(stream: TcpStream, service: Service, pace: Arc<Pace>) {
     // An answer is one small write: waiting for more of it costs 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let pace = Arc::new(Pace::start());
     let paced = Arc::clone(&pace);
     let answering = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         paced.head_is_here();
         let (service, pace) = (service.clone(), Arc::clone(&paced));
         Box::pin(async move {
-            let answer = answer(service.router, &service.request_ids, request.map(Body::new)).await;
+            let answer = answer(service.routes, &service.request_ids, request.map(Body::new)).await;
             pace.is_answered();
             Ok::<_, std::convert::Infallible>(answer)
         })
     });
     let mut connection = http1::Builder::new()
-        // Ours is coarser, and costs a request nothing.
+        // Ours is coarser, and costs a request next to nothing.
         .header_read_timeout(None)
         .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace))), answering);
 
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_stopping = false;
-    let stop = stop.wait_for(|stop| *stop);
-    tokio::pin!(stop);
-    let is_too_slow = loop {
-        tokio::select! {
-            biased;
-            _ = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)) => break false,
-            _ = &mut stop, if !is_stopping => {
-                is_stopping = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+    let is_too_slow = poll_fn(|cx| {
+        loop {
+            if connection.poll_without_shutdown(cx).is_ready() {
+                return Poll::Ready(false);
             }
-            _ = look.tick() => match pace.verdict() {
-                Verdict::Fine => {}
+            match ready!(pace.poll_call(cx)) {
+                Call::Stop => Pin::new(&mut connection).graceful_shutdown(),
                 // Who sends nothing is only idle; who sent half a head should
                 // hear why.
-                Verdict::Idle => break false,
-                Verdict::HeadTooSlow => break true,
-            },
+                Call::Idle => return Poll::Ready(false),
+                Call::HeadTooSlow => return Poll::Ready(true),
+            }
         }
-    };
+    })
+    .await;
     let mut stream = connection.into_parts().io.into_inner().into_inner();
     // The peer may be gone already.
     if is_too_slow {

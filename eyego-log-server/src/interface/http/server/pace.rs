@@ -1,25 +1,34 @@
-//! How fast a connection's requests come: for how long it has been idle, or a
-//! head has been on its way.
+//! How fast a connection's requests come: whether it has been idle for too
+//! long, or a head on its way.
 //!
-//! hyper's own timer is set anew for each request; this is two atomic stores,
-//! looked at once a second.
+//! hyper's own timer is set anew for each request. Here a request only counts
+//! up; once a second all connections are looked at, and one whose count stands
+//! still for too long is told.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
-/// For a request's head to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the connections are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a connection may send nothing between two requests. Longer than
-/// most proxies keep theirs: who closes first should be the one who asks.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// For a request's head to arrive, in looks.
+const HEAD_TIMEOUT: u32 = 10;
+
+/// How long a connection may send nothing between two requests, in looks.
+/// Longer than most proxies keep theirs: who closes first should be the one who
+/// asks.
+const IDLE_TIMEOUT: u32 = 75;
 
 /// Waits for a request.
 const WAITING: u8 = 0;
@@ -28,34 +37,34 @@ const IN_HEAD: u8 = 1;
 /// Is being answered; its body has timers of its own.
 const ANSWERING: u8 = 2;
 
-/// The pace of one connection.
-#[derive(Debug)]
-pub(super) struct Pace {
-    opened: Instant,
-    state: AtomicU8,
-    /// Milliseconds after `opened` at which the state began.
-    since: AtomicU64,
-}
-
-/// What is to be done with a connection.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Fine,
+/// What a connection is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    /// The server stops: no more requests.
+    Stop,
+    /// It has been idle for too long.
     Idle,
+    /// A head has been on its way for too long.
     HeadTooSlow,
 }
 
-impl Pace {
-    pub(super) fn start() -> Self {
-        Self { opened: Instant::now(), state: AtomicU8::new(WAITING), since: AtomicU64::new(0) }
-    }
+/// The pace of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    state: AtomicU8,
+    /// Counts the changes of the state.
+    turn: AtomicU32,
+    call: Mutex<Option<Call>>,
+    is_called: AtomicWaker,
+}
 
-    // Relaxed is enough throughout: one task reads and writes all of it.
+impl Pace {
+    // Relaxed is enough: only the connection's own task writes these two, and
+    // who looks at them may be late.
 
     fn enter(&self, state: u8) {
-        let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.since.store(since, Ordering::Relaxed);
         self.state.store(state, Ordering::Relaxed);
+        self.turn.store(self.turn.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     fn bytes_came(&self) {
@@ -72,25 +81,111 @@ impl Pace {
     }
 
     pub(super) fn head_is_here(&self) {
-        self.state.store(ANSWERING, Ordering::Relaxed);
+        self.enter(ANSWERING);
     }
 
     pub(super) fn is_answered(&self) {
         self.enter(WAITING);
     }
 
-    pub(super) fn verdict(&self) -> Verdict {
-        let since = Duration::from_millis(self.since.load(Ordering::Relaxed));
-        let elapsed = self.opened.elapsed().saturating_sub(since);
+    /// What is to be said of a connection whose turn has stood still at so many
+    /// looks.
+    fn verdict(&self, unchanged: u32) -> Option<Call> {
         match self.state.load(Ordering::Relaxed) {
-            WAITING if elapsed > IDLE_TIMEOUT => Verdict::Idle,
-            IN_HEAD if elapsed > HEAD_TIMEOUT => Verdict::HeadTooSlow,
-            _ => Verdict::Fine,
+            WAITING if unchanged > IDLE_TIMEOUT => Some(Call::Idle),
+            IN_HEAD if unchanged > HEAD_TIMEOUT => Some(Call::HeadTooSlow),
+            _ => None,
         }
+    }
+
+    fn call(&self, call: Call) {
+        *self.call.lock() = Some(call);
+        self.is_called.wake();
+    }
+
+    /// Ready when there is something to be told.
+    pub(super) fn poll_call(&self, cx: &Context<'_>) -> Poll<Call> {
+        self.is_called.register(cx.waker());
+        self.call.lock().take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
-/// A stream that tells its pace when bytes come.
+/// Looks at the connections of one runtime.
+#[derive(Debug, Default)]
+pub(super) struct Watchman {
+    watched: Mutex<Watched>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    connections: Vec<Seen>,
+    is_stopping: bool,
+}
+
+#[derive(Debug)]
+struct Seen {
+    pace: Weak<Pace>,
+    turn: u32,
+    unchanged: u32,
+}
+
+impl Watchman {
+    /// A connection begins.
+    pub(super) fn admit(&self) -> Arc<Pace> {
+        let pace = Arc::new(Pace::default());
+        let mut watched = self.watched.lock();
+        if watched.is_stopping {
+            pace.call(Call::Stop);
+        }
+        let seen = Seen { pace: Arc::downgrade(&pace), turn: 0, unchanged: 0 };
+        watched.connections.push(seen);
+        pace
+    }
+
+    /// How many connections there are, or were when they were last looked at.
+    pub(super) fn connections(&self) -> usize {
+        self.watched.lock().connections.len()
+    }
+
+    /// Watches; tells all of them when `stop` turns true.
+    pub(super) async fn watch(&self, mut stop: watch::Receiver<bool>) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop), if !self.is_stopping() => self.stop(),
+                _ = look.tick() => self.look(),
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.watched.lock().is_stopping
+    }
+
+    fn stop(&self) {
+        let mut watched = self.watched.lock();
+        watched.is_stopping = true;
+        for pace in watched.connections.iter().filter_map(|seen| seen.pace.upgrade()) {
+            pace.call(Call::Stop);
+        }
+    }
+
+    fn look(&self) {
+        self.watched.lock().connections.retain_mut(|seen| {
+            let Some(pace) = seen.pace.upgrade() else { return false };
+            let turn = pace.turn.load(Ordering::Relaxed);
+            seen.unchanged = if turn == seen.turn { seen.unchanged + 1 } else { 0 };
+            seen.turn = turn;
+            if let Some(call) = pace.verdict(seen.unchanged) {
+                pace.call(call);
+            }
+            true
+        });
+    }
+}
+
+/// A stream that tells its pace when bytes come and go.
 pub(super) struct Paced {
     stream: TcpStream,
     pace: Arc<Pace>,
@@ -150,5 +245,66 @@ impl AsyncWrite for Paced {
     ) -> Poll<io::Result<usize>> {
         self.pace.bytes_went();
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looks(watchman: &Watchman, times: u32) {
+        for _ in 0..times {
+            watchman.look();
+        }
+    }
+
+    fn call_of(pace: &Pace) -> Option<Call> {
+        pace.call.lock().take()
+    }
+
+    #[test]
+    fn who_stands_still_is_told() {
+        let watchman = Watchman::default();
+        let (idle, busy, slow, answering) =
+            (watchman.admit(), watchman.admit(), watchman.admit(), watchman.admit());
+        slow.bytes_came();
+        answering.bytes_came();
+        answering.head_is_here();
+        looks(&watchman, 1 + HEAD_TIMEOUT);
+        slow.bytes_came();
+        assert_eq!(call_of(&slow), None);
+        looks(&watchman, 1);
+        assert_eq!(call_of(&slow), Some(Call::HeadTooSlow), "more of a head is no new head");
+        for _ in 0..IDLE_TIMEOUT {
+            busy.bytes_came();
+            busy.head_is_here();
+            busy.is_answered();
+            looks(&watchman, 1);
+        }
+        assert_eq!(call_of(&idle), Some(Call::Idle));
+        assert_eq!((call_of(&busy), call_of(&answering)), (None, None));
+    }
+
+    #[test]
+    fn an_answer_that_is_read_slowly_is_not_idle() {
+        let watchman = Watchman::default();
+        let pace = watchman.admit();
+        for _ in 0..2 * IDLE_TIMEOUT {
+            pace.bytes_went();
+            looks(&watchman, 1);
+        }
+        assert_eq!(call_of(&pace), None);
+    }
+
+    #[test]
+    fn all_are_told_of_the_stop_and_the_dead_are_forgotten() {
+        let watchman = Watchman::default();
+        let first = watchman.admit();
+        watchman.stop();
+        let second = watchman.admit();
+        assert_eq!((call_of(&first), call_of(&second)), (Some(Call::Stop), Some(Call::Stop)));
+        drop(first);
+        looks(&watchman, 1);
+        assert_eq!(watchman.connections(), 1);
     }
 }
