@@ -104,7 +104,9 @@ async fn appends_per_second(queue: Arc<dyn LogQueue>, records: u64) -> Result<f6
             let (queue, count) = (Arc::clone(&queue), Arc::clone(&count));
             tokio::spawn(async move {
                 while start.elapsed() < DURATION {
-                    let mut batch = RecordBatch::default();
+                    // As ingest makes them.
+                    let room = usize::try_from(records)?;
+                    let mut batch = RecordBatch::with_capacity(room * 400, room);
                     for _ in 0..records {
                         let (key, value) = record(count.fetch_add(1, Ordering::Relaxed));
                         batch.push_encoded(key.as_bytes(), value);

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, atomic};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -22,6 +22,10 @@ const PARTITION: Partition = 0;
 /// A poll ends after so many records.
 const RECORDS_PER_POLL: usize = 500;
 
+/// Who has read all there was looks again only after this time: while records
+/// keep coming, each transaction of the writer would wake this thread.
+const BREATH: Duration = Duration::from_millis(5);
+
 /// A commit that takes longer has failed, as far as the caller is concerned.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,6 +42,8 @@ pub(in crate::infrastructure::queue) struct SqliteSubscription {
     next_offset: Offset,
     /// Records found missing or damaged, and not yet reported.
     lost: u64,
+    /// When all there was had been read.
+    caught_up: Option<Instant>,
     is_assigned: bool,
     is_paused: bool,
 }
@@ -53,6 +59,7 @@ impl SqliteSubscription {
             chunk: None,
             next_offset,
             lost: 0,
+            caught_up: None,
             is_assigned: false,
             is_paused: false,
         }
@@ -66,6 +73,7 @@ impl SqliteSubscription {
                 if self.open_chunk()? {
                     continue;
                 }
+                self.caught_up = Some(Instant::now());
                 break;
             };
             let Some(delivered) = chunk.next() else {
@@ -193,7 +201,12 @@ impl Subscription for SqliteSubscription {
         }
         if self.is_paused {
             std::thread::sleep(timeout);
-        } else if self.status.wait_for(self.next_offset, timeout) {
+            return Ok(Signal::None);
+        }
+        let breath = self.caught_up.take().map(|at| BREATH.saturating_sub(at.elapsed()));
+        let breath = breath.unwrap_or_default().min(timeout);
+        std::thread::sleep(breath);
+        if self.status.wait_for(self.next_offset, timeout - breath) {
             self.deliver(sink).map_err(|error| {
                 self.reader = None;
                 QueueError::because("cannot read the embedded queue", error)

@@ -170,11 +170,13 @@ impl Writer {
         Some(())
     }
 
-    /// Takes jobs once most of the callers that were just answered are back.
+    /// Takes jobs once more than half of the callers that were just answered
+    /// are back.
     fn wait_for_callers(&mut self) -> Option<()> {
         let here = self.inbox.len();
-        // Not for the last ones: a straggler would cost all others.
-        let wanted = (here + self.answered) / 4 * 3;
+        // Until this thread runs, more will have come (measured: five eighths
+        // beat a half and three quarters, by a tenth of all appends).
+        let wanted = (here + self.answered) * 5 / 8;
         if here >= wanted {
             return Some(());
         }
@@ -228,7 +230,6 @@ impl Writer {
     }
 
     fn succeed(&mut self, round: &mut Round, had_room: &[bool]) {
-        self.status.advance(self.extent.positions);
         let has_refused = had_room.contains(&false);
         self.is_full =
             has_refused || (self.is_full && self.extent.used_bytes > self.max_bytes / 10 * 9);
@@ -238,6 +239,8 @@ impl Writer {
             let outcome = if *had_room { Ok(()) } else { Err(AppendError::Full(reason())) };
             append.answer(outcome);
         }
+        // After the callers: they are waited for, the subscription has time.
+        self.status.advance(self.extent.positions);
         for (_, reply) in round.commits.drain(..) {
             let _ = reply.send(Ok(()));
         }
