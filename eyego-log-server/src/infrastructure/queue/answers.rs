@@ -111,7 +111,9 @@ impl<T: Send + 'static> Desk<T> {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
+                    // However busy the engine is, time passes.
                     biased;
+                    _ = ticks.tick() => waiting.lock().tick(timeout),
                     number = answered.recv_many(&mut answers, AT_ONCE) => {
                         if number == 0 {
                             return;
@@ -121,7 +123,6 @@ impl<T: Send + 'static> Desk<T> {
                             waiting.settle(number, answer);
                         }
                     }
-                    _ = ticks.tick() => waiting.lock().tick(timeout),
                 }
             }
         });

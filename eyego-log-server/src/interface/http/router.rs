@@ -28,7 +28,7 @@ const LOGS: &str = "/api/v1/logs";
 pub struct Routes {
     router: Router,
     /// For the one route that nearly all requests take: a router boxes a
-    /// request's way several times (measured: a twentieth of all it costs).
+    /// request's way several times.
     api: Option<Arc<Api>>,
 }
 

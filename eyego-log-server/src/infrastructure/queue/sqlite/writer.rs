@@ -230,6 +230,8 @@ impl Writer {
     }
 
     fn succeed(&mut self, round: &mut Round, had_room: &[bool]) {
+        // First: who hears that it is durable finds it there.
+        self.status.advance(self.extent.positions);
         let has_refused = had_room.contains(&false);
         self.is_full =
             has_refused || (self.is_full && self.extent.used_bytes > self.max_bytes / 10 * 9);
@@ -239,8 +241,6 @@ impl Writer {
             let outcome = if *had_room { Ok(()) } else { Err(AppendError::Full(reason())) };
             append.answer(outcome);
         }
-        // After the callers: they are waited for, the subscription has time.
-        self.status.advance(self.extent.positions);
         for (_, reply) in round.commits.drain(..) {
             let _ = reply.send(Ok(()));
         }
