@@ -10,30 +10,30 @@ use std::num::NonZero;
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 /// They end, each with its tasks, when this is dropped.
 pub(super) struct Lanes {
     handles: Vec<Handle>,
-    _until: Vec<oneshot::Sender<()>>,
+    _until: watch::Sender<()>,
 }
 
 impl Lanes {
     pub(super) fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let mut lanes = Self { handles: Vec::new(), _until: Vec::new() };
+        let (until, _) = watch::channel(());
+        let mut handles = Vec::new();
         for number in 0..cores {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let (until, ended) = oneshot::channel::<()>();
-            lanes.handles.push(runtime.handle().clone());
-            lanes._until.push(until);
+            let mut ended = until.subscribe();
+            handles.push(runtime.handle().clone());
             thread::Builder::new().name(format!("requests-{number}")).spawn(move || {
                 // Nothing is ever sent: this ends when the sender is dropped.
-                let _ = runtime.block_on(ended);
+                let _ = runtime.block_on(ended.changed());
                 runtime.shutdown_background();
             })?;
         }
-        Ok(lanes)
+        Ok(Self { handles, _until: until })
     }
 
     pub(super) fn handles(&self) -> &[Handle] {

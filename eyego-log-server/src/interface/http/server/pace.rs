@@ -106,7 +106,18 @@ impl Pace {
     /// Ready when there is something to be told.
     pub(super) fn poll_call(&self, cx: &Context<'_>) -> Poll<Call> {
         self.is_called.register(cx.waker());
-        self.call.lock().take().map_or(Poll::Pending, Poll::Ready)
+        self.take_call().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// The call, unless what it was about has passed: between it and this the
+    /// connection may have read a request.
+    fn take_call(&self) -> Option<Call> {
+        let state = self.state.load(Ordering::Relaxed);
+        self.call.lock().take().filter(|call| match call {
+            Call::Stop => true,
+            Call::Idle => state == WAITING,
+            Call::HeadTooSlow => state == IN_HEAD,
+        })
     }
 }
 
@@ -258,10 +269,6 @@ mod tests {
         }
     }
 
-    fn call_of(pace: &Pace) -> Option<Call> {
-        pace.call.lock().take()
-    }
-
     #[test]
     fn who_stands_still_is_told() {
         let watchman = Watchman::default();
@@ -272,17 +279,28 @@ mod tests {
         answering.head_is_here();
         looks(&watchman, 1 + HEAD_TIMEOUT);
         slow.bytes_came();
-        assert_eq!(call_of(&slow), None);
+        assert_eq!(slow.take_call(), None);
         looks(&watchman, 1);
-        assert_eq!(call_of(&slow), Some(Call::HeadTooSlow), "more of a head is no new head");
+        assert_eq!(slow.take_call(), Some(Call::HeadTooSlow), "more of a head is no new head");
         for _ in 0..IDLE_TIMEOUT {
             busy.bytes_came();
             busy.head_is_here();
             busy.is_answered();
             looks(&watchman, 1);
         }
-        assert_eq!(call_of(&idle), Some(Call::Idle));
-        assert_eq!((call_of(&busy), call_of(&answering)), (None, None));
+        assert_eq!(idle.take_call(), Some(Call::Idle));
+        assert_eq!((busy.take_call(), answering.take_call()), (None, None));
+    }
+
+    #[test]
+    fn who_sends_a_request_after_all_is_not_cut_off() {
+        let watchman = Watchman::default();
+        let (idle, slow) = (watchman.admit(), watchman.admit());
+        slow.bytes_came();
+        looks(&watchman, 2 + IDLE_TIMEOUT);
+        idle.bytes_came();
+        slow.head_is_here();
+        assert_eq!((idle.take_call(), slow.take_call()), (None, None));
     }
 
     #[test]
@@ -293,7 +311,7 @@ mod tests {
             pace.bytes_went();
             looks(&watchman, 1);
         }
-        assert_eq!(call_of(&pace), None);
+        assert_eq!(pace.take_call(), None);
     }
 
     #[test]
@@ -302,7 +320,7 @@ mod tests {
         let first = watchman.admit();
         watchman.stop();
         let second = watchman.admit();
-        assert_eq!((call_of(&first), call_of(&second)), (Some(Call::Stop), Some(Call::Stop)));
+        assert_eq!((first.take_call(), second.take_call()), (Some(Call::Stop), Some(Call::Stop)));
         drop(first);
         looks(&watchman, 1);
         assert_eq!(watchman.connections(), 1);
