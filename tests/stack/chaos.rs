@@ -45,7 +45,7 @@ use world::World;
 const CALLERS: u64 = 64;
 /// The group's session, and a second.
 const SETTLE: Duration = Duration::from_secs(11);
-/// In which allocators and pools give back most of what they no longer need.
+/// In which allocators and pools give back what they no longer need.
 const QUIET: Duration = Duration::from_secs(10);
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
