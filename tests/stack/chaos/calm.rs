@@ -19,7 +19,7 @@ const KAFKA_PATIENCE: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(2);
 /// Enough users for each of the six partitions to have some.
 const PROBES: usize = 24;
-/// What a process may have more than when it was fresh. Measured: 4 to 8 MiB, at the end of a million
+/// What a process may have more than when it was fresh. Measured: 4 to 13 MiB, at the end of a million
 /// events; while it works off a backlog a worker has 140 to 170.
 const MEMORY_ALLOWANCE: u64 = 48 << 20;
 /// In which memory and connections are given back.
