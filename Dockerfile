@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 
-# gcc, g++ and make build librdkafka and SQLite; cmake and perl the OpenSSL of `kafka-tls`.
+# gcc, g++ and make build librdkafka, SQLite and jemalloc; cmake and perl the OpenSSL of `kafka-tls`.
 FROM rust:1-bookworm AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends cmake g++ gcc make perl \

@@ -254,6 +254,8 @@ async fn files_that_vanish_are_counted() {
         .max_event_bytes(1024)
         .max_batch_bytes(1024)
         .max_buffer_bytes(8192)
+        // More could be on their way before the first is refused, and stay in memory.
+        .max_in_flight(1)
         .spool_max_bytes(64 << 10)
         .overflow(eyego_log_client::Overflow::Block(PATIENCE))
         .build()
