@@ -40,11 +40,6 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// With the second that the queue is given before, inside the API's 8 s.
 const SPOOL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an event waits for others of its bulk while others come: the fewer
-/// bulks, the less they cost a store (measured at 13,000/s: MongoDB and we take
-/// a twentieth less than with 25 ms).
-const BULK_LINGER: Duration = Duration::from_millis(100);
-
 /// The name of the embedded queue where a topic's would stand.
 const EMBEDDED_TOPIC: &str = "embedded";
 
@@ -236,16 +231,19 @@ impl Parts {
         bulks: &Handle,
     ) -> anyhow::Result<Worker> {
         let topic = config.kafka.as_ref().map_or(EMBEDDED_TOPIC, |kafka| kafka.topic.as_str());
-        // One of a thousand keeps a core of MongoDB's for long enough already
-        // that callers feel it. For SQLite a transaction is what costs.
-        let (bulk_records, bulks_in_flight) =
-            if config.mongodb.is_some() { (1000, 4) } else { (5000, 2) };
+        // To MongoDB many small bulks (where there is a backlog they are full
+        // at once): one of a thousand keeps a core, here and there, for long
+        // enough that callers feel it. For SQLite a transaction is what costs.
+        let (bulk_records, bulks_in_flight, linger) = match config.mongodb {
+            Some(_) => (1000, 4, Duration::from_millis(25)),
+            None => (5000, 2, Duration::from_millis(100)),
+        };
         let options = PersistOptions {
             topic: topic.to_owned(),
             // The other half is what Kafka's client fetches ahead.
             max_bytes: config.worker.max_bytes / 2,
             bulk_records,
-            linger: BULK_LINGER,
+            linger,
             bulks_in_flight,
             commit_interval: Duration::from_secs(1),
         };
