@@ -41,6 +41,9 @@ pub enum Purpose {
     Tests,
     /// As in production: a JVM as Kafka's own scripts set it up, fast after some 20 s of load, and
     /// the cache that MongoDB gives itself. For figures, and for a person.
+    ///
+    /// Where all share a machine, `mongod` yields to the others (`nice`): an acknowledgement waits
+    /// for the broker, and nobody for the store. `docker-compose.yml` does the same.
     Figures,
 }
 

@@ -31,11 +31,20 @@ pub(super) fn lay_out(options: &MongoOptions) -> Result<Mongo> {
     Ok(Mongo { members, uri, replica_set: options.replica_set, _scratch: scratch })
 }
 
+/// A tenth of what others get, where cores are short.
+const NICENESS: &str = "10";
+
 fn member(index: usize, mongod: &Path, dir: &Path, options: &MongoOptions) -> Result<Member> {
     let data = dir.join("data");
     std::fs::create_dir_all(&data)?;
     let port = port::free()?;
-    let mut spec = Spec::new(format!("mongod {index}"), mongod, dir.join("mongod.log"))
+    let (name, log) = (format!("mongod {index}"), dir.join("mongod.log"));
+    let spec = match options.purpose {
+        Purpose::Tests => Spec::new(name, mongod, log),
+        // `nice` becomes the program, under the same process id.
+        Purpose::Figures => Spec::new(name, "nice", log).args(["-n", NICENESS]).arg(mongod),
+    };
+    let mut spec = spec
         .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()])
         // Its socket file in the shared temporary directory would outlive a SIGKILL.
         .args(["--nounixsocket", "--dbpath"])
