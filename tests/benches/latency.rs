@@ -6,8 +6,7 @@
 //! The sustained rate is what was accepted divided by the time until all of it was stored. Loads at
 //! half of it are open: an event is due at its time, whatever became of those before it.
 //!
-//! `mongod` runs at a lower priority than the rest, as everything that the harness starts for figures
-//! does: see `stack::Purpose::Figures`.
+//! `mongod` runs at a lower priority than the rest: see `stack::Purpose::Figures`.
 
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
 
