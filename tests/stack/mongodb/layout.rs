@@ -31,18 +31,16 @@ pub(super) fn lay_out(options: &MongoOptions) -> Result<Mongo> {
     Ok(Mongo { members, uri, replica_set: options.replica_set, _scratch: scratch })
 }
 
-/// A tenth of what others get, where cores are short.
-const NICENESS: &str = "10";
-
 fn member(index: usize, mongod: &Path, dir: &Path, options: &MongoOptions) -> Result<Member> {
     let data = dir.join("data");
     std::fs::create_dir_all(&data)?;
     let port = port::free()?;
     let (name, log) = (format!("mongod {index}"), dir.join("mongod.log"));
     let spec = match options.purpose {
-        Purpose::Tests => Spec::new(name, mongod, log),
-        // `nice` becomes the program, under the same process id.
-        Purpose::Figures => Spec::new(name, "nice", log).args(["-n", NICENESS]).arg(mongod),
+        Purpose::Tests => Spec::new(name, mongod, log).args(["--wiredTigerCacheSizeGB", "0.5"]),
+        // A tenth of what others get, where cores are short. `nice` becomes the program, under the
+        // same process id.
+        Purpose::Figures => Spec::new(name, "nice", log).args(["-n", "10"]).arg(mongod),
     };
     let mut spec = spec
         .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()])
@@ -50,9 +48,6 @@ fn member(index: usize, mongod: &Path, dir: &Path, options: &MongoOptions) -> Re
         .args(["--nounixsocket", "--dbpath"])
         .arg(&data)
         .dir(dir);
-    if options.purpose == Purpose::Tests {
-        spec = spec.args(["--wiredTigerCacheSizeGB", "0.5"]);
-    }
     if options.replica_set {
         spec = spec.args(["--replSet", SET_NAME]);
     }
