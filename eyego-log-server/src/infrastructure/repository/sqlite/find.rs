@@ -1,50 +1,153 @@
 //! How a query becomes SQL, and how conditions on metadata are judged.
 
-use eyego_log_core::LogQuery;
-use eyego_log_core::query::{MetadataFilter, Order, Start};
+use std::collections::VecDeque;
+
+use eyego_log_core::query::{Cursor, MetadataFilter, Order, Start};
+use eyego_log_core::{LogId, LogQuery, Timestamp};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::logs::{COLUMNS, METADATA, read_entry};
+use super::logs::get_by_seq;
+use super::segments::{self, Segment};
 use crate::domain::repository::Page;
+
+/// So many keys are read at a time, at most.
+const KEYS: usize = 256;
 
 /// The logs that match.
 ///
-/// Rows come in order out of an index, so that a page costs what it reads.
-/// Conditions on metadata are judged here, by the rule that core states, on
-/// the rows that all others let through; what a row holds besides is read
-/// only if it matches.
+/// Keys come in order out of an index, so that a page costs what it reads, and
+/// only what is answered is read whole.
 pub(super) fn find(connection: &Connection, query: &LogQuery) -> rusqlite::Result<Page> {
-    let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-    let filters = &query.metadata;
-    let mut to_skip = query.skipped_rows();
-    let (sql, mut parameters) = select(query);
-    if filters.is_empty() {
-        parameters.push(Value::from(i64::from(query.limit) + 1));
-        parameters.push(Value::from(i64::try_from(to_skip).unwrap_or(i64::MAX)));
-        to_skip = 0;
-    } else {
-        parameters.push(Value::from(-1)); // no limit
-        parameters.push(Value::from(0));
-    }
-
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+    // One view of the file for all statements.
+    let view = connection.unchecked_transaction()?;
+    let mut to_skip = usize::try_from(query.skipped_rows()).unwrap_or(usize::MAX);
+    // One more than the page holds says that there are more.
+    let mut wanted = usize::try_from(query.limit).unwrap_or(usize::MAX).saturating_add(1);
+    let mut keys = Keys::new(&view, query, to_skip.saturating_add(wanted))?;
     let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        if !filters.is_empty() && !matches_all(filters, row.get_ref(METADATA)?.as_str()?) {
-            continue;
-        }
+    while wanted > 0
+        && let Some(key) = keys.next(to_skip.saturating_add(wanted))?
+    {
         if to_skip > 0 {
             to_skip -= 1;
-            continue;
-        }
-        entries.push(read_entry(row)?);
-        if entries.len() > limit {
-            break;
+        } else {
+            wanted -= 1;
+            entries.push(get_by_seq(&view, key.seq)?);
         }
     }
     Ok(Page::from_one_more(entries, query.limit))
+}
+
+/// A log's place in the order of all logs, and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    timestamp: Timestamp,
+    id: LogId,
+    seq: i64,
+}
+
+/// The keys of all logs that match, in the query's order: those of all users
+/// out of one index, those of one user merged out of the segments' indexes.
+struct Keys<'a> {
+    connection: &'a Connection,
+    query: LogQuery,
+    /// Not looked into yet; the next is the last.
+    ahead: Vec<Segment>,
+    /// With a key at hand, each.
+    open: Vec<Source>,
+}
+
+/// Keys in the query's order.
+struct Source {
+    /// `None`: of all logs.
+    segment: Option<i64>,
+    at_hand: VecDeque<Key>,
+    /// Those at hand are the last.
+    is_read: bool,
+}
+
+impl<'a> Keys<'a> {
+    /// So many will be asked for, at most.
+    fn new(connection: &'a Connection, query: &LogQuery, needed: usize) -> rusqlite::Result<Self> {
+        let mut keys =
+            Self { connection, query: query.clone(), ahead: Vec::new(), open: Vec::new() };
+        if query.user_id.is_some() {
+            keys.ahead = segments::of_query(connection, query)?;
+        } else {
+            keys.open(None, query.start, needed)?;
+        }
+        Ok(keys)
+    }
+
+    /// The next key; so many more will be asked for, at most, this one included.
+    fn next(&mut self, needed: usize) -> rusqlite::Result<Option<Key>> {
+        let start = self.query.start;
+        loop {
+            let next = self.first();
+            if let Some(segment) = self.ahead.pop_if(|segment| {
+                next.is_none_or(|(_, key)| match self.query.order {
+                    Order::Descending => segment.latest >= key.timestamp,
+                    Order::Ascending => segment.earliest <= key.timestamp,
+                })
+            }) {
+                self.open(Some(segment.number), start, needed)?;
+                continue;
+            }
+            let Some((place, key)) = next else { return Ok(None) };
+            let source = &mut self.open[place];
+            source.at_hand.pop_front();
+            if source.at_hand.is_empty() {
+                let Source { segment, is_read, .. } = self.open.swap_remove(place);
+                if !is_read {
+                    let after = Cursor { timestamp: key.timestamp, id: key.id };
+                    self.open(segment, Start::After(after), needed)?;
+                }
+            }
+            return Ok(Some(key));
+        }
+    }
+
+    /// The first of the keys at hand, and whose it is.
+    fn first(&self) -> Option<(usize, Key)> {
+        let firsts = self.open.iter().enumerate();
+        let firsts = firsts.filter_map(|(place, source)| Some((place, *source.at_hand.front()?)));
+        match self.query.order {
+            Order::Descending => firsts.max_by_key(|(_, key)| *key),
+            Order::Ascending => firsts.min_by_key(|(_, key)| *key),
+        }
+    }
+
+    /// Reads keys of the segment, or of all logs.
+    fn open(&mut self, segment: Option<i64>, start: Start, needed: usize) -> rusqlite::Result<()> {
+        let limit = needed.min(KEYS);
+        let filters = &self.query.metadata;
+        let (sql, mut parameters) = select(&self.query, start, segment);
+        let sql_limit = if filters.is_empty() { i64::try_from(limit).unwrap_or(-1) } else { -1 };
+        parameters.push(Value::from(sql_limit));
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+        let mut at_hand = VecDeque::with_capacity(limit);
+        let mut is_read = false;
+        while at_hand.len() < limit {
+            let Some(row) = rows.next()? else {
+                is_read = true;
+                break;
+            };
+            if !filters.is_empty() && !matches_all(filters, row.get_ref(METADATA)?.as_str()?) {
+                continue;
+            }
+            at_hand.push_back(Key {
+                timestamp: Timestamp::from_millis_clamped(row.get(0)?),
+                id: LogId::from_bytes(row.get(1)?),
+                seq: row.get(2)?,
+            });
+        }
+        if !at_hand.is_empty() {
+            self.open.push(Source { segment, at_hand, is_read });
+        }
+        Ok(())
+    }
 }
 
 fn matches_all(filters: &[MetadataFilter], metadata: &str) -> bool {
@@ -53,8 +156,13 @@ fn matches_all(filters: &[MetadataFilter], metadata: &str) -> bool {
     filters.iter().all(|filter| filter.matches(&metadata))
 }
 
-/// The statement, and its parameters but for the last two, limit and offset.
-pub(super) fn select(query: &LogQuery) -> (String, Vec<Value>) {
+/// The column of metadata in the statement of [`select`], if there are
+/// conditions on it.
+const METADATA: usize = 3;
+
+/// The statement for keys from `start` on, and its parameters but for the
+/// last, the limit.
+pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (String, Vec<Value>) {
     let (direction, past) = match query.order {
         Order::Descending => ("DESC", "<"),
         Order::Ascending => ("ASC", ">"),
@@ -65,6 +173,9 @@ pub(super) fn select(query: &LogQuery) -> (String, Vec<Value>) {
         conditions.push(condition.to_owned());
         parameters.extend(values);
     };
+    if let Some(segment) = segment {
+        add("seq >> 16 = ?", vec![Value::from(segment)]);
+    }
     if let Some(user_id) = &query.user_id {
         add("user_id = ?", vec![Value::from(user_id.clone())]);
     }
@@ -77,7 +188,7 @@ pub(super) fn select(query: &LogQuery) -> (String, Vec<Value>) {
     if let Some(to) = query.to {
         add("timestamp < ?", vec![Value::from(to.as_millis())]);
     }
-    if let Start::After(cursor) = query.start {
+    if let Start::After(cursor) = start {
         let place = vec![
             Value::from(cursor.timestamp.as_millis()),
             Value::from(cursor.id.as_bytes().to_vec()),
@@ -85,12 +196,14 @@ pub(super) fn select(query: &LogQuery) -> (String, Vec<Value>) {
         add(&format!("(timestamp, id) {past} (?, ?)"), place);
     }
     // The planner has no figures of this file and might sort instead.
-    let index = if query.user_id.is_some() { "logs_by_user" } else { "logs_by_time" };
+    let index = if segment.is_some() { "logs_by_user" } else { "logs_by_time" };
     let condition =
         if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
+    // Without it the index alone has all that is asked for.
+    let metadata = if query.metadata.is_empty() { "" } else { ", metadata" };
     let sql = format!(
-        "SELECT {COLUMNS} FROM logs INDEXED BY {index} WHERE {condition} \
-         ORDER BY timestamp {direction}, id {direction} LIMIT ? OFFSET ?"
+        "SELECT timestamp, id, seq{metadata} FROM logs INDEXED BY {index} WHERE {condition} \
+         ORDER BY timestamp {direction}, id {direction} LIMIT ?"
     );
     (sql, parameters)
 }

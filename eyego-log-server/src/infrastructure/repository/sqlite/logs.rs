@@ -8,6 +8,7 @@ use eyego_log_core::{Action, LogEntry, LogId, LogQuery, Metadata, Timestamp, Use
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
+use super::segments::Touched;
 use super::{SqliteStore, find};
 use crate::domain::health::PartHealth;
 use crate::domain::repository::{
@@ -15,10 +16,10 @@ use crate::domain::repository::{
 };
 
 /// The columns of a log, in the order in which [`read_entry`] takes them.
-pub(super) const COLUMNS: &str = "id, user_id, action, timestamp, received_at, metadata";
+const COLUMNS: &str = "id, user_id, action, timestamp, received_at, metadata";
 
 /// Where the metadata is among [`COLUMNS`].
-pub(super) const METADATA: usize = 5;
+const METADATA: usize = 5;
 
 /// The logs of an embedded store.
 #[derive(Debug, Clone)]
@@ -67,6 +68,7 @@ pub(super) fn store(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING",
     )?;
     let mut outcomes = Vec::with_capacity(entries.len());
+    let mut touched = Touched::default();
     for entry in entries {
         let inserted = insert.execute(params![
             entry.id.as_bytes(),
@@ -82,11 +84,15 @@ pub(super) fn store(
                 let conflicting = stored.is_some_and(|stored| is_conflict(&stored, entry));
                 StoreOutcome::Duplicate { conflicting }
             }
-            Ok(_) => StoreOutcome::Stored,
+            Ok(_) => {
+                touched.add(connection.last_insert_rowid(), entry.timestamp);
+                StoreOutcome::Stored
+            }
             // SQLite undoes this statement alone: the neighbours stay.
             Err(error) => StoreOutcome::Rejected(rejection(&error).ok_or(error)?),
         });
     }
+    touched.save(connection)?;
     Ok(outcomes)
 }
 
@@ -108,8 +114,15 @@ fn get(connection: &Connection, id: LogId) -> rusqlite::Result<Option<LogEntry>>
         .optional()
 }
 
+/// The log that was stored at this place.
+pub(super) fn get_by_seq(connection: &Connection, seq: i64) -> rusqlite::Result<LogEntry> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM logs WHERE seq = ?1"))?
+        .query_row([seq], read_entry)
+}
+
 /// The log in a row of [`COLUMNS`].
-pub(super) fn read_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
     let empty = |column| {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "it is empty".into())
     };

@@ -6,6 +6,7 @@ mod dead_letters;
 mod find;
 mod logs;
 mod readers;
+mod segments;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -33,9 +34,10 @@ const FILE: &str = "store.db";
 /// 195 µs. Pages of 8 KiB gain nothing.
 const FORMAT: FileFormat = FileFormat {
     application_id: 0x4579_6553, // "EyeS"
-    version: 1,
+    version: 2,
     schema: "
         CREATE TABLE logs (
+            seq         INTEGER PRIMARY KEY,
             id          BLOB    NOT NULL UNIQUE,
             user_id     TEXT    NOT NULL,
             action      TEXT    NOT NULL,
@@ -43,8 +45,13 @@ const FORMAT: FileFormat = FileFormat {
             received_at INTEGER,
             metadata    TEXT    NOT NULL
         );
-        CREATE INDEX logs_by_user ON logs (user_id, timestamp, id);
+        CREATE INDEX logs_by_user ON logs (seq >> 16, user_id, timestamp, id);
         CREATE INDEX logs_by_time ON logs (timestamp, id);
+        CREATE TABLE segments (
+            number   INTEGER PRIMARY KEY,
+            earliest INTEGER NOT NULL,
+            latest   INTEGER NOT NULL
+        );
 
         CREATE TABLE dead_letters (
             id        BLOB    NOT NULL UNIQUE,

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use eyego_log_core::query::{MetadataFilter, Order};
+use eyego_log_core::query::{MetadataFilter, Order, Start};
 use eyego_log_core::{Action, LogEntry, LogId, LogQuery, Metadata, Timestamp, UserId};
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -134,23 +135,22 @@ async fn no_query_sorts() {
     for order in [Order::Descending, Order::Ascending] {
         for user_id in [None, Some("ada".to_owned())] {
             for action in [None, Some("LOGIN".to_owned())] {
-                for start in [
-                    eyego_log_core::query::Start::Page(1),
-                    eyego_log_core::query::Start::After((&entry(1)).into()),
-                ] {
+                for start in [Start::Page(1), Start::After((&entry(1)).into())] {
                     let query = LogQuery {
                         order,
                         user_id: user_id.clone(),
                         action: action.clone(),
                         from: Timestamp::from_millis(0),
-                        start,
                         ..base.clone()
                     };
-                    let (sql, _) = find::select(&query);
+                    let segment = user_id.is_some().then_some(0);
+                    let (sql, _) = find::select(&query, start, segment);
                     let plan = plan(&connection, &sql);
                     assert!(!plan.contains("TEMP B-TREE"), "{sql}: {plan}");
                     if user_id.is_some() {
-                        assert!(plan.contains("SEARCH logs USING INDEX logs_by_user"), "{plan}");
+                        let by_user =
+                            "SEARCH logs USING INDEX logs_by_user (<expr>=? AND user_id=?";
+                        assert!(plan.contains(by_user), "{plan}");
                     }
                 }
             }
@@ -167,6 +167,146 @@ fn plan(connection: &Connection, sql: &str) -> String {
         plan += "; ";
     }
     plan
+}
+
+/// A store in memory, and all that is in it.
+struct Modelled {
+    connection: Connection,
+    entries: Vec<LogEntry>,
+}
+
+impl Modelled {
+    fn new() -> Self {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(FORMAT.schema).unwrap();
+        Self { connection, entries: Vec::new() }
+    }
+
+    fn store(&mut self, entries: Vec<LogEntry>) {
+        let outcomes = logs::store(&self.connection, &entries).unwrap();
+        assert!(outcomes.iter().all(|outcome| *outcome == StoreOutcome::Stored));
+        self.entries.extend(entries);
+    }
+
+    /// The next log is the first of a segment, and of another one than the last.
+    fn end_segment(&self) {
+        let sql = "UPDATE logs SET seq = (seq | 65535) WHERE seq = (SELECT max(seq) FROM logs)";
+        self.connection.execute(sql, []).unwrap();
+    }
+
+    /// What the query should find, in pages of its limit.
+    fn expected(&self, query: &LogQuery) -> Vec<LogEntry> {
+        let is_wanted = |entry: &LogEntry| {
+            query.user_id.as_ref().is_none_or(|user_id| entry.user_id.as_str() == user_id)
+                && query.action.as_ref().is_none_or(|action| entry.action.as_str() == action)
+                && query.from.is_none_or(|from| entry.timestamp >= from)
+                && query.to.is_none_or(|to| entry.timestamp < to)
+                && query.metadata.iter().all(|filter| filter.matches(&entry.metadata.to_map()))
+        };
+        let mut wanted: Vec<_> = self.entries.iter().filter(|e| is_wanted(e)).cloned().collect();
+        wanted.sort_by_key(|entry| (entry.timestamp, entry.id));
+        if query.order == Order::Descending {
+            wanted.reverse();
+        }
+        wanted
+    }
+
+    /// All pages, each begun at the cursor of the one before.
+    fn by_cursor(&self, query: &LogQuery) -> Vec<LogEntry> {
+        let mut query = query.clone();
+        let mut found = Vec::new();
+        loop {
+            let page = find::find(&self.connection, &query).unwrap();
+            assert!(page.entries.len() <= usize::try_from(query.limit).unwrap());
+            found.extend(page.entries);
+            let Some(next) = page.next else { return found };
+            query.start = Start::After(next);
+        }
+    }
+
+    /// All pages by their numbers.
+    fn by_page(&self, query: &LogQuery) -> Vec<LogEntry> {
+        let pages = (1..).map(|page| {
+            let query = LogQuery { start: Start::Page(page), ..query.clone() };
+            find::find(&self.connection, &query).unwrap().entries
+        });
+        pages.take_while(|entries| !entries.is_empty()).flatten().collect()
+    }
+}
+
+/// Of few users, actions and times, so that there are many of each.
+fn some_entries() -> impl Strategy<Value = Vec<(u8, u8, u8)>> {
+    prop::collection::vec((0_u8..2, 0_u8..2, 0_u8..12), 1..12)
+}
+
+fn some_query() -> impl Strategy<Value = LogQuery> {
+    let of_two = |one: &'static str, two: &'static str| {
+        prop::option::of(prop::sample::select(vec![one.to_owned(), two.to_owned()]))
+    };
+    let time = || prop::option::of((0_i64..12).prop_map(|ms| Timestamp::from_millis(ms).unwrap()));
+    let filter = prop::option::of((0_u8..2).prop_map(|n| ("even", n.to_string())));
+    let order = prop::sample::select(vec![Order::Ascending, Order::Descending]);
+    let query = (of_two("0", "1"), of_two("0", "1"), time(), time(), filter, order, 1_u32..9);
+    query.prop_map(|(user_id, action, from, to, filter, order, limit)| LogQuery {
+        user_id,
+        action,
+        from,
+        to,
+        metadata: filter.iter().map(|(at, is)| MetadataFilter::new(at, is).unwrap()).collect(),
+        limit,
+        order,
+        ..LogQuery::default()
+    })
+}
+
+proptest! {
+    /// However the logs lie in segments, and whatever their times there.
+    #[test]
+    fn a_query_finds_what_a_scan_would(
+        bulks in prop::collection::vec((some_entries(), any::<bool>()), 1..8),
+        queries in prop::collection::vec(some_query(), 8),
+    ) {
+        let mut store = Modelled::new();
+        let mut number = 0;
+        for (bulk, ends_segment) in bulks {
+            let entries = bulk.into_iter().map(|(user, action, ms)| {
+                number += 1;
+                LogEntry {
+                    user_id: UserId::new(user.to_string()).unwrap(),
+                    action: Action::new(action.to_string()).unwrap(),
+                    timestamp: Timestamp::from_millis(ms.into()).unwrap(),
+                    metadata: Metadata::from_json(format!("{{\"even\":{}}}", number % 2)).unwrap(),
+                    ..entry(number)
+                }
+            });
+            store.store(entries.collect());
+            if ends_segment {
+                store.end_segment();
+            }
+        }
+        for query in queries {
+            let expected = store.expected(&query);
+            prop_assert_eq!(&store.by_cursor(&query), &expected, "by cursor: {:?}", query);
+            prop_assert_eq!(&store.by_page(&query), &expected, "by page: {:?}", query);
+        }
+    }
+}
+
+#[test]
+fn a_user_with_more_logs_than_are_read_at_a_time_is_found_whole() {
+    let mut store = Modelled::new();
+    for segment in 0..3 {
+        store.store((segment * 700..(segment + 1) * 700).map(entry).collect());
+        store.end_segment();
+    }
+    for order in [Order::Ascending, Order::Descending] {
+        let query =
+            LogQuery { user_id: Some("ada".to_owned()), limit: 1000, order, ..LogQuery::default() };
+        let expected = store.expected(&query);
+        assert_eq!(expected.len(), 2100);
+        assert_eq!(store.by_cursor(&query), expected);
+        assert_eq!(store.by_page(&query), expected);
+    }
 }
 
 #[tokio::test]
