@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::logs::get_by_seq;
-use super::segments::{self, Segment};
+use super::segments::{self, BITS, Segment};
 use crate::domain::repository::Page;
 
 /// So many keys are read at a time, at most.
@@ -21,20 +21,15 @@ const KEYS: usize = 256;
 pub(super) fn find(connection: &Connection, query: &LogQuery) -> rusqlite::Result<Page> {
     // One view of the file for all statements.
     let view = connection.unchecked_transaction()?;
-    let mut to_skip = usize::try_from(query.skipped_rows()).unwrap_or(usize::MAX);
-    // One more than the page holds says that there are more.
-    let mut wanted = usize::try_from(query.limit).unwrap_or(usize::MAX).saturating_add(1);
-    let mut keys = Keys::new(&view, query, to_skip.saturating_add(wanted))?;
-    let mut entries = Vec::new();
-    while wanted > 0
-        && let Some(key) = keys.next(to_skip.saturating_add(wanted))?
-    {
-        if to_skip > 0 {
-            to_skip -= 1;
-        } else {
-            wanted -= 1;
-            entries.push(get_by_seq(&view, key.seq)?);
+    let mut keys = Keys::of(&view, query)?;
+    for _ in 0..query.skipped_rows() {
+        if keys.next()?.is_none() {
+            break;
         }
+    }
+    let mut entries = Vec::new();
+    while let Some(key) = keys.next()? {
+        entries.push(get_by_seq(&view, key.seq)?);
     }
     Ok(Page::from_one_more(entries, query.limit))
 }
@@ -47,11 +42,14 @@ struct Key {
     seq: i64,
 }
 
-/// The keys of all logs that match, in the query's order: those of all users
-/// out of one index, those of one user merged out of the segments' indexes.
+/// The keys of the logs that match, in the query's order, up to one past its
+/// page: those of all users out of one index, those of one user merged out of
+/// the segments' indexes.
 struct Keys<'a> {
     connection: &'a Connection,
-    query: LogQuery,
+    query: &'a LogQuery,
+    /// How many are still to be given, at most.
+    needed: u64,
     /// Not looked into yet; the next is the last.
     ahead: Vec<Segment>,
     /// With a key at hand, each.
@@ -68,44 +66,49 @@ struct Source {
 }
 
 impl<'a> Keys<'a> {
-    /// So many will be asked for, at most.
-    fn new(connection: &'a Connection, query: &LogQuery, needed: usize) -> rusqlite::Result<Self> {
-        let mut keys =
-            Self { connection, query: query.clone(), ahead: Vec::new(), open: Vec::new() };
+    fn of(connection: &'a Connection, query: &'a LogQuery) -> rusqlite::Result<Self> {
+        // One more than the page holds says that there are more.
+        let needed = query.skipped_rows().saturating_add(u64::from(query.limit) + 1);
+        let mut keys = Self { connection, query, needed, ahead: Vec::new(), open: Vec::new() };
         if query.user_id.is_some() {
             keys.ahead = segments::of_query(connection, query)?;
         } else {
-            keys.open(None, query.start, needed)?;
+            keys.open(None, query.start)?;
         }
         Ok(keys)
     }
 
-    /// The next key; so many more will be asked for, at most, this one included.
-    fn next(&mut self, needed: usize) -> rusqlite::Result<Option<Key>> {
-        let start = self.query.start;
-        loop {
-            let next = self.first();
-            if let Some(segment) = self.ahead.pop_if(|segment| {
-                next.is_none_or(|(_, key)| match self.query.order {
+    fn next(&mut self) -> rusqlite::Result<Option<Key>> {
+        if self.needed == 0 {
+            return Ok(None);
+        }
+        let (place, key) = loop {
+            let first = self.first();
+            let may_precede = |segment: &mut Segment| {
+                first.is_none_or(|(_, key)| match self.query.order {
                     Order::Descending => segment.latest >= key.timestamp,
                     Order::Ascending => segment.earliest <= key.timestamp,
                 })
-            }) {
-                self.open(Some(segment.number), start, needed)?;
-                continue;
+            };
+            if let Some(segment) = self.ahead.pop_if(may_precede) {
+                self.open(Some(segment.number), self.query.start)?;
+            } else if let Some(first) = first {
+                break first;
+            } else {
+                return Ok(None);
             }
-            let Some((place, key)) = next else { return Ok(None) };
-            let source = &mut self.open[place];
-            source.at_hand.pop_front();
-            if source.at_hand.is_empty() {
-                let Source { segment, is_read, .. } = self.open.swap_remove(place);
-                if !is_read {
-                    let after = Cursor { timestamp: key.timestamp, id: key.id };
-                    self.open(segment, Start::After(after), needed)?;
-                }
+        };
+        self.needed -= 1;
+        let source = &mut self.open[place];
+        source.at_hand.pop_front();
+        if source.at_hand.is_empty() {
+            let Source { segment, is_read, .. } = self.open.swap_remove(place);
+            if !is_read && self.needed > 0 {
+                let after = Cursor { timestamp: key.timestamp, id: key.id };
+                self.open(segment, Start::After(after))?;
             }
-            return Ok(Some(key));
         }
+        Ok(Some(key))
     }
 
     /// The first of the keys at hand, and whose it is.
@@ -118,13 +121,11 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Reads keys of the segment, or of all logs.
-    fn open(&mut self, segment: Option<i64>, start: Start, needed: usize) -> rusqlite::Result<()> {
-        let limit = needed.min(KEYS);
+    /// Reads keys of the segment, or of all logs, from `start` on.
+    fn open(&mut self, segment: Option<i64>, start: Start) -> rusqlite::Result<()> {
+        let limit = usize::try_from(self.needed).unwrap_or(usize::MAX).min(KEYS);
         let filters = &self.query.metadata;
-        let (sql, mut parameters) = select(&self.query, start, segment);
-        let sql_limit = if filters.is_empty() { i64::try_from(limit).unwrap_or(-1) } else { -1 };
-        parameters.push(Value::from(sql_limit));
+        let (sql, parameters) = select(self.query, start, segment);
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
         let mut at_hand = VecDeque::with_capacity(limit);
@@ -160,8 +161,7 @@ fn matches_all(filters: &[MetadataFilter], metadata: &str) -> bool {
 /// conditions on it.
 const METADATA: usize = 3;
 
-/// The statement for keys from `start` on, and its parameters but for the
-/// last, the limit.
+/// The statement for keys from `start` on, and its parameters.
 pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (String, Vec<Value>) {
     let (direction, past) = match query.order {
         Order::Descending => ("DESC", "<"),
@@ -174,7 +174,7 @@ pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (S
         parameters.extend(values);
     };
     if let Some(segment) = segment {
-        add("seq >> 16 = ?", vec![Value::from(segment)]);
+        add(&format!("seq >> {BITS} = ?"), vec![Value::from(segment)]);
     }
     if let Some(user_id) = &query.user_id {
         add("user_id = ?", vec![Value::from(user_id.clone())]);
@@ -203,7 +203,7 @@ pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (S
     let metadata = if query.metadata.is_empty() { "" } else { ", metadata" };
     let sql = format!(
         "SELECT timestamp, id, seq{metadata} FROM logs INDEXED BY {index} WHERE {condition} \
-         ORDER BY timestamp {direction}, id {direction} LIMIT ?"
+         ORDER BY timestamp {direction}, id {direction}"
     );
     (sql, parameters)
 }

@@ -14,8 +14,8 @@ use eyego_log_core::{LogQuery, Timestamp};
 use rusqlite::Connection;
 
 /// A segment's number is the log's `seq` without so many bits. The index in
-/// the schema says the same, and so does what `select` asks for.
-const BITS: u32 = 16;
+/// the schema says the same.
+pub(super) const BITS: u32 = 16;
 
 /// Which times the logs of a segment have. Never too narrow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,15 +63,12 @@ pub(super) fn of_query(
     connection: &Connection,
     query: &LogQuery,
 ) -> rusqlite::Result<Vec<Segment>> {
-    let (mut from, mut to) = (query.from, query.to);
+    let (from, to) = (query.from.map(Timestamp::as_millis), query.to.map(Timestamp::as_millis));
+    let (mut first, mut last) = (from.unwrap_or(i64::MIN), to.map_or(i64::MAX, |to| to - 1));
     if let Start::After(cursor) = query.start {
         match query.order {
-            Order::Ascending => from = from.max(Some(cursor.timestamp)),
-            // Up to the cursor's own millisecond, which `to` would exclude.
-            Order::Descending if to.is_none_or(|to| to > cursor.timestamp) => {
-                to = Timestamp::from_millis(cursor.timestamp.as_millis() + 1);
-            }
-            Order::Descending => {}
+            Order::Descending => last = last.min(cursor.timestamp.as_millis()),
+            Order::Ascending => first = first.max(cursor.timestamp.as_millis()),
         }
     }
     let order = match query.order {
@@ -80,12 +77,10 @@ pub(super) fn of_query(
     };
     let sql = format!(
         "SELECT number, earliest, latest FROM segments \
-         WHERE latest >= coalesce(?1, latest) AND earliest < coalesce(?2, earliest + 1) \
-         ORDER BY {order}"
+         WHERE latest >= ?1 AND earliest <= ?2 ORDER BY {order}"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let millis = |time: Option<Timestamp>| time.map(Timestamp::as_millis);
-    let segments = statement.query_map((millis(from), millis(to)), |row| {
+    let segments = statement.query_map((first, last), |row| {
         Ok(Segment {
             number: row.get(0)?,
             earliest: Timestamp::from_millis_clamped(row.get(1)?),
