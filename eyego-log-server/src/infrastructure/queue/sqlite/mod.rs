@@ -3,6 +3,7 @@
 
 mod chunk;
 mod inbox;
+mod merger;
 mod rows;
 mod salvage;
 mod status;
@@ -45,7 +46,7 @@ pub struct SqliteQueueOptions {
     /// read of it is taken over.
     pub is_fallback: bool,
     /// What the records may take on disk, in bytes; past it they are refused.
-    /// The write-ahead log comes on top: an eighth of this, 16 MiB at most.
+    /// The write-ahead log comes on top: a quarter of this, 32 MiB at most.
     pub max_bytes: u64,
     /// An append that is not answered within this time is not acknowledged.
     pub append_timeout: Duration,

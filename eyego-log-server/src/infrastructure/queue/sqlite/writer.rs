@@ -13,6 +13,7 @@ use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
+use super::merger::Merger;
 use super::rows::{self, Extent};
 use super::status::Status;
 use super::{Append, Job, SqliteQueueOptions, salvage};
@@ -49,6 +50,8 @@ pub(super) struct Writer {
     /// Taken from the inbox, too much for the last round.
     waiting: VecDeque<Job>,
     status: Arc<Status>,
+    /// Before the file: it has it open too, and who closes it last ends its log.
+    merger: Merger,
     file: WriterConnection,
     max_bytes: u64,
     /// As of the last transaction.
@@ -81,12 +84,14 @@ impl Writer {
         status: Arc<Status>,
     ) -> Result<Self, EmbeddedError> {
         let max_bytes = options.max_bytes;
-        let checkpoint_pages = max_bytes / 8 / u64::from(embedded::PAGE_BYTES);
+        let log_pages = max_bytes / 8 / u64::from(embedded::PAGE_BYTES);
+        let log_pages = u32::try_from(log_pages).unwrap_or(u32::MAX).clamp(64, 4000);
         let format = FileFormat {
             application_id: 0x4579_6551, // "EyeQ"
             version: 2,
             schema: rows::SCHEMA,
-            checkpoint_pages: u32::try_from(checkpoint_pages).unwrap_or(u32::MAX).clamp(64, 4000),
+            // Where the merger does not keep up.
+            checkpoint_pages: 2 * log_pages,
             cache_kib: 8 << 10,
         };
         let damaged = if options.is_fallback { salvage::set_aside(path) } else { None };
@@ -107,10 +112,12 @@ impl Writer {
             extent = Extent::read(connection).map_err(in_sqlite)?;
             status.advance(extent.positions);
         }
+        let merger = Merger::start(options.name, path, log_pages).map_err(EmbeddedError::Thread)?;
         Ok(Self {
             inbox,
             waiting: VecDeque::new(),
             status,
+            merger,
             file,
             max_bytes,
             extent,
@@ -225,6 +232,7 @@ impl Writer {
         extent.delete(connection, if is_idle { IDLE_DELETIONS } else { BUSY_DELETIONS })?;
         extent.measure(connection)?;
         transaction.commit()?;
+        self.merger.written(connection, round.bytes);
         self.extent = extent;
         Ok(had_room)
     }
