@@ -38,6 +38,10 @@ pub(super) const SCHEMA: &str = "
 /// What a row takes beside its chunk, about.
 const ROW_BYTES: u64 = 16;
 
+/// With more than half of the room left, what is in use is estimated for so
+/// many transactions: to ask costs SQLite as much as to write a row.
+const ESTIMATED: u32 = 16;
+
 /// Where the queue begins and ends, and how large it is; each change is of the
 /// transaction that is open, and counts when that is durable.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,6 +51,8 @@ pub(super) struct Extent {
     first_end: Option<Offset>,
     /// What the rows take on disk.
     pub(super) used_bytes: u64,
+    /// It was measured so many transactions ago.
+    estimated: u32,
 }
 
 impl Extent {
@@ -62,6 +68,7 @@ impl Extent {
             positions: Positions { end, committed },
             first_end: first_end(connection)?,
             used_bytes: used_bytes(connection)?,
+            estimated: 0,
         })
     }
 
@@ -151,9 +158,18 @@ impl Extent {
         Ok(())
     }
 
-    /// Counts what is in use, after it was estimated.
-    pub(super) fn measure(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        self.used_bytes = used_bytes(connection)?;
+    /// Counts what is in use, if it was estimated for long enough or the limit
+    /// is near.
+    pub(super) fn measure(
+        &mut self,
+        connection: &Connection,
+        max_bytes: u64,
+    ) -> rusqlite::Result<()> {
+        self.estimated += 1;
+        if self.estimated >= ESTIMATED || self.used_bytes > max_bytes / 2 {
+            self.used_bytes = used_bytes(connection)?;
+            self.estimated = 0;
+        }
         Ok(())
     }
 }
@@ -234,8 +250,8 @@ fn first_end(connection: &Connection) -> rusqlite::Result<Option<Offset>> {
         .optional()
 }
 
-/// About what the batch will take. What it did take is measured at the end of
-/// the transaction: the difference is how far the file may overshoot.
+/// About what the batch will take. Near the limit what it did take is measured at
+/// the end of the transaction: the difference is how far the file may overshoot.
 fn disk_bytes(batch: &RecordBatch) -> u64 {
     let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
     let bytes = u64::try_from(batch.size()).unwrap_or(u64::MAX);

@@ -230,7 +230,7 @@ impl Writer {
         }
         let is_idle = round.appends.is_empty();
         extent.delete(connection, if is_idle { IDLE_DELETIONS } else { BUSY_DELETIONS })?;
-        extent.measure(connection)?;
+        extent.measure(connection, self.max_bytes)?;
         transaction.commit()?;
         self.merger.written(connection, round.bytes);
         self.extent = extent;
