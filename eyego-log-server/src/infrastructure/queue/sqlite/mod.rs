@@ -1,5 +1,6 @@
 //! The embedded queue: [`LogQueue`] in one SQLite file. Here is what callers
-//! hold; `writer` owns the file, `subscription` reads it.
+//! hold; `writer` owns the file, `merger` merges its log, `subscription` reads
+//! it.
 
 mod chunk;
 mod inbox;
