@@ -12,10 +12,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::lanes::Lanes;
+use self::lanes::{LaneRequests, Lanes};
 use crate::application::dead_letters::DeadLetterOffice;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
-use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
+use crate::application::persist::{Persist, PersistOptions, Requests, WorkerStatus};
 use crate::application::retrieve::Retrieve;
 use crate::config::{Config, KafkaConfig, MongoDbConfig, SpoolConfig};
 use crate::domain::dead_letter::DeadLetters;
@@ -97,13 +97,16 @@ async fn serve(config: Config, lanes: &Lanes, bulks: Option<&Handle>) -> anyhow:
         role.has_worker().then(|| Arc::clone(&status)),
         Arc::clone(&parts.queue),
     ));
+    let lanes = lanes.handles().to_vec();
+    let requests = api.as_ref().map(|api| -> Arc<dyn Requests> {
+        Arc::new(LaneRequests { lanes: lanes.clone(), waiters: api.retrieve.waiters() })
+    });
     let routes = match api {
         Some(api) => api_routes(api, Arc::clone(&readiness), metrics),
         None => operations_routes(Arc::clone(&readiness), metrics),
     };
-    let worker = bulks.map(|bulks| parts.worker(&config, status, bulks)).transpose()?;
+    let worker = bulks.map(|bulks| parts.worker(&config, status, bulks, requests)).transpose()?;
 
-    let lanes = lanes.handles().to_vec();
     let mut serving = tokio::spawn(async move { bound.serve(routes, &lanes, stop).await });
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
@@ -229,6 +232,7 @@ impl Parts {
         config: &Config,
         status: Arc<WorkerStatus>,
         bulks: &Handle,
+        requests: Option<Arc<dyn Requests>>,
     ) -> anyhow::Result<Worker> {
         let topic = config.kafka.as_ref().map_or(EMBEDDED_TOPIC, |kafka| kafka.topic.as_str());
         // To MongoDB many small bulks (where there is a backlog they are full
@@ -236,7 +240,7 @@ impl Parts {
         // enough that callers feel it. For SQLite a transaction is what costs.
         let (bulk_records, bulks_in_flight, linger) = match config.mongodb {
             Some(_) => (1000, 4, Duration::from_millis(25)),
-            None => (5000, 2, Duration::from_millis(100)),
+            None => (16_000, 2, Duration::from_millis(250)),
         };
         let options = PersistOptions {
             topic: topic.to_owned(),
@@ -246,14 +250,18 @@ impl Parts {
             linger,
             bulks_in_flight,
             commit_interval: Duration::from_secs(1),
+            max_delay: config.worker.max_delay,
         };
-        let persist = Persist::new(
+        let mut persist = Persist::new(
             Arc::clone(&self.repository),
             Arc::clone(&self.dead_letters),
             status,
             options,
             bulks.clone(),
         );
+        if let Some(requests) = requests {
+            persist = persist.giving_way_to(requests);
+        }
         Worker::start(persist, Arc::clone(&self.queue)).context("cannot start the worker's thread")
     }
 }

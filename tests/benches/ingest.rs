@@ -97,9 +97,11 @@ async fn embedded(limit: f64) -> Result<()> {
     let burst = run(address, 128, SECONDS, single_requests()).await?;
     let cpu = server.cpu_seconds()? - before;
     report("embedded, role all, burst of 10 s", &burst, 1, cpu, Some(limit));
+    println!("  {} events are queued and not stored", lag(&server).await?);
     let sustained = run(address, 128, SECONDS * 3, single_requests()).await?;
     let cpu = server.cpu_seconds()? - before - cpu;
     report("embedded, role all, 30 s more", &sustained, 1, cpu, Some(limit));
+    println!("  {} events are queued and not stored", lag(&server).await?);
     let drained = Instant::now();
     while !is_drained(&server).await? {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -109,6 +111,14 @@ async fn embedded(limit: f64) -> Result<()> {
     let cpu = server.cpu_seconds()? - before;
     println!("  {:.1} CPU-s/M from request to store", cpu / events as f64 * 1e6);
     Ok(())
+}
+
+/// What the worker has not committed, as it saw it in the last second.
+async fn lag(server: &Server) -> Result<u64> {
+    let text = reqwest::get(format!("{}/metrics", server.base_url())).await?.text().await?;
+    let line = text.lines().find(|line| line.starts_with("eyego_worker_lag{"));
+    let value = line.and_then(|line| line.rsplit(' ').next()).context("no lag")?;
+    Ok(value.parse()?)
 }
 
 /// Whether a log posted now can be read: the queue is in order, so all before it can.

@@ -10,6 +10,7 @@ mod architecture;
 mod client;
 mod conformance;
 mod dead_letters;
+mod deferral;
 mod embedded;
 mod fixture;
 mod fuzz;

@@ -7,10 +7,15 @@
 
 use std::io;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
+
+use crate::application::persist::Requests;
+use crate::application::retrieve::Waiters;
 
 /// They end, each with its tasks, when this is dropped.
 pub(super) struct Lanes {
@@ -38,5 +43,24 @@ impl Lanes {
 
     pub(super) fn handles(&self) -> &[Handle] {
         &self.handles
+    }
+}
+
+/// The requests on the lanes, as storing sees them.
+pub(super) struct LaneRequests {
+    pub(super) lanes: Vec<Handle>,
+    pub(super) waiters: Arc<Waiters>,
+}
+
+impl Requests for LaneRequests {
+    fn busy(&self) -> Duration {
+        // Each has one thread.
+        let busy = |lane: &Handle| lane.metrics().worker_total_busy_duration(0);
+        let lanes = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX).max(1);
+        self.lanes.iter().map(busy).sum::<Duration>() / lanes
+    }
+
+    fn await_storing(&self) -> bool {
+        self.waiters.any()
     }
 }

@@ -140,6 +140,12 @@ pub trait Subscription: Send {
     /// offset, as far as is known without asking anybody.
     fn lag(&self) -> Vec<(Partition, u64)>;
 
+    /// Which share of the queue's room is taken, from 0 to 1, as far as is
+    /// known without asking anybody; `None`: not known, or it has no bound.
+    fn fill(&self) -> Option<f64> {
+        None
+    }
+
     /// How long the queue keeps a record that nobody has consumed; `None`:
     /// until somebody has, or not known.
     fn retention(&self) -> Option<Duration> {

@@ -129,6 +129,11 @@ impl Batcher {
         });
     }
 
+    /// When the queue took the first record of the bulk.
+    pub(super) fn first_queued_at(&self) -> Option<Timestamp> {
+        self.bulk.records.first().map(|record| record.queued_at)
+    }
+
     /// Whether the bulk takes no more.
     #[must_use]
     pub(super) fn is_full(&self) -> bool {

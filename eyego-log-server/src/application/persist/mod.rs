@@ -11,12 +11,14 @@
 //! | `batcher` | records into bulks (pure) |
 //! | `watermark` | how far a partition is done (pure) |
 //! | `retry` | when to try again (pure) |
+//! | `deferral` | when storing gives way to requests (pure) |
 //! | `bulk` | settles one bulk: stores, retries, finds culprits, writes dead letters |
 //! | `assignment` | the partitions held, and what of them is under way |
 
 mod assignment;
 mod batcher;
 mod bulk;
+mod deferral;
 mod retry;
 mod status;
 mod watermark;
@@ -32,6 +34,8 @@ use futures_util::FutureExt;
 use self::assignment::{Assignment, Settled};
 use self::batcher::{Batcher, BulkLimits};
 use self::bulk::Settler;
+pub use self::deferral::Requests;
+use self::deferral::{Pressure, may_wait};
 pub use self::status::{WorkerCounts, WorkerStatus};
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::queue::{Partition, Signal, Subscription};
@@ -53,6 +57,9 @@ pub struct PersistOptions {
     pub bulks_in_flight: usize,
     /// How often offsets are committed.
     pub commit_interval: Duration,
+    /// While requests need the machine a record waits in the queue for its
+    /// turn, but not longer than this.
+    pub max_delay: Duration,
 }
 
 /// While a bulk is under way each byte of a record stands in memory about this
@@ -71,6 +78,8 @@ pub struct Persist {
     settler: Arc<Settler>,
     options: PersistOptions,
     runtime: tokio::runtime::Handle,
+    /// Those that it gives way to.
+    requests: Option<Arc<dyn Requests>>,
     stop: Arc<Stop>,
 }
 
@@ -116,7 +125,17 @@ impl Persist {
     ) -> Self {
         let topic = options.topic.clone();
         let settler = Arc::new(Settler { repository, dead_letters, status, topic });
-        Self { settler, options, runtime, stop: Arc::default() }
+        Self { settler, options, runtime, requests: None, stop: Arc::default() }
+    }
+
+    /// Gives way to the requests that this process answers, for as long as the
+    /// [options](PersistOptions::max_delay) and the queue's
+    /// [room](Subscription::fill) allow, unless a caller waits for its log to
+    /// be stored.
+    #[must_use]
+    pub fn giving_way_to(mut self, requests: Arc<dyn Requests>) -> Self {
+        self.requests = Some(requests);
+        self
     }
 
     /// What tells it to stop.
@@ -157,6 +176,7 @@ impl Persist {
             assignment: Assignment::default(),
             done,
             settled,
+            pressure: Pressure::default(),
             full_since: None,
             is_paused: false,
             last_commit: Instant::now(),
@@ -177,6 +197,7 @@ struct Work<'a> {
     assignment: Assignment,
     done: mpsc::Sender<Settled>,
     settled: mpsc::Receiver<Settled>,
+    pressure: Pressure,
     full_since: Option<Instant>,
     is_paused: bool,
     last_commit: Instant,
@@ -195,7 +216,9 @@ impl Work<'_> {
         let now = Instant::now();
         let is_idle = self.assignment.bulks_in_flight() == 0;
         let patience = self.batcher.patience(now, is_idle);
-        if self.assignment.bulks_in_flight() >= self.persist.options.bulks_in_flight {
+        let all_under_way =
+            self.assignment.bulks_in_flight() >= self.persist.options.bulks_in_flight;
+        if all_under_way || self.gives_way(now) {
             if self.batcher.is_full() {
                 self.wait_for_room(now);
                 return;
@@ -208,6 +231,20 @@ impl Work<'_> {
             self.resume();
         }
         self.poll(patience.filter(|patience| !patience.is_zero()).unwrap_or(TURN).min(TURN));
+    }
+
+    /// Whether the bulk waits for requests, full or not.
+    fn gives_way(&mut self, now: Instant) -> bool {
+        let Some(requests) = &self.persist.requests else { return false };
+        self.pressure.observe(now, requests.busy());
+        let gives_way = self.pressure.is_high()
+            && !requests.await_storing()
+            && self.batcher.first_queued_at().is_some_and(|queued_at| {
+                let max_delay = self.persist.options.max_delay;
+                may_wait(queued_at, SystemTime::now().into(), max_delay, self.subscription.fill())
+            });
+        self.persist.settler.status.set_gives_way(gives_way);
+        gives_way
     }
 
     fn poll(&mut self, timeout: Duration) {
@@ -320,8 +357,8 @@ impl Work<'_> {
         });
     }
 
-    /// All that may be is under way: waits for a bulk to end, and keeps the
-    /// queue content meanwhile.
+    /// No bulk may be sent off: waits for one to end, and keeps the queue
+    /// content meanwhile.
     fn wait_for_room(&mut self, now: Instant) {
         let since = *self.full_since.get_or_insert(now);
         if let Ok(settled) = self.settled.recv_timeout(TURN / 2) {

@@ -2,7 +2,7 @@
 //! bulks, read by readiness and metrics.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -35,6 +35,7 @@ pub struct WorkerStatus {
     stored_after: Histogram,
     lag: Mutex<Vec<(Partition, u64)>>,
     retention_left: Mutex<Vec<(Partition, Duration)>>,
+    gives_way: AtomicBool,
     problem: Mutex<Option<String>>,
 }
 
@@ -64,6 +65,8 @@ pub struct WorkerCounts {
     pub stored_after: HistogramCounts,
     /// Records of each partition past the committed offset, as last seen.
     pub lag: Vec<(Partition, u64)>,
+    /// Whether records wait while requests need the machine.
+    pub gives_way: bool,
     /// How long at least it takes until the queue deletes records of each
     /// partition that were not consumed; empty where it does not.
     pub retention_left: Vec<(Partition, Duration)>,
@@ -104,6 +107,7 @@ impl WorkerStatus {
             expired: get(&self.expired),
             stored_after: self.stored_after.counts(),
             lag: self.lag.lock().clone(),
+            gives_way: self.gives_way.load(Ordering::Relaxed),
             retention_left: self.retention_left.lock().clone(),
         }
     }
@@ -171,6 +175,10 @@ impl WorkerStatus {
 
     pub(super) fn set_retention_left(&self, left: Vec<(Partition, Duration)>) {
         *self.retention_left.lock() = left;
+    }
+
+    pub(super) fn set_gives_way(&self, gives_way: bool) {
+        self.gives_way.store(gives_way, Ordering::Relaxed);
     }
 
     pub(super) fn set_lag(&self, lag: Vec<(Partition, u64)>) {

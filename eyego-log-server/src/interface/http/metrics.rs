@@ -114,6 +114,8 @@ fn show_worker(text: &mut Exposition, counts: &WorkerCounts) {
     for (partition, lag) in &counts.lag {
         text.sample(name, &[("partition", &partition.to_string())], lag);
     }
+    let help = "1 while records wait in the queue because requests need the machine.";
+    text.gauge("eyego_worker_gives_way", help, u64::from(counts.gives_way));
     let name = "eyego_worker_retention_left_seconds";
     let help = "Until the queue deletes records that were not consumed, at least, by partition.";
     text.family(name, "gauge", help);

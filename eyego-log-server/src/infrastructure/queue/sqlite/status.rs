@@ -23,6 +23,7 @@ pub(super) struct Status {
 #[derive(Debug, Default)]
 struct Facts {
     positions: Positions,
+    fill: f64,
     trouble: Option<String>,
 }
 
@@ -56,11 +57,17 @@ impl Status {
         self.facts.lock().positions
     }
 
+    /// Which share of its room is taken.
+    pub(super) fn fill(&self) -> f64 {
+        self.facts.lock().fill
+    }
+
     /// Says that a transaction is durable, and wakes a waiting subscription.
-    pub(super) fn advance(&self, positions: Positions) {
+    pub(super) fn advance(&self, positions: Positions, fill: f64) {
         let mut facts = self.facts.lock();
         let has_grown = positions.end != facts.positions.end;
         facts.positions = positions;
+        facts.fill = fill;
         drop(facts);
         if has_grown {
             self.grown.notify_all();

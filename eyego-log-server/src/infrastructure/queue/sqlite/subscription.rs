@@ -248,6 +248,10 @@ impl Subscription for SqliteSubscription {
         vec![(PARTITION, self.status.positions().backlog())]
     }
 
+    fn fill(&self) -> Option<f64> {
+        Some(self.status.fill())
+    }
+
     fn close(self: Box<Self>) {}
 }
 
