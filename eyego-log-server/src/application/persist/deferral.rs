@@ -18,10 +18,15 @@ pub trait Requests: Send + Sync {
     fn await_storing(&self) -> bool;
 }
 
-/// Requests need the machine if their threads are at work for more than this
+/// Requests need the machine once their threads are at work for more than this
 /// share of the time. Where 2 cores also run the callers it is a half when no
 /// more requests can be answered, and grows when storing gives way.
 const HIGH: f64 = 0.4;
+
+/// They do until it is less than this, so that there is room for what has
+/// waited: storing that comes and goes is worse for them than one that stays
+/// (measured at 45,000 a second, in turn: p99 56 to 395 ms, and 44 to 100).
+const LOW: f64 = 0.3;
 
 /// How often the share is taken, and for about how long it counts.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -38,6 +43,7 @@ pub(super) struct Pressure {
     last: Option<(Instant, Duration)>,
     /// Which share of the time they were at work lately.
     share: f64,
+    is_high: bool,
 }
 
 impl Pressure {
@@ -53,10 +59,11 @@ impl Pressure {
         self.last = Some((now, busy));
         let share = busy.saturating_sub(was).div_duration_f64(passed);
         self.share += (share - self.share) * passed.div_duration_f64(MEMORY).min(1.0);
+        self.is_high = self.share > if self.is_high { LOW } else { HIGH };
     }
 
     pub(super) fn is_high(&self) -> bool {
-        self.share > HIGH
+        self.is_high
     }
 }
 
@@ -96,10 +103,11 @@ mod tests {
     #[test]
     fn load_that_lasts_is_pressure_and_a_moment_is_not() {
         assert!(!after(&[]).is_high());
-        assert!(!after(&[0.3; 100]).is_high());
+        assert!(!after(&[0.35; 100]).is_high());
         assert!(!after(&[0.0, 1.0, 0.0, 0.0]).is_high());
         assert!(after(&[0.6; 6]).is_high());
-        assert!(after(&[0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.2, 0.6]).is_high());
+        assert!(after(&[[0.6; 100], [0.35; 100]].concat()).is_high());
+        assert!(!after(&[[0.6; 100], [0.25; 100]].concat()).is_high());
         assert!(!after(&[0.9, 0.9, 0.9, 0.9, 0.0, 0.0, 0.0, 0.0]).is_high());
     }
 
