@@ -216,9 +216,8 @@ impl Work<'_> {
         let now = Instant::now();
         let is_idle = self.assignment.bulks_in_flight() == 0;
         let patience = self.batcher.patience(now, is_idle);
-        let all_under_way =
-            self.assignment.bulks_in_flight() >= self.persist.options.bulks_in_flight;
-        if all_under_way || self.gives_way(now) {
+        let gives_way = self.gives_way(now);
+        if gives_way || self.assignment.bulks_in_flight() >= self.persist.options.bulks_in_flight {
             if self.batcher.is_full() {
                 self.wait_for_room(now);
                 return;
