@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -49,6 +50,24 @@ impl Timestamp {
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
+    }
+
+    /// The time from `earlier` until this; `None` if that is later: where two
+    /// clocks differ, or one was set back.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use eyego_log_core::Timestamp;
+    ///
+    /// let (one, two) = (Timestamp::from_millis_clamped(1_000), Timestamp::from_millis_clamped(2_500));
+    /// assert_eq!(two.duration_since(one), Some(Duration::from_millis(1_500)));
+    /// assert_eq!(one.duration_since(two), None);
+    /// ```
+    #[must_use]
+    pub fn duration_since(self, earlier: Self) -> Option<Duration> {
+        // Within the range of both nothing overflows.
+        u64::try_from(self.0 - earlier.0).ok().map(Duration::from_millis)
     }
 }
 

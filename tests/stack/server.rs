@@ -140,6 +140,19 @@ impl Server {
         self.daemon.wait_until(patience, || health::ok(self.port, "/health/ready")).await
     }
 
+    /// The value of one series at `GET /metrics`, by its name with its labels; `None` where the
+    /// server does not show it.
+    ///
+    /// # Errors
+    /// When it does not answer, or the value is no whole number.
+    pub async fn sample(&self, series: &str) -> Result<Option<i64>> {
+        let answer = reqwest::get(format!("{}/metrics", self.base_url())).await?;
+        let text = answer.error_for_status()?.text().await?;
+        let mut samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let value = samples.find_map(|(name, value)| (name == series).then_some(value));
+        value.map(|value| value.parse().with_context(|| format!("{series} is {value}"))).transpose()
+    }
+
     /// What it has written to stdout and stderr so far, over all its restarts.
     #[must_use]
     pub fn log(&self) -> String {

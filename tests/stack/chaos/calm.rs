@@ -64,11 +64,8 @@ fn look_at_lag(bootstrap: &str, topic: &str, group: &str) -> Result<i64> {
 pub(super) async fn spooled(world: &World) -> Result<i64> {
     let mut waiting = 0;
     for api in &world.apis {
-        let answer = reqwest::get(format!("{}/metrics", api.server.base_url())).await?;
-        let text = answer.text().await?;
         // Absent where there is no spool.
-        let records = text.lines().find_map(|line| line.strip_prefix("eyego_spool_records "));
-        waiting += records.map_or(Ok(0), str::parse)?;
+        waiting += api.server.sample("eyego_spool_records").await?.unwrap_or(0);
     }
     Ok(waiting)
 }

@@ -88,8 +88,8 @@ impl Assignment {
     ) -> Vec<(Partition, Duration)> {
         let of_partition = |(partition, lag): &(Partition, u64)| {
             let (_, queued_at) = self.held.get(partition)?.last_delivered?;
-            let age = u64::try_from(now.as_millis() - queued_at.as_millis()).unwrap_or(0);
-            let age = if *lag == 0 { Duration::ZERO } else { Duration::from_millis(age) };
+            let age = now.duration_since(queued_at).unwrap_or_default();
+            let age = if *lag == 0 { Duration::ZERO } else { age };
             Some((*partition, retention.saturating_sub(age)))
         };
         lag.iter().filter_map(of_partition).collect()

@@ -159,10 +159,9 @@ impl Settler {
                 StoreOutcome::Stored => {
                     stored += 1;
                     if let Some(received_at) = entries[index].received_at {
-                        let millis = now.as_millis().saturating_sub(received_at.as_millis());
                         // Another machine's clock may be ahead.
-                        let millis = u64::try_from(millis).unwrap_or(0);
-                        self.status.note_stored_after(Duration::from_millis(millis));
+                        let took = now.duration_since(received_at).unwrap_or_default();
+                        self.status.note_stored_after(took);
                     }
                 }
                 StoreOutcome::Duplicate { conflicting } => {

@@ -76,8 +76,8 @@ pub(super) fn may_wait(
     max_delay: Duration,
     fill: Option<f64>,
 ) -> bool {
-    let age = u64::try_from(now.as_millis() - queued_at.as_millis()).map(Duration::from_millis);
-    age.is_ok_and(|age| age < max_delay) && fill.is_some_and(|fill| fill < MAX_FILL)
+    now.duration_since(queued_at).is_some_and(|age| age < max_delay)
+        && fill.is_some_and(|fill| fill < MAX_FILL)
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ impl SqliteQueue {
         options: SqliteQueueOptions,
     ) -> Result<Arc<Self>, EmbeddedError> {
         let path = data_dir.file(&format!("{}.db", options.name));
-        let status = Arc::new(Status::new(options.name));
+        let status = Arc::new(Status::new(options.name, options.max_bytes));
         let (jobs, inbox) = inbox::open();
         let writer = Writer::open(data_dir, &path, options, inbox, Arc::clone(&status))?;
         let writer = std::thread::Builder::new()

@@ -138,12 +138,6 @@ impl Extent {
         Ok(())
     }
 
-    /// Which share of the room is taken.
-    #[expect(clippy::cast_precision_loss, reason = "nobody counts on the last byte")]
-    pub(super) fn fill(&self, max_bytes: u64) -> f64 {
-        self.used_bytes as f64 / max_bytes.max(1) as f64
-    }
-
     pub(super) fn has_deletable(&self) -> bool {
         self.first_end.is_some_and(|end| end <= self.positions.committed)
     }

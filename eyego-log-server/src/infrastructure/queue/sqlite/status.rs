@@ -15,6 +15,7 @@ use crate::domain::queue::Offset;
 pub(super) struct Status {
     /// What the log calls the queue.
     name: &'static str,
+    max_bytes: u64,
     facts: Mutex<Facts>,
     grown: Condvar,
     pub(super) has_subscriber: AtomicBool,
@@ -23,7 +24,7 @@ pub(super) struct Status {
 #[derive(Debug, Default)]
 struct Facts {
     positions: Positions,
-    fill: f64,
+    used_bytes: u64,
     trouble: Option<String>,
 }
 
@@ -44,9 +45,10 @@ impl Positions {
 }
 
 impl Status {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(super) fn new(name: &'static str, max_bytes: u64) -> Self {
         Self {
             name,
+            max_bytes,
             facts: Mutex::default(),
             grown: Condvar::new(),
             has_subscriber: AtomicBool::new(false),
@@ -58,16 +60,17 @@ impl Status {
     }
 
     /// Which share of its room is taken.
+    #[expect(clippy::cast_precision_loss, reason = "nobody counts on the last byte")]
     pub(super) fn fill(&self) -> f64 {
-        self.facts.lock().fill
+        self.facts.lock().used_bytes as f64 / self.max_bytes.max(1) as f64
     }
 
     /// Says that a transaction is durable, and wakes a waiting subscription.
-    pub(super) fn advance(&self, positions: Positions, fill: f64) {
+    pub(super) fn advance(&self, positions: Positions, used_bytes: u64) {
         let mut facts = self.facts.lock();
         let has_grown = positions.end != facts.positions.end;
         facts.positions = positions;
-        facts.fill = fill;
+        facts.used_bytes = used_bytes;
         drop(facts);
         if has_grown {
             self.grown.notify_all();

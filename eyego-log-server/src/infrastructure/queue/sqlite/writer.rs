@@ -110,7 +110,7 @@ impl Writer {
                 salvage::take_over(&damaged, connection).map_err(in_sqlite)?;
             }
             extent = Extent::read(connection).map_err(in_sqlite)?;
-            status.advance(extent.positions, extent.fill(max_bytes));
+            status.advance(extent.positions, extent.used_bytes);
         }
         let merger = Merger::start(options.name, path, log_pages).map_err(EmbeddedError::Thread)?;
         Ok(Self {
@@ -210,7 +210,7 @@ impl Writer {
         if has_failed {
             // What failed may have become durable nevertheless.
             self.extent = Extent::read(connection)?;
-            self.status.advance(self.extent.positions, self.extent.fill(self.max_bytes));
+            self.status.advance(self.extent.positions, self.extent.used_bytes);
         }
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         // Opening and locking may have taken their time.
@@ -239,7 +239,7 @@ impl Writer {
 
     fn succeed(&mut self, round: &mut Round, had_room: &[bool]) {
         // First: who hears that it is durable finds it there.
-        self.status.advance(self.extent.positions, self.extent.fill(self.max_bytes));
+        self.status.advance(self.extent.positions, self.extent.used_bytes);
         let has_refused = had_room.contains(&false);
         self.is_full =
             has_refused || (self.is_full && self.extent.used_bytes > self.max_bytes / 10 * 9);
