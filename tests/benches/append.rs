@@ -3,6 +3,7 @@
 //! `cargo bench -p eyego-log-tests --bench append [-- embedded|kafka]`
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -25,11 +26,24 @@ const DURATION: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 9;
 
 /// Keys and values, ready: what is compared is the appending.
-static RECORDS: LazyLock<Vec<(String, String)>> =
+type Records = LazyLock<Vec<(String, String)>>;
+
+static EVENTS: Records =
     LazyLock::new(|| (0..10_000).map(|n| (format!("user-{n}"), event(n))).collect());
 
-fn record(n: u64) -> (&'static str, &'static [u8]) {
-    let (key, value) = &RECORDS[usize::try_from(n).unwrap_or(0) % RECORDS.len()];
+/// Events that resemble each other less: the embedded queue packs what is alike.
+static SESSIONS: Records = LazyLock::new(|| {
+    let with_session = |n| {
+        // Each `RandomState` is another.
+        let random = || RandomState::new().hash_one(n);
+        let session = format!(r#"{{"session":"{:016x}{:016x}","#, random(), random());
+        (format!("user-{n}"), event(n).replacen(r#"{"page""#, &(session + r#""page""#), 1))
+    };
+    (0..10_000).map(with_session).collect()
+});
+
+fn record(records: &'static Records, n: u64) -> (&'static str, &'static [u8]) {
+    let (key, value) = &records[usize::try_from(n).unwrap_or(0) % records.len()];
     (key, value.as_bytes())
 }
 
@@ -40,7 +54,8 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         if is_wanted("embedded") {
-            embedded().await?;
+            embedded("events", &EVENTS).await?;
+            embedded("events with a random session", &SESSIONS).await?;
         }
         if is_wanted("kafka") {
             kafka().await?;
@@ -50,17 +65,18 @@ fn main() -> Result<()> {
 }
 
 /// One record a call, 64 callers; and a bare loop that commits 64 rows at a time.
-async fn embedded() -> Result<()> {
+async fn embedded(what: &str, records: &'static Records) -> Result<()> {
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
-        let limit = tokio::task::spawn_blocking(bare_group_commit).await??;
+        let limit = tokio::task::spawn_blocking(|| bare_group_commit(records)).await??;
         let dir = tempfile::tempdir()?;
         let data_dir = DataDir::open(dir.path())?;
         let queue = SqliteQueue::open(&data_dir, SqliteQueueOptions::default())?;
-        let rate = appends_per_second(queue, 1).await?;
+        let rate = appends_per_second(queue, records, 1).await?;
         rates.push((rate, limit));
     }
-    report("embedded, 64 callers x 1", "a bare group commit of 64", rates);
+    let what = format!("embedded, 64 callers x 1, {what}");
+    report(&what, "a bare group commit of 64", rates);
     Ok(())
 }
 
@@ -73,7 +89,7 @@ fn report(what: &str, limit: &str, mut rates: Vec<(f64, f64)>) {
     println!("{what}: {:.0} % of {limit} (median of {})", rate / of * 100.0, rates.len());
 }
 
-fn bare_group_commit() -> Result<f64> {
+fn bare_group_commit(records: &'static Records) -> Result<f64> {
     let dir = tempfile::tempdir()?;
     let connection = rusqlite::Connection::open(dir.path().join("bare.db"))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -88,7 +104,7 @@ fn bare_group_commit() -> Result<f64> {
     while start.elapsed() < DURATION {
         connection.execute_batch("BEGIN IMMEDIATE")?;
         for _ in 0..CALLERS {
-            insert.execute((rows.cast_signed(), record(rows).1))?;
+            insert.execute((rows.cast_signed(), record(records, rows).1))?;
             rows += 1;
         }
         connection.execute_batch("COMMIT")?;
@@ -96,7 +112,11 @@ fn bare_group_commit() -> Result<f64> {
     Ok(rows as f64 / start.elapsed().as_secs_f64())
 }
 
-async fn appends_per_second(queue: Arc<dyn LogQueue>, records: u64) -> Result<f64> {
+async fn appends_per_second(
+    queue: Arc<dyn LogQueue>,
+    records: &'static Records,
+    batch_records: u64,
+) -> Result<f64> {
     let count = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let callers: Vec<_> = (0..CALLERS)
@@ -105,10 +125,10 @@ async fn appends_per_second(queue: Arc<dyn LogQueue>, records: u64) -> Result<f6
             tokio::spawn(async move {
                 while start.elapsed() < DURATION {
                     // As ingest makes them.
-                    let room = usize::try_from(records)?;
+                    let room = usize::try_from(batch_records)?;
                     let mut batch = RecordBatch::with_capacity(room * 400, room);
-                    for _ in 0..records {
-                        let (key, value) = record(count.fetch_add(1, Ordering::Relaxed));
+                    for _ in 0..batch_records {
+                        let (key, value) = record(records, count.fetch_add(1, Ordering::Relaxed));
                         batch.push_encoded(key.as_bytes(), value);
                     }
                     for result in queue.append(batch).await {
@@ -156,7 +176,8 @@ async fn kafka() -> Result<()> {
     for _ in 0..ROUNDS {
         let (brokers, topic) = (brokers.clone(), topic.clone());
         let limit = tokio::task::spawn_blocking(move || bare_producer(&brokers, &topic)).await??;
-        let rate = appends_per_second(Arc::clone(&queue) as Arc<dyn LogQueue>, 500).await?;
+        let queue = Arc::clone(&queue) as Arc<dyn LogQueue>;
+        let rate = appends_per_second(queue, &EVENTS, 500).await?;
         rates.push((rate, limit));
     }
     report("kafka, 64 callers x 500", "librdkafka alone", rates);
@@ -176,7 +197,7 @@ fn bare_producer(brokers: &str, topic: &str) -> Result<f64> {
     let start = Instant::now();
     let mut sent = 0_u64;
     while start.elapsed() < DURATION {
-        let (key, value) = record(sent);
+        let (key, value) = record(&EVENTS, sent);
         match producer.send(BaseRecord::to(topic).key(key).payload(value)) {
             Ok(()) => sent += 1,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {

@@ -203,7 +203,10 @@ async fn a_full_spool_refuses_at_once() {
     let moody = Arc::new(Moody::default());
     moody.set(Mood::Down);
     let queue = spooled(dir.path(), &moody, 1 << 20);
-    let value = "x".repeat(10_000);
+    // What repeats itself would be packed to nothing.
+    let sqlite = rusqlite::Connection::open_in_memory().unwrap();
+    let sql = "SELECT hex(randomblob(10000))";
+    let value: String = sqlite.query_row(sql, [], |row| row.get(0)).unwrap();
     let mut taken = 0;
     let refusal = loop {
         match queue.append(batch(&[&value])).await.remove(0) {

@@ -54,7 +54,7 @@ impl Merger {
         })
     }
 
-    /// Hears of a transaction with so many bytes of records.
+    /// Hears of a transaction with rows of so many bytes.
     pub(super) fn written(&mut self, connection: &Connection, bytes: usize) {
         self.pages += (bytes as u64).div_ceil(u64::from(PAGE_BYTES)) + PAGES_BESIDE;
         if self.is_ordered {

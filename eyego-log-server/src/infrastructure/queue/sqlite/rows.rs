@@ -55,6 +55,15 @@ pub(super) struct Extent {
     estimated: u32,
 }
 
+/// What became of the batches of a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Inserted {
+    /// For which of them there was room.
+    pub(super) had_room: Vec<bool>,
+    /// The rows' length.
+    pub(super) bytes: usize,
+}
+
 impl Extent {
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let ask = |sql: &str| -> rusqlite::Result<Option<Offset>> {
@@ -72,19 +81,22 @@ impl Extent {
         })
     }
 
-    /// Appends each batch for which there is room; answers for which there was.
+    /// Appends each batch for which there is room. The chunk is memory to work
+    /// in.
     pub(super) fn insert<'a>(
         &mut self,
         connection: &Connection,
+        chunk: &mut Chunk,
         batches: impl Iterator<Item = &'a RecordBatch>,
         max_bytes: u64,
         queued_at: Timestamp,
-    ) -> rusqlite::Result<Vec<bool>> {
-        let mut had_room = Vec::new();
-        let mut chunk = Chunk::default();
+    ) -> rusqlite::Result<Inserted> {
+        let mut inserted = Inserted::default();
+        // A transaction that failed may have left it half done.
+        chunk.clear();
         for batch in batches {
             let bytes = self.used_bytes.saturating_add(disk_bytes(batch));
-            had_room.push(bytes <= max_bytes);
+            inserted.had_room.push(bytes <= max_bytes);
             if bytes > max_bytes {
                 continue;
             }
@@ -92,34 +104,38 @@ impl Extent {
             for record in batch.iter() {
                 chunk.push(record.value);
                 if chunk.is_full() {
-                    self.insert_chunk(connection, &mut chunk, queued_at)?;
+                    inserted.bytes += self.insert_chunk(connection, chunk, queued_at)?;
                 }
             }
         }
-        self.insert_chunk(connection, &mut chunk, queued_at)?;
-        Ok(had_room)
+        inserted.bytes += self.insert_chunk(connection, chunk, queued_at)?;
+        Ok(inserted)
     }
 
+    /// Answers with the length of the row.
     fn insert_chunk(
         &mut self,
         connection: &Connection,
         chunk: &mut Chunk,
         queued_at: Timestamp,
-    ) -> rusqlite::Result<()> {
-        if chunk.records() == 0 {
-            return Ok(());
+    ) -> rusqlite::Result<usize> {
+        let records = chunk.records();
+        if records == 0 {
+            return Ok(0);
         }
         let first = self.positions.end;
+        let row = chunk.pack();
+        let bytes = row.len();
         connection.prepare_cached("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4)")?.execute((
             first,
-            chunk.records(),
+            records,
             queued_at.as_millis(),
-            chunk.bytes(),
+            row,
         ))?;
-        self.positions.end = first + Offset::from(chunk.records());
+        self.positions.end = first + Offset::from(records);
         self.first_end.get_or_insert(self.positions.end);
         chunk.clear();
-        Ok(())
+        Ok(bytes)
     }
 
     /// Moves the committed offset forward, to the end at most: past it, it

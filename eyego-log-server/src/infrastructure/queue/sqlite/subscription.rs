@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::Job;
+use super::chunk::{self, Unpacker};
 use super::inbox::Outbox;
 use super::rows::{self, StoredChunk};
 use super::status::Status;
-use super::{Job, chunk};
 use crate::domain::queue::{
     Delivered, Offset, Partition, QueueError, RecordSink, Signal, Subscription,
 };
@@ -35,6 +36,7 @@ pub(in crate::infrastructure::queue) struct SqliteSubscription {
     status: Arc<Status>,
     /// Opened when it is first needed, and again after it failed.
     reader: Option<Connection>,
+    unpacker: Unpacker,
     /// In memory, so that no read transaction holds up the merging of the
     /// write-ahead log.
     chunk: Option<OpenChunk>,
@@ -56,6 +58,7 @@ impl SqliteSubscription {
             jobs,
             status,
             reader: None,
+            unpacker: Unpacker::default(),
             chunk: None,
             next_offset,
             lost: 0,
@@ -102,7 +105,7 @@ impl SqliteSubscription {
         let reader = self.reader.insert(reader);
         let Some(stored) = rows::chunk_at(reader, self.next_offset)? else { return Ok(false) };
         let first_offset = stored.first_offset;
-        self.chunk = Some(OpenChunk::new(stored));
+        self.chunk = Some(OpenChunk::new(stored, &mut self.unpacker));
         // None, or the chunk has records that were delivered before.
         let missing = u64::try_from(first_offset - self.next_offset).unwrap_or(0);
         if missing > 0 {
@@ -153,6 +156,7 @@ impl SqliteSubscription {
 
 /// A chunk of which records are being delivered.
 struct OpenChunk {
+    /// Unpacked; empty where that failed.
     stored: StoredChunk,
     /// Where the next record begins.
     at: usize,
@@ -162,7 +166,9 @@ struct OpenChunk {
 }
 
 impl OpenChunk {
-    fn new(stored: StoredChunk) -> Self {
+    fn new(mut stored: StoredChunk, unpacker: &mut Unpacker) -> Self {
+        let packed = std::mem::take(&mut stored.bytes);
+        stored.bytes = unpacker.unpack(packed).unwrap_or_default();
         let next_offset = stored.first_offset;
         Self { stored, at: 0, next_offset, whole: 0 }
     }

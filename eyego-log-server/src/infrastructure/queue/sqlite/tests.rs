@@ -38,6 +38,12 @@ fn batch(values: &[&[u8]]) -> RecordBatch {
     batch
 }
 
+/// Bytes that nothing makes fewer.
+fn noise(length: u32) -> Vec<u8> {
+    let sqlite = Connection::open_in_memory().unwrap();
+    sqlite.query_row("SELECT randomblob(?1)", [length], |row| row.get(0)).unwrap()
+}
+
 async fn append(queue: &SqliteQueue, value: &[u8]) -> Result<(), AppendError> {
     queue.append(batch(&[value])).await.remove(0).map(drop)
 }
@@ -89,7 +95,7 @@ async fn a_full_queue_refuses_and_takes_again_when_it_is_drained() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path(), MAX);
     let mut subscription = queue.subscribe().unwrap();
-    let value = vec![b'x'; 10_000];
+    let value = noise(10_000);
     for _ in 0..3 {
         let mut taken = 0;
         let refusal = loop {
@@ -116,8 +122,8 @@ async fn files_stay_small_while_records_pass_through() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path(), MAX);
     let mut subscription = queue.subscribe().unwrap();
-    let value = vec![b'x'; 1_000];
-    let values: Vec<&[u8]> = vec![&value; 500];
+    let values = noise(500 * 1_000);
+    let values: Vec<&[u8]> = values.chunks(1_000).collect();
     // Ten times what the queue may hold.
     for _ in 0..160 {
         for result in queue.append(batch(&values)).await {
@@ -190,6 +196,33 @@ async fn altered_records_are_lost_alone_and_a_copy_is_kept() {
 }
 
 #[tokio::test]
+async fn of_a_packed_chunk_all_records_are_lost_and_a_copy_is_kept() {
+    let (dir, queue) = fresh();
+    let values: Vec<_> = (0..100).map(|n| format!("{n}: {}", "activity ".repeat(10))).collect();
+    let values: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
+    for values in [&values[..], &[b"after"]] {
+        for result in queue.append(batch(values)).await {
+            result.unwrap();
+        }
+    }
+    let connection = file(dir.path());
+    let sql = "SELECT length(bytes) FROM chunks WHERE first_offset = 1";
+    let bytes: u32 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert!(bytes < 2_000, "{bytes} for 9 kB that repeat themselves");
+    let cut = "UPDATE chunks SET bytes = substr(bytes, 1, 200) WHERE first_offset = 1";
+    assert_eq!(connection.execute(cut, []).unwrap(), 1);
+
+    let (records, lost) = read_with_losses(&mut *queue.subscribe().unwrap());
+    assert_eq!(records, [(101, b"after".to_vec())]);
+    assert_eq!(lost, 100);
+    let kept = || -> i64 {
+        let sql = "SELECT coalesce(sum(records), 0) FROM set_aside";
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    wait_until("the chunk is kept", || kept() == 100).await;
+}
+
+#[tokio::test]
 async fn records_that_are_missing_are_counted() {
     let (dir, queue) = fresh();
     for value in [b"first", b"other", b"third"] {
@@ -212,7 +245,7 @@ async fn a_damaged_fallback_is_set_aside_and_what_can_be_read_is_kept() {
     let open = || SqliteQueue::open(&DataDir::open(dir.path()).unwrap(), options).unwrap();
     let queue = open();
     for n in 0..200_u32 {
-        append(&queue, format!("{n}:{}", "x".repeat(3_000)).as_bytes()).await.unwrap();
+        append(&queue, &[format!("{n}:").as_bytes(), &noise(3_000)].concat()).await.unwrap();
     }
     let mut subscription = queue.subscribe().unwrap();
     subscription.commit(&[(0, 11)]).unwrap();
@@ -231,7 +264,10 @@ async fn a_damaged_fallback_is_set_aside_and_what_can_be_read_is_kept() {
     assert_eq!(records.last().unwrap().1, b"new");
     let numbers: Vec<u32> = records
         .iter()
-        .filter_map(|(_, value)| std::str::from_utf8(value).ok()?.split(':').next()?.parse().ok())
+        .filter_map(|(_, value)| {
+            let number = value.split(|byte| *byte == b':').next()?;
+            std::str::from_utf8(number).ok()?.parse().ok()
+        })
         .collect();
     assert!(numbers.len() > 50, "{numbers:?}");
     assert!(numbers.len() < 190, "{numbers:?}");
@@ -412,9 +448,11 @@ fn a_reader_at_the_end_misses_nothing_that_is_written_meanwhile() {
     let reader = file(dir.path());
     let writing = std::thread::spawn(move || {
         let mut extent = rows::Extent::read(&writer).unwrap();
+        let mut chunk = chunk::Chunk::default();
         for _ in 0..CHUNKS {
             let batches = [batch(&[b"x"])];
-            extent.insert(&writer, batches.iter(), u64::MAX, Timestamp::MIN).unwrap();
+            let batches = batches.iter();
+            extent.insert(&writer, &mut chunk, batches, u64::MAX, Timestamp::MIN).unwrap();
         }
     });
     let mut next_offset = 1;

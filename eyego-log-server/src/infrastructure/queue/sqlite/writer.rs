@@ -12,6 +12,7 @@ use eyego_log_core::Timestamp;
 use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::chunk::Chunk;
 use super::inbox::Inbox;
 use super::merger::Merger;
 use super::rows::{self, Extent};
@@ -54,6 +55,7 @@ pub(super) struct Writer {
     merger: Merger,
     file: WriterConnection,
     max_bytes: u64,
+    chunk: Chunk,
     /// As of the last transaction.
     extent: Extent,
     /// Something was refused, and there is no tenth of room since.
@@ -88,7 +90,7 @@ impl Writer {
         let log_pages = u32::try_from(log_pages).unwrap_or(u32::MAX).clamp(64, 4000);
         let format = FileFormat {
             application_id: 0x4579_6551, // "EyeQ"
-            version: 2,
+            version: 3,
             schema: rows::SCHEMA,
             // Where the merger does not keep up.
             checkpoint_pages: 2 * log_pages,
@@ -120,6 +122,7 @@ impl Writer {
             merger,
             file,
             max_bytes,
+            chunk: Chunk::default(),
             extent,
             is_full: false,
             answered: 0,
@@ -221,7 +224,7 @@ impl Writer {
         let mut extent = self.extent;
         let batches = round.appends.iter().map(|append| &append.batch);
         let now = Timestamp::from(SystemTime::now());
-        let had_room = extent.insert(connection, batches, self.max_bytes, now)?;
+        let inserted = extent.insert(connection, &mut self.chunk, batches, self.max_bytes, now)?;
         if let Some(next_offset) = round.commits.iter().map(|(offset, _)| *offset).max() {
             extent.commit(connection, next_offset)?;
         }
@@ -232,9 +235,9 @@ impl Writer {
         extent.delete(connection, if is_idle { IDLE_DELETIONS } else { BUSY_DELETIONS })?;
         extent.measure(connection, self.max_bytes)?;
         transaction.commit()?;
-        self.merger.written(connection, round.bytes);
+        self.merger.written(connection, inserted.bytes);
         self.extent = extent;
-        Ok(had_room)
+        Ok(inserted.had_room)
     }
 
     fn succeed(&mut self, round: &mut Round, had_room: &[bool]) {
