@@ -94,7 +94,7 @@ impl Chunk {
 
 /// Reads what rows hold.
 #[derive(Default)]
-pub(super) struct Unpacker(Option<Decompressor<'static>>);
+pub(super) struct Unpacker(Decompressor<'static>);
 
 impl Unpacker {
     /// The records, to be [taken](take) one by one.
@@ -102,19 +102,12 @@ impl Unpacker {
         if !row.starts_with(&FRAME) {
             return Ok(row);
         }
-        self.try_unpack(&row).ok_or(Damaged)
-    }
-
-    fn try_unpack(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
-        let unpacker = match &mut self.0 {
-            Some(unpacker) => unpacker,
-            None => self.0.insert(Decompressor::new().ok()?),
-        };
-        let bytes = usize::try_from(get_frame_content_size(frame).ok()??).ok()?;
+        let bytes = get_frame_content_size(&row).ok().flatten().ok_or(Damaged)?;
+        let bytes = usize::try_from(bytes).map_err(|_| Damaged)?;
         if bytes > LARGEST_PACKED {
-            return None;
+            return Err(Damaged);
         }
-        unpacker.decompress(frame, bytes).ok()
+        self.0.decompress(&row, bytes).map_err(|_| Damaged)
     }
 }
 
