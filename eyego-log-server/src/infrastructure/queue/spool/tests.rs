@@ -9,6 +9,7 @@ use tokio::time::Instant as TokioInstant;
 
 use super::*;
 use crate::infrastructure::embedded::DataDir;
+use crate::infrastructure::queue::noise;
 use crate::infrastructure::queue::sqlite::SqliteQueueOptions;
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -203,10 +204,7 @@ async fn a_full_spool_refuses_at_once() {
     let moody = Arc::new(Moody::default());
     moody.set(Mood::Down);
     let queue = spooled(dir.path(), &moody, 1 << 20);
-    // What repeats itself would be packed to nothing.
-    let sqlite = rusqlite::Connection::open_in_memory().unwrap();
-    let sql = "SELECT hex(randomblob(10000))";
-    let value: String = sqlite.query_row(sql, [], |row| row.get(0)).unwrap();
+    let value: String = noise(10_000).iter().map(|byte| format!("{byte:02X}")).collect();
     let mut taken = 0;
     let refusal = loop {
         match queue.append(batch(&[&value])).await.remove(0) {

@@ -42,6 +42,15 @@ const ROW_BYTES: u64 = 16;
 /// many transactions: to ask costs SQLite as much as to write a row.
 const ESTIMATED: u32 = 16;
 
+/// What became of the batches of a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Inserted {
+    /// For which of them there was room.
+    pub(super) had_room: Vec<bool>,
+    /// The rows' length.
+    pub(super) bytes: usize,
+}
+
 /// Where the queue begins and ends, and how large it is; each change is of the
 /// transaction that is open, and counts when that is durable.
 #[derive(Debug, Clone, Copy, Default)]
@@ -53,15 +62,6 @@ pub(super) struct Extent {
     pub(super) used_bytes: u64,
     /// It was measured so many transactions ago.
     estimated: u32,
-}
-
-/// What became of the batches of a transaction.
-#[derive(Debug, Default)]
-pub(super) struct Inserted {
-    /// For which of them there was room.
-    pub(super) had_room: Vec<bool>,
-    /// The rows' length.
-    pub(super) bytes: usize,
 }
 
 impl Extent {
@@ -205,6 +205,16 @@ pub(super) fn set_aside(connection: &Connection, offset: Offset) -> rusqlite::Re
 /// Takes a chunk over from another file.
 pub(super) fn take_over(connection: &Connection, chunk: &StoredChunk) -> rusqlite::Result<()> {
     let StoredChunk { first_offset, records, queued_at, bytes } = chunk;
+    insert_row(connection, *first_offset, *records, *queued_at, bytes)
+}
+
+fn insert_row(
+    connection: &Connection,
+    first_offset: Offset,
+    records: u32,
+    queued_at: Timestamp,
+    bytes: &[u8],
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4)")?
         .execute((first_offset, records, queued_at.as_millis(), bytes))

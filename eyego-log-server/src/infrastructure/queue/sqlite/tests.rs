@@ -1,9 +1,10 @@
 //! What only this adapter promises; the rest is in the port's suite.
 
-use std::io::{BufRead, BufReader, Write};
+mod damage;
+mod failure;
+
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use eyego_log_core::Timestamp;
 use rusqlite::Connection;
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::queue::Signal;
+use crate::infrastructure::queue::noise;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,12 +38,6 @@ fn batch(values: &[&[u8]]) -> RecordBatch {
         batch.push_encoded(b"key", value);
     }
     batch
-}
-
-/// Bytes that nothing makes fewer.
-fn noise(length: u32) -> Vec<u8> {
-    let sqlite = Connection::open_in_memory().unwrap();
-    sqlite.query_row("SELECT randomblob(?1)", [length], |row| row.get(0)).unwrap()
 }
 
 async fn append(queue: &SqliteQueue, value: &[u8]) -> Result<(), AppendError> {
@@ -174,114 +170,6 @@ async fn a_commit_past_the_end_skips_nothing_to_come() {
 }
 
 #[tokio::test]
-async fn altered_records_are_lost_alone_and_a_copy_is_kept() {
-    let (dir, queue) = fresh();
-    for result in queue.append(batch(&[b"first", b"second", b"third"])).await {
-        result.unwrap();
-    }
-    append(&queue, b"fourth").await.unwrap();
-    let connection = file(dir.path());
-    let turned = "UPDATE chunks SET bytes = CAST(replace(bytes, 'second', 'secund') AS BLOB)
-        WHERE first_offset = 1";
-    assert_eq!(connection.execute(turned, []).unwrap(), 1);
-
-    let (records, lost) = read_with_losses(&mut *queue.subscribe().unwrap());
-    assert_eq!(records, [(1, b"first".to_vec()), (3, b"third".to_vec()), (4, b"fourth".to_vec())]);
-    assert_eq!(lost, 1);
-    let kept = || -> i64 {
-        let sql = "SELECT coalesce(sum(records), 0) FROM set_aside";
-        connection.query_row(sql, [], |row| row.get(0)).unwrap()
-    };
-    wait_until("the chunk is kept", || kept() == 3).await;
-}
-
-#[tokio::test]
-async fn of_a_packed_chunk_all_records_are_lost_and_a_copy_is_kept() {
-    let (dir, queue) = fresh();
-    let values: Vec<_> = (0..100).map(|n| format!("{n}: {}", "activity ".repeat(10))).collect();
-    let values: Vec<&[u8]> = values.iter().map(String::as_bytes).collect();
-    for values in [&values[..], &[b"after"]] {
-        for result in queue.append(batch(values)).await {
-            result.unwrap();
-        }
-    }
-    let connection = file(dir.path());
-    let sql = "SELECT length(bytes) FROM chunks WHERE first_offset = 1";
-    let bytes: u32 = connection.query_row(sql, [], |row| row.get(0)).unwrap();
-    assert!(bytes < 2_000, "{bytes} for 9 kB that repeat themselves");
-    let cut = "UPDATE chunks SET bytes = substr(bytes, 1, 200) WHERE first_offset = 1";
-    assert_eq!(connection.execute(cut, []).unwrap(), 1);
-
-    let (records, lost) = read_with_losses(&mut *queue.subscribe().unwrap());
-    assert_eq!(records, [(101, b"after".to_vec())]);
-    assert_eq!(lost, 100);
-    let kept = || -> i64 {
-        let sql = "SELECT coalesce(sum(records), 0) FROM set_aside";
-        connection.query_row(sql, [], |row| row.get(0)).unwrap()
-    };
-    wait_until("the chunk is kept", || kept() == 100).await;
-}
-
-#[tokio::test]
-async fn records_that_are_missing_are_counted() {
-    let (dir, queue) = fresh();
-    for value in [b"first", b"other", b"third"] {
-        append(&queue, value).await.unwrap();
-    }
-    let connection = file(dir.path());
-    let deleted = connection.execute("DELETE FROM chunks WHERE first_offset = 2", []).unwrap();
-    assert_eq!(deleted, 1);
-
-    let (records, lost) = read_with_losses(&mut *queue.subscribe().unwrap());
-    assert_eq!(records, [(1, b"first".to_vec()), (3, b"third".to_vec())]);
-    assert_eq!(lost, 1);
-}
-
-#[tokio::test]
-async fn a_damaged_fallback_is_set_aside_and_what_can_be_read_is_kept() {
-    let dir = tempfile::tempdir().unwrap();
-    let options =
-        SqliteQueueOptions { name: "spool", is_fallback: true, ..SqliteQueueOptions::default() };
-    let open = || SqliteQueue::open(&DataDir::open(dir.path()).unwrap(), options).unwrap();
-    let queue = open();
-    for n in 0..200_u32 {
-        append(&queue, &[format!("{n}:").as_bytes(), &noise(3_000)].concat()).await.unwrap();
-    }
-    let mut subscription = queue.subscribe().unwrap();
-    subscription.commit(&[(0, 11)]).unwrap();
-    drop(subscription);
-    close(queue).await;
-    let path = dir.path().join("spool.db");
-    let mut bytes = std::fs::read(&path).unwrap();
-    // Of the tree's pages, not of the values: those lie in pages of their own.
-    let middle = bytes.len() / 2 / 4096 * 4096;
-    bytes[middle..middle + 64 * 1024].fill(0xAA);
-    std::fs::write(&path, &bytes).unwrap();
-
-    let queue = open();
-    append(&queue, b"new").await.unwrap();
-    let (records, lost) = read_with_losses(&mut *queue.subscribe().unwrap());
-    assert_eq!(records.last().unwrap().1, b"new");
-    let numbers: Vec<u32> = records
-        .iter()
-        .filter_map(|(_, value)| {
-            let number = value.split(|byte| *byte == b':').next()?;
-            std::str::from_utf8(number).ok()?.parse().ok()
-        })
-        .collect();
-    assert!(numbers.len() > 50, "{numbers:?}");
-    assert!(numbers.len() < 190, "{numbers:?}");
-    assert!(numbers.is_sorted());
-    let end = numbers.last().unwrap() + 1;
-    assert_eq!(lost, u64::from(end - 10) - numbers.len() as u64, "{numbers:?}");
-    assert!(numbers[0] >= 10, "what was committed does not come back: {numbers:?}");
-    let files = std::fs::read_dir(dir.path()).unwrap();
-    let names: Vec<_> =
-        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    assert!(names.iter().any(|name| name.starts_with("spool.db.damaged-")), "{names:?}");
-}
-
-#[tokio::test]
 async fn there_is_one_subscription_at_a_time() {
     let (_dir, queue) = fresh();
     let first = queue.subscribe().unwrap();
@@ -338,100 +226,6 @@ async fn a_poll_is_woken_by_an_append() {
     let appended = Instant::now();
     let woken = waiting.join().unwrap();
     assert!(woken.saturating_duration_since(appended) < PATIENCE / 4);
-}
-
-/// Holds the file's lock for writing, as a broken disk would hold the writer.
-fn lock(dir: &Path) -> Connection {
-    let connection = file(dir);
-    connection.busy_timeout(PATIENCE).unwrap();
-    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-    connection
-}
-
-#[tokio::test]
-async fn a_file_that_fails_is_tried_again_until_it_works() {
-    let (dir, queue) = fresh();
-    append(&queue, b"before").await.unwrap();
-    let locked = lock(dir.path());
-    let refusal = append(&queue, b"meanwhile").await.unwrap_err();
-    assert!(matches!(&refusal, AppendError::Unavailable(_)), "{refusal}");
-    assert!(matches!(queue.health().state, PartState::Down(_)));
-
-    drop(locked);
-    // Without a request: an unready server gets none.
-    wait_until("it mends itself", || queue.health().state.is_up()).await;
-    append(&queue, b"after").await.unwrap();
-    let records = read(&mut *queue.subscribe().unwrap());
-    assert_eq!(records, [(1, b"before".to_vec()), (2, b"after".to_vec())]);
-}
-
-#[tokio::test]
-async fn what_waited_too_long_is_answered_and_withdrawn() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = SqliteQueueOptions {
-        append_timeout: Duration::from_millis(200),
-        ..SqliteQueueOptions::default()
-    };
-    let queue = SqliteQueue::open(&DataDir::open(dir.path()).unwrap(), options).unwrap();
-    let locked = lock(dir.path());
-    // The first occupies the writer; the second waits behind it.
-    let (first, second) = tokio::join!(append(&queue, b"first"), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        append(&queue, b"second").await
-    });
-    assert!(matches!(first, Err(AppendError::Unavailable(_))));
-    assert!(matches!(second, Err(AppendError::Unavailable(_))));
-    drop(locked);
-    let deadline = Instant::now() + PATIENCE;
-    while append(&queue, b"third").await.is_err() {
-        assert!(Instant::now() < deadline);
-    }
-    let values: Vec<_> =
-        read(&mut *queue.subscribe().unwrap()).into_iter().map(|(_, value)| value).collect();
-    assert!(values.iter().all(|value| value == b"third"), "{values:?}");
-}
-
-const CHILD: &str = "EYEGO_TEST_QUEUE_OF_A_PROCESS_TO_BE_KILLED";
-
-/// Not a test by itself: the process that the next one kills.
-#[tokio::test]
-async fn appends_until_it_is_killed() {
-    let Some(dir) = std::env::var_os(CHILD) else { return };
-    let queue = open(Path::new(&dir), 1 << 30);
-    let mut out = std::io::stdout();
-    for n in 0.. {
-        append(&queue, format!("{n}").as_bytes()).await.unwrap();
-        writeln!(out, "acknowledged {n}").unwrap();
-    }
-}
-
-#[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_kill() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
-        .arg(concat!("infrastructure::queue::sqlite::tests::", "appends_until_it_is_killed"))
-        .env(CHILD, dir.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut acknowledged = 0;
-    while acknowledged < 200 {
-        if lines.next().unwrap().unwrap().contains("acknowledged") {
-            acknowledged += 1;
-        }
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    acknowledged += lines.filter(|line| line.as_ref().unwrap().contains("acknowledged")).count();
-
-    let queue = open(dir.path(), 1 << 30);
-    let records = read(&mut *queue.subscribe().unwrap());
-    assert!(records.len() >= acknowledged);
-    for (n, (offset, value)) in (0..).zip(&records) {
-        assert_eq!((*offset, value.as_slice()), (n + 1, n.to_string().as_bytes()));
-    }
 }
 
 /// The search for the next chunk may not fall into the middle of what the
