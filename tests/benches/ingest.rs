@@ -3,8 +3,9 @@
 //!
 //! `cargo bench -p eyego-log-tests --bench ingest [-- embedded|kafka|batch]`
 //!
-//! Prints for each work: requests and events per second, the ratio to the bare handler, the
-//! server's CPU-seconds per million events, and latencies.
+//! Prints for each work: requests and events per second, the server's CPU-seconds per million
+//! events, latencies, and the ratio to the bare handler. That is measured before and after the
+//! work, with the same requests: the machine's own pace changes by a fifth within minutes.
 
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
 
@@ -25,7 +26,6 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// The broker, a JVM, compiles itself while it is loaded: measured in steps of 10 s, 16, 38, 39, 50, 51
 /// thousand single events a second, and no more from there on.
 const KAFKA_WARM_UP: Duration = Duration::from_secs(45);
-const BATCH: u64 = 500;
 
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -36,19 +36,42 @@ fn main() -> Result<()> {
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
     runtime.block_on(async {
-        let limit = bare_limit().await?;
+        let bare = Bare::start().await?;
         if is_wanted("embedded") {
-            embedded(limit).await?;
+            bare.compare(&SINGLE, embedded(&SINGLE)).await?;
         }
         if is_wanted("kafka") {
-            kafka("kafka, single, role api", limit, false).await?;
+            bare.compare(&SINGLE, kafka("kafka, single, role api", &SINGLE)).await?;
         }
         if is_wanted("batch") {
-            kafka("kafka, NDJSON of 500, role api", limit, true).await?;
+            bare.compare(&BATCHES, kafka("kafka, NDJSON of 500, role api", &BATCHES)).await?;
         }
         Ok(())
     })
 }
+
+/// What is sent.
+struct Work {
+    connections: usize,
+    /// In each request.
+    events: u64,
+}
+
+const SINGLE: Work = Work { connections: 128, events: 1 };
+const BATCHES: Work = Work { connections: 32, events: 500 };
+
+impl Work {
+    async fn run(&self, address: SocketAddr, duration: Duration) -> Result<Outcome> {
+        let request: Arc<Request> = match self.events {
+            1 => single_requests(),
+            events => ndjson_requests(events),
+        };
+        Load { address, connections: self.connections, duration, request, rate: None }.run().await
+    }
+}
+
+/// A part of the work by its name, and what it reached.
+struct Reached(&'static str, Outcome);
 
 /// The bare handler: axum's own serve, a body that is read, a constant answer.
 async fn bare(port: u16) -> Result<()> {
@@ -56,53 +79,83 @@ async fn bare(port: u16) -> Result<()> {
     async fn handler(_: axum::body::Bytes) -> impl axum::response::IntoResponse {
         (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], ANSWER)
     }
-    let router = axum::Router::new().route("/api/v1/logs", axum::routing::post(handler));
+    let router = axum::Router::new()
+        .route("/api/v1/logs", axum::routing::post(handler))
+        .route("/api/v1/logs/batch", axum::routing::post(handler));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     axum::serve(listener, router).await?;
     Ok(())
 }
 
-struct Bare(Child);
+struct Bare {
+    process: Child,
+    address: SocketAddr,
+}
 
 impl Drop for Bare {
     fn drop(&mut self) {
         // Best effort at the end of a benchmark.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
-async fn bare_limit() -> Result<f64> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let child = Command::new(std::env::current_exe()?)
-        .env(BARE, port.to_string())
-        .stdin(Stdio::null())
-        .spawn()?;
-    let bare = Bare(child);
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let patience = Instant::now() + Duration::from_secs(5);
-    while std::net::TcpStream::connect(address).is_err() && Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+impl Bare {
+    async fn start() -> Result<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let process = Command::new(std::env::current_exe()?)
+            .env(BARE, port.to_string())
+            .stdin(Stdio::null())
+            .spawn()?;
+        let bare = Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+        let patience = Instant::now() + Duration::from_secs(5);
+        while std::net::TcpStream::connect(bare.address).is_err() && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(bare)
     }
-    run(address, 128, WARM_UP, single_requests()).await?;
-    let before = cpu_seconds(bare.0.id())?;
-    let outcome = run(address, 128, SECONDS, single_requests()).await?;
-    report("bare axum handler", &outcome, 1, cpu_seconds(bare.0.id())? - before, None);
-    Ok(outcome.rate())
+
+    async fn measure(&self, work: &Work) -> Result<f64> {
+        work.run(self.address, WARM_UP).await?;
+        let before = cpu_seconds(self.process.id())?;
+        let outcome = work.run(self.address, SECONDS).await?;
+        report("bare axum handler", &outcome, work, cpu_seconds(self.process.id())? - before);
+        Ok(outcome.rate())
+    }
+
+    /// Does it, and prints what it reached as a ratio to the bare handler.
+    async fn compare(
+        &self,
+        work: &Work,
+        measured: impl Future<Output = Result<Vec<Reached>>>,
+    ) -> Result<()> {
+        let before = self.measure(work).await?;
+        let measured = measured.await?;
+        let after = self.measure(work).await?;
+        let limit = f64::midpoint(before, after);
+        for Reached(name, outcome) in measured {
+            println!("{name}: {:.0} % of bare", outcome.rate() / limit * 100.0);
+        }
+        println!();
+        Ok(())
+    }
 }
 
-async fn embedded(limit: f64) -> Result<()> {
+async fn embedded(work: &Work) -> Result<Vec<Reached>> {
+    const BURST: &str = "embedded, role all, burst of 10 s";
+    const SUSTAINED: &str = "embedded, role all, 30 s more";
+
     let server = Server::builder().start().await?;
     server.wait_ready(Duration::from_secs(10)).await?;
     let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
     let before = server.cpu_seconds()?;
-    let burst = run(address, 128, SECONDS, single_requests()).await?;
+    let burst = work.run(address, SECONDS).await?;
     let cpu = server.cpu_seconds()? - before;
-    report("embedded, role all, burst of 10 s", &burst, 1, cpu, Some(limit));
+    report(BURST, &burst, work, cpu);
     println!("  {} events are queued and not stored", lag(&server).await?);
-    let sustained = run(address, 128, SECONDS * 3, single_requests()).await?;
+    let sustained = work.run(address, SECONDS * 3).await?;
     let cpu = server.cpu_seconds()? - before - cpu;
-    report("embedded, role all, 30 s more", &sustained, 1, cpu, Some(limit));
+    report(SUSTAINED, &sustained, work, cpu);
     println!("  {} events are queued and not stored", lag(&server).await?);
     let drained = Instant::now();
     while !is_drained(&server).await? {
@@ -112,7 +165,7 @@ async fn embedded(limit: f64) -> Result<()> {
     let events = burst.accepted + sustained.accepted;
     let cpu = server.cpu_seconds()? - before;
     println!("  {:.1} CPU-s/M from request to store", cpu / events as f64 * 1e6);
-    Ok(())
+    Ok(vec![Reached(BURST, burst), Reached(SUSTAINED, sustained)])
 }
 
 /// What the worker has not committed, as it saw it in the last second.
@@ -138,7 +191,7 @@ async fn is_drained(server: &Server) -> Result<bool> {
     Ok(got.status().is_success())
 }
 
-async fn kafka(name: &str, limit: f64, batched: bool) -> Result<()> {
+async fn kafka(name: &'static str, work: &Work) -> Result<Vec<Reached>> {
     let kafka = stack::kafka::Kafka::shared_with(Purpose::Figures).await?;
     let mongo = stack::mongodb::Mongo::shared_with(Purpose::Figures).await?;
     let server = Server::builder()
@@ -150,33 +203,18 @@ async fn kafka(name: &str, limit: f64, batched: bool) -> Result<()> {
         .await?;
     server.wait_ready(Duration::from_secs(30)).await?;
     let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
-    let (connections, events): (usize, u64) = if batched { (32, BATCH) } else { (128, 1) };
-    let request = if batched { ndjson_requests(BATCH) } else { single_requests() };
-    run(address, connections, KAFKA_WARM_UP, Arc::clone(&request)).await?;
+    work.run(address, KAFKA_WARM_UP).await?;
     let before = server.cpu_seconds()?;
-    let outcome = run(address, connections, SECONDS, request).await?;
-    let cpu = server.cpu_seconds()? - before;
-    report(name, &outcome, events, cpu, (!batched).then_some(limit));
-    Ok(())
+    let outcome = work.run(address, SECONDS).await?;
+    report(name, &outcome, work, server.cpu_seconds()? - before);
+    Ok(vec![Reached(name, outcome)])
 }
 
-async fn run(
-    address: SocketAddr,
-    connections: usize,
-    duration: Duration,
-    request: Arc<Request>,
-) -> Result<Outcome> {
-    Load { address, connections, duration, request, rate: None }.run().await
-}
-
-fn report(name: &str, outcome: &Outcome, events: u64, cpu: f64, limit: Option<f64>) {
-    let accepted = (outcome.accepted * events) as f64;
+fn report(name: &str, outcome: &Outcome, work: &Work, cpu: f64) {
+    let accepted = (outcome.accepted * work.events) as f64;
     println!(
-        "{name}: {:.0} events/s{}; {:.1} CPU-s/M of the server; p50 {:?}, p99 {:?}; {} times 503, {} other answers",
-        outcome.rate() * events as f64,
-        limit
-            .map(|limit| format!(", {:.0} % of bare", outcome.rate() / limit * 100.0))
-            .unwrap_or_default(),
+        "{name}: {:.0} events/s; {:.1} CPU-s/M of the server; p50 {:?}, p99 {:?}; {} times 503, {} other answers",
+        outcome.rate() * work.events as f64,
         cpu / accepted * 1e6,
         outcome.percentile(0.5),
         outcome.percentile(0.99),
