@@ -90,7 +90,9 @@ async fn caller(port: u16, caller: u64, is_over: Arc<AtomicBool>) {
         if is_over.load(Ordering::Relaxed) {
             return;
         }
-        let good = json!({"userId": format!("user-{caller}"), "action": "A", "metadata": {"n": n}});
+        // Enough users for each partition to have some.
+        let user = format!("user-{caller}-{}", n % 10);
+        let good = json!({"userId": user, "action": "A", "metadata": {"n": n}});
         let bad = json!({"userId": "", "action": "A"});
         let request = match n % 7 {
             0 => request("/api/v1/logs", &bad.to_string()),
