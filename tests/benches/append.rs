@@ -152,7 +152,7 @@ async fn kafka() -> Result<()> {
         brokers: brokers.clone(),
         topic: stack::unique("bench"),
         group: stack::unique("bench"),
-        partitions: 3,
+        partitions: 6,
         replication: None,
         properties: Vec::new(),
         max_queued_bytes: 128 << 20,

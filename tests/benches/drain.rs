@@ -56,7 +56,7 @@ async fn fill(topic: &str, events: u64) -> Result<()> {
         brokers: stack::kafka::Kafka::shared_with(Purpose::Figures).await?.bootstrap().to_owned(),
         topic: topic.to_owned(),
         group: topic.to_owned(),
-        partitions: 3,
+        partitions: 6,
         replication: None,
         properties: Vec::new(),
         max_queued_bytes: 128 << 20,

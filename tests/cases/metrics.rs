@@ -209,7 +209,7 @@ async fn each_role_shows_its_own_law() {
         scrape.check_worker();
         scrape.get("eyego_worker_consumed_total") == 5.0
             && scrape.get("eyego_worker_in_flight") == 0.0
-            && scrape.0.contains_key("eyego_worker_lag{partition=\"2\"}")
+            && scrape.0.contains_key("eyego_worker_lag{partition=\"5\"}")
             && scrape.sum("eyego_worker_lag") == 0.0
     };
     let scrape = eventually(&worker, is_done).await;
@@ -260,7 +260,7 @@ async fn the_workers_law_holds_while_partitions_move() {
     let is_done = |scrape: &Scrape| {
         scrape.check_worker();
         scrape.sum("eyego_worker_lag") == 0.0
-            && scrape.0.contains_key("eyego_worker_lag{partition=\"2\"}")
+            && scrape.0.contains_key("eyego_worker_lag{partition=\"5\"}")
             && scrape.get("eyego_worker_in_flight") == 0.0
     };
     eventually(&first, is_done).await;

@@ -51,7 +51,7 @@ async fn the_server_may_start_before_its_parts() {
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
     let metadata = consumer.fetch_metadata(Some("logs-topic"), PATIENCE).unwrap();
-    assert_eq!(metadata.topics()[0].partitions().len(), 3, "created by us, not by the broker");
+    assert_eq!(metadata.topics()[0].partitions().len(), 6, "created by us, not by the broker");
 }
 
 #[tokio::test(flavor = "multi_thread")]

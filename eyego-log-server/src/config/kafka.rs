@@ -64,8 +64,7 @@ pub(super) struct Layer {
     )]
     group: Option<String>,
 
-    /// Partitions of the topic, if we create it: each lets one more worker store,
-    /// and costs the broker requests of its own [default: 3]
+    /// Partitions of the topic, if we create it [default: 6]
     #[arg(
         id = "kafka_partitions",
         long = "kafka-partitions",
@@ -170,7 +169,7 @@ impl Layer {
                  of how it is set here"
             ));
         }
-        let partitions = self.partitions.unwrap_or(3);
+        let partitions = self.partitions.unwrap_or(6);
         if partitions < 1 {
             return invalid("EYEGO_KAFKA_PARTITIONS must be at least 1".to_owned());
         }

@@ -68,7 +68,6 @@ impl World {
                 .env("EYEGO_KAFKA_BROKERS", kafka.proxied_bootstrap())
                 .env("EYEGO_KAFKA_TOPIC", &names.topic)
                 .env("EYEGO_KAFKA_GROUP", &names.group)
-                .env("EYEGO_KAFKA_PARTITIONS", "6")
                 .env("EYEGO_KAFKA_REPLICATION", "3")
                 .env("EYEGO_MONGODB_URI", mongo.uri())
                 .env("EYEGO_MONGODB_DATABASE", &names.database)
