@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -246,10 +246,15 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
 /// # Errors
 /// There is no such process, or no `/proc`.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    /// The unit of the file: 100 a second on every Linux, whatever the kernel's own.
+    const TICKS_PER_SECOND: f64 = 100.0;
+
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The second field is the name, in parentheses, and may hold anything; the times are fields
+    // 14 and 15.
     let (_, fields) = stat.rsplit_once(')').context("no name in /proc/<pid>/stat")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok());
-    let (user, system) = (ticks(11), ticks(12));
-    Ok((user.context("no user time")? + system.context("no system time")?) / 100.0)
+    let times: Vec<f64> =
+        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    ensure!(times.len() == 2, "no times in /proc/<pid>/stat");
+    Ok(times.iter().sum::<f64>() / TICKS_PER_SECOND)
 }

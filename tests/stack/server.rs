@@ -19,8 +19,6 @@ use crate::scratch::Scratch;
 const LIVE_PATIENCE: Duration = Duration::from_secs(30);
 /// The server's own deadline to stop is 25 s.
 const STOP_PATIENCE: Duration = Duration::from_secs(40);
-/// The unit of `/proc/<pid>/stat`: 100 a second on every Linux, whatever the kernel's own.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A server that runs as a process of its own. Dropping it kills it.
 #[derive(Debug)]
@@ -194,13 +192,7 @@ impl Server {
     /// # Errors
     /// When it does not run.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()?))?;
-        // The second field is the name, in parentheses, and may hold anything; the times are
-        // fields 14 and 15.
-        let (_, fields) = stat.rsplit_once(')').context("no name in its stat")?;
-        let times: Vec<f64> =
-            fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-        Ok(times.iter().sum::<f64>() / TICKS_PER_SECOND)
+        crate::load::cpu_seconds(self.pid()?)
     }
 }
 
