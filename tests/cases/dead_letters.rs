@@ -18,7 +18,7 @@ use crate::fixture::{Names, get, logs, post, send};
 fn letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
     let summary = DeadLetterSummary {
         id: id(n),
-        cut_from: None,
+        truncated_from: None,
         user_id: None,
         topic: "logs-topic".to_owned(),
         partition: 2,
@@ -44,7 +44,7 @@ async fn put(data: &Path, letters: &[DeadLetter]) {
     for letter in letters {
         kept.put(letter).await.unwrap();
     }
-    store.close(tokio::time::Instant::now() + PATIENCE).await;
+    store.close(Instant::now() + PATIENCE).await;
 }
 
 async fn server_with(letters: &[DeadLetter]) -> (Server, TempDir) {
@@ -111,7 +111,10 @@ async fn letters_are_listed_newest_first_by_cursor() {
 #[tokio::test]
 async fn one_letter_comes_with_its_bytes() {
     let cut = DeadLetter {
-        summary: DeadLetterSummary { cut_from: Some(99), ..letter(3, "too_large", b"").summary },
+        summary: DeadLetterSummary {
+            truncated_from: Some(99),
+            ..letter(3, "too_large", b"").summary
+        },
         raw: b"{\"userId".to_vec(),
     };
     let letters = [letter(1, "a", "{\"ü".as_bytes()), letter(2, "a", b"\xff\xfe"), cut];

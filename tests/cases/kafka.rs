@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eyego_log_server::domain::health::PartState;
-use eyego_log_server::domain::queue::{LogQueue, RecordBatch, Signal, Subscription};
+use eyego_log_server::domain::queue::LogQueue;
+use eyego_log_server::domain::record_batch::RecordBatch;
+use eyego_log_server::domain::subscription::{Signal, Subscription};
 use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -75,7 +77,7 @@ impl QueueFixture for KafkaFixture {
     }
 
     async fn restart(&mut self) {
-        self.queue.close(tokio::time::Instant::now() + PATIENCE).await;
+        self.queue.close(Instant::now() + PATIENCE).await;
         self.queue = start(&self.options).await;
     }
 
@@ -162,7 +164,7 @@ async fn a_group_held_by_another_kind_of_member_is_joined_when_that_has_left() {
     });
     assert_eq!(joined.await.unwrap(), 3);
     assert!(worker.health().state.is_up());
-    queue.close(tokio::time::Instant::now() + PATIENCE).await;
+    queue.close(Instant::now() + PATIENCE).await;
 }
 
 /// Polls each of these once; answers the partitions of what was delivered, and the signals.
@@ -220,7 +222,7 @@ async fn a_partition_that_was_paused_when_it_went_flows_when_it_comes_back() {
         }
         first.close();
     });
-    queue.close(tokio::time::Instant::now() + PATIENCE).await;
+    queue.close(Instant::now() + PATIENCE).await;
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {

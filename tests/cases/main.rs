@@ -10,7 +10,6 @@ mod architecture;
 mod client;
 mod conformance;
 mod dead_letters;
-mod deferral;
 mod embedded;
 mod fixture;
 mod fuzz;

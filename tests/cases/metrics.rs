@@ -55,7 +55,7 @@ impl Scrape {
     }
 
     fn check_worker(&self) {
-        let fates = ["stored", "duplicates", "dead_letters", "skipped", "given_back"];
+        let fates = ["stored", "duplicates", "dead_letters", "skipped", "released"];
         let known = fates.map(|fate| self.sum(&format!("eyego_worker_{fate}_total")));
         let known = known.iter().sum::<f64>() + self.get("eyego_worker_in_flight");
         assert_eq!(self.get("eyego_worker_consumed_total"), known);

@@ -21,7 +21,7 @@ use eyego_log_server::infrastructure::repository::mongodb::{
     MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
 };
 use stack::mongodb::Mongo;
-use tokio::time::Instant;
+use std::time::Instant;
 
 use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::repository::RepositoryFixture;

@@ -57,7 +57,7 @@ impl QueueFixture for SpooledFixture {
     }
 
     async fn restart(&mut self) {
-        self.queue.close(tokio::time::Instant::now() + PATIENCE).await;
+        self.queue.close(std::time::Instant::now() + PATIENCE).await;
         self.queue = Self::open(&self.dir);
     }
 }

@@ -102,7 +102,7 @@ async fn in_world(
     let (mut probes, slowest) = calm::probe(world, &ledger).await?;
     journal.say(format!("{} fresh events, the slowest stored after {slowest:?}", probes.len()));
     sleep(QUIET).await;
-    for line in calm::given_back(world, &before, &ledger, &mut probes).await? {
+    for line in calm::released(world, &before, &ledger, &mut probes).await? {
         journal.say(line);
     }
     let mut complaints = judge(world, &ledger, probes, journal).await?;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use eyego_log_core::Timestamp;
-use eyego_log_server::domain::queue::{AppendError, Durable, LogQueue, RecordBatch};
+use eyego_log_server::domain::queue::{AppendError, Durable, LogQueue};
+use eyego_log_server::domain::record_batch::RecordBatch;
 use tokio::sync::Semaphore;
 
 use self::consumer::{Consumer, KEYS, Seen, append, append_one_per_key, batch};
@@ -337,7 +338,7 @@ async fn close_settles_what_was_appended(fixture: Fixture) {
             tokio::spawn(async move { queue.append(batch([("user", n.to_string())])).await })
         })
         .collect();
-    queue.close(tokio::time::Instant::now() + PATIENCE).await;
+    queue.close(Instant::now() + PATIENCE).await;
     for append in appends {
         // Before the close or after: an answer comes.
         tokio::time::timeout(PATIENCE, append).await.expect("an answer").unwrap();

@@ -129,7 +129,7 @@ async fn a_letter_that_is_too_large_is_cut() {
     let store = Store::shared().await;
     let summary = DeadLetterSummary {
         id: id(1),
-        cut_from: None,
+        truncated_from: None,
         user_id: Some("u".repeat(1 << 20)),
         topic: "logs-topic".to_owned(),
         partition: 0,
@@ -144,7 +144,7 @@ async fn a_letter_that_is_too_large_is_cut() {
     let letters = store.dead_letters();
     letters.put(&letter).await.unwrap();
     let kept = letters.get(id(1)).await.unwrap().unwrap();
-    assert_eq!(kept.summary.cut_from, Some(17 << 20));
+    assert_eq!(kept.summary.truncated_from, Some(17 << 20));
     assert_eq!(kept.raw.len(), 15 << 20);
     assert_eq!(kept.summary.attempts, u32::MAX);
 }

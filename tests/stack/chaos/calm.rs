@@ -126,7 +126,7 @@ pub(super) struct Usage {
 /// Waits until each process is about as it was before; fresh events flow all the while.
 /// Complains of each that is not in time. Answers how they are, and adds the ids of the probes to the
 /// others.
-pub(super) async fn given_back(
+pub(super) async fn released(
     world: &World,
     before: &[Usage],
     ledger: &Ledger,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eyego_log_core::Timestamp;
-use eyego_log_server::domain::queue::{
-    LogQueue, Offset, Partition, RecordBatch, Signal, Subscription,
-};
+use eyego_log_server::domain::queue::{LogQueue, Offset, Partition};
+use eyego_log_server::domain::record_batch::RecordBatch;
+use eyego_log_server::domain::subscription::{Signal, Subscription};
 
 use crate::conformance::{PATIENCE, blocking};
 
