@@ -122,7 +122,7 @@ pub enum ConfigError {
     #[error(transparent)]
     CommandLine(#[from] clap::Error),
     /// The configuration file cannot be read.
-    #[error("cannot read the configuration file {path}: {source}")]
+    #[error("cannot read the configuration file {path}")]
     Unreadable {
         /// Path of the file.
         path: PathBuf,
@@ -131,7 +131,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The configuration file is not valid TOML.
-    #[error("the configuration file {path} is not valid TOML: {source}")]
+    #[error("the configuration file {path} is not valid TOML")]
     Syntax {
         /// Path of the file.
         path: PathBuf,

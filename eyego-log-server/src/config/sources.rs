@@ -42,8 +42,10 @@ fn file_option() -> Arg {
         .long(FILE)
         .env("EYEGO_CONFIG")
         .value_name("FILE")
+        .help_heading(None::<&str>)
+        .display_order(0)
         .value_parser(value_parser!(PathBuf))
-        .help("TOML file with options, such as `listen` in the table `http`")
+        .help("TOML file with options, such as `listen` in table `[http]`")
 }
 
 /// Returns the definitions of all options.
@@ -105,11 +107,11 @@ fn reason(option: &Arg, error: &clap::Error) -> String {
         return source.to_string();
     }
     let values = option.get_possible_values();
-    if values.is_empty() {
-        return "must not be empty".to_owned();
-    }
     let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
-    format!("expected {}", names.join(" or "))
+    match names.split_last() {
+        Some((last, others)) => format!("expected {} or {last}", others.join(", ")),
+        None => "must not be empty".to_owned(),
+    }
 }
 
 /// Adds the rejected value, unless it may contain a secret.

@@ -41,7 +41,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Returns a parser for a number of bytes in `range`, written as `1048576`,
-/// `1 MiB` or `1MB`.
+/// `1MiB` or `1 MB`.
 pub(super) fn size<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
