@@ -8,7 +8,7 @@ use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::{OsStr, Resettable};
+use clap::builder::{OsStr, PossibleValue, Resettable};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgMatches, Args, Command, value_parser};
 
@@ -107,7 +107,7 @@ fn reason(option: &Arg, error: &clap::Error) -> String {
         return source.to_string();
     }
     let values = option.get_possible_values();
-    let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
+    let names: Vec<_> = values.iter().map(PossibleValue::get_name).collect();
     match names.split_last() {
         Some((last, others)) => format!("expected {} or {last}", others.join(", ")),
         None => "must not be empty".to_owned(),

@@ -1,3 +1,5 @@
+//! Tests of sources, values and rules across options.
+
 use std::path::PathBuf;
 
 use clap::{Command, FromArgMatches};
