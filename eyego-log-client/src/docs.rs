@@ -1,7 +1,7 @@
-//! Pages to read: what can be relied on, and what to turn. No code.
+//! Guides: what the client guarantees, and how to tune it.
 
-#[doc = include_str!("guarantees.md")]
+#[doc = include_str!("docs/guarantees.md")]
 pub mod guarantees {}
 
-#[doc = include_str!("tuning.md")]
+#[doc = include_str!("docs/tuning.md")]
 pub mod tuning {}

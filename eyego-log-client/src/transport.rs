@@ -1,72 +1,74 @@
-//! How requests reach the server: the trait, and what travels through it.
-//! The one that speaks HTTP is in `http`.
+//! How requests reach the server: the [`Transport`] trait and its types.
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+pub(crate) mod describe;
+pub(crate) mod endpoint;
 pub(crate) mod http;
 #[cfg(feature = "reqwest")]
 pub(crate) mod reqwest;
 
-/// A future in a box, such as [`Transport::send`] answers.
+/// A boxed future, as [`Transport::send`] returns it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Carries requests to the server and answers back.
+/// Sends requests to the server.
 ///
-/// The client brings one that speaks HTTP; give it another by
-/// [`Builder::transport`](crate::Builder::transport) to send through something
-/// else, to sign requests, or to test (feature `test-util` has one that
-/// records).
+/// By default the client sends them over HTTP/1.1. Pass another implementation
+/// to [`ClientBuilder::transport`](crate::ClientBuilder::transport) to sign
+/// requests, to send them over another channel, or for tests (the crate feature
+/// `test-util` includes one that records).
 ///
-/// It is driven on the client's own thread, in a current-thread tokio runtime
-/// with I/O and time enabled. It need not time out: the client drops the
-/// future after its request timeout. It should not retry: the client does.
+/// The client calls the transport on its own thread, in a current-thread tokio
+/// runtime with I/O and time enabled. An implementation needs no timeout, since
+/// the client drops the future after the request timeout, and it should not
+/// retry, since the client does.
 ///
 /// ```
 /// use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
 ///
-/// /// Sends nothing and says so.
+/// /// Fails every request.
 /// struct Offline;
 ///
 /// impl Transport for Offline {
 ///     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-///         let message = format!("no way to {}", request.url);
+///         let message = format!("{} is unreachable", request.url);
 ///         Box::pin(async move { Err(TransportError::new(message)) })
 ///     }
 /// }
 /// ```
 pub trait Transport: Send + Sync + 'static {
-    /// Sends one request and reads its whole answer.
+    /// Sends one request and reads the whole response.
     ///
     /// # Errors
-    /// No answer came, or none that is HTTP. Whether the server acted on the
-    /// request is then unknown; the client asks again, and the events' ids
-    /// keep that from storing anything twice.
+    /// Returns a [`TransportError`] if no response could be read. The server
+    /// may have processed the request nevertheless. The client retries it, and
+    /// the events' ids prevent duplicates.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>>;
 }
 
-/// The methods that the client uses.
+/// The HTTP methods that the client uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Method {
-    /// Reads.
+    /// Used for reads.
     Get,
-    /// Sends events.
+    /// Used to send events.
     Post,
 }
 
-/// One request.
+/// A request to the server.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Request {
-    /// Its method.
+    /// The HTTP method.
     pub method: Method,
-    /// Its whole URL.
+    /// The complete URL.
     pub url: String,
-    /// Its headers, names in lower case; the API key is among them.
+    /// The headers, with names in lower case. They include the API key.
     pub headers: Vec<(&'static str, String)>,
-    /// Its body; empty for a GET.
+    /// The body, which is empty for a GET request.
     pub body: Vec<u8>,
 }
 
@@ -75,7 +77,7 @@ impl Request {
         Self { method, url, headers: Vec::new(), body: Vec::new() }
     }
 
-    /// The value of a header.
+    /// Returns the value of a header. The name is case-insensitive.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
@@ -84,7 +86,7 @@ impl Request {
 }
 
 impl fmt::Debug for Request {
-    /// Shows neither the API key nor the body.
+    /// Hides the headers, which include the API key, and the body.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("method", &self.method)
@@ -94,29 +96,29 @@ impl fmt::Debug for Request {
     }
 }
 
-/// One answer.
+/// A response from the server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Response {
-    /// Its status code.
+    /// The HTTP status code.
     pub status: u16,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
-    /// Its header `retry-after`.
+    /// The `retry-after` header.
     pub retry_after: Option<String>,
-    /// Its header `x-request-id`.
+    /// The `x-request-id` header.
     pub request_id: Option<String>,
 }
 
 impl Response {
-    /// An answer with this status and body, and no header.
+    /// Creates a response without headers.
     #[must_use]
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, body: body.into(), ..Self::default() }
     }
 }
 
-/// No answer came.
+/// The reason why no response could be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct TransportError {
@@ -126,12 +128,12 @@ pub struct TransportError {
 }
 
 impl TransportError {
-    /// For this reason, in words.
+    /// Creates an error with a message for people.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), source: None }
     }
 
-    /// With the error that led here.
+    /// Sets the underlying error.
     #[must_use]
     pub fn with_source(
         mut self,

@@ -1,40 +1,25 @@
-//! The options of a client: what they are called, their defaults, what they
-//! must be. How they are read from the environment is in `env`.
+//! The options of a client. `env` reads them from environment variables, and
+//! `validate` checks them.
 
 mod env;
+mod parse;
 #[cfg(feature = "spool")]
 mod spool;
-mod validate;
+pub(in crate::api) mod validate;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::Client;
-use crate::error::ConfigError;
-use crate::loss::{LossHook, Lost, ProblemHook};
+use crate::model::loss::Loss;
+use crate::pipeline::event_queue::Overflow;
+use crate::pipeline::reporter::{LossHook, ProblemHook};
+#[cfg(feature = "spool")]
+use crate::spool::SpoolSync;
 use crate::transport::Transport;
 
-#[cfg(feature = "spool")]
-pub use spool::SpoolSync;
-pub(crate) use validate::Validated;
-
-/// What happens to an event that finds the buffer full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Overflow {
-    /// It is lost: `log` answers [`LogError::Full`](crate::LogError::Full).
-    #[default]
-    DropNewest,
-    /// The oldest batch that is not under way is lost to make room for it.
-    DropOldest,
-    /// `log` blocks its thread until there is room, at most this long; then
-    /// as `DropNewest`. `send` does not block but answers at once.
-    Block(Duration),
-}
-
-/// Makes a [`Client`], option by option.
+/// Sets the options of a [`Client`](crate::Client) and builds it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,39 +29,43 @@ pub enum Overflow {
 ///     .linger(Duration::from_millis(200))
 ///     .max_buffer_bytes(8 << 20)
 ///     .overflow(Overflow::DropOldest)
-///     .on_loss(|lost| eprintln!("{} events lost: {}", lost.count(), lost.message))
+///     .on_loss(|loss| eprintln!("{} events lost: {}", loss.count(), loss.message))
 ///     .build()?;
 /// # Ok::<(), eyego_log_client::ConfigError>(())
 /// ```
 #[derive(Clone)]
-#[must_use = "a builder does nothing until `build`"]
-pub struct Builder {
-    pub(crate) url: String,
-    pub(crate) api_key: Option<String>,
-    pub(crate) api_key_file: Option<PathBuf>,
-    pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) max_batch_events: usize,
-    pub(crate) max_batch_bytes: usize,
-    pub(crate) linger: Duration,
-    pub(crate) max_event_bytes: usize,
-    pub(crate) max_buffer_bytes: usize,
-    pub(crate) overflow: Overflow,
-    pub(crate) max_in_flight: usize,
-    pub(crate) request_timeout: Duration,
-    pub(crate) retry_base: Duration,
-    pub(crate) retry_max: Duration,
-    pub(crate) delivery_timeout: Duration,
-    pub(crate) shutdown_timeout: Duration,
-    pub(crate) compression: bool,
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ClientBuilder {
+    url: String,
+    api_key: Option<String>,
+    api_key_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    max_batch_events: usize,
+    max_batch_bytes: usize,
+    linger: Duration,
+    max_event_bytes: usize,
+    max_buffer_bytes: usize,
+    overflow: Overflow,
+    max_in_flight: usize,
+    request_timeout: Duration,
+    retry_base: Duration,
+    retry_max: Duration,
+    delivery_timeout: Duration,
+    shutdown_timeout: Duration,
+    compression: bool,
     #[cfg(feature = "spool")]
-    pub(crate) spool: spool::SpoolDraft,
-    pub(crate) transport: Option<Arc<dyn Transport>>,
-    pub(crate) on_loss: Option<LossHook>,
-    pub(crate) on_problem: Option<ProblemHook>,
+    spool_dir: Option<PathBuf>,
+    #[cfg(feature = "spool")]
+    spool_max_bytes: u64,
+    #[cfg(feature = "spool")]
+    spool_sync: SpoolSync,
+    transport: Option<Arc<dyn Transport>>,
+    on_loss: Option<LossHook>,
+    on_problem: Option<ProblemHook>,
 }
 
-impl Builder {
-    pub(crate) fn new(url: String) -> Self {
+impl ClientBuilder {
+    pub(in crate::api) fn new(url: String) -> Self {
         Self {
             url,
             api_key: None,
@@ -96,182 +85,186 @@ impl Builder {
             shutdown_timeout: Duration::from_secs(5),
             compression: cfg!(feature = "zstd"),
             #[cfg(feature = "spool")]
-            spool: spool::SpoolDraft::default(),
+            spool_dir: None,
+            #[cfg(feature = "spool")]
+            spool_max_bytes: 1 << 30,
+            #[cfg(feature = "spool")]
+            spool_sync: SpoolSync::default(),
             transport: None,
             on_loss: None,
             on_problem: None,
         }
     }
 
-    /// The API key, sent as `authorization: Bearer …`. Default: none. Never
-    /// shown by `Debug`.
+    /// Sets the API key, sent as `authorization: Bearer …`. Defaults to none.
+    /// The `Debug` output does not show it.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into());
         self
     }
 
-    /// A file that holds the API key and nothing else; read once, by
-    /// [`build`](Self::build). Default: none. Not together with
+    /// Sets a file that contains the API key and nothing else. It is read once,
+    /// by [`build`](Self::build). Defaults to none. Cannot be combined with
     /// [`api_key`](Self::api_key).
     pub fn api_key_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.api_key_file = Some(path.into());
         self
     }
 
-    /// A PEM file with certificates of authorities to trust beside those of
-    /// the system. Default: none.
+    /// Sets a PEM file with certificate authorities to trust in addition to
+    /// those of the system. Defaults to none. Cannot be combined with
+    /// [`transport`](Self::transport).
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
         self
     }
 
-    /// Events in a request. Default 500; 1 to 10,000.
+    /// Sets the maximum number of events in a request. Defaults to 500; from 1
+    /// to 10,000.
     pub fn max_batch_events(mut self, events: usize) -> Self {
         self.max_batch_events = events;
         self
     }
 
-    /// Bytes in a request, before compression. Default 512 KiB; from
-    /// [`max_event_bytes`](Self::max_event_bytes) to 16 MiB.
+    /// Sets the maximum size of a request body in bytes, before compression.
+    /// Defaults to 512 KiB; from [`max_event_bytes`](Self::max_event_bytes) to
+    /// 16 MiB.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.max_batch_bytes = bytes;
         self
     }
 
-    /// How long an event waits for others to travel with. Default 1 s; 0 to
-    /// 60 s. An event that is waited for (`send`) or flushed does not wait.
+    /// Sets how long an event waits for others to share its request. Defaults
+    /// to 1 s; from 0 to 60 s. [`send`](crate::Client::send) and
+    /// [`flush`](crate::Client::flush) do not wait.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
     }
 
-    /// Bytes of one event as JSON. Default 64 KiB; 256 bytes to 16 MiB. The
-    /// server has a limit of its own (256 KiB by default).
+    /// Sets the maximum size of an event as JSON, in bytes. Defaults to 64 KiB;
+    /// from 256 bytes to 16 MiB. The server has its own limit, 256 KiB by
+    /// default.
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes;
         self
     }
 
-    /// Bytes of all events that are not settled: waiting, under way, to be
-    /// tried again. Default 32 MiB; at least four times
-    /// [`max_batch_bytes`](Self::max_batch_bytes).
+    /// Sets the maximum memory of all pending events in bytes: those that are
+    /// buffered, in flight or awaiting a retry. Defaults to 32 MiB; at least
+    /// four times [`max_batch_bytes`](Self::max_batch_bytes).
     pub fn max_buffer_bytes(mut self, bytes: usize) -> Self {
         self.max_buffer_bytes = bytes;
         self
     }
 
-    /// What happens to an event that finds the buffer full. Default
-    /// [`Overflow::DropNewest`].
+    /// Sets what happens to an event when the buffer is full. Defaults to
+    /// [`Overflow::DropNewest`]. [`Overflow::Block`] can block for up to 1 h.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self
     }
 
-    /// Requests with events that are under way at once. Default 4; 1 to 64.
-    /// With 1 the order of a thread's events is kept where nothing is retried.
+    /// Sets the maximum number of concurrent requests that deliver events.
+    /// Defaults to 4; from 1 to 64. With 1, the events of a thread stay in order
+    /// unless a request is retried.
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
         self
     }
 
-    /// How long one request may take, from connecting to the end of its
-    /// answer. Default 15 s; 1 ms to 10 min.
+    /// Sets how long one request may take, from connecting to the end of the
+    /// response. Defaults to 15 s; from 1 ms to 10 min.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
     }
 
-    /// The pauses between attempts: random, up to `base` after the first
-    /// failure, doubled with each, up to `max`. Default 100 ms and 30 s; from
-    /// 1 ms, `max` not below `base` and not above an hour.
+    /// Sets the pauses between attempts. Each is a random duration up to a
+    /// limit, which is `base` after the first failure, doubles with each further
+    /// failure, and never exceeds `max`. Defaults to 100 ms and 30 s; from 1 ms
+    /// to 1 h, with `max` at least `base`.
     pub fn retry(mut self, base: Duration, max: Duration) -> Self {
         self.retry_base = base;
         self.retry_max = max;
         self
     }
 
-    /// How long after its first attempt an event is still tried again.
-    /// Default 120 s; at most a day; 0 means one attempt. A pause that the
-    /// server asks for by `Retry-After` (up to 5 min) is kept even beyond it.
-    /// For an event that is in a spool it begins when the server takes
-    /// something after that attempt: being away costs nothing then.
+    /// Sets how long after its first attempt an event is still retried.
+    /// Defaults to 120 s; from 0 (a single attempt) to 24 h.
+    ///
+    /// A pause that the server requests with `Retry-After`, of up to 5 min, can
+    /// exceed this timeout. For a spooled event the timeout begins when the
+    /// server accepts something after the first attempt, so an outage does not
+    /// count against it.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.delivery_timeout = timeout;
         self
     }
 
-    /// How long `shutdown`, and `flush`, wait at most; also the end of a
-    /// client that is dropped. Default 5 s; at most an hour.
+    /// Sets how long `shutdown`, `flush` and dropping the client wait at most.
+    /// Defaults to 5 s; from 0 to 1 h.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self
     }
 
-    /// Whether bodies above 1 KiB are compressed (zstd, level 1). Default:
-    /// yes, if the feature `zstd` is on; a server that refuses it (415) gets
-    /// them as they are from then on.
+    /// Sets whether request bodies of more than 1 KiB are compressed with zstd
+    /// at level 1. Defaults to true if the crate feature `zstd` is enabled. If
+    /// the server refuses compression with status 415, the client stops using
+    /// it.
     pub fn compression(mut self, compression: bool) -> Self {
         self.compression = compression;
         self
     }
 
-    /// A client of yours to send through, with its proxies, its TLS, its
-    /// headers; the same as [`transport`](Self::transport) with it. It is
-    /// driven on the client's thread: connections that it makes there end with
-    /// [`shutdown`](Client::shutdown). Let it follow no redirects: a redirected
-    /// POST would lose its events. Needs the feature `reqwest`.
+    /// Sends all requests through your own `reqwest::Client`, with its proxies,
+    /// TLS settings and headers. Replaces [`transport`](Self::transport). Needs
+    /// the crate feature `reqwest`.
+    ///
+    /// The client's thread drives the connections, so they end with
+    /// [`shutdown`](crate::Client::shutdown). Configure the `reqwest::Client` not
+    /// to follow redirects, because a redirected POST would lose its events.
     #[cfg(feature = "reqwest")]
     pub fn http_client(self, client: reqwest::Client) -> Self {
         self.transport(crate::transport::reqwest::ReqwestTransport(client))
     }
 
-    /// Something to send through instead of HTTP.
+    /// Sends all requests through `transport` instead of the built-in HTTP
+    /// client.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
         self
     }
 
-    /// Called with the events of each loss, after they were counted: on the
-    /// client's own thread, on the one whose event found no room, or on the one
-    /// that builds a client whose spool is damaged. It should
-    /// return soon, since the worker waits for it. A panic in it is caught.
-    /// Default: none.
-    pub fn on_loss(mut self, hook: impl Fn(&Lost<'_>) + Send + Sync + 'static) -> Self {
+    /// Sets a function that is called with each loss, after it was counted.
+    /// Defaults to none.
+    ///
+    /// It runs on the client's thread, on the thread whose event found the
+    /// buffer full, or on the thread that builds a client with a damaged spool.
+    /// It should return quickly, because delivery waits for it. Panics in it are
+    /// caught.
+    pub fn on_loss(mut self, hook: impl Fn(&Loss<'_>) + Send + Sync + 'static) -> Self {
         self.on_loss = Some(Arc::new(hook));
         self
     }
 
-    /// Called with a sentence, the first time that something of its kind goes
-    /// wrong since it last went well: the API key is refused, the server does
-    /// not answer or speaks nonsense, the worker panicked, events are lost.
-    /// Default: one line on the standard error stream.
+    /// Sets a function that is called with a description of each problem: the
+    /// server refuses the API key, is unreachable or sends an unexpected
+    /// response, the worker panicked, or events are lost. A problem is reported
+    /// again only after it was resolved. Defaults to writing one line to
+    /// standard error.
     pub fn on_problem(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.on_problem = Some(Arc::new(hook));
         self
     }
-
-    /// Starts the client: a thread, and nothing on the network yet. A server
-    /// that cannot be reached is no error here.
-    ///
-    /// # Errors
-    /// The option that is unusable or contradicts another, the file that
-    /// cannot be read, the thread that cannot be started.
-    pub fn build(self) -> Result<Client, ConfigError> {
-        Client::start(validate::validate(self)?)
-    }
-
-    /// What `build` makes of it, for the models.
-    #[cfg(all(test, eyego_loom))]
-    pub(crate) fn validated(self) -> Validated {
-        validate::validate(self).unwrap()
-    }
 }
 
-impl fmt::Debug for Builder {
-    /// Shows no key.
+impl fmt::Debug for ClientBuilder {
+    /// Hides the API key, and a password in the URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("url", &validate::without_userinfo(&self.url))
+        f.debug_struct("ClientBuilder")
+            .field("url", &parse::without_userinfo(&self.url))
             .field("api_key", &self.api_key.as_ref().map(|_| "***"))
             .field("max_batch_events", &self.max_batch_events)
             .field("max_batch_bytes", &self.max_batch_bytes)

@@ -1,129 +1,127 @@
-//! Reading: the typed query, pages, the stream over all of them.
+//! Queries for stored events, by page or as a stream.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use eyego_log_core::query::{Cursor, MetadataFilter, Order, Start};
-use eyego_log_core::wire::{Failure, LogAnswer, LogsPage};
+use eyego_log_core::wire::{LogAnswer, LogsPage};
 use eyego_log_core::{FieldError, FieldErrors, LogEntry, LogId, LogQuery, Timestamp};
 use futures_core::Stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
 
-use crate::error::{ReadError, StatusError};
-use crate::shared::{Job, Shared};
-use crate::transport::{BoxFuture, Method, Request, Response};
-use crate::verdict::{describe, whole_story};
-use crate::worker::authorized;
+use crate::api::reader::Reader;
+use crate::model::errors::{ReadError, StatusError};
+use crate::transport::BoxFuture;
 
-/// What stands in a query as it is.
+/// The characters to percent-encode in a query string.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// A query for logs, newest first; each filter narrows it.
+/// A query for stored events. An event must match all filters.
 ///
 /// ```no_run
 /// use eyego_log_client::{Client, Order};
 ///
 /// # async fn run(client: Client) -> Result<(), eyego_log_client::ReadError> {
 /// let page = client
-///     .logs()
+///     .query()
 ///     .user("user-123")
 ///     .metadata("cart.items", 2)
 ///     .order(Order::Ascending)
 ///     .limit(20)
 ///     .fetch()
 ///     .await?;
-/// for log in &page.data {
-///     println!("{} {} {}", log.timestamp, log.action, log.metadata.as_json());
+/// for entry in &page.data {
+///     println!("{} {} {}", entry.timestamp, entry.action, entry.metadata.as_json());
 /// }
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone)]
-#[must_use = "a query does nothing until it is fetched"]
-pub struct Logs {
-    shared: Arc<Shared>,
+#[must_use = "a query does nothing until it is fetched or streamed"]
+pub struct Query {
+    reader: Reader,
     query: LogQuery,
-    faults: FieldErrors,
+    errors: FieldErrors,
 }
 
-/// One page of logs.
+/// One page of stored events.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Page {
-    /// The logs, in the order of the query.
+    /// The events, in the order of the query.
     pub data: Vec<LogEntry>,
-    /// Where the next page begins; `None` on the last one.
+    /// The position of the next page, or `None` if this is the last one.
     pub next_cursor: Option<Cursor>,
 }
 
-impl Logs {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, query: LogQuery::default(), faults: FieldErrors::new() }
+impl Query {
+    pub(crate) fn new(reader: Reader) -> Self {
+        Self { reader, query: LogQuery::default(), errors: FieldErrors::new() }
     }
 
-    /// Only this user's.
+    /// Keeps only events of this user.
     pub fn user(mut self, user_id: impl Into<String>) -> Self {
         self.query.user_id = Some(user_id.into());
         self
     }
 
-    /// Only this action's.
+    /// Keeps only events with this action.
     pub fn action(mut self, action: impl Into<String>) -> Self {
         self.query.action = Some(action.into());
         self
     }
 
-    /// Only from this time on.
-    pub fn from(mut self, from: impl Into<Timestamp>) -> Self {
-        self.query.from = Some(from.into());
+    /// Keeps only events at or after this time.
+    pub fn since(mut self, time: impl Into<Timestamp>) -> Self {
+        self.query.from = Some(time.into());
         self
     }
 
-    /// Only before this time.
-    pub fn to(mut self, to: impl Into<Timestamp>) -> Self {
-        self.query.to = Some(to.into());
+    /// Keeps only events before this time.
+    pub fn until(mut self, time: impl Into<Timestamp>) -> Self {
+        self.query.to = Some(time.into());
         self
     }
 
-    /// Only those with this value at this path of their metadata, such as
-    /// `cart.items`; it may be called several times. The value is compared as
-    /// text, and as the number, `true`, `false` or `null` that the text reads
-    /// as.
+    /// Keeps only events whose metadata has this value at this path, such as
+    /// `cart.items`. May be called several times; all filters must match.
+    ///
+    /// A stored string matches if it equals the text of `value`. A stored
+    /// number, `true`, `false` or `null` matches if that text can be parsed as
+    /// the same value.
     pub fn metadata(mut self, path: impl AsRef<str>, value: impl fmt::Display) -> Self {
         let path = path.as_ref();
         match MetadataFilter::new(path, &value.to_string()) {
             Ok(filter) => self.query.metadata.push(filter),
-            Err(fault) => self.faults.push(FieldError::new(format!("metadata.{path}"), fault)),
+            Err(error) => self.errors.push(FieldError::new(format!("metadata.{path}"), error)),
         }
         self
     }
 
-    /// Logs in a page. Default 10; 1 to 1000.
+    /// Sets the maximum number of events in a page. Defaults to 10; from 1 to
+    /// 1000.
     pub fn limit(mut self, limit: u32) -> Self {
         self.query.limit = limit;
         self
     }
 
-    /// Newest first (the default) or oldest first.
+    /// Sets the order of the events. Defaults to newest first.
     pub fn order(mut self, order: Order) -> Self {
         self.query.order = order;
         self
     }
 
-    /// Begins at this page, the first of which is 1; for the first few. What
-    /// lies deeper is reached by [`cursor`](Self::cursor) or
-    /// [`stream`](Self::stream), at the same cost at any depth.
+    /// Starts at a page number, beginning with 1. The server limits how deep
+    /// this can go. [`cursor`](Self::cursor) and [`stream`](Self::stream) cost
+    /// the same at any depth.
     pub fn page(mut self, page: u64) -> Self {
         self.query.start = Start::Page(page);
         self
     }
 
-    /// Begins behind the last log of the page that gave this cursor.
+    /// Starts after the last event of the page that returned this cursor.
     pub fn cursor(mut self, cursor: Cursor) -> Self {
         self.query.start = Start::After(cursor);
         self
@@ -132,54 +130,62 @@ impl Logs {
     /// Reads one page.
     ///
     /// # Errors
-    /// No answer, or one that is a failure; a filter that makes no sense is a
-    /// failure with status 400, whether found here or there.
+    /// Returns [`ReadError::Status`] if the server responds with an error. An
+    /// invalid filter has status 400, whether the client or the server rejects
+    /// it. Returns another [`ReadError`] if there is no valid response.
     pub async fn fetch(&self) -> Result<Page, ReadError> {
-        if !self.faults.is_empty() {
-            let errors = self.faults.clone();
+        if !self.errors.is_empty() {
+            let errors = self.errors.clone();
             let message = errors.to_string();
             let error = StatusError { status: 400, message, errors, request_id: None };
             return Err(ReadError::Status(error));
         }
-        let mut path = "/logs".to_owned();
-        for (index, (name, value)) in self.query.to_pairs().iter().enumerate() {
-            let separator = if index == 0 { '?' } else { '&' };
-            let (name, value) = (encode(name), encode(value));
-            // Writing into a string cannot fail.
-            let _ = write!(path, "{separator}{name}={value}");
-        }
-        let LogsPage { data, next_cursor, .. } = get(&self.shared, &path).await?;
+        let LogsPage { data, next_cursor, .. } = self.reader.get(&self.path()).await?;
         let next_cursor = match next_cursor.map(|cursor| cursor.parse()).transpose() {
             Ok(cursor) => cursor,
-            Err(error) => return Err(ReadError::Nonsense(format!("nextCursor {error}"))),
+            Err(error) => {
+                return Err(ReadError::UnexpectedResponse(format!("nextCursor {error}")));
+            }
         };
         Ok(Page { data, next_cursor })
     }
 
-    /// Reads all pages, one after the other, as they are asked for. It ends
-    /// after the last log or the first error. Take a [`limit`](Self::limit)
-    /// of some hundreds.
-    pub fn stream(self) -> LogStream {
-        LogStream { next: Some(self), read: VecDeque::new(), reading: None }
+    fn path(&self) -> String {
+        let mut path = "/logs".to_owned();
+        for (index, (name, value)) in self.query.to_pairs().iter().enumerate() {
+            let separator = if index == 0 { '?' } else { '&' };
+            let (name, value) = (encode(name), encode(value));
+            // Writing to a string cannot fail.
+            let _ = write!(path, "{separator}{name}={value}");
+        }
+        path
     }
 
-    /// Reads one log by its id; the filters do not count. `None` where there
-    /// is none (yet: what was delivered is stored a moment later).
+    /// Reads all pages, each when it is needed. The stream ends after the last
+    /// event or the first error. A [`limit`](Self::limit) of several hundred is
+    /// more efficient than the default.
+    pub fn stream(self) -> LogStream {
+        LogStream { next: Some(self), events: VecDeque::new(), fetching: None }
+    }
+
+    /// Reads one event by its id, ignoring all filters. Returns `None` if it
+    /// does not exist. A delivered event may take a moment until it can be read.
     ///
     /// # Errors
-    /// No answer, or one that is another failure than 404.
+    /// Returns a [`ReadError`] if the server responds with an error other than
+    /// 404, or if there is no valid response.
     pub async fn get(&self, id: LogId) -> Result<Option<LogEntry>, ReadError> {
-        match get::<LogAnswer>(&self.shared, &format!("/logs/{id}")).await {
-            Ok(answer) => Ok(Some(answer.data)),
+        match self.reader.get::<LogAnswer>(&format!("/logs/{id}")).await {
+            Ok(found) => Ok(Some(found.data)),
             Err(ReadError::Status(error)) if error.status == 404 => Ok(None),
             Err(error) => Err(error),
         }
     }
 }
 
-impl fmt::Debug for Logs {
+impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Logs").field("query", &self.query).finish_non_exhaustive()
+        f.debug_struct("Query").field("query", &self.query).finish_non_exhaustive()
     }
 }
 
@@ -187,61 +193,31 @@ fn encode(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, ENCODED)
 }
 
-async fn get<T: DeserializeOwned>(shared: &Shared, path: &str) -> Result<T, ReadError> {
-    let url = format!("{}{path}", shared.config.base_url);
-    let (answer, wait) = oneshot::channel();
-    let request = authorized(shared, Request::new(Method::Get, url));
-    shared.submit(Job { request, answer });
-    let response = wait.await.map_err(|_| ReadError::Closed)?;
-    let response = response.map_err(|error| ReadError::NoAnswer(whole_story(&error)))?;
-    if !(200..300).contains(&response.status) {
-        return Err(failure(response));
-    }
-    serde_json::from_slice(&response.body)
-        .map_err(|error| ReadError::Nonsense(format!("{} ({error})", describe(&response))))
-}
-
-fn failure(response: Response) -> ReadError {
-    match serde_json::from_slice(&response.body) {
-        Ok(Failure { message, errors, .. }) => {
-            let Response { status, request_id, .. } = response;
-            ReadError::Status(StatusError { status, message, errors, request_id })
-        }
-        Err(_) if response.status >= 400 => {
-            let message = describe(&response);
-            let Response { status, request_id, .. } = response;
-            let errors = FieldErrors::new();
-            ReadError::Status(StatusError { status, message, errors, request_id })
-        }
-        Err(_) => ReadError::Nonsense(describe(&response)),
-    }
-}
-
-/// All logs of a query, page after page; see [`Logs::stream`].
+/// All events of a query, read page by page; see [`Query::stream`].
 ///
-/// It is a [`Stream`]; [`next`](Self::next) is there for who has no crate for
-/// streams.
+/// This is a [`Stream`]. [`next_event`](Self::next_event) works without a crate
+/// for streams.
 ///
 /// ```no_run
 /// # async fn run(client: eyego_log_client::Client) -> Result<(), eyego_log_client::ReadError> {
-/// let mut logs = client.logs().user("user-123").limit(500).stream();
-/// while let Some(log) = logs.next().await {
-///     println!("{}", log?.action);
+/// let mut events = client.query().user("user-123").limit(500).stream();
+/// while let Some(entry) = events.next_event().await {
+///     println!("{}", entry?.action);
 /// }
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a stream does nothing until it is read"]
+#[must_use = "a stream does nothing until it is polled"]
 pub struct LogStream {
-    /// The query of the next page; `None` behind the last.
-    next: Option<Logs>,
-    read: VecDeque<LogEntry>,
-    reading: Option<BoxFuture<'static, (Logs, Result<Page, ReadError>)>>,
+    /// The query for the next page, or `None` after the last one.
+    next: Option<Query>,
+    events: VecDeque<LogEntry>,
+    fetching: Option<BoxFuture<'static, (Query, Result<Page, ReadError>)>>,
 }
 
 impl LogStream {
-    /// The next log; `None` behind the last one or an error.
-    pub async fn next(&mut self) -> Option<Result<LogEntry, ReadError>> {
+    /// Returns the next event, or `None` after the last one or an error.
+    pub async fn next_event(&mut self) -> Option<Result<LogEntry, ReadError>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 }
@@ -251,26 +227,26 @@ impl Stream for LogStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Some(log) = self.read.pop_front() {
-                return Poll::Ready(Some(Ok(log)));
+            if let Some(entry) = self.events.pop_front() {
+                return Poll::Ready(Some(Ok(entry)));
             }
-            if let Some(reading) = &mut self.reading {
-                let (logs, result) = match reading.as_mut().poll(context) {
-                    Poll::Ready(read) => read,
+            if let Some(fetching) = &mut self.fetching {
+                let (query, result) = match fetching.as_mut().poll(context) {
+                    Poll::Ready(fetched) => fetched,
                     Poll::Pending => return Poll::Pending,
                 };
-                self.reading = None;
+                self.fetching = None;
                 match result {
                     Ok(page) => {
-                        self.next = page.next_cursor.map(|cursor| logs.cursor(cursor));
-                        self.read = page.data.into();
+                        self.next = page.next_cursor.map(|cursor| query.cursor(cursor));
+                        self.events = page.data.into();
                     }
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 }
-            } else if let Some(logs) = self.next.take() {
-                self.reading = Some(Box::pin(async move {
-                    let page = logs.fetch().await;
-                    (logs, page)
+            } else if let Some(query) = self.next.take() {
+                self.fetching = Some(Box::pin(async move {
+                    let page = query.fetch().await;
+                    (query, page)
                 }));
             } else {
                 return Poll::Ready(None);

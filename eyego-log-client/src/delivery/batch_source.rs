@@ -1,249 +1,281 @@
-//! What is sent next: batches as they come from the buffer, or, where there is
-//! a spool, as they come out of it.
+//! Decides which batch is sent next: one from the event queue or, with a spool,
+//! one that went through the spool.
 //!
-//! With a spool every batch is written there before it is sent, as soon as it
-//! is due, whether or not the server takes anything. As long as the server
-//! keeps up it is then sent from memory; once that holds enough of them, later
-//! ones are on disk alone and are read again when it is their turn. So they
-//! leave in the order in which they came, those of an earlier process first.
+//! With a spool, every batch is written to disk as soon as it is due, whether or
+//! not the server is reachable. While the server keeps up, the batch is then
+//! sent from memory. When too many batches are waiting in memory, later ones are
+//! kept only on disk and read back when their turn comes. Batches are therefore
+//! sent in the order in which they were written, those of an earlier process
+//! first.
 //!
-//! A spool that is full or cannot be written stops nothing: what does not get
-//! into it waits in memory, and is sent from there when all before it is.
+//! A spool that is full or cannot be written does not stop delivery. Batches
+//! that were not spooled wait in memory and are sent after all spooled ones.
+//!
+//! The source owns the spool and nothing else: the worker hands it batches and
+//! applies the [`Effect`]s that it returns.
 
 use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::batch::{Ack, Batch};
-use crate::dispatch::Settled;
-use crate::loss::LossReason;
-use crate::shared::Shared;
-use crate::spool::{Extent, Recovered, Spool, Unread};
+use crate::pipeline::batch::{Acks, Batch};
+use crate::spool::{Extent, Spool, Unread};
 
-/// How long a spool that could not be written is left alone.
-const FAILING_PAUSE: Duration = Duration::from_secs(5);
+/// How long the spool is not written after a failure.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// The share of the buffer that batches may take which are in the spool too.
-const HELD_SHARE: usize = 4;
+/// The fraction of the buffer that spooled batches may occupy in memory.
+const HELD_FRACTION: usize = 4;
+
+/// A consequence for the event queue or the problem report.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// The batch is in the spool and need not stay in memory.
+    Spilled(Batch),
+    /// A batch of this cost was read back into memory.
+    Refilled { cost: usize },
+    /// Spooled events can no longer be read.
+    Unreadable { epoch: u64, events: u64, acks: Acks, message: String },
+    /// A write to the spool failed.
+    SpoolFailed(io::Error),
+}
+
+/// Where the next batch to send comes from.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Batch(Batch),
+    /// The event queue, if a batch is due there.
+    Queue,
+    Nothing,
+}
+
+/// Batches that were not sent when the client ended.
+#[derive(Debug, Default)]
+pub(crate) struct Remaining {
+    pub(crate) batches: Vec<Batch>,
+    /// The acknowledgements of batches that are only on disk.
+    pub(crate) spooled_acks: Vec<Acks>,
+}
 
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(crate) struct BatchSource {
     spooling: Option<Spooling>,
 }
 
 #[derive(Debug)]
 struct Spooling {
     spool: Spool,
-    /// Batches in the spool that are in memory too: older than any on disk
-    /// alone.
+    /// The memory that `held` may occupy, in bytes.
+    max_held_bytes: usize,
+    max_batch_bytes: usize,
+    max_buffer_bytes: usize,
+    /// Spooled batches that are also in memory. They are older than all batches
+    /// that are only on disk.
     held: VecDeque<Batch>,
     held_bytes: usize,
-    /// What the disk does not know of the batches that are there alone.
+    /// What the spool does not record about the batches that are only on disk.
     marks: VecDeque<Mark>,
-    /// The batch that the spool refused.
-    refused: Option<Batch>,
+    /// A batch that could not be written to the spool.
+    unwritten: Option<Batch>,
     failing_until: Option<Instant>,
-    /// Events of the spool that were handed out and are not settled.
+    /// Spooled events that were handed out and are not settled.
     handed_out: u64,
 }
 
-/// Records on disk that follow one another and have an epoch in common; one
-/// whose events are waited for stands alone.
+/// Describes consecutive records on disk that belong to the same epoch. A
+/// record with acknowledgements has a mark to itself.
 #[derive(Debug)]
 struct Mark {
     epoch: u64,
     extent: Extent,
-    acks: Vec<(usize, Ack)>,
+    acks: Acks,
 }
 
-impl Feed {
-    /// Books what an earlier process left.
-    pub(crate) fn new(shared: &Shared, spool: Option<(Spool, Recovered)>) -> Self {
-        let spooling = spool.map(|(spool, recovered)| {
-            shared.recover(&recovered);
-            shared.state().ledger.stats.spool_bytes = spool.bytes();
-            let mark = Mark { epoch: 0, extent: recovered.found, acks: Vec::new() };
-            Spooling {
-                spool,
-                held: VecDeque::new(),
-                held_bytes: 0,
-                marks: VecDeque::from([mark]),
-                refused: None,
-                failing_until: None,
-                handed_out: 0,
-            }
+impl BatchSource {
+    /// `found` is what an earlier process left in the spool.
+    pub(crate) fn new(
+        spool: Option<(Spool, Extent)>,
+        max_batch_bytes: usize,
+        max_buffer_bytes: usize,
+    ) -> Self {
+        let spooling = spool.map(|(spool, found)| Spooling {
+            spool,
+            max_held_bytes: max_buffer_bytes / HELD_FRACTION,
+            max_batch_bytes,
+            max_buffer_bytes,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            marks: VecDeque::from([Mark { epoch: 0, extent: found, acks: Acks::default() }]),
+            unwritten: None,
+            failing_until: None,
+            handed_out: 0,
         });
         Self { spooling }
     }
 
-    /// Moves what is due from the buffer into the spool, if there is one.
-    pub(crate) fn fill(&mut self, shared: &Shared, now: Instant) {
-        if let Some(spooling) = &mut self.spooling {
-            spooling.fill(shared, now);
-        }
+    /// Returns the spool's size in bytes, or `None` without a spool.
+    pub(crate) fn spool_bytes(&self) -> Option<u64> {
+        self.spooling.as_ref().map(|spooling| spooling.spool.bytes())
     }
 
-    /// The next batch to be sent, if one is due.
-    pub(crate) fn next(&mut self, shared: &Shared, now: Instant) -> Option<Batch> {
+    /// Syncs the spool if that is due, and ends a pause after a failure.
+    pub(crate) fn maintain(&mut self, now: Instant) -> Option<Effect> {
+        let spooling = self.spooling.as_mut()?;
+        let synced = spooling.spool.sync_if_due(now);
+        let effect = synced.err().map(|error| spooling.fail(error, now));
+        if spooling.failing_until.is_some_and(|until| until <= now) {
+            spooling.failing_until = None;
+        }
+        effect
+    }
+
+    /// Returns whether due batches must be passed to [`spool`](Self::spool).
+    pub(crate) fn accepts_batches(&self) -> bool {
+        self.spooling.as_ref().is_some_and(Spooling::accepts_batches)
+    }
+
+    /// Returns whether the spool has no room for another batch.
+    pub(crate) fn is_spool_full(&self) -> bool {
+        self.spooling.as_ref().is_some_and(|spooling| !spooling.has_room())
+    }
+
+    pub(crate) fn is_spool_failing(&self) -> bool {
+        self.spooling.as_ref().is_some_and(|spooling| spooling.failing_until.is_some())
+    }
+
+    /// Writes a batch to the spool. Requires that
+    /// [`accepts_batches`](Self::accepts_batches) is true.
+    pub(crate) fn spool(&mut self, batch: Batch, now: Instant) -> Option<Effect> {
+        self.spooling.as_mut()?.write(batch, now)
+    }
+
+    /// Returns where the next batch comes from. `pending_bytes` is the buffer
+    /// memory in use.
+    pub(crate) fn next(&mut self, pending_bytes: usize) -> (Next, Vec<Effect>) {
         match &mut self.spooling {
-            None => shared.next_batch(now),
-            Some(spooling) => spooling.next(shared, now),
+            None => (Next::Queue, Vec::new()),
+            Some(spooling) => spooling.next(pending_bytes),
         }
     }
 
-    /// When there is something to do, given when a batch in the buffer is due
-    /// and when the dispatcher takes one that is due then.
+    /// Returns when there is something to do. `due_at` is when a batch in the
+    /// event queue is due, and `can_send_at` maps that to the time at which the
+    /// dispatcher can send it.
     pub(crate) fn wake_at(
         &self,
-        shared: &Shared,
-        due: Option<Instant>,
+        due_at: Option<Instant>,
+        pending_bytes: usize,
         now: Instant,
-        room_at: impl Fn(Instant) -> Option<Instant>,
+        can_send_at: impl Fn(Instant) -> Option<Instant>,
     ) -> Option<Instant> {
         match &self.spooling {
-            None => due.and_then(room_at),
-            Some(spooling) => spooling.wake_at(shared, due, now, room_at),
+            None => due_at.and_then(can_send_at),
+            Some(spooling) => spooling.wake_at(due_at, pending_bytes, now, can_send_at),
         }
     }
 
-    /// Books the end of a batch that was handed out.
-    pub(crate) fn settle(&mut self, shared: &Shared, settled: Settled) {
-        let (segment, events) = (settled.batch.segment, settled.batch.len() as u64);
-        // First the hooks, then the file: who dies in between tells it twice.
-        shared.settle(settled);
+    /// Records that events from a spool file are settled.
+    pub(crate) fn settle(&mut self, segment: Option<u64>, events: u64) {
         if let (Some(segment), Some(spooling)) = (segment, &mut self.spooling) {
             spooling.handed_out = spooling.handed_out.saturating_sub(events);
             spooling.spool.settle(segment, events);
         }
     }
 
-    /// The worker ends, with these batches in its hands: what is in the spool
-    /// stays there, what is not is lost.
-    pub(crate) fn end(
-        &mut self,
-        shared: &Shared,
-        reason: LossReason,
-        mut rest: Vec<Batch>,
-        message: &str,
-    ) {
-        if let Some(mut spooling) = self.spooling.take() {
-            spooling.fill(shared, Instant::now());
-            rest.extend(spooling.refused.take());
-            rest.extend(spooling.held.drain(..));
-            spooling.marks.drain(..).for_each(|mark| Shared::keep_unread(mark.acks));
-            // The directory is free before anybody is told of the end.
-        }
-        let (kept, lost): (Vec<_>, Vec<_>) = rest.into_iter().partition(|b| b.segment.is_some());
-        kept.into_iter().for_each(|batch| shared.keep(batch));
-        shared.end(reason, lost, message);
+    /// Closes the spool, which unlocks its directory, and returns what was not
+    /// sent.
+    pub(crate) fn close(&mut self) -> Remaining {
+        let Some(spooling) = self.spooling.take() else { return Remaining::default() };
+        let batches = spooling.unwritten.into_iter().chain(spooling.held).collect();
+        let spooled_acks = spooling.marks.into_iter().map(|mark| mark.acks).collect();
+        Remaining { batches, spooled_acks }
     }
 }
 
 impl Spooling {
-    fn fill(&mut self, shared: &Shared, now: Instant) {
-        if let Err(error) = self.spool.sync_if_due(now) {
-            self.fail(shared, &error, now);
-        }
-        if self.failing_until.is_some_and(|until| until <= now) {
-            self.failing_until = None;
-        }
-        while self.may_write(shared)
-            && let Some(batch) = shared.next_batch(now)
-        {
-            self.write(shared, batch, now);
-        }
-        let is_full = !self.has_room(shared);
-        let mut state = shared.state();
-        state.ledger.stats.spool_bytes = self.spool.bytes();
-        if is_full {
-            state.problems.spool("it is full: events wait in memory");
-        } else if self.failing_until.is_none() {
-            state.problems.resolve_spool();
-        }
+    fn has_room(&self) -> bool {
+        self.spool.has_room(self.max_batch_bytes)
     }
 
-    fn has_room(&self, shared: &Shared) -> bool {
-        self.spool.has_room(shared.config.batch.bytes)
+    fn accepts_batches(&self) -> bool {
+        self.unwritten.is_none() && self.failing_until.is_none() && self.has_room()
     }
 
-    fn may_write(&self, shared: &Shared) -> bool {
-        self.refused.is_none() && self.failing_until.is_none() && self.has_room(shared)
-    }
-
-    fn write(&mut self, shared: &Shared, mut batch: Batch, now: Instant) {
-        let most = shared.config.max_buffer_bytes / HELD_SHARE;
-        let is_held = self.marks.is_empty() && self.held_bytes + batch.cost() <= most;
+    fn write(&mut self, mut batch: Batch, now: Instant) -> Option<Effect> {
+        let fits = self.held_bytes + batch.cost() <= self.max_held_bytes;
+        let is_held = self.marks.is_empty() && fits;
         let events = batch.len();
         match self.spool.append(batch.bytes(), events, is_held, now) {
             Err(error) => {
-                self.fail(shared, &error, now);
-                self.refused = Some(batch);
+                self.unwritten = Some(batch);
+                Some(self.fail(error, now))
             }
             Ok(segment) if is_held => {
                 batch.segment = Some(segment);
                 self.held_bytes += batch.cost();
                 self.held.push_back(batch);
+                None
             }
             Ok(_) => {
                 self.mark(batch.epoch, events as u64, batch.take_acks());
-                shared.unload(batch);
+                Some(Effect::Spilled(batch))
             }
         }
     }
 
-    /// The spool could not be written: it is left alone for a while.
-    fn fail(&mut self, shared: &Shared, error: &io::Error, now: Instant) {
-        self.failing_until = Some(now + FAILING_PAUSE);
-        let message = format!("it cannot be written ({error}): events wait in memory");
-        let mut state = shared.state();
-        state.problems.spool(&message);
-        state.ledger.stats.last_problem = Some(format!("the spool fails: {message}"));
+    /// Pauses writing after a failure.
+    fn fail(&mut self, error: io::Error, now: Instant) -> Effect {
+        self.failing_until = Some(now + PAUSE_AFTER_FAILURE);
+        Effect::SpoolFailed(error)
     }
 
-    fn next(&mut self, shared: &Shared, now: Instant) -> Option<Batch> {
-        if let Some(batch) = self.next_spooled(shared) {
+    fn next(&mut self, pending_bytes: usize) -> (Next, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let next = if let Some(batch) = self.next_spooled(pending_bytes, &mut effects) {
             self.handed_out += batch.len() as u64;
-            return Some(batch);
-        }
-        if self.has_waiting() {
-            return None;
-        }
-        let refused = self.refused.take();
-        let batch = match refused {
-            None if !self.may_write(shared) => shared.next_batch(now),
-            refused => refused,
-        }?;
-        shared.state().ledger.stats.unspooled += batch.len() as u64;
-        Some(batch)
+            Next::Batch(batch)
+        } else if self.has_spooled() {
+            Next::Nothing
+        } else if let Some(batch) = self.unwritten.take() {
+            Next::Batch(batch)
+        } else if self.accepts_batches() {
+            Next::Nothing
+        } else {
+            Next::Queue
+        };
+        (next, effects)
     }
 
-    /// Whether something in the spool has yet to be sent.
-    fn has_waiting(&self) -> bool {
+    /// Returns whether a spooled batch is waiting to be sent.
+    fn has_spooled(&self) -> bool {
         !self.held.is_empty() || self.spool.has_unread()
     }
 
-    fn next_spooled(&mut self, shared: &Shared) -> Option<Batch> {
+    fn next_spooled(&mut self, pending_bytes: usize, effects: &mut Vec<Effect>) -> Option<Batch> {
         if let Some(batch) = self.held.pop_front() {
             self.held_bytes -= batch.cost();
             return Some(batch);
         }
-        while self.may_read(shared) {
+        while self.can_read(pending_bytes) {
             match self.spool.read()? {
                 Unread::Lines { segment, lines } => {
                     let mut batch = Batch::from_lines(lines);
-                    let read = Extent::record(batch.len() as u64);
-                    for mark in self.unmark(read) {
+                    for mark in self.unmark(Extent::record(batch.len() as u64)) {
                         batch.epoch = mark.epoch;
-                        batch.put_acks(mark.acks);
+                        batch.set_acks(mark.acks);
                     }
                     batch.segment = Some(segment);
-                    shared.state().ledger.load(batch.cost());
+                    effects.push(Effect::Refilled { cost: batch.cost() });
                     return Some(batch);
                 }
                 Unread::Lost { segment, lost, message } => {
-                    for mark in self.unmark(lost) {
-                        shared.lose_unread(mark.epoch, mark.extent.events, mark.acks, &message);
-                    }
+                    let marks = self.unmark(lost);
+                    effects.extend(marks.into_iter().map(|mark| Effect::Unreadable {
+                        epoch: mark.epoch,
+                        events: mark.extent.events,
+                        acks: mark.acks,
+                        message: message.clone(),
+                    }));
                     self.spool.settle(segment, lost.events);
                 }
             }
@@ -251,16 +283,13 @@ impl Spooling {
         None
     }
 
-    /// Whether memory has room for what is on disk. One batch always may come,
-    /// or a full buffer would never empty itself.
-    fn may_read(&self, shared: &Shared) -> bool {
-        let config = &shared.config;
-        self.handed_out == 0
-            || shared.state().ledger.stats.pending_bytes + config.batch.bytes
-                <= config.max_buffer_bytes
+    /// Returns whether there is memory for a batch from disk. One batch is
+    /// always allowed; otherwise a full buffer could never drain.
+    fn can_read(&self, pending_bytes: usize) -> bool {
+        self.handed_out == 0 || pending_bytes + self.max_batch_bytes <= self.max_buffer_bytes
     }
 
-    fn mark(&mut self, epoch: u64, events: u64, acks: Vec<(usize, Ack)>) {
+    fn mark(&mut self, epoch: u64, events: u64, acks: Acks) {
         if let Some(last) = self.marks.back_mut()
             && last.epoch == epoch
             && last.acks.is_empty()
@@ -272,7 +301,7 @@ impl Spooling {
         self.marks.push_back(Mark { epoch, extent: Extent::record(events), acks });
     }
 
-    /// Takes the marks of the next records off, that many of them.
+    /// Removes the marks of the next records.
     fn unmark(&mut self, read: Extent) -> Vec<Mark> {
         let mut left = read;
         let mut marks = Vec::new();
@@ -284,7 +313,7 @@ impl Spooling {
                 marks.extend(self.marks.pop_front());
             } else {
                 first.extent.remove(left);
-                marks.push(Mark { epoch: first.epoch, extent: left, acks: Vec::new() });
+                marks.push(Mark { epoch: first.epoch, extent: left, acks: Acks::default() });
                 break;
             }
         }
@@ -293,22 +322,22 @@ impl Spooling {
 
     fn wake_at(
         &self,
-        shared: &Shared,
-        due: Option<Instant>,
+        due_at: Option<Instant>,
+        pending_bytes: usize,
         now: Instant,
-        room_at: impl Fn(Instant) -> Option<Instant>,
+        can_send_at: impl Fn(Instant) -> Option<Instant>,
     ) -> Option<Instant> {
-        let may_write = self.may_write(shared);
-        let write_at = if may_write { due } else { self.failing_until };
-        let send_at = if self.has_waiting() {
-            let may_send = !self.held.is_empty() || self.may_read(shared);
-            may_send.then_some(now)
-        } else if self.refused.is_some() {
+        let accepts_batches = self.accepts_batches();
+        let write_at = if accepts_batches { due_at } else { self.failing_until };
+        let send_at = if self.has_spooled() {
+            let can_send = !self.held.is_empty() || self.can_read(pending_bytes);
+            can_send.then_some(now)
+        } else if self.unwritten.is_some() {
             Some(now)
         } else {
-            due.filter(|_| !may_write)
+            due_at.filter(|_| !accepts_batches)
         };
-        let times = [write_at, send_at.and_then(room_at), self.spool.sync_at()];
+        let times = [write_at, send_at.and_then(can_send_at), self.spool.sync_at()];
         times.into_iter().flatten().min()
     }
 }

@@ -1,6 +1,6 @@
-//! Compresses bodies; without the feature `zstd` it declines.
+//! Compresses request bodies, if the crate feature `zstd` is enabled.
 
-/// Compresses with zstd, level 1, with memory that it keeps.
+/// Compresses with zstd at level 1 and reuses its memory.
 #[cfg(feature = "zstd")]
 #[derive(Default)]
 pub(crate) struct Compressor {
@@ -10,21 +10,21 @@ pub(crate) struct Compressor {
 
 #[cfg(feature = "zstd")]
 impl Compressor {
-    /// `None` where it does not help.
+    /// Returns `None` if compression fails or does not make the body smaller.
     pub(crate) fn compress(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let context = match &mut self.context {
             Some(context) => context,
             None => self.context.insert(zstd::bulk::Compressor::new(1).ok()?),
         };
         self.scratch.clear();
-        // Room for the worst case, kept; the body itself is as small as it may be.
+        // The scratch buffer has room for the worst case; the result is exact.
         self.scratch.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
         let length = context.compress_to_buffer(bytes, &mut self.scratch).ok()?;
         (length < bytes.len()).then(|| self.scratch[..length].to_vec())
     }
 }
 
-/// Compresses nothing: the feature `zstd` is off.
+/// Compresses nothing because the crate feature `zstd` is disabled.
 #[cfg(not(feature = "zstd"))]
 #[derive(Default)]
 pub(crate) struct Compressor(());
@@ -42,12 +42,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_compressed_can_be_read() {
+    fn a_compressed_body_can_be_decompressed() {
         let mut compressor = Compressor::default();
         for text in ["ab".repeat(5000), "cd".repeat(500)] {
             let compressed = compressor.compress(text.as_bytes()).unwrap();
             assert_eq!(zstd::decode_all(&compressed[..]).unwrap(), text.as_bytes());
         }
-        assert!(compressor.compress(b"x").is_none(), "it would grow");
+        assert!(compressor.compress(b"x").is_none(), "compression would enlarge it");
     }
 }

@@ -1,26 +1,25 @@
-//! Which batch is sent when, and what an answer does to it: a pure state
-//! machine with the time handed in. It does no I/O and counts nothing: it says
-//! what is to be sent, and which events have met their fate.
+//! Decides which batch is sent when, and what a response means for it.
 //!
-//! A failure concerns the batch, which is tried again after a pause of its
-//! own, and the server: until a request succeeds, only one at a time is under
-//! way, after a pause that doubles with each failure. So a server in trouble
-//! sees a probe and not a storm, and a batch that always fails does not keep
-//! the others waiting.
+//! The dispatcher is a pure state machine that receives the time as an argument.
+//! It returns the batches to send and the batches that are settled.
+//!
+//! A failure delays its own batch, and it also delays all requests: until one
+//! succeeds, only one request is in flight at a time, after a pause that grows
+//! with each failure. A failing server therefore receives single probes, and a
+//! batch that always fails does not block the others.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::batch::Batch;
-use crate::ledger::Fate;
-use crate::loss::LossReason;
-use crate::retry::{Jitter, RetryPolicy};
-use crate::verdict::{Rejected, Verdict};
+use crate::delivery::response::{Classification, Rejected};
+use crate::delivery::retry::RetryPolicy;
+use crate::model::loss_reason::LossReason;
+use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
 
-/// Bodies up to this many bytes are not worth compressing.
-const COMPRESSED_FROM: usize = 1024;
+/// Bodies of up to this many bytes are not compressed.
+const MIN_COMPRESSED_BYTES: usize = 1024;
 
-/// Names a batch that is under way.
+/// Identifies a batch that is in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket(u64);
 
@@ -31,46 +30,37 @@ struct InFlight {
     is_compressed: bool,
 }
 
-/// A batch to be sent.
+/// A batch to send.
 #[derive(Debug)]
-pub(crate) struct Sending<'a> {
+pub(crate) struct OutgoingBatch<'a> {
     pub(crate) ticket: Ticket,
     pub(crate) batch: &'a Batch,
     pub(crate) is_compressed: bool,
-}
-
-/// Events that are done with.
-#[derive(Debug)]
-pub(crate) struct Settled {
-    pub(crate) batch: Batch,
-    pub(crate) fate: Fate,
-    /// Why, where they are lost.
-    pub(crate) message: String,
 }
 
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     policy: RetryPolicy,
     max_in_flight: usize,
-    /// To be sent as soon as it may be: new ones, and halves.
+    /// Batches to send as soon as possible: new ones, and parts of split ones.
     queue: VecDeque<Batch>,
-    /// To be sent again, not before their time; the oldest failure first.
+    /// Batches to retry, each not before its time. The oldest failure is first.
     retrying: VecDeque<(Instant, Batch)>,
     in_flight: Vec<InFlight>,
     next_ticket: u64,
-    /// Failures since the last success.
-    streak: u32,
+    /// The number of failures since the last success.
+    failures: u32,
     paused_until: Option<Instant>,
-    compresses: bool,
-    jitter: Jitter,
+    compression: bool,
+    rng: fastrand::Rng,
 }
 
 impl Dispatcher {
     pub(crate) fn new(
         policy: RetryPolicy,
         max_in_flight: usize,
-        compresses: bool,
-        seed: u64,
+        compression: bool,
+        rng: fastrand::Rng,
     ) -> Self {
         Self {
             policy,
@@ -79,27 +69,27 @@ impl Dispatcher {
             retrying: VecDeque::new(),
             in_flight: Vec::new(),
             next_ticket: 0,
-            streak: 0,
+            failures: 0,
             paused_until: None,
-            compresses,
-            jitter: Jitter::new(seed),
+            compression,
+            rng,
         }
     }
 
-    /// Whether a new batch would be sent at once.
+    /// Returns whether a new batch would be sent immediately.
     pub(crate) fn wants_batch(&self, now: Instant) -> bool {
         self.may_send(now)
             && self.queue.is_empty()
             && !self.retrying.iter().any(|(due, _)| *due <= now)
     }
 
-    /// Takes a batch on.
+    /// Adds a batch to send.
     pub(crate) fn offer(&mut self, batch: Batch) {
         self.queue.push_back(batch);
     }
 
-    /// The next batch to be sent, if one is to be sent now.
-    pub(crate) fn poll(&mut self, now: Instant) -> Option<Sending<'_>> {
+    /// Returns the next batch to send now.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<OutgoingBatch<'_>> {
         if !self.may_send(now) {
             return None;
         }
@@ -107,18 +97,18 @@ impl Dispatcher {
         let retried = due.and_then(|index| self.retrying.remove(index)).map(|(_, batch)| batch);
         let mut batch = retried.or_else(|| self.queue.pop_front())?;
         if batch.segment.is_none() {
-            batch.timed_from.get_or_insert(now);
+            batch.timeout_started_at.get_or_insert(now);
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let is_compressed = self.compresses && batch.bytes().len() > COMPRESSED_FROM;
+        let is_compressed = self.compression && batch.bytes().len() > MIN_COMPRESSED_BYTES;
         self.in_flight.push(InFlight { ticket, batch, is_compressed });
         let InFlight { batch, .. } = self.in_flight.last()?;
-        Some(Sending { ticket, batch, is_compressed })
+        Some(OutgoingBatch { ticket, batch, is_compressed })
     }
 
-    /// When [`poll`](Self::poll) may have something; `None` while nothing but
-    /// an answer or a new batch changes that.
+    /// Returns when [`poll`](Self::poll) may return a batch, or `None` if only a
+    /// response or a new batch can change that.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         if self.in_flight.len() >= self.limit() {
             return None;
@@ -131,73 +121,73 @@ impl Dispatcher {
         }
     }
 
-    /// When a batch that is due then would be taken on; `None` while nothing
-    /// but an answer changes that.
-    pub(crate) fn room_at(&self, due: Instant) -> Option<Instant> {
+    /// Returns when a new batch that is due at `due` can be sent, or `None` if
+    /// only a response can change that.
+    pub(crate) fn can_send_at(&self, due: Instant) -> Option<Instant> {
         let has_room = self.in_flight.len() < self.limit() && self.queue.is_empty();
         has_room.then(|| self.paused_until.map_or(due, |until| due.max(until)))
     }
 
-    /// How many events the batch of this ticket has.
+    /// Returns the number of events in the batch with this ticket.
     pub(crate) fn events_of(&self, ticket: Ticket) -> Option<usize> {
         let mut in_flight = self.in_flight.iter();
         in_flight.find(|sent| sent.ticket == ticket).map(|sent| sent.batch.len())
     }
 
-    /// The answer to a batch that is under way: who has met their fate by it.
-    /// A ticket that is not known has none.
-    pub(crate) fn answer(
+    /// Handles the response to a batch. Returns the batches that are now
+    /// settled. An unknown ticket is ignored.
+    pub(crate) fn handle_response(
         &mut self,
         ticket: Ticket,
-        verdict: Verdict,
+        classification: Classification,
         now: Instant,
-    ) -> Vec<Settled> {
+    ) -> Vec<SettledBatch> {
         let position = self.in_flight.iter().position(|sent| sent.ticket == ticket);
         let Some(position) = position else { return Vec::new() };
         let InFlight { batch, is_compressed, .. } = self.in_flight.remove(position);
-        match verdict {
-            Verdict::Delivered => {
+        match classification {
+            Classification::Delivered => {
                 self.succeed(now);
-                settled(batch, Fate::Delivered, String::new())
+                settled(batch, Outcome::Delivered)
             }
-            Verdict::PerItem { rejected, retry_after } => {
-                self.judge_items(batch, &rejected, retry_after, now)
+            Classification::PerItem { rejected, retry_after } => {
+                self.settle_items(batch, &rejected, retry_after, now)
             }
-            Verdict::Retry { retry_after, message } => {
+            Classification::Retry { retry_after, message } => {
                 self.fail(batch, retry_after, LossReason::Expired, message, now)
             }
-            Verdict::Nonsense(message) => {
-                self.fail(batch, None, LossReason::Nonsense, message, now)
+            Classification::UnexpectedResponse(message) => {
+                self.fail(batch, None, LossReason::UnexpectedResponse, message, now)
             }
-            Verdict::Halve(reason, message) => {
+            Classification::SplitBatch(reason, message) => {
                 if batch.len() <= 1 {
-                    return settled(batch, Fate::Lost(reason), message);
+                    return settled(batch, Outcome::lost(reason, message));
                 }
                 let middle = batch.len() / 2;
-                let halves = batch.divide(2, |index| usize::from(index >= middle));
+                let halves = batch.split(2, |index| usize::from(index >= middle));
                 halves.into_iter().rev().for_each(|half| self.queue.push_front(half));
                 Vec::new()
             }
-            Verdict::Unencoded(message) => {
+            Classification::DisableCompression(message) => {
                 if !is_compressed {
-                    return settled(batch, Fate::Lost(LossReason::Refused), message);
+                    return settled(batch, Outcome::lost(LossReason::Refused, message));
                 }
-                self.compresses = false;
+                self.compression = false;
                 self.queue.push_front(batch);
                 Vec::new()
             }
-            Verdict::Lost(reason, message) => settled(batch, Fate::Lost(reason), message),
+            Classification::Lost(reason, message) => settled(batch, Outcome::lost(reason, message)),
         }
     }
 
-    /// Batches whose answers will never come (the worker died) are tried again.
+    /// Requeues all batches in flight because their responses will not arrive.
     pub(crate) fn abandon_in_flight(&mut self) {
         for sent in std::mem::take(&mut self.in_flight).into_iter().rev() {
             self.queue.push_front(sent.batch);
         }
     }
 
-    /// Gives everything up.
+    /// Removes all batches.
     pub(crate) fn drain(&mut self) -> Vec<Batch> {
         self.abandon_in_flight();
         let retrying = std::mem::take(&mut self.retrying).into_iter().map(|(_, batch)| batch);
@@ -205,7 +195,7 @@ impl Dispatcher {
     }
 
     fn limit(&self) -> usize {
-        if self.streak > 0 { 1 } else { self.max_in_flight }
+        if self.failures > 0 { 1 } else { self.max_in_flight }
     }
 
     fn may_send(&self, now: Instant) -> bool {
@@ -213,23 +203,25 @@ impl Dispatcher {
     }
 
     fn succeed(&mut self, now: Instant) {
-        self.streak = 0;
-        // Whatever is in the spool can wait for a server that is away: its
-        // time counts from here, where the server takes something again.
+        self.failures = 0;
+        // The delivery timeout of spooled batches begins once the server is
+        // reachable, so an outage does not count against them.
         let in_flight = self.in_flight.iter_mut().map(|sent| &mut sent.batch);
         for batch in in_flight.chain(self.retrying.iter_mut().map(|(_, batch)| batch)) {
-            batch.timed_from.get_or_insert(now);
+            batch.timeout_started_at.get_or_insert(now);
         }
     }
 
-    /// The server is in trouble: it gets a pause, at least the one it asks for.
+    /// Pauses all requests, at least for as long as the server asked.
     fn pause(&mut self, retry_after: Option<Duration>, now: Instant) {
-        self.streak = self.streak.saturating_add(1);
-        let delay = self.policy.delay(self.streak, &mut self.jitter);
+        self.failures = self.failures.saturating_add(1);
+        let delay = self.policy.delay(self.failures, &mut self.rng);
         let until = now + delay.max(retry_after.unwrap_or_default());
         self.paused_until = self.paused_until.max(Some(until));
     }
 
+    /// Schedules a retry, or settles the batch as lost if its delivery timeout
+    /// has expired.
     fn fail(
         &mut self,
         mut batch: Batch,
@@ -237,31 +229,34 @@ impl Dispatcher {
         reason: LossReason,
         message: String,
         now: Instant,
-    ) -> Vec<Settled> {
+    ) -> Vec<SettledBatch> {
         self.pause(retry_after, now);
         batch.attempts += 1;
-        let due = now + self.policy.delay(batch.attempts, &mut self.jitter);
-        let give_up = batch.timed_from.map(|from| from + self.policy.delivery_timeout);
-        // A pause that the server asks for is not held against the events.
-        let is_late = |give_up| due > give_up && retry_after.is_none() || now >= give_up;
-        if give_up.is_some_and(is_late) {
-            return settled(batch, Fate::Lost(reason), message);
+        let due = now + self.policy.delay(batch.attempts, &mut self.rng);
+        let expires_at =
+            batch.timeout_started_at.map(|started_at| started_at + self.policy.delivery_timeout);
+        // A pause that the server asked for may exceed the delivery timeout.
+        let is_expired =
+            |expires_at| due > expires_at && retry_after.is_none() || now >= expires_at;
+        if expires_at.is_some_and(is_expired) {
+            return settled(batch, Outcome::lost(reason, message));
         }
         self.retrying.push_back((due, batch));
         Vec::new()
     }
 
-    fn judge_items(
+    /// Splits a batch by the outcome of its events: delivered, to be retried,
+    /// and lost, with one part for each combination of reason and message.
+    fn settle_items(
         &mut self,
         mut batch: Batch,
         rejected: &[Rejected],
         retry_after: Option<Duration>,
         now: Instant,
-    ) -> Vec<Settled> {
+    ) -> Vec<SettledBatch> {
         const DELIVERED: usize = 0;
         const RETRIED: usize = 1;
-        /// From here on one part for each reason and text.
-        const LOST: usize = 2;
+        const FIRST_LOST: usize = 2;
 
         let mut losses: Vec<(LossReason, &str)> = Vec::new();
         let mut parts = vec![DELIVERED; batch.len()];
@@ -271,10 +266,11 @@ impl Dispatcher {
                 Some(reason) => {
                     let loss = (reason, item.message.as_str());
                     let known = losses.iter().position(|known| *known == loss);
-                    LOST + known.unwrap_or_else(|| {
-                        losses.push(loss);
-                        losses.len() - 1
-                    })
+                    FIRST_LOST
+                        + known.unwrap_or_else(|| {
+                            losses.push(loss);
+                            losses.len() - 1
+                        })
                 }
             };
             if let Some(slot) = parts.get_mut(item.index) {
@@ -282,40 +278,37 @@ impl Dispatcher {
             }
         }
         if rejected.len() < batch.len() {
-            // The server takes something: the time of what it left counts.
-            batch.timed_from.get_or_insert(now);
+            // The server is reachable, so the delivery timeout begins.
+            batch.timeout_started_at.get_or_insert(now);
         }
-        let retried = rejected.iter().find(|item| item.reason.is_none());
-        let message = retried.map_or("", |item| &item.message).to_owned();
-        let divided = batch.divide(LOST + losses.len(), |index| parts[index]);
-        let mut done = Vec::new();
-        let mut is_retried = false;
-        for (part, batch) in divided.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty())
+        let first_retried = rejected.iter().find(|item| item.reason.is_none());
+        let retry_message = first_retried.map_or("", |item| &item.message).to_owned();
+        let batches = batch.split(FIRST_LOST + losses.len(), |index| parts[index]);
+        let mut settled_batches = Vec::new();
+        for (part, batch) in batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty())
         {
-            match part {
-                DELIVERED => done.extend(settled(batch, Fate::Delivered, String::new())),
+            settled_batches.extend(match part {
+                DELIVERED => settled(batch, Outcome::Delivered),
                 RETRIED => {
-                    is_retried = true;
-                    let reason = LossReason::Expired;
-                    done.extend(self.fail(batch, retry_after, reason, message.clone(), now));
+                    let message = retry_message.clone();
+                    self.fail(batch, retry_after, LossReason::Expired, message, now)
                 }
                 _ => {
-                    let (reason, message) = losses[part - LOST];
-                    done.extend(settled(batch, Fate::Lost(reason), message.to_owned()));
+                    let (reason, message) = losses[part - FIRST_LOST];
+                    settled(batch, Outcome::lost(reason, message))
                 }
-            }
+            });
         }
-        if !is_retried {
+        if first_retried.is_none() {
             self.succeed(now);
         }
-        done
+        settled_batches
     }
 }
 
-fn settled(batch: Batch, fate: Fate, message: String) -> Vec<Settled> {
-    vec![Settled { batch, fate, message }]
+fn settled(batch: Batch, outcome: Outcome) -> Vec<SettledBatch> {
+    vec![SettledBatch { batch, outcome }]
 }
 
 #[cfg(test)]
-#[path = "dispatch/tests.rs"]
 mod tests;

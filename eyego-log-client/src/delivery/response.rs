@@ -1,57 +1,57 @@
-//! What an answer to a batch means for its events: a pure function from
-//! status, headers and body. What follows from it is decided in `dispatch`.
+//! Classifies the response to a batch: what its status and body mean for the
+//! events. The dispatcher acts on the result.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use eyego_log_core::Timestamp;
 use serde::Deserialize;
 
-use crate::loss::LossReason;
-use crate::retry::retry_after;
-use crate::transport::{Response, TransportError};
+use crate::delivery::mailbox::TransportResult;
+use crate::delivery::retry::retry_after;
+use crate::model::loss_reason::LossReason;
+use crate::transport::describe::{describe, error_chain};
 
-/// How much of an answer that makes no sense is shown, in bytes.
-const SHOWN_BYTES: usize = 200;
-
-/// What is to be done with the events of a batch.
+/// What a response means for the events of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// All are delivered.
+pub(crate) enum Classification {
+    /// All events are delivered.
     Delivered,
-    /// All are delivered but these.
+    /// All events are delivered except for these.
     PerItem { rejected: Vec<Rejected>, retry_after: Option<Duration> },
-    /// Try again.
+    /// Retry the whole batch.
     Retry { retry_after: Option<Duration>, message: String },
-    /// Try again; what came is no answer of our server.
-    Nonsense(String),
-    /// Try again in smaller pieces, since it is too large as a whole or since
-    /// one event may spoil it for all; a single event is lost for this reason.
-    Halve(LossReason, String),
-    /// The encoding is not understood.
-    Unencoded(String),
-    /// All are lost.
+    /// Retry the whole batch. The response did not come from an eyego-log
+    /// server.
+    UnexpectedResponse(String),
+    /// Send the batch again in two halves, because it is too large or because a
+    /// single event may have caused the refusal. A single event is lost for this
+    /// reason.
+    SplitBatch(LossReason, String),
+    /// The server does not support the compression.
+    DisableCompression(String),
+    /// All events are lost.
     Lost(LossReason, String),
 }
 
-/// An event that the server did not take.
+/// An event that the server did not accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rejected {
     pub(crate) index: usize,
-    /// `None`: try it again.
+    /// Why the event is lost, or `None` if it can be retried.
     pub(crate) reason: Option<LossReason>,
     pub(crate) message: String,
 }
 
-/// `eyego_log_core::wire::BatchAnswer`, but open to codes of later servers.
+/// Like `eyego_log_core::wire::BatchAnswer`, but accepts unknown error codes,
+/// which a later server version may use.
 #[derive(Deserialize)]
-struct Answer {
+struct BatchBody {
     accepted: usize,
     #[serde(default)]
-    rejected: Vec<Item>,
+    rejected: Vec<RejectedItem>,
 }
 
 #[derive(Deserialize)]
-struct Item {
+struct RejectedItem {
     index: usize,
     #[serde(default)]
     code: String,
@@ -60,55 +60,54 @@ struct Item {
     retryable: bool,
 }
 
-/// What this answer to a batch of `events` events means, read at that time.
-pub(crate) fn read(
-    answer: &Result<Response, TransportError>,
-    events: usize,
-    now: Timestamp,
-) -> Verdict {
-    let response = match answer {
+/// Classifies the response to a batch of `events` events that arrived at `now`.
+pub(crate) fn classify(result: &TransportResult, events: usize, now: SystemTime) -> Classification {
+    let response = match result {
         Ok(response) => response,
-        Err(error) => return Verdict::Retry { retry_after: None, message: whole_story(error) },
-    };
-    let wait = response.retry_after.as_deref().and_then(|value| retry_after(value, now));
-    match response.status {
-        200..=299 | 400 | 503 => {
-            if let Some(verdict) = per_item(&response.body, events, wait) {
-                return verdict;
-            }
+        Err(error) => {
+            return Classification::Retry { retry_after: None, message: error_chain(error) };
         }
-        _ => {}
+    };
+    let pause = response.retry_after.as_deref().and_then(|value| retry_after(value, now));
+    if matches!(response.status, 200..=299 | 400 | 503)
+        && let Some(classification) = classify_items(&response.body, events, pause)
+    {
+        return classification;
     }
     let message = describe(response);
     match response.status {
-        401 | 403 => Verdict::Lost(LossReason::Unauthorized, message),
-        400 | 422 => Verdict::Halve(LossReason::Refused, message),
-        413 => Verdict::Halve(LossReason::TooLarge, message),
-        415 => Verdict::Unencoded(message),
-        408 | 425 | 429 | 500..=599 => Verdict::Retry { retry_after: wait, message },
-        402..=499 => Verdict::Lost(LossReason::Refused, message),
-        _ => Verdict::Nonsense(message),
+        401 | 403 => Classification::Lost(LossReason::Unauthorized, message),
+        400 | 422 => Classification::SplitBatch(LossReason::Refused, message),
+        413 => Classification::SplitBatch(LossReason::TooLarge, message),
+        415 => Classification::DisableCompression(message),
+        408 | 425 | 429 | 500..=599 => Classification::Retry { retry_after: pause, message },
+        402..=499 => Classification::Lost(LossReason::Refused, message),
+        _ => Classification::UnexpectedResponse(message),
     }
 }
 
-/// `None` where the body is not the server's answer to this batch.
-fn per_item(body: &[u8], events: usize, retry_after: Option<Duration>) -> Option<Verdict> {
-    let Answer { accepted, rejected } = serde_json::from_slice(body).ok()?;
+/// Returns `None` if the body is not a response to a batch of this size.
+fn classify_items(
+    body: &[u8],
+    events: usize,
+    retry_after: Option<Duration>,
+) -> Option<Classification> {
+    let BatchBody { accepted, rejected } = serde_json::from_slice(body).ok()?;
     if accepted.checked_add(rejected.len()) != Some(events) {
         return None;
     }
     if rejected.is_empty() {
-        return Some(Verdict::Delivered);
+        return Some(Classification::Delivered);
     }
     let mut rejected: Vec<Rejected> = rejected.into_iter().map(Rejected::from).collect();
     rejected.sort_by_key(|item| item.index);
-    let ascends = rejected.is_sorted_by(|a, b| a.index < b.index);
-    let fits = rejected.last().is_some_and(|last| last.index < events);
-    (ascends && fits).then_some(Verdict::PerItem { rejected, retry_after })
+    let is_unique = rejected.is_sorted_by(|a, b| a.index < b.index);
+    let is_in_range = rejected.last().is_some_and(|last| last.index < events);
+    (is_unique && is_in_range).then_some(Classification::PerItem { rejected, retry_after })
 }
 
-impl From<Item> for Rejected {
-    fn from(item: Item) -> Self {
+impl From<RejectedItem> for Rejected {
+    fn from(item: RejectedItem) -> Self {
         let lost =
             if item.code == "too_large" { LossReason::TooLarge } else { LossReason::Invalid };
         let reason = (!item.retryable).then_some(lost);
@@ -118,75 +117,39 @@ impl From<Item> for Rejected {
     }
 }
 
-/// The status and the first of what the server said.
-pub(crate) fn describe(response: &Response) -> String {
-    #[derive(Deserialize)]
-    struct Failure {
-        message: String,
-    }
-
-    let status = response.status;
-    let id = response.request_id.as_deref().map(|id| format!(" (request {id})"));
-    let id = id.unwrap_or_default();
-    match serde_json::from_slice(&response.body) {
-        Ok(Failure { message }) => format!("the server answered {status}{id}: {message}"),
-        Err(_) if response.body.is_empty() => {
-            format!("the server answered {status}{id} with no body")
-        }
-        Err(_) => {
-            let shown = &response.body[..response.body.len().min(SHOWN_BYTES)];
-            let shown = String::from_utf8_lossy(shown);
-            format!("the answer makes no sense: status {status}{id}, body {shown:?}")
-        }
-    }
-}
-
-/// An error with all that led to it.
-pub(crate) fn whole_story(error: &dyn std::error::Error) -> String {
-    let mut story = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let text = error.to_string();
-        if !story.contains(&text) {
-            story.push_str(": ");
-            story.push_str(&text);
-        }
-        source = error.source();
-    }
-    story
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::transport::Response;
 
-    fn now() -> Timestamp {
-        Timestamp::from(std::time::SystemTime::UNIX_EPOCH)
-    }
-
-    fn judge(status: u16, body: &(impl ToString + ?Sized)) -> Verdict {
-        read(&Ok(Response::new(status, body.to_string())), 3, now())
+    fn classify_status(status: u16, body: &(impl ToString + ?Sized)) -> Classification {
+        let response = Response::new(status, body.to_string());
+        classify(&Ok(response), 3, SystemTime::UNIX_EPOCH)
     }
 
     #[test]
-    fn the_servers_answers_are_understood() {
-        assert_eq!(judge(202, &json!({"accepted": 3, "rejected": []})), Verdict::Delivered);
+    fn accepted_and_rejected_items_are_recognized() {
+        let all = json!({"accepted": 3, "rejected": []});
+        assert_eq!(classify_status(202, &all), Classification::Delivered);
         let mixed = json!({"accepted": 1, "rejected": [
             {"index": 2, "code": "queue_full", "message": "full", "retryable": true},
             {"index": 0, "code": "too_large", "message": "large", "retryable": false},
         ]});
         let rejected =
             |index, reason, message: &str| Rejected { index, reason, message: message.to_owned() };
-        let expected =
+        let rejected =
             vec![rejected(0, Some(LossReason::TooLarge), "large"), rejected(2, None, "full")];
-        assert_eq!(judge(207, &mixed), Verdict::PerItem { rejected: expected, retry_after: None });
+        let expected = Classification::PerItem { rejected, retry_after: None };
+        assert_eq!(classify_status(207, &mixed), expected);
     }
 
     #[test]
-    fn an_answer_to_another_batch_makes_no_sense() {
+    fn a_body_that_does_not_match_the_batch_is_unexpected() {
+        let is_unexpected =
+            |classification| matches!(classification, Classification::UnexpectedResponse(_));
         for body in [
             json!({"accepted": 2, "rejected": []}),
             json!({"accepted": 2, "rejected": [{"index": 3, "retryable": true}]}),
@@ -194,41 +157,50 @@ mod tests {
                 {"index": 1, "retryable": true}, {"index": 1, "retryable": false}]}),
             json!("hello"),
         ] {
-            assert!(matches!(judge(202, &body), Verdict::Nonsense(_)), "{body}");
+            assert!(is_unexpected(classify_status(202, &body)), "{body}");
         }
-        let Verdict::Nonsense(message) = judge(200, "<html>log in</html>") else { panic!() };
+        let classification = classify_status(200, "<html>log in</html>");
+        let Classification::UnexpectedResponse(message) = classification else { panic!() };
         assert!(message.contains("status 200") && message.contains("<html>"), "{message}");
-        assert!(matches!(judge(302, ""), Verdict::Nonsense(_)));
+        assert!(is_unexpected(classify_status(302, "")));
     }
 
     #[test]
-    fn each_status_has_its_consequence() {
+    fn every_status_is_classified() {
         for status in [408, 425, 429, 500, 502, 503, 504] {
-            assert!(matches!(judge(status, "busy"), Verdict::Retry { .. }), "{status}");
+            let classification = classify_status(status, "busy");
+            assert!(matches!(classification, Classification::Retry { .. }), "{status}");
         }
-        for (status, reason) in [
+        for (status, expected) in [
             (401, LossReason::Unauthorized),
             (403, LossReason::Unauthorized),
             (404, LossReason::Refused),
             (405, LossReason::Refused),
         ] {
-            assert!(matches!(judge(status, "no"), Verdict::Lost(r, _) if r == reason), "{status}");
+            let classification = classify_status(status, "no");
+            let is_lost =
+                matches!(classification, Classification::Lost(reason, _) if reason == expected);
+            assert!(is_lost, "{status}");
         }
-        assert!(matches!(judge(413, "{}"), Verdict::Halve(LossReason::TooLarge, _)));
-        assert!(matches!(judge(400, "{}"), Verdict::Halve(LossReason::Refused, _)));
-        assert!(matches!(judge(415, "{}"), Verdict::Unencoded(_)));
+        let too_large = classify_status(413, "{}");
+        assert!(matches!(too_large, Classification::SplitBatch(LossReason::TooLarge, _)));
+        let bad_request = classify_status(400, "{}");
+        assert!(matches!(bad_request, Classification::SplitBatch(LossReason::Refused, _)));
+        let unsupported = classify_status(415, "{}");
+        assert!(matches!(unsupported, Classification::DisableCompression(_)));
     }
 
     proptest! {
         #[test]
-        fn no_answer_panics(status in 0_u16..1000, body: Vec<u8>, events in 0_usize..5) {
-            let _ = read(&Ok(Response::new(status, body)), events, now());
+        fn no_response_panics(status in 0_u16..1000, body: Vec<u8>, events in 0_usize..5) {
+            let _ = classify(&Ok(Response::new(status, body)), events, SystemTime::UNIX_EPOCH);
         }
 
         #[test]
         fn no_json_panics(status in 200_u16..504, accepted: usize, index: usize, events: usize) {
             let body = json!({"accepted": accepted, "rejected": [{"index": index, "retryable": true}]});
-            let _ = read(&Ok(Response::new(status, body.to_string())), events, now());
+            let response = Response::new(status, body.to_string());
+            let _ = classify(&Ok(response), events, SystemTime::UNIX_EPOCH);
         }
     }
 }

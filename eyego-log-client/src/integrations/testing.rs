@@ -1,5 +1,5 @@
-//! For the tests of programs that log: a transport that records what was sent
-//! (feature `test-util`).
+//! Helps to test programs that log: a transport that records the events it is
+//! sent (crate feature `test-util`).
 //!
 //! ```
 //! use eyego_log_client::testing::Recorder;
@@ -10,11 +10,11 @@
 //! let recorder = Recorder::new();
 //! let client = Client::builder("http://test").transport(recorder.clone()).build().unwrap();
 //!
-//! // What is to be tested:
+//! // The code under test:
 //! client.log(Event::new("ada", "LOGIN").metadata(json!({"page": "home"}))).unwrap();
 //!
 //! client.flush().await;
-//! let login = recorder.only("LOGIN");
+//! let login = recorder.single("LOGIN");
 //! assert_eq!(login.user_id.as_str(), "ada");
 //! assert_eq!(login.metadata.to_map()["page"], "home");
 //! recorder.assert_none("LOGOUT");
@@ -22,14 +22,16 @@
 //! # futures_executor::block_on(run());
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eyego_log_core::wire::IngestRequest;
 use eyego_log_core::{LogEntry, Timestamp};
 
 use crate::transport::{BoxFuture, Method, Request, Response, Transport, TransportError};
 
-/// Takes every event, as a server would, and keeps it. Clones are one recorder.
+/// A transport that accepts and records every event. Clones share the recorded
+/// events.
 #[derive(Debug, Clone, Default)]
 pub struct Recorder {
     recorded: Arc<Mutex<Recorded>>,
@@ -38,35 +40,32 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Recorded {
     events: Vec<LogEntry>,
-    /// Answers to give instead, the last one first.
-    answers: Vec<Response>,
+    /// Responses to return instead of recording.
+    responses: VecDeque<Response>,
 }
 
 impl Recorder {
-    /// A recorder with no event.
+    /// Creates a recorder without events.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Answers the next requests with these, in order, and takes nothing of
-    /// them: to test what a program does when its logs are not delivered.
-    pub fn answer_next(&self, answers: impl IntoIterator<Item = Response>) {
-        let mut recorded = self.lock();
-        let mut answers: Vec<_> = answers.into_iter().collect();
-        answers.reverse();
-        answers.append(&mut recorded.answers);
-        recorded.answers = answers;
+    /// Returns these responses to the next requests, in order, and records
+    /// nothing for them. Use this to test how a program behaves when its events
+    /// are not delivered.
+    pub fn respond_with(&self, responses: impl IntoIterator<Item = Response>) {
+        self.lock().responses.extend(responses);
     }
 
-    /// The events so far, in the order in which they arrived. Flush the client
-    /// before asking.
+    /// Returns the recorded events in the order of their arrival. Flush the
+    /// client first.
     #[must_use]
     pub fn events(&self) -> Vec<LogEntry> {
         self.lock().events.clone()
     }
 
-    /// The events with this action.
+    /// Returns the recorded events with this action.
     #[must_use]
     pub fn with_action(&self, action: &str) -> Vec<LogEntry> {
         let mut events = self.events();
@@ -74,41 +73,44 @@ impl Recorder {
         events
     }
 
-    /// The event with this action.
+    /// Returns the only recorded event with this action.
     ///
     /// # Panics
-    /// There is none, or more than one.
+    /// Panics if there is no event with this action, or more than one.
     #[track_caller]
     #[must_use]
-    pub fn only(&self, action: &str) -> LogEntry {
+    pub fn single(&self, action: &str) -> LogEntry {
         let mut events = self.with_action(action);
         assert_eq!(events.len(), 1, "events with the action {action}: {:?}", self.events());
         events.remove(0)
     }
 
-    /// Fails where there is an event with this action.
+    /// Asserts that there is no recorded event with this action.
     ///
     /// # Panics
-    /// There is one.
+    /// Panics if there is one.
     #[track_caller]
     pub fn assert_none(&self, action: &str) {
         let events = self.with_action(action);
         assert!(events.is_empty(), "events with the action {action}: {events:?}");
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Recorded> {
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn record(&self, request: &Request) -> Response {
         let mut recorded = self.lock();
-        if let Some(answer) = recorded.answers.pop() {
-            return answer;
+        if let Some(response) = recorded.responses.pop_front() {
+            return response;
         }
         if request.method == Method::Get {
-            return Response::new(404, r#"{"status":"fail","message":"a recorder has no logs"}"#);
+            return Response::new(
+                404,
+                r#"{"status":"fail","message":"a recorder has no stored events"}"#,
+            );
         }
-        // Refused once, a compressed body comes again as it is.
+        // The client then sends the body again, uncompressed.
         if request.header("content-encoding").is_some() {
             return Response::new(415, "");
         }
@@ -131,7 +133,7 @@ impl Recorder {
 
 impl Transport for Recorder {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-        let answer = self.record(&request);
-        Box::pin(std::future::ready(Ok(answer)))
+        let response = self.record(&request);
+        Box::pin(std::future::ready(Ok(response)))
     }
 }

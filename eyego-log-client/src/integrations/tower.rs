@@ -1,21 +1,22 @@
-//! A `tower` layer that logs the requests that pass (feature `tower`).
+//! A `tower` layer that logs requests (crate feature `tower`).
 //!
-//! A closure says for each request whether it is logged, and as what, before
-//! the service sees it; a second one may add what the response tells.
+//! Before the inner service runs, one closure decides whether to log the request
+//! and extracts what is needed from it. Once the response is available, a second
+//! closure creates the event.
 //!
 //! ```
-//! use eyego_log_client::tower::LogLayer;
+//! use eyego_log_client::tower::RequestLogLayer;
 //! use eyego_log_client::{Client, Event};
 //! use serde_json::json;
 //!
 //! # struct Request { user: Option<String>, path: String }
 //! # struct Response { status: u16 }
 //! # let client = Client::builder("http://localhost:9").build().unwrap();
-//! let layer = LogLayer::new(
+//! let layer = RequestLogLayer::new(
 //!     client,
-//!     // What is kept of the request; `None`: it is not logged.
+//!     // Extracts what the event needs, or returns `None` to log nothing.
 //!     |request: &Request| Some((request.user.clone()?, request.path.clone())),
-//!     // The event, once the response is there.
+//!     // Creates the event once the response is available.
 //!     |(user, path), response: Option<&Response>| {
 //!         let status = response.map(|response| response.status);
 //!         Event::new(user, "REQUEST").metadata(json!({"path": path, "status": status}))
@@ -34,25 +35,25 @@ use serde::Serialize;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::client::Client;
-use crate::event::Event;
+use crate::api::client::Client;
+use crate::model::event::Event;
 
-/// Logs each request that passes; see the [module](self).
+/// A layer that logs requests; see the [module documentation](self).
 ///
-/// Logging never holds a request up and never fails it: what the buffer has no
-/// room for is counted as lost, and an event with a fault is left out and
-/// traced nowhere, so try your closures in a test.
+/// Logging never delays or fails a request. If the buffer is full, the event is
+/// counted as lost. An invalid event is silently dropped, so cover the closures
+/// with a test.
 #[derive(Clone)]
-pub struct LogLayer<Q, E> {
+pub struct RequestLogLayer<Q, E> {
     client: Client,
     inspect: Q,
     event: E,
 }
 
-impl<Q, E> LogLayer<Q, E> {
-    /// `inspect` keeps what is needed of a request, or `None` where it is not
-    /// to be logged; `event` makes the event of it and of the response, which
-    /// is `None` where the service failed.
+impl<Q, E> RequestLogLayer<Q, E> {
+    /// Creates a layer. `inspect` extracts what the event needs from a request,
+    /// or returns `None` if the request is not to be logged. `event` creates the
+    /// event from that and the response, which is `None` if the service failed.
     pub fn new<Request, Kept, Response, M>(client: Client, inspect: Q, event: E) -> Self
     where
         Q: Fn(&Request) -> Option<Kept>,
@@ -62,37 +63,37 @@ impl<Q, E> LogLayer<Q, E> {
     }
 }
 
-impl<Q, E> fmt::Debug for LogLayer<Q, E> {
+impl<Q, E> fmt::Debug for RequestLogLayer<Q, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogLayer").field("client", &self.client).finish_non_exhaustive()
+        f.debug_struct("RequestLogLayer").field("client", &self.client).finish_non_exhaustive()
     }
 }
 
-impl<S, Q: Clone, E: Clone> Layer<S> for LogLayer<Q, E> {
-    type Service = LogService<S, Q, E>;
+impl<S, Q: Clone, E: Clone> Layer<S> for RequestLogLayer<Q, E> {
+    type Service = RequestLogService<S, Q, E>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let Self { client, inspect, event } = self.clone();
-        LogService { inner, client, inspect, event }
+        RequestLogService { inner, client, inspect, event }
     }
 }
 
-/// The service that [`LogLayer`] makes.
+/// The service that [`RequestLogLayer`] creates.
 #[derive(Clone)]
-pub struct LogService<S, Q, E> {
+pub struct RequestLogService<S, Q, E> {
     inner: S,
     client: Client,
     inspect: Q,
     event: E,
 }
 
-impl<S: fmt::Debug, Q, E> fmt::Debug for LogService<S, Q, E> {
+impl<S: fmt::Debug, Q, E> fmt::Debug for RequestLogService<S, Q, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogService").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("RequestLogService").field("inner", &self.inner).finish_non_exhaustive()
     }
 }
 
-impl<S, Request, Q, E, Kept, M> Service<Request> for LogService<S, Q, E>
+impl<S, Request, Q, E, Kept, M> Service<Request> for RequestLogService<S, Q, E>
 where
     S: Service<Request>,
     Q: Fn(&Request) -> Option<Kept>,
@@ -101,7 +102,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = LogFuture<S::Future, E, Kept>;
+    type Future = RequestLogFuture<S::Future, E, Kept>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
@@ -110,26 +111,26 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let kept = (self.inspect)(&request);
         let pending = kept.map(|kept| (self.client.clone(), self.event.clone(), kept));
-        LogFuture { inner: self.inner.call(request), pending }
+        RequestLogFuture { inner: self.inner.call(request), pending }
     }
 }
 
 pin_project! {
-    /// The response future of [`LogService`].
-    pub struct LogFuture<F, E, Kept> {
+    /// The response future of [`RequestLogService`].
+    pub struct RequestLogFuture<F, E, Kept> {
         #[pin]
         inner: F,
         pending: Option<(Client, E, Kept)>,
     }
 }
 
-impl<F, E, Kept> fmt::Debug for LogFuture<F, E, Kept> {
+impl<F, E, Kept> fmt::Debug for RequestLogFuture<F, E, Kept> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogFuture").finish_non_exhaustive()
+        f.debug_struct("RequestLogFuture").finish_non_exhaustive()
     }
 }
 
-impl<F, Response, Error, E, Kept, M> Future for LogFuture<F, E, Kept>
+impl<F, Response, Error, E, Kept, M> Future for RequestLogFuture<F, E, Kept>
 where
     F: Future<Output = Result<Response, Error>>,
     E: Fn(Kept, Option<&Response>) -> Event<'static, M>,
@@ -141,7 +142,8 @@ where
         let this = self.project();
         let output = ready!(this.inner.poll(context));
         if let Some((client, event, kept)) = this.pending.take() {
-            // Lost for want of room is counted; a fault concerns no request.
+            // A full buffer is counted, and an invalid event must not fail the
+            // request.
             drop(client.log(event(kept, output.as_ref().ok())));
         }
         Poll::Ready(output)

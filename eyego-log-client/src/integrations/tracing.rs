@@ -1,20 +1,20 @@
-//! A `tracing` layer that turns marked events into logs (feature `tracing`).
+//! A `tracing` layer that logs marked events (crate feature `tracing`).
 //!
-//! Marked is an event with the fields `userId` (or `user_id`) and `action`.
-//! Its other fields, and its message, become the metadata. All other events
-//! are left alone, and so is all that is traced on a client's own thread: the
-//! client's HTTP never logs itself.
+//! A `tracing` event is marked if it has the fields `userId` (or `user_id`) and
+//! `action`. Its other fields and its message become the metadata. The layer
+//! ignores all other events, and all events on a client's own thread, so the
+//! client never logs its own requests.
 //!
 //! ```
 //! use eyego_log_client::Client;
-//! use eyego_log_client::tracing::LogLayer;
+//! use eyego_log_client::tracing::TracingLayer;
 //! use tracing_subscriber::prelude::*;
 //!
 //! # let client = Client::builder("http://localhost:9").build().unwrap();
-//! let subscriber = tracing_subscriber::registry().with(LogLayer::new(client));
+//! let subscriber = tracing_subscriber::registry().with(TracingLayer::new(client));
 //! tracing::subscriber::with_default(subscriber, || {
 //!     tracing::info!(userId = "user-123", action = "CLICK_BUTTON", page = "home", "clicked");
-//!     tracing::info!("this is no log of a user");
+//!     tracing::info!("ignored, because it has no user and action");
 //! });
 //! ```
 
@@ -25,25 +25,25 @@ use tracing_core::field::{Field, Visit};
 use tracing_core::{Event as TracingEvent, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use crate::client::Client;
-use crate::event::Event;
-use crate::worker;
+use crate::api::client::Client;
+use crate::delivery::worker;
+use crate::model::event::Event;
 
-/// Logs marked events; see the [module](self).
+/// A layer that logs marked events; see the [module documentation](self).
 #[derive(Debug, Clone)]
-pub struct LogLayer {
+pub struct TracingLayer {
     client: Client,
 }
 
-impl LogLayer {
-    /// Logs through this client.
+impl TracingLayer {
+    /// Creates a layer that logs through this client.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client }
     }
 }
 
-impl<S: Subscriber> Layer<S> for LogLayer {
+impl<S: Subscriber> Layer<S> for TracingLayer {
     fn on_event(&self, event: &TracingEvent<'_>, _: Context<'_, S>) {
         let fields = event.metadata().fields();
         let is_user = |field: &Field| matches!(field.name(), "userId" | "user_id");
@@ -54,14 +54,14 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         let mut found = Fields::default();
         event.record(&mut found);
         if let (Some(user_id), Some(action)) = (found.user_id, found.action) {
-            let log = Event::new(user_id, action).metadata(found.metadata);
-            // Lost for want of room is counted; a fault has nobody to be told to.
-            drop(self.client.log(log));
+            let event = Event::new(user_id, action).metadata(found.metadata);
+            // A full buffer is counted, and a `tracing` call cannot fail.
+            drop(self.client.log(event));
         }
     }
 }
 
-/// The fields of an event.
+/// The fields of a marked event.
 #[derive(Default)]
 struct Fields {
     user_id: Option<String>,
@@ -93,7 +93,7 @@ impl Visit for Fields {
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        // Beyond an i64 no store could give it back as a number.
+        // The server rejects integers above `i64::MAX`.
         let number = i64::try_from(value).map(Value::from);
         self.take(field, number.unwrap_or_else(|_| value.to_string().into()));
     }

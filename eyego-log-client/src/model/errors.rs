@@ -1,80 +1,82 @@
-//! What the calls answer when they cannot do what was asked: one type for each
-//! kind of call.
+//! The error types of the public calls, one for each kind of call.
 
 use std::fmt;
 
 use eyego_log_core::{FieldErrors, LogId};
 
-use crate::loss::LossReason;
+use crate::model::loss_reason::LossReason;
 
-/// Why an event was not taken.
+/// The reason why an event was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// It has faults; the same words as the server's. It is not counted: it
-    /// never was an event.
+    /// One or more fields are invalid. The messages are the same as the
+    /// server's. The event is not counted.
     #[error("{0}")]
     Invalid(FieldErrors),
-    /// It is larger than an event may be
-    /// ([`Builder::max_event_bytes`](crate::Builder::max_event_bytes)). It is
-    /// not counted.
-    #[error("the event has {bytes} bytes, more than the {max} allowed by max_event_bytes")]
+    /// The event is larger than
+    /// [`ClientBuilder::max_event_bytes`](crate::ClientBuilder::max_event_bytes)
+    /// allows. The event is not counted.
+    #[error("the event has {bytes} bytes, but max_event_bytes is {max}")]
     TooLarge {
-        /// Its size as JSON.
+        /// The size of the event as JSON, in bytes.
         bytes: usize,
-        /// The limit.
+        /// The limit, in bytes.
         max: usize,
     },
-    /// The buffer is full. It is counted as lost
+    /// The buffer is full. The event is counted as lost
     /// ([`LossReason::Overflow`]).
-    #[error("the buffer is full; the event is lost and counted")]
+    #[error("the buffer is full; the event is counted as lost")]
     Full,
-    /// The client was shut down, or its worker died for good. It is counted as
-    /// lost ([`LossReason::Shutdown`], [`LossReason::Worker`]).
-    #[error("the client is shut down; the event is lost and counted")]
+    /// The client was shut down, or its worker thread failed permanently. The
+    /// event is counted as lost ([`LossReason::Shutdown`] or
+    /// [`LossReason::WorkerFailed`]).
+    #[error("the client is shut down; the event is counted as lost")]
     Closed,
 }
 
-/// Why an event that was waited for is not delivered.
+/// The reason why an awaited event was not delivered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// It was not taken.
+    /// The event was not accepted.
     #[error(transparent)]
-    NotTaken(#[from] LogError),
-    /// It was taken and then lost, and counted as such.
-    #[error("the event {id} is lost ({reason}): {message}")]
+    NotAccepted(#[from] LogError),
+    /// The event was accepted, then lost and counted as such.
+    #[error("event {id} was lost ({reason}): {message}")]
     Lost {
-        /// Its identity.
+        /// The event's id.
         id: LogId,
-        /// Why.
+        /// Why the event was lost.
         reason: LossReason,
-        /// The same for people.
+        /// A description for people.
         message: String,
     },
-    /// The client was shut down before it was delivered. It is in the spool,
-    /// and the next process that names the same directory delivers it.
-    #[error("the event {id} is not delivered yet: it stays in the spool")]
+    /// The client was shut down before the event was delivered. The event
+    /// remains in the spool, and the next process that opens the same directory
+    /// delivers it.
+    #[error("event {id} was not delivered before shutdown and remains in the spool")]
     Spooled {
-        /// Its identity.
+        /// The event's id.
         id: LogId,
     },
 }
 
-/// Why a client cannot be built: the option, and what is wrong with it.
+/// The reason why a client could not be built: an option and its problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{option} {fault}")]
+#[error("{option} {problem}")]
 pub struct ConfigError {
     option: &'static str,
-    fault: String,
+    problem: String,
 }
 
 impl ConfigError {
-    pub(crate) fn new(option: &'static str, fault: impl fmt::Display) -> Self {
-        Self { option, fault: fault.to_string() }
+    /// `problem` completes a sentence whose subject is `option`.
+    pub(crate) fn new(option: &'static str, problem: impl fmt::Display) -> Self {
+        Self { option, problem: problem.to_string() }
     }
 
-    /// The option at fault: the name of the builder's method, or of the
+    /// Returns the name of the invalid option: a builder method or an
     /// environment variable.
     #[must_use]
     pub fn option(&self) -> &str {
@@ -82,66 +84,68 @@ impl ConfigError {
     }
 }
 
-/// Why nothing could be read.
+/// The reason why a read failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The server answered with a failure.
+    /// The server responded with an error status.
     #[error("{0}")]
     Status(StatusError),
-    /// No answer came, in time or at all.
-    #[error("no answer from the server: {0}")]
-    NoAnswer(String),
-    /// An answer came that is none of our server; its first bytes are in the
-    /// text.
+    /// The server could not be reached or did not respond in time.
+    #[error("no response from the server: {0}")]
+    NoResponse(String),
+    /// The response did not come from an eyego-log server. The text includes
+    /// the beginning of its body.
     #[error("{0}")]
-    Nonsense(String),
-    /// The client was shut down, or its worker died for good.
+    UnexpectedResponse(String),
+    /// The client was shut down, or its worker thread failed permanently.
     #[error("the client is shut down")]
     Closed,
 }
 
 impl ReadError {
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed if it is repeated later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Status(error) => matches!(error.status, 408 | 425 | 429 | 500..=599),
-            Self::NoAnswer(_) | Self::Nonsense(_) => true,
+            Self::NoResponse(_) | Self::UnexpectedResponse(_) => true,
             Self::Closed => false,
         }
     }
 
-    /// The failure that the server answered with.
+    /// Returns the server's error response, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<&StatusError> {
         match self {
             Self::Status(error) => Some(error),
-            Self::NoAnswer(_) | Self::Nonsense(_) | Self::Closed => None,
+            Self::NoResponse(_) | Self::UnexpectedResponse(_) | Self::Closed => None,
         }
     }
 }
 
-/// A failure that the server answered with.
+/// An error response from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StatusError {
-    /// The HTTP status.
+    /// The HTTP status code.
     pub status: u16,
-    /// What the server says, for people.
+    /// The server's message, for people.
     pub message: String,
-    /// The faults of the fields; empty where none is at fault.
+    /// The errors of individual fields. Empty if no field is invalid.
     pub errors: FieldErrors,
-    /// What to look for in the server's log.
+    /// The id under which the server logged the request.
     pub request_id: Option<String>,
 }
 
 impl fmt::Display for StatusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server answered {}: {}", self.status, self.message)?;
+        write!(f, "the server responded with status {}: {}", self.status, self.message)?;
         match &self.request_id {
             Some(id) => write!(f, " (request {id})"),
             None => Ok(()),
         }
     }
 }
+
+impl std::error::Error for StatusError {}

@@ -1,17 +1,15 @@
-//! What a caller hands over: who did what, when, with which metadata.
-//!
-//! Turning it into a line of the request is not here but in `encode`.
+//! The event that a caller hands over. `pipeline::encode` turns it into JSON.
 
 use std::borrow::Cow;
 
 use eyego_log_core::{LogId, Timestamp};
 
-/// One thing that a user did, as the caller describes it.
+/// One action of a user, to be logged.
 ///
-/// It borrows what it is given: building one allocates nothing when the names
-/// are `&str` and the metadata is a reference or lives on the stack. Whether
-/// its fields are in order is told by the call that takes it
-/// ([`Client::log`](crate::Client::log)).
+/// An event can borrow its fields. Building one does not allocate if the names
+/// are `&str` and the metadata is a reference or lives on the stack. The fields
+/// are validated by the call that accepts the event, such as
+/// [`Client::log`](crate::Client::log).
 ///
 /// ```
 /// use eyego_log_client::Event;
@@ -27,7 +25,7 @@ use eyego_log_core::{LogId, Timestamp};
 /// # let _ = event;
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "an event does nothing until it is handed to `log` or `send`"]
+#[must_use = "an event does nothing until it is passed to `log` or `send`"]
 pub struct Event<'a, M = ()> {
     pub(crate) user_id: Cow<'a, str>,
     pub(crate) action: Cow<'a, str>,
@@ -37,8 +35,8 @@ pub struct Event<'a, M = ()> {
 }
 
 impl<'a> Event<'a> {
-    /// `user_id` (1 to 256 characters) did `action` (1 to 128 characters),
-    /// with no metadata so far.
+    /// Creates an event without metadata. `user_id` has 1 to 256 characters,
+    /// `action` 1 to 128.
     pub fn new(user_id: impl Into<Cow<'a, str>>, action: impl Into<Cow<'a, str>>) -> Self {
         let (user_id, action) = (user_id.into(), action.into());
         Self { user_id, action, timestamp: None, id: None, metadata: () }
@@ -46,24 +44,24 @@ impl<'a> Event<'a> {
 }
 
 impl<'a, M> Event<'a, M> {
-    /// What else is to be known: anything that serialises to a JSON object of
-    /// up to 32 levels, by value or by reference. What was set before is
-    /// replaced. `None` and `()` stand for the empty object; a float that is
-    /// no number becomes `null`, as everywhere in `serde_json`.
+    /// Sets the metadata, replacing any set before: a value, or a reference to
+    /// one, that serializes to a JSON object of up to 32 levels. `None` and
+    /// `()` mean no metadata. As everywhere in `serde_json`, a float that is
+    /// NaN or infinite becomes `null`.
     pub fn metadata<N>(self, metadata: N) -> Event<'a, N> {
         let Self { user_id, action, timestamp, id, metadata: _ } = self;
         Event { user_id, action, timestamp, id, metadata }
     }
 
-    /// When it was done. Default: the time of the call that takes the event.
-    /// More than 24 h ahead is a fault.
+    /// Sets the time of the action. Defaults to the time at which the event is
+    /// accepted. A time more than 24 hours in the future is invalid.
     pub fn timestamp(mut self, timestamp: impl Into<Timestamp>) -> Self {
         self.timestamp = Some(timestamp.into());
         self
     }
 
-    /// The identity of the log. Default: minted by the call that takes the
-    /// event. Two events with one id are stored once, the first one.
+    /// Sets the unique event id. Defaults to an id generated when the event is
+    /// accepted. Of several events with the same id, only the first is stored.
     pub fn id(mut self, id: LogId) -> Self {
         self.id = Some(id);
         self

@@ -1,39 +1,42 @@
-//! Finds out, while metadata is being written as JSON, whether it may have a
-//! fault that the server would refuse. What the fault is, and whether it is
-//! one, says `eyego_log_core::Metadata::check`, which reads the text again:
-//! here speed counts, and a needless second look costs only time.
+//! Detects, while metadata is serialized, whether it may contain an error that
+//! the server would reject.
+//!
+//! `eyego_log_core::Metadata::check` decides, but it parses the text again. This
+//! formatter is fast and may suspect valid metadata, which costs only that
+//! second pass; it never overlooks an error. ADR 0014 has the figures.
 
 use std::io::{self, Write};
 
 use eyego_log_core::limits::MAX_DEPTH;
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
-/// Keys that are remembered, those of all open objects together; more of them
-/// means a second look.
+/// The number of keys to remember, over all open objects. Metadata with more is
+/// suspect.
 const MAX_KEYS: usize = 48;
 
-/// What the writing has met so far.
+/// What the formatter has found in one event's metadata.
 #[derive(Debug)]
 pub(crate) struct Findings {
-    /// Something may be a fault.
-    pub(crate) look_closer: bool,
-    /// Text was copied as it stood (a `RawValue`): it may hold line breaks.
-    pub(crate) raw: bool,
+    /// The metadata may be invalid.
+    pub(crate) is_suspect: bool,
+    /// The metadata contains a `RawValue`, which may contain line breaks.
+    pub(crate) has_raw_text: bool,
     in_key: bool,
     depth: usize,
     /// The hashes of the keys of the open objects, outermost first.
     keys: [u64; MAX_KEYS],
     key_count: usize,
-    /// Where the keys of each open object begin.
+    /// For each open object, the index of its first key.
     first_keys: [usize; MAX_DEPTH],
+    /// The hash of the current key.
     key: u64,
 }
 
 impl Findings {
     pub(crate) const fn new() -> Self {
         Self {
-            look_closer: false,
-            raw: false,
+            is_suspect: false,
+            has_raw_text: false,
             in_key: false,
             depth: 0,
             keys: [0; MAX_KEYS],
@@ -43,10 +46,10 @@ impl Findings {
         }
     }
 
-    /// Forgets everything; the hashes need not be cleared.
+    /// Prepares for the next event. Stale hashes are never read.
     pub(crate) fn clear(&mut self) {
-        self.look_closer = false;
-        self.raw = false;
+        self.is_suspect = false;
+        self.has_raw_text = false;
         self.in_key = false;
         self.depth = 0;
         self.key_count = 0;
@@ -55,7 +58,7 @@ impl Findings {
     fn open(&mut self) {
         match self.first_keys.get_mut(self.depth) {
             Some(first) => *first = self.key_count,
-            None => self.look_closer = true,
+            None => self.is_suspect = true,
         }
         self.depth += 1;
     }
@@ -72,13 +75,13 @@ impl Findings {
         self.key = 0;
     }
 
-    /// Mixes a piece of a key into its hash: its length, its first and its
-    /// last eight bytes. Two keys that agree in those cost a second look.
+    /// Adds a fragment of a key to its hash: its length, and its first and last
+    /// eight bytes. Distinct keys with the same hash only make the metadata
+    /// suspect.
     #[inline]
     fn hash_key(&mut self, piece: &[u8]) {
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        // Loads of fixed sizes, which may overlap: a copy of so many bytes is a
-        // call, for each key.
+        // Loads of a fixed size, which may overlap, avoid a call to `memcpy`.
         let (head, tail) = if let Some((head, tail)) = ends::<8>(piece) {
             (u64::from_le_bytes(head), u64::from_le_bytes(tail))
         } else if let Some((head, tail)) = ends::<4>(piece) {
@@ -96,27 +99,27 @@ impl Findings {
         self.in_key = false;
         let first = self.depth.checked_sub(1).and_then(|depth| self.first_keys.get(depth));
         let (Some(first), true) = (first, self.key_count < MAX_KEYS) else {
-            self.look_closer = true;
+            self.is_suspect = true;
             return;
         };
         if self.keys[*first..self.key_count].contains(&self.key) {
-            self.look_closer = true;
+            self.is_suspect = true;
         }
         self.keys[self.key_count] = self.key;
         self.key_count += 1;
     }
 }
 
-/// The first and the last `N` bytes, if there are as many.
+/// Returns the first and last `N` bytes, if there are that many.
 #[inline]
 fn ends<const N: usize>(piece: &[u8]) -> Option<([u8; N], [u8; N])> {
     Some((*piece.first_chunk()?, *piece.last_chunk()?))
 }
 
-/// Writes JSON as `serde_json` does, and notes what it meets.
-pub(crate) struct Checking<'a>(pub(crate) &'a mut Findings);
+/// Writes compact JSON and records its findings.
+pub(crate) struct CheckingFormatter<'a>(pub(crate) &'a mut Findings);
 
-impl Formatter for Checking<'_> {
+impl Formatter for CheckingFormatter<'_> {
     fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.0.open();
         CompactFormatter.begin_object(writer)
@@ -167,28 +170,28 @@ impl Formatter for Checking<'_> {
         writer: &mut W,
         escape: CharEscape,
     ) -> io::Result<()> {
-        // A key with an escape is too rare to be hashed.
-        self.0.look_closer |= self.0.in_key;
+        // Escapes in keys are too rare to hash.
+        self.0.is_suspect |= self.0.in_key;
         CompactFormatter.write_char_escape(writer, escape)
     }
 
     fn write_i64<W: ?Sized + Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
-        self.0.look_closer |= self.0.in_key;
+        self.0.is_suspect |= self.0.in_key;
         CompactFormatter.write_i64(writer, value)
     }
 
     fn write_u64<W: ?Sized + Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
-        self.0.look_closer |= self.0.in_key || i64::try_from(value).is_err();
+        self.0.is_suspect |= self.0.in_key || i64::try_from(value).is_err();
         CompactFormatter.write_u64(writer, value)
     }
 
     fn write_i128<W: ?Sized + Write>(&mut self, writer: &mut W, value: i128) -> io::Result<()> {
-        self.0.look_closer = true;
+        self.0.is_suspect = true;
         CompactFormatter.write_i128(writer, value)
     }
 
     fn write_u128<W: ?Sized + Write>(&mut self, writer: &mut W, value: u128) -> io::Result<()> {
-        self.0.look_closer = true;
+        self.0.is_suspect = true;
         CompactFormatter.write_u128(writer, value)
     }
 
@@ -197,8 +200,8 @@ impl Formatter for Checking<'_> {
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        self.0.look_closer = true;
-        self.0.raw = true;
+        self.0.is_suspect = true;
+        self.0.has_raw_text = true;
         CompactFormatter.write_raw_fragment(writer, fragment)
     }
 
@@ -207,7 +210,7 @@ impl Formatter for Checking<'_> {
         writer: &mut W,
         value: &str,
     ) -> io::Result<()> {
-        self.0.look_closer = true;
+        self.0.is_suspect = true;
         CompactFormatter.write_number_str(writer, value)
     }
 }
@@ -221,17 +224,17 @@ mod tests {
 
     use super::*;
 
-    fn suspects(value: &impl Serialize) -> bool {
+    fn is_suspect(value: &impl Serialize) -> bool {
         let mut findings = Findings::new();
         let mut out = Vec::new();
         value
             .serialize(&mut serde_json::Serializer::with_formatter(
                 &mut out,
-                Checking(&mut findings),
+                CheckingFormatter(&mut findings),
             ))
             .unwrap();
         assert_eq!(out, serde_json::to_vec(value).unwrap());
-        findings.look_closer
+        findings.is_suspect
     }
 
     fn nested(levels: usize) -> Value {
@@ -239,24 +242,24 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_metadata_needs_no_second_look() {
-        assert!(!suspects(&json!({"page": "home\0", "n": [1, -2, 2.5, null], "o": {"page": 1}})));
-        assert!(!suspects(&json!({"a": {"k": 1}, "b": {"k": 1}, "i64": i64::MAX})));
-        assert!(!suspects(&nested(20)));
+    fn ordinary_metadata_is_not_suspect() {
+        assert!(!is_suspect(&json!({"page": "home\0", "n": [1, -2, 2.5, null], "o": {"page": 1}})));
+        assert!(!is_suspect(&json!({"a": {"k": 1}, "b": {"k": 1}, "i64": i64::MAX})));
+        assert!(!is_suspect(&nested(20)));
     }
 
     #[test]
-    fn whatever_may_be_a_fault_is_suspected() {
+    fn metadata_that_may_be_invalid_is_suspect() {
         #[derive(Serialize)]
         struct Twice {
             k: u8,
             #[serde(flatten)]
             more: BTreeMap<&'static str, u8>,
         }
-        assert!(suspects(&Twice { k: 1, more: BTreeMap::from([("k", 2)]) }));
-        assert!(suspects(&json!({"a\0b": 1})));
-        assert!(suspects(&json!({"n": u64::MAX})));
-        assert!(suspects(&BTreeMap::from([("n", u128::MAX)])));
-        assert!(suspects(&nested(33)));
+        assert!(is_suspect(&Twice { k: 1, more: BTreeMap::from([("k", 2)]) }));
+        assert!(is_suspect(&json!({"a\0b": 1})));
+        assert!(is_suspect(&json!({"n": u64::MAX})));
+        assert!(is_suspect(&BTreeMap::from([("n", u128::MAX)])));
+        assert!(is_suspect(&nested(33)));
     }
 }

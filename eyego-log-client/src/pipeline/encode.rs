@@ -1,12 +1,11 @@
-//! Turns an event into one line of the request: `{"id":…,"userId":…,…}\n`.
+//! Encodes an event as one line of the request: `{"id":…,"userId":…,…}\n`.
 //!
-//! It happens at the call, on the caller's thread, into memory of that thread:
-//! code of the caller (its `Serialize`) never runs under a lock of ours, and
-//! may itself log.
+//! Encoding runs on the caller's thread, in a scratch buffer of that thread.
+//! The caller's `Serialize` implementation therefore never runs under one of
+//! the client's locks, and may itself log.
 
 use std::cell::RefCell;
 use std::io::Write as _;
-use std::ops::Range;
 use std::time::SystemTime;
 
 use eyego_log_core::limits::MAX_AHEAD_MILLIS;
@@ -15,12 +14,13 @@ use eyego_log_core::{
 };
 use serde::Serialize;
 
-use crate::check::{Checking, Findings};
-use crate::error::LogError;
-use crate::event::Event;
+use crate::model::errors::LogError;
+use crate::model::event::Event;
+use crate::model::line::{ID, LINE_HEAD, MILLISECONDS, TIMESTAMP};
+use crate::pipeline::check::{CheckingFormatter, Findings};
 
-/// What a thread keeps of its memory between two events.
-const KEPT_CAPACITY: usize = 64 << 10;
+/// The scratch memory that a thread keeps between events, in bytes.
+const MAX_SCRATCH: usize = 64 << 10;
 
 struct Scratch {
     head: Head,
@@ -38,10 +38,11 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-/// Hands the line that `event` is to `use_line`.
+/// Encodes `event` and passes its id and line to `use_line`.
 ///
 /// # Errors
-/// The event's faults, or that it is larger than `max_bytes`.
+/// Returns [`LogError::Invalid`] if a field is invalid, [`LogError::TooLarge`]
+/// if the line is longer than `max_bytes`, or the error of `use_line`.
 pub(crate) fn with_line<M: Serialize, R>(
     event: &Event<'_, M>,
     ids: &LogIdGenerator,
@@ -50,54 +51,54 @@ pub(crate) fn with_line<M: Serialize, R>(
 ) -> Result<R, LogError> {
     let mut use_line = Some(use_line);
     let mut run = |scratch: &mut Scratch| {
-        let id = scratch.write(event, ids, max_bytes);
+        let id = scratch.encode(event, ids, max_bytes);
         let result = id.and_then(|id| match use_line.take() {
             Some(use_line) => use_line(id, &scratch.line),
             None => Err(LogError::Closed),
         });
-        if scratch.line.capacity() > KEPT_CAPACITY {
+        if scratch.line.capacity() > MAX_SCRATCH {
             scratch.line = Vec::new();
         }
         result
     };
-    let kept = SCRATCH.try_with(|scratch| scratch.try_borrow_mut().ok().map(|mut s| run(&mut s)));
-    match kept {
+    let result = SCRATCH.try_with(|scratch| scratch.try_borrow_mut().ok().map(|mut s| run(&mut s)));
+    match result {
         Ok(Some(result)) => result,
-        // Called from the caller's own `Serialize`, or while the thread ends.
+        // The caller's `Serialize` logs an event, or the thread is ending.
         Ok(None) | Err(_) => run(&mut Scratch::new()),
     }
 }
 
 impl Scratch {
-    fn write<M: Serialize>(
+    fn encode<M: Serialize>(
         &mut self,
         event: &Event<'_, M>,
         ids: &LogIdGenerator,
         max_bytes: usize,
     ) -> Result<LogId, LogError> {
-        let mut faults = FieldErrors::new();
+        let mut errors = FieldErrors::new();
         let now = Timestamp::from(SystemTime::now());
-        if let Err(fault) = UserId::check(&event.user_id) {
-            faults.push(FieldError::new("userId", fault));
+        if let Err(error) = UserId::check(&event.user_id) {
+            errors.push(FieldError::new("userId", error));
         }
-        if let Err(fault) = Action::check(&event.action) {
-            faults.push(FieldError::new("action", fault));
+        if let Err(error) = Action::check(&event.action) {
+            errors.push(FieldError::new("action", error));
         }
         let timestamp = event.timestamp.unwrap_or(now);
         if timestamp.as_millis() > now.as_millis().saturating_add(MAX_AHEAD_MILLIS) {
-            let fault = format!("must not be more than 24 hours ahead (it is {now} here)");
-            faults.push(FieldError::new("timestamp", fault));
+            let error = format!("must not be more than 24 hours ahead (it is {now} here)");
+            errors.push(FieldError::new("timestamp", error));
         }
         let id = event.id.unwrap_or_else(|| ids.mint(now));
         let line = &mut self.line;
         line.clear();
-        line.extend_from_slice(self.head.text(id, timestamp));
+        line.extend_from_slice(self.head.render(id, timestamp));
         push_string(line, &event.user_id);
         line.extend_from_slice(b",\"action\":");
         push_string(line, &event.action);
-        self.write_metadata(&event.metadata, &mut faults);
-        if !faults.is_empty() {
-            return Err(LogError::Invalid(faults));
+        self.encode_metadata(&event.metadata, &mut errors);
+        if !errors.is_empty() {
+            return Err(LogError::Invalid(errors));
         }
         self.line.extend_from_slice(b"}\n");
         let bytes = self.line.len();
@@ -107,37 +108,37 @@ impl Scratch {
         Ok(id)
     }
 
-    fn write_metadata<M: Serialize>(&mut self, metadata: &M, faults: &mut FieldErrors) {
+    fn encode_metadata<M: Serialize>(&mut self, metadata: &M, errors: &mut FieldErrors) {
         let Self { line, findings, .. } = self;
         let field_start = line.len();
         line.extend_from_slice(b",\"metadata\":");
         let start = line.len();
         findings.clear();
-        let formatter = Checking(findings);
+        let formatter = CheckingFormatter(findings);
         let mut serializer = serde_json::Serializer::with_formatter(&mut *line, formatter);
         if let Err(error) = metadata.serialize(&mut serializer) {
-            faults.push(FieldError::new("metadata", format!("must be JSON: {error}")));
+            errors.push(FieldError::new("metadata", format!("must be JSON: {error}")));
             return;
         }
         if &line[start..] == b"null" {
             line.truncate(field_start);
             return;
         }
-        if findings.raw {
-            // In JSON a line break stands only between tokens; in a line none may.
+        if findings.has_raw_text {
+            // JSON allows line breaks between tokens; an NDJSON line does not.
             for byte in &mut line[start..] {
                 if matches!(byte, b'\n' | b'\r') {
                     *byte = b' ';
                 }
             }
         }
-        if findings.look_closer || line.get(start) != Some(&b'{') {
+        if findings.is_suspect || line.get(start) != Some(&b'{') {
             let checked = match std::str::from_utf8(&line[start..]) {
                 Ok(text) => Metadata::check(text),
                 Err(error) => Err(FieldError::new("metadata", error).into()),
             };
-            if let Err(errors) = checked {
-                errors.into_vec().into_iter().for_each(|error| faults.push(error));
+            if let Err(found) = checked {
+                found.into_vec().into_iter().for_each(|error| errors.push(error));
             }
         }
     }
@@ -148,46 +149,35 @@ fn push_string(line: &mut Vec<u8>, text: &str) {
     debug_assert!(written.is_ok(), "writing text to memory cannot fail");
 }
 
-/// With what each line begins: only the id and the time change.
+/// Renders the beginning of a line, in which only the id and the timestamp
+/// change.
 struct Head {
-    text: [u8; HEAD.len()],
-    /// The second that was written; those of one share all but the
+    text: [u8; LINE_HEAD.len()],
+    /// The second in `text`. Timestamps within it differ only in their
     /// milliseconds.
     second: i64,
 }
 
-/// The places of what changes are those below.
-const HEAD: [u8; 81] =
-    *br#"{"id":"000000000000000000000000","timestamp":"0000-00-00T00:00:00.000Z","userId":"#;
-const ID: Range<usize> = 7..31;
-const TIME: Range<usize> = 46..70;
-const MILLIS: Range<usize> = 66..69;
-
 impl Head {
     const fn new() -> Self {
-        Self { text: HEAD, second: i64::MIN }
+        Self { text: LINE_HEAD, second: i64::MIN }
     }
 
-    fn text(&mut self, id: LogId, time: Timestamp) -> &[u8; HEAD.len()] {
+    fn render(&mut self, id: LogId, timestamp: Timestamp) -> &[u8; LINE_HEAD.len()] {
         self.text[ID].copy_from_slice(&id.to_hex());
-        let (second, millis) =
-            (time.as_millis().div_euclid(1000), time.as_millis().rem_euclid(1000));
+        let millis = timestamp.as_millis();
+        let (second, millis) = (millis.div_euclid(1000), millis.rem_euclid(1000));
         if second != self.second {
-            let mut rest = &mut self.text[TIME];
-            let written = write!(rest, "{time}");
-            debug_assert!(written.is_ok(), "a time has 24 characters");
+            let mut rest = &mut self.text[TIMESTAMP];
+            let written = write!(rest, "{timestamp}");
+            debug_assert!(written.is_ok(), "a timestamp has 24 characters");
             self.second = second;
         }
-        for (digit, divisor) in self.text[MILLIS].iter_mut().zip([100, 10, 1]) {
+        for (digit, divisor) in self.text[MILLISECONDS].iter_mut().zip([100, 10, 1]) {
             *digit = b'0' + u8::try_from(millis / divisor % 10).unwrap_or(0);
         }
         &self.text
     }
-}
-
-/// The id at the head of a line that was written here.
-pub(crate) fn id_of_line(line: &[u8]) -> Option<LogId> {
-    std::str::from_utf8(line.get(ID)?).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -198,6 +188,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::model::line::id_of_line;
 
     fn line<M: Serialize>(event: &Event<'_, M>) -> Result<String, LogError> {
         with_line(event, &LogIdGenerator::new(), 64 << 10, |id, line| {
@@ -210,13 +201,13 @@ mod tests {
         SystemTime::now().into()
     }
 
-    /// What the server says to the same event.
-    fn server_says(body: &Value) -> String {
+    /// Returns the server's error message for the same event.
+    fn server_message(body: &Value) -> String {
         IngestRequest::parse(body.to_string().as_bytes(), now()).unwrap_err().to_string()
     }
 
     #[test]
-    fn a_line_is_what_the_server_reads() {
+    fn the_server_can_parse_a_line() {
         let event = Event::new("ada \"x\"", "CLICK").metadata(json!({"a": [1, {"b": "\n"}]}));
         let line = line(&event).unwrap();
         let request = IngestRequest::parse(line.as_bytes(), now()).unwrap();
@@ -227,21 +218,21 @@ mod tests {
     }
 
     #[test]
-    fn no_metadata_is_left_out() {
+    fn absent_metadata_is_omitted() {
         assert!(!line(&Event::new("u", "A")).unwrap().contains("metadata"));
         let none: Option<Value> = None;
         assert!(!line(&Event::new("u", "A").metadata(none)).unwrap().contains("metadata"));
     }
 
     #[test]
-    fn raw_metadata_stays_on_its_line() {
+    fn line_breaks_in_raw_metadata_become_spaces() {
         let raw: &RawValue = serde_json::from_str("{\r\n \"k\": 1\n}").unwrap();
         let line = line(&Event::new("u", "A").metadata(raw)).unwrap();
         assert!(line.ends_with("\"metadata\":{   \"k\": 1 }}\n"), "{line}");
     }
 
     #[test]
-    fn faults_read_as_the_servers() {
+    fn error_messages_equal_the_servers() {
         for (user, action, metadata) in [
             ("", "A", json!({})),
             ("u", "", json!({})),
@@ -250,34 +241,36 @@ mod tests {
             ("u", "A", json!({"n": u64::MAX})),
             ("u", "A", (0..33).fold(json!(1), |inner, _| json!({"k": inner}))),
         ] {
-            let told = line(&Event::new(user, action).metadata(&metadata)).unwrap_err();
+            let error = line(&Event::new(user, action).metadata(&metadata)).unwrap_err();
             let body = json!({"userId": user, "metadata": metadata, "action": action});
-            let server: Vec<String> = server_says(&body).split("; ").map(str::to_owned).collect();
-            let mut told: Vec<String> = told.to_string().split("; ").map(str::to_owned).collect();
-            // The same faults; the server lists them in the body's order.
-            told.sort_by_key(|fault| server.iter().position(|other| other == fault));
-            assert_eq!(told, server);
+            let server: Vec<String> =
+                server_message(&body).split("; ").map(str::to_owned).collect();
+            let mut client: Vec<String> =
+                error.to_string().split("; ").map(str::to_owned).collect();
+            // The server lists the errors in the order of the body.
+            client.sort_by_key(|message| server.iter().position(|other| other == message));
+            assert_eq!(client, server);
         }
     }
 
     #[test]
-    fn a_key_that_does_not_serialise_and_a_late_time_are_faults() {
+    fn unserializable_keys_and_future_timestamps_are_invalid() {
         let map = std::collections::BTreeMap::from([((1, 2), 3)]);
-        let fault = line(&Event::new("u", "A").metadata(map)).unwrap_err();
-        assert_eq!(fault.to_string(), "metadata must be JSON: key must be a string");
-        let late = Timestamp::from_millis(now().as_millis() + 86_400_000 + 60_000).unwrap();
-        let fault = line(&Event::new("u", "A").timestamp(late)).unwrap_err();
-        assert!(fault.to_string().starts_with("timestamp must not be more than 24 hours ahead"));
+        let error = line(&Event::new("u", "A").metadata(map)).unwrap_err();
+        assert_eq!(error.to_string(), "metadata must be JSON: key must be a string");
+        let future = Timestamp::from_millis(now().as_millis() + 86_400_000 + 60_000).unwrap();
+        let error = line(&Event::new("u", "A").timestamp(future)).unwrap_err();
+        assert!(error.to_string().starts_with("timestamp must not be more than 24 hours ahead"));
     }
 
     #[test]
-    fn an_event_over_its_limit_is_refused() {
-        let fault = line(&Event::new("u", "A").metadata(json!({"k": "x".repeat(65 << 10)})));
-        assert!(matches!(fault, Err(LogError::TooLarge { max: 65_536, .. })));
+    fn an_oversized_event_is_rejected() {
+        let result = line(&Event::new("u", "A").metadata(json!({"k": "x".repeat(65 << 10)})));
+        assert!(matches!(result, Err(LogError::TooLarge { max: 65_536, .. })));
     }
 
     #[test]
-    fn a_serialize_that_logs_is_served() {
+    fn a_serialize_implementation_may_log() {
         struct Logs;
         impl Serialize for Logs {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -290,7 +283,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_and_times_are_written_as_core_writes_them(
+        fn the_head_equals_the_formatted_id_and_timestamp(
             times in prop::collection::vec(-62_167_219_200_000_i64..253_402_207_200_000, 1..5),
             more in 0_i64..2000,
         ) {
@@ -299,7 +292,7 @@ mod tests {
             for millis in times {
                 for millis in [millis, (millis + more).min(Timestamp::MAX.as_millis())] {
                     let time = Timestamp::from_millis(millis).unwrap();
-                    let text = std::str::from_utf8(head.text(id, time)).unwrap();
+                    let text = std::str::from_utf8(head.render(id, time)).unwrap();
                     let expected = format!(r#"{{"id":"{id}","timestamp":"{time}","userId":"#);
                     prop_assert_eq!(text, expected);
                 }

@@ -1,318 +1,305 @@
-//! What callers and the worker share: the buffer and the ledger under one
-//! lock, the inbox of the worker, the bell that wakes it.
+//! The queue between callers and the worker: the buffer and the accounting,
+//! under one lock.
 //!
-//! The lock is held for a copy of a line or for bookkeeping, never while code
-//! of the user runs.
+//! The lock is held while a line is copied or counts are updated, never while
+//! the program's own code runs.
 
-mod intake;
+mod enqueue;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eyego_log_core::LogIdGenerator;
 use tokio::sync::oneshot;
 
-use crate::batch::{Ack, Batch, End};
-use crate::buffer::Buffer;
-use crate::config::Validated;
-use crate::dispatch::{Settled, Ticket};
-use crate::ledger::{Fate, Ledger};
-use crate::loss::{Lines, LossReason, Lost, Stats};
-use crate::problem::Problems;
-use crate::spool::Recovered;
-use crate::sync::{Condvar, Mutex, MutexGuard, Notify, wait_while};
-use crate::transport::{Request, Response, TransportError};
+use crate::model::line::Lines;
+use crate::model::loss::Loss;
+use crate::model::loss_reason::LossReason;
+use crate::model::stats::Stats;
+use crate::pipeline::accounting::Accounting;
+use crate::pipeline::batch::{Acknowledgement, Acks, Batch, Outcome, SettledBatch};
+use crate::pipeline::buffer::{BatchLimits, Buffer};
+use crate::pipeline::reporter::Reporter;
+use crate::sync::{Condvar, Mutex, MutexGuard, Notify, lock, wait_while};
 
-/// What a transport answered.
-pub(crate) type Answer = Result<Response, TransportError>;
-
-/// A request of a reader, to be sent as it is.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) request: Request,
-    pub(crate) answer: oneshot::Sender<Answer>,
+/// What happens to an event when the buffer is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The event is lost, and `log` returns
+    /// [`LogError::Full`](crate::LogError::Full).
+    #[default]
+    DropNewest,
+    /// The oldest buffered batch that is not in flight is lost to make room.
+    DropOldest,
+    /// `log` blocks its thread for up to this duration until there is room, and
+    /// then behaves like `DropNewest`. `send` never blocks; it behaves like
+    /// `DropNewest` immediately.
+    Block(Duration),
 }
 
-/// What awaits the worker.
-#[derive(Debug, Default)]
-pub(crate) struct Inbox {
-    pub(crate) answers: Vec<(Ticket, Answer)>,
-    pub(crate) jobs: Vec<Job>,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueueOptions {
+    pub(crate) batch: BatchLimits,
+    pub(crate) max_bytes: usize,
+    pub(crate) overflow: Overflow,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+enum Phase {
     Open,
-    /// Nothing more is taken; what is there is delivered until then.
+    /// No more events are accepted. Pending events are delivered until the
+    /// deadline.
     Closing(Instant),
-    /// The worker has ended.
+    /// The worker has ended. Later events are lost for this reason.
     Closed(LossReason),
 }
 
 #[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) buffer: Buffer,
-    pub(crate) ledger: Ledger,
-    pub(crate) problems: Problems,
-    pub(crate) phase: Phase,
-    /// Who waits for the end.
-    ending: Vec<oneshot::Sender<()>>,
+struct State {
+    buffer: Buffer,
+    accounting: Accounting,
+    phase: Phase,
+    /// Calls that wait for the worker to end.
+    end_waiters: Vec<oneshot::Sender<()>>,
 }
 
-pub(crate) struct Shared {
-    pub(crate) config: Validated,
-    ids: LogIdGenerator,
+/// When the worker must attend to the queue again.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    /// When a batch is due.
+    pub(crate) batch_due_at: Option<Instant>,
+    /// When a deadline passes or memory can be released.
+    pub(crate) timer_at: Option<Instant>,
+}
+
+pub(crate) struct EventQueue {
+    options: QueueOptions,
+    reporter: Arc<Reporter>,
     state: Mutex<State>,
-    inbox: Mutex<Inbox>,
-    /// Rings when there is something for the worker.
-    pub(crate) news: Notify,
-    /// Rings when there is room, or the worker has ended.
-    change: Condvar,
-    /// How often the worker is to panic, for its test.
-    #[cfg(test)]
-    pub(crate) panics_left: std::sync::atomic::AtomicU32,
+    /// Notified when there is work for the worker.
+    worker: Arc<Notify>,
+    /// Notified when there is room for events, or when the phase changes.
+    changed: Condvar,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic leaves the bookkeeping as consistent as it was: each change is
-    // one call.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    pub(crate) fn new(config: Validated) -> Self {
+impl EventQueue {
+    pub(crate) fn new(options: QueueOptions, reporter: Arc<Reporter>, worker: Arc<Notify>) -> Self {
         let state = State {
-            buffer: Buffer::new(config.batch),
-            ledger: Ledger::default(),
-            problems: Problems::default(),
+            buffer: Buffer::new(options.batch),
+            accounting: Accounting::default(),
             phase: Phase::Open,
-            ending: Vec::new(),
+            end_waiters: Vec::new(),
         };
-        Self {
-            config,
-            ids: LogIdGenerator::new(),
-            state: Mutex::new(state),
-            inbox: Mutex::default(),
-            news: Notify::new(),
-            change: Condvar::new(),
-            #[cfg(test)]
-            panics_left: std::sync::atomic::AtomicU32::new(0),
-        }
+        Self { options, reporter, state: Mutex::new(state), worker, changed: Condvar::new() }
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn options(&self) -> &QueueOptions {
+        &self.options
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.state().ledger.stats.clone()
+        self.state().accounting.stats.clone()
     }
 
-    /// The next batch to be sent, if one is due.
-    pub(crate) fn next_batch(&self, now: Instant) -> Option<Batch> {
-        self.state().buffer.take(now)
+    /// Returns the buffer memory in use, in bytes.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.state().accounting.stats.pending_bytes
     }
 
-    /// Books what an earlier process left in the spool.
-    pub(crate) fn recover(&self, recovered: &Recovered) {
-        let Recovered { found, damaged, message } = recovered;
+    pub(crate) fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
+        update(&mut self.state().accounting.stats);
+    }
+
+    /// Counts the events that an earlier process left in the spool.
+    pub(crate) fn recover(&self, found: u64, damaged: u64, message: &str) {
         let mut state = self.state();
-        state.ledger.recover(found.events, *damaged);
-        if *damaged > 0 {
-            state.problems.lost(LossReason::Damaged, message);
-            state.ledger.stats.last_problem = Some(message.clone());
-            drop(state);
-            self.tell_unreadable(*damaged, message);
+        state.accounting.recover(found, damaged);
+        if damaged == 0 {
+            return;
         }
+        state.accounting.stats.last_problem = Some(message.to_owned());
+        drop(state);
+        self.reporter.note_loss(LossReason::Damaged, message);
+        self.report_unreadable(damaged, message);
     }
 
-    /// The batch is in the spool, and need not be in memory.
-    pub(crate) fn unload(&self, batch: Batch) {
+    /// Removes the next batch that is due.
+    pub(crate) fn take_due(&self, now: Instant) -> Option<Batch> {
+        self.state().buffer.take_due(now)
+    }
+
+    /// Records that a batch is in the spool and releases its memory.
+    pub(crate) fn spill(&self, batch: Batch) {
         let mut state = self.state();
-        state.ledger.unload(batch.cost());
-        self.let_in(&state);
+        state.accounting.spill(batch.cost());
+        self.admit_waiters(&state);
         self.recycle(&mut state, batch);
     }
 
-    /// The client ends; the batch stays in the spool.
-    pub(crate) fn keep(&self, mut batch: Batch) {
-        batch.acknowledge(&End::Kept);
-        self.state().ledger.unload(batch.cost());
+    /// Records that a batch of `cost` bytes was read back from the spool.
+    pub(crate) fn refill(&self, cost: usize) {
+        self.state().accounting.refill(cost);
     }
 
-    /// Tells those who wait for events that stay in the spool.
-    pub(crate) fn keep_unread(acks: Vec<(usize, Ack)>) {
-        for (_, ack) in acks {
-            // Who no longer waits does not need to know.
-            let _ = ack.send(End::Kept);
-        }
+    /// Records that a batch remains in the spool after the client has ended.
+    pub(crate) fn leave_in_spool(&self, mut batch: Batch) {
+        batch.acknowledge(&Acknowledgement::Spooled);
+        self.state().accounting.spill(batch.cost());
     }
 
-    /// Events of the spool cannot be read any more.
-    pub(crate) fn lose_unread(
-        &self,
-        epoch: u64,
-        events: u64,
-        acks: Vec<(usize, Ack)>,
-        message: &str,
-    ) {
-        let reason = LossReason::Damaged;
+    /// Counts spooled events that can no longer be read as lost.
+    pub(crate) fn lose_unreadable(&self, epoch: u64, events: u64, acks: Acks, message: &str) {
+        let outcome = Outcome::lost(LossReason::Damaged, message);
         {
             let mut state = self.state();
-            state.ledger.settle(epoch, events, 0, Fate::Lost(reason));
-            state.problems.lost(reason, message);
-            state.ledger.stats.last_problem = Some(message.to_owned());
+            state.accounting.settle(epoch, events, 0, &outcome);
+            state.accounting.stats.last_problem = Some(message.to_owned());
         }
-        for (_, ack) in acks {
-            // Who no longer waits does not need to know.
-            let _ = ack.send(End::Lost(reason, message.to_owned()));
-        }
-        self.tell_unreadable(events, message);
+        acks.send(&Acknowledgement::from(&outcome));
+        self.reporter.note_loss(LossReason::Damaged, message);
+        self.report_unreadable(events, message);
     }
 
-    /// Threads that wait for room are let in together when there is some for
-    /// each, not one batch at a time.
-    fn let_in(&self, state: &State) {
-        let limit = self.config.max_buffer_bytes;
-        if state.ledger.stats.pending_bytes <= limit - limit / 8 {
-            self.change.notify_all();
-        }
-    }
-
-    /// Keeps the memory of a batch for the next ones.
-    fn recycle(&self, state: &mut State, batch: Batch) {
-        // A batch has an eighth more memory than it fills: with exact room a
-        // full buffer would free each and allocate the next.
-        let limit = self.config.max_buffer_bytes + self.config.max_buffer_bytes / 8;
-        let room = limit.saturating_sub(state.ledger.stats.pending_bytes);
-        state.buffer.recycle(batch, room, Instant::now());
-    }
-
-    /// Books the end of a batch and tells those who want to know.
-    pub(crate) fn settle(&self, settled: Settled) {
-        let Settled { mut batch, fate, message } = settled;
-        let (count, cost) = (batch.len() as u64, batch.cost());
+    /// Counts the events of a batch, acknowledges them and reports losses.
+    pub(crate) fn settle(&self, settled: SettledBatch) {
+        let SettledBatch { mut batch, outcome } = settled;
         {
             let mut state = self.state();
-            state.ledger.settle(batch.epoch, count, cost, fate);
-            if let Fate::Lost(reason) = fate {
-                state.problems.lost(reason, &message);
-                state.ledger.stats.last_problem = Some(message.clone());
+            let (count, cost) = (batch.len() as u64, batch.cost());
+            state.accounting.settle(batch.epoch, count, cost, &outcome);
+            if let Outcome::Lost { message, .. } = &outcome {
+                state.accounting.stats.last_problem = Some(message.clone());
             }
-            self.let_in(&state);
+            self.admit_waiters(&state);
         }
-        match fate {
-            Fate::Delivered => batch.acknowledge(&End::Delivered),
-            Fate::Lost(reason) => {
-                batch.acknowledge(&End::Lost(reason, message.clone()));
-                self.tell_loss(reason, &message, batch.lines());
-            }
+        batch.acknowledge(&Acknowledgement::from(&outcome));
+        if let Outcome::Lost { reason, message } = &outcome {
+            self.reporter.note_loss(*reason, message);
+            self.report_loss(*reason, message, batch.lines());
         }
         self.recycle(&mut self.state(), batch);
     }
 
-    fn tell_loss(&self, reason: LossReason, message: &str, lines: Lines<'_>) {
-        self.tell(&Lost { reason, message, lines, unreadable: 0 });
+    /// Resolves expired flushes and releases idle memory. Returns `None` when
+    /// the client is closing and everything is settled, or its deadline has
+    /// passed.
+    pub(crate) fn run_timers(&self, now: Instant) -> Option<Schedule> {
+        let mut state = self.state();
+        state.accounting.expire(now);
+        let mut timers = vec![state.buffer.trim(now), state.accounting.next_deadline()];
+        if let Phase::Closing(deadline) = state.phase {
+            if deadline <= now || state.accounting.stats.pending == 0 {
+                return None;
+            }
+            timers.push(Some(deadline));
+        }
+        let timer_at = timers.into_iter().flatten().min();
+        Some(Schedule { batch_due_at: state.buffer.due_at(), timer_at })
     }
 
-    fn tell_unreadable(&self, unreadable: u64, message: &str) {
-        let lines = Lines { bytes: &[], ends: &[] };
-        self.tell(&Lost { reason: LossReason::Damaged, message, lines, unreadable });
-    }
-
-    fn tell(&self, lost: &Lost<'_>) {
-        let Some(hook) = &self.config.on_loss else { return };
-        Problems::outside_of_hooks(|| {
-            // What the hook broke is the hook's own.
-            let _ = catch_unwind(AssertUnwindSafe(|| hook(lost)));
-        });
-    }
-
-    /// Answers when all that was taken before is settled, at the latest then.
+    /// Starts a flush. Returns its epoch, and a channel that resolves when all
+    /// events accepted before this call are settled or the deadline passes.
     pub(crate) fn flush(&self, deadline: Instant) -> (u64, oneshot::Receiver<()>) {
         let mut state = self.state();
         let epoch = state.buffer.next_epoch();
-        let wait = state.ledger.wait(epoch, deadline);
+        let settled = state.accounting.wait(epoch, deadline);
         if matches!(state.phase, Phase::Closed(_)) {
-            state.ledger.release_all();
+            state.accounting.resolve_all();
         }
         drop(state);
-        self.news.notify_one();
-        (epoch, wait)
+        self.worker.notify_one();
+        (epoch, settled)
     }
 
-    /// Takes nothing more, and answers when the worker has ended: at the
-    /// latest soon after the deadline. A second call does not move it.
+    /// Returns the number of pending events up to the end of `epoch`, with the
+    /// counts at that moment.
+    pub(crate) fn pending_until(&self, epoch: u64) -> (u64, Stats) {
+        let state = self.state();
+        (state.accounting.pending_until(epoch), state.accounting.stats.clone())
+    }
+
+    /// Stops accepting events. The returned channel closes when the worker has
+    /// ended, which is soon after `deadline` at the latest. A second call does
+    /// not change the deadline.
     pub(crate) fn close(&self, deadline: Instant) -> oneshot::Receiver<()> {
-        let (ended, wait) = oneshot::channel();
+        let (ended, receiver) = oneshot::channel();
         let mut state = self.state();
         if state.phase == Phase::Open {
             state.phase = Phase::Closing(deadline);
             state.buffer.seal();
         }
         if !matches!(state.phase, Phase::Closed(_)) {
-            state.ending.push(ended);
+            state.end_waiters.push(ended);
         }
         drop(state);
-        self.change.notify_all();
-        self.news.notify_one();
-        wait
+        self.changed.notify_all();
+        self.worker.notify_one();
+        receiver
     }
 
-    /// Blocks until the worker has ended, at most this long.
+    /// Blocks until the worker has ended or `timeout` has passed.
     pub(crate) fn wait_closed(&self, timeout: Duration) {
         let is_running = |state: &mut State| !matches!(state.phase, Phase::Closed(_));
-        drop(wait_while(&self.change, self.state(), timeout, is_running));
+        drop(wait_while(&self.changed, self.state(), timeout, is_running));
     }
 
-    /// The worker has ended: what is left is lost, for this reason.
-    pub(crate) fn end(&self, reason: LossReason, held: Vec<Batch>, message: &str) {
-        let mut left = held;
+    /// Closes the queue after the worker has ended. All buffered events and
+    /// those in `batches` are lost.
+    pub(crate) fn finish(&self, reason: LossReason, batches: Vec<Batch>, message: &str) {
+        let mut lost = batches;
         {
             let mut state = self.state();
             state.phase = Phase::Closed(reason);
-            while let Some(batch) = state.buffer.take_oldest() {
-                left.push(batch);
-            }
+            lost.extend(std::iter::from_fn(|| state.buffer.take_oldest()));
         }
-        for batch in left {
-            let fate = Fate::Lost(reason);
-            self.settle(Settled { batch, fate, message: message.to_owned() });
+        for batch in lost {
+            self.settle(SettledBatch { batch, outcome: Outcome::lost(reason, message) });
         }
         let mut state = self.state();
-        state.ledger.release_all();
-        state.ending.clear();
+        state.accounting.resolve_all();
+        state.end_waiters.clear();
         drop(state);
-        *lock(&self.inbox) = Inbox::default();
-        self.change.notify_all();
+        self.changed.notify_all();
     }
 
-    /// Hands a reader's request to the worker.
-    pub(crate) fn submit(&self, job: Job) {
-        // Dropping the job tells the reader.
-        if !matches!(self.state().phase, Phase::Closed(_)) {
-            lock(&self.inbox).jobs.push(job);
-            self.news.notify_one();
+    /// Wakes the threads that wait for room, once there is enough for several
+    /// of them. Waking them for each batch would cost more.
+    fn admit_waiters(&self, state: &State) {
+        let limit = self.options.max_bytes;
+        if state.accounting.stats.pending_bytes <= limit - limit / 8 {
+            self.changed.notify_all();
         }
     }
 
-    pub(crate) fn deliver_answer(&self, ticket: Ticket, answer: Answer) {
-        lock(&self.inbox).answers.push((ticket, answer));
-        self.news.notify_one();
+    /// Keeps the memory of a batch for later batches.
+    fn recycle(&self, state: &mut State, batch: Batch) {
+        // A batch reserves an eighth more than it needs. Without that margin, a
+        // full buffer would free and allocate every batch.
+        let limit = self.options.max_bytes + self.options.max_bytes / 8;
+        let room = limit.saturating_sub(state.accounting.stats.pending_bytes);
+        state.buffer.recycle(batch, room, Instant::now());
     }
 
-    pub(crate) fn empty_inbox(&self) -> Inbox {
-        std::mem::take(&mut lock(&self.inbox))
+    fn report_loss(&self, reason: LossReason, message: &str, lines: Lines<'_>) {
+        self.reporter.report_loss(&Loss { reason, message, lines, unreadable: 0 });
+    }
+
+    fn report_unreadable(&self, unreadable: u64, message: &str) {
+        let reason = LossReason::Damaged;
+        self.reporter.report_loss(&Loss { reason, message, lines: Lines::EMPTY, unreadable });
     }
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+impl fmt::Debug for EventQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventQueue").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
 #[cfg(all(test, eyego_loom))]
-#[path = "shared/models.rs"]
 mod models;

@@ -1,46 +1,49 @@
-//! The options from environment variables.
+//! Reads options from environment variables.
 
 use std::time::Duration;
 
-use super::{Builder, Overflow};
-use crate::error::ConfigError;
+use super::{ClientBuilder, parse};
+use crate::model::errors::ConfigError;
+use crate::pipeline::event_queue::Overflow;
 
-/// `EYEGO_LOG_OVERFLOW`'s `block` waits this long.
+/// How long `EYEGO_LOG_OVERFLOW=block` blocks.
 const BLOCK: Duration = Duration::from_secs(1);
 
-impl Builder {
-    /// The options that these variables set, over the defaults. Look at
-    /// [`Client::from_env`](crate::Client::from_env) for their names.
+impl ClientBuilder {
+    /// Creates a builder from environment variables.
+    /// [`Client::from_env`](crate::Client::from_env) lists them.
     ///
     /// # Errors
-    /// `EYEGO_LOG_URL` is missing, or a variable cannot be read.
+    /// Returns a [`ConfigError`] if `EYEGO_LOG_URL` is not set or if a variable
+    /// cannot be parsed.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(|name| {
-            std::env::var_os(name).map(|v| v.to_string_lossy().into_owned())
+            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
         })
     }
 
     fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let read = |name: &str| read(name).filter(|value| !value.trim().is_empty());
         let url = read("EYEGO_LOG_URL").ok_or_else(|| {
-            ConfigError::new("EYEGO_LOG_URL", "is not set: such as http://localhost:3000")
+            ConfigError::new(
+                "EYEGO_LOG_URL",
+                "is not set: expected a URL such as http://localhost:3000",
+            )
         })?;
         let mut builder = Self::new(url);
         builder.api_key = read("EYEGO_LOG_API_KEY");
         builder.api_key_file = read("EYEGO_LOG_API_KEY_FILE").map(Into::into);
         builder.ca_file = read("EYEGO_LOG_CA_FILE").map(Into::into);
-        let sizes = [
+        let numbers = [
             ("EYEGO_LOG_MAX_BATCH_EVENTS", &mut builder.max_batch_events),
             ("EYEGO_LOG_MAX_BATCH_BYTES", &mut builder.max_batch_bytes),
             ("EYEGO_LOG_MAX_EVENT_BYTES", &mut builder.max_event_bytes),
             ("EYEGO_LOG_MAX_BUFFER_BYTES", &mut builder.max_buffer_bytes),
             ("EYEGO_LOG_MAX_IN_FLIGHT", &mut builder.max_in_flight),
         ];
-        for (name, option) in sizes {
+        for (name, option) in numbers {
             if let Some(value) = read(name) {
-                let fault =
-                    || ConfigError::new(name, format!("must be a whole number, not {value}"));
-                *option = value.trim().parse().map_err(|_| fault())?;
+                *option = parse::number(name, &value)?;
             }
         }
         let durations = [
@@ -51,56 +54,46 @@ impl Builder {
         ];
         for (name, option) in durations {
             if let Some(value) = read(name) {
-                let fault = || {
-                    ConfigError::new(
-                        name,
-                        format!("must be a duration such as 500ms or 5s, not {value}"),
-                    )
-                };
-                *option = duration(value.trim()).ok_or_else(fault)?;
+                *option = parse::duration(name, &value, "a duration such as 500ms or 5s")?;
             }
         }
         if let Some(value) = read("EYEGO_LOG_OVERFLOW") {
-            builder.overflow = match value.trim() {
-                "drop-newest" => Overflow::DropNewest,
-                "drop-oldest" => Overflow::DropOldest,
-                "block" => Overflow::Block(BLOCK),
-                _ => {
-                    let fault = format!("must be drop-newest, drop-oldest or block, not {value}");
-                    return Err(ConfigError::new("EYEGO_LOG_OVERFLOW", fault));
-                }
-            };
+            builder.overflow = overflow(value.trim())?;
         }
         if let Some(value) = read("EYEGO_LOG_COMPRESSION") {
-            builder.compression = match value.trim() {
-                "zstd" => true,
-                "none" => false,
-                _ => {
-                    let fault = format!("must be zstd or none, not {value}");
-                    return Err(ConfigError::new("EYEGO_LOG_COMPRESSION", fault));
-                }
-            };
+            builder.compression = compression(value.trim())?;
         }
         #[cfg(feature = "spool")]
-        builder.spool.read(read)?;
+        builder.read_spool_variables(read)?;
         #[cfg(not(feature = "spool"))]
         if read("EYEGO_LOG_SPOOL_DIR").is_some() {
-            return Err(ConfigError::new("EYEGO_LOG_SPOOL_DIR", "needs the feature spool"));
+            let problem = "needs the crate feature `spool`";
+            return Err(ConfigError::new("EYEGO_LOG_SPOOL_DIR", problem));
         }
         Ok(builder)
     }
 }
 
-/// `500ms`, `5s`, `2m`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        _ => None,
+fn overflow(value: &str) -> Result<Overflow, ConfigError> {
+    match value {
+        "drop-newest" => Ok(Overflow::DropNewest),
+        "drop-oldest" => Ok(Overflow::DropOldest),
+        "block" => Ok(Overflow::Block(BLOCK)),
+        _ => {
+            let problem = format!("must be drop-newest, drop-oldest or block, not {value}");
+            Err(ConfigError::new("EYEGO_LOG_OVERFLOW", problem))
+        }
+    }
+}
+
+fn compression(value: &str) -> Result<bool, ConfigError> {
+    match value {
+        "zstd" => Ok(true),
+        "none" => Ok(false),
+        _ => {
+            let problem = format!("must be zstd or none, not {value}");
+            Err(ConfigError::new("EYEGO_LOG_COMPRESSION", problem))
+        }
     }
 }
 
@@ -108,15 +101,15 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn read(variables: &[(&str, &str)]) -> Result<Builder, ConfigError> {
-        Builder::from_variables(|name| {
+    fn read(variables: &[(&str, &str)]) -> Result<ClientBuilder, ConfigError> {
+        ClientBuilder::from_variables(|name| {
             let mut variables = variables.iter();
             variables.find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
-    fn each_kind_of_variable_is_read() {
+    fn every_kind_of_variable_is_parsed() {
         let builder = read(&[
             ("EYEGO_LOG_URL", "http://h"),
             ("EYEGO_LOG_API_KEY", "secret"),
@@ -134,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_variable_is_named() {
+    fn an_invalid_variable_is_named_in_the_error() {
         let url = ("EYEGO_LOG_URL", "http://h");
         for (variable, value) in [
             ("EYEGO_LOG_LINGER", "20"),
@@ -151,12 +144,12 @@ mod tests {
 
     #[cfg(feature = "spool")]
     #[test]
-    fn the_spool_is_read_and_checked() {
+    fn spool_variables_are_parsed_and_validated() {
         let url = ("EYEGO_LOG_URL", "http://h");
         let dir = ("EYEGO_LOG_SPOOL_DIR", "/nowhere");
         let options = |variables: &[(&str, &str)]| {
             let builder = read(&[&[url, dir], variables].concat())?;
-            Ok::<_, ConfigError>(builder.spool.validate(512 << 10)?.unwrap())
+            Ok::<_, ConfigError>(builder.spool_options()?.unwrap())
         };
         let defaults = options(&[]).unwrap();
         assert_eq!((defaults.dir.to_str(), defaults.max_bytes), (Some("/nowhere"), 1 << 30));
@@ -176,9 +169,9 @@ mod tests {
 
     #[cfg(not(feature = "spool"))]
     #[test]
-    fn a_spool_needs_its_feature() {
+    fn the_spool_needs_its_crate_feature() {
         let variables = [("EYEGO_LOG_URL", "http://h"), ("EYEGO_LOG_SPOOL_DIR", "/nowhere")];
         let error = read(&variables).unwrap_err();
-        assert_eq!(error.to_string(), "EYEGO_LOG_SPOOL_DIR needs the feature spool");
+        assert_eq!(error.to_string(), "EYEGO_LOG_SPOOL_DIR needs the crate feature `spool`");
     }
 }

@@ -1,4 +1,4 @@
-//! The spool against a simple model, on files of a scratch directory.
+//! The spool compared with a simple model, in a temporary directory.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::spool::Extent;
+use crate::spool::record::Extent;
 
 fn options(dir: &Path) -> SpoolOptions {
     let sync = SpoolSync::Every(Duration::from_secs(1));
@@ -17,7 +17,7 @@ fn open(dir: &Path) -> (Spool, Recovered) {
     Spool::open(options(dir)).unwrap()
 }
 
-/// The `n`th record of a test, with this many events.
+/// Returns the lines of record `n`, with this many events.
 fn record(n: usize, events: usize) -> Vec<u8> {
     (0..events).flat_map(|event| format!("{n}.{event}\n").into_bytes()).collect()
 }
@@ -27,27 +27,28 @@ fn append(spool: &mut Spool, lines: &[u8], is_held: bool) -> u64 {
     spool.append(lines, events, is_held, Instant::now()).unwrap()
 }
 
-/// Reads all that is to be read: which file has it, and its lines.
+/// Reads all unread records. Returns their file numbers and lines, and what was
+/// lost.
 fn read_all(spool: &mut Spool) -> (Vec<(u64, Vec<u8>)>, Extent) {
-    let (mut read, mut all_lost) = (Vec::new(), Extent::default());
+    let (mut read, mut total_lost) = (Vec::new(), Extent::default());
     while let Some(unread) = spool.read() {
         match unread {
             Unread::Lines { segment, lines } => read.push((segment, lines)),
             Unread::Lost { segment, lost, .. } => {
-                all_lost.add(lost);
+                total_lost.add(lost);
                 spool.settle(segment, lost.events);
             }
         }
     }
-    (read, all_lost)
+    (read, total_lost)
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    numbered_files(dir).unwrap().into_iter().map(|(_, path)| path).collect()
+    spool_files(dir).unwrap().into_iter().map(|(_, path)| path).collect()
 }
 
 #[test]
-fn what_is_settled_leaves_nothing_behind() {
+fn settled_events_leave_no_file() {
     let dir = TempDir::new().unwrap();
     let (mut spool, _) = open(dir.path());
     for round in 0..100 {
@@ -63,7 +64,7 @@ fn what_is_settled_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_second_client_is_told_which_option_to_change() {
+fn a_directory_in_use_is_a_config_error() {
     let dir = TempDir::new().unwrap();
     let (first, _) = open(dir.path());
     let error = Spool::open(options(dir.path())).unwrap_err();
@@ -74,7 +75,7 @@ fn a_second_client_is_told_which_option_to_change() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_used_is_an_error() {
+fn an_unusable_directory_is_a_config_error() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
@@ -87,23 +88,20 @@ fn a_directory_that_cannot_be_used_is_an_error() {
 
 #[cfg(unix)]
 #[test]
-fn a_directory_that_is_read_only_is_an_error() {
+fn a_read_only_directory_is_a_config_error() {
     use std::os::unix::fs::PermissionsExt;
 
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    if fs::write(dir.path().join("probe"), "").is_ok() {
-        // Permissions do not bind this user: /proc does.
-        let error = Spool::open(options(Path::new("/proc/self/fdinfo"))).unwrap_err();
-        assert_eq!(error.option(), "spool_dir");
-        return;
-    }
-    let error = Spool::open(options(dir.path())).unwrap_err();
+    // Permissions do not apply to root, which cannot write to /proc either.
+    let is_root = fs::write(dir.path().join("probe"), "").is_ok();
+    let read_only = if is_root { Path::new("/proc/self/fdinfo") } else { dir.path() };
+    let error = Spool::open(options(read_only)).unwrap_err();
     assert_eq!(error.option(), "spool_dir");
 }
 
 #[test]
-fn a_file_of_a_later_version_is_left_alone() {
+fn a_file_of_a_later_version_is_a_config_error() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("00000000000000000007.spool");
     fs::write(&path, b"eyegosp2and so on").unwrap();
@@ -113,7 +111,7 @@ fn a_file_of_a_later_version_is_left_alone() {
 }
 
 #[test]
-fn a_file_that_vanishes_is_counted() {
+fn events_of_a_deleted_file_are_counted() {
     let dir = TempDir::new().unwrap();
     let (mut spool, _) = open(dir.path());
     append(&mut spool, &record(0, 3), false);
@@ -130,7 +128,7 @@ enum Action {
     Append { events: usize, is_held: bool },
     Read,
     Settle(prop::sample::Index),
-    Die,
+    Restart,
 }
 
 fn any_action() -> impl Strategy<Value = Action> {
@@ -138,15 +136,15 @@ fn any_action() -> impl Strategy<Value = Action> {
         6 => (1_usize..40, any::<bool>()).prop_map(|(events, is_held)| Action::Append { events, is_held }),
         4 => Just(Action::Read),
         6 => any::<prop::sample::Index>().prop_map(Action::Settle),
-        1 => Just(Action::Die),
+        1 => Just(Action::Restart),
     ]
 }
 
 proptest! {
-    /// Whatever happens and whenever the process dies: what is not settled is
-    /// read, in its order, and the spool keeps within its bound.
+    /// Whenever the process restarts, all unsettled events are read again, in
+    /// order, and the spool never exceeds its maximum size.
     #[test]
-    fn nothing_that_is_not_settled_is_lost(actions in prop::collection::vec(any_action(), 0..60)) {
+    fn unsettled_events_survive_a_restart(actions in prop::collection::vec(any_action(), 0..60)) {
         let dir = TempDir::new().unwrap();
         let (mut spool, _) = open(dir.path());
         let mut next = 0;
@@ -182,7 +180,7 @@ proptest! {
                     let events = lines.iter().filter(|byte| **byte == b'\n').count();
                     spool.settle(segment, events as u64);
                 },
-                Action::Die => {
+                Action::Restart => {
                     drop(spool);
                     let recovered;
                     (spool, recovered) = open(dir.path());
@@ -195,8 +193,8 @@ proptest! {
                         text.split('.').next().unwrap().parse().unwrap()
                     };
                     prop_assert!(read.is_sorted_by_key(|(_, lines)| number(lines)));
-                    let wanted = unread.iter().chain(handed_out.iter().map(|(_, lines)| lines));
-                    for lines in wanted {
+                    let unsettled = unread.iter().chain(handed_out.iter().map(|(_, lines)| lines));
+                    for lines in unsettled {
                         prop_assert!(read.iter().any(|(_, found)| found == lines), "{lines:?}");
                     }
                     unread.clear();
@@ -211,8 +209,8 @@ proptest! {
         }
     }
 
-    /// A byte that is wrong costs its record, or its record and those behind
-    /// it in that file, and is counted.
+    /// A damaged byte costs its record, or also the records after it in the same
+    /// file, and the loss is counted.
     #[test]
     fn damage_is_counted(
         events in prop::collection::vec(1_usize..5, 1..10),
