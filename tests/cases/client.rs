@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use eyego_log_client::{Builder, Client, Event, LossReason, Order, Overflow};
+use eyego_log_client::{ClientBuilder, Client, Event, LossReason, Order, Overflow};
 use serde_json::json;
 use stack::server::{Server, ServerBuilder};
 
@@ -15,15 +15,15 @@ use crate::fixture::Names;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn start() -> Result<(Server, Builder)> {
+async fn start() -> Result<(Server, ClientBuilder)> {
     started(Server::builder()).await
 }
 
-async fn start_on_kafka_and_mongodb() -> Result<(Server, Builder)> {
+async fn start_on_kafka_and_mongodb() -> Result<(Server, ClientBuilder)> {
     started(Names::new().await.server("all", "g")).await
 }
 
-async fn started(server: ServerBuilder) -> Result<(Server, Builder)> {
+async fn started(server: ServerBuilder) -> Result<(Server, ClientBuilder)> {
     let server = server.start().await?;
     server.wait_ready(PATIENCE).await?;
     let client = Client::builder(server.base_url()).linger(Duration::from_millis(20));
@@ -39,8 +39,8 @@ async fn stored(
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let mut logs = Vec::new();
-        let mut stream = client.logs().user(user).order(Order::Ascending).limit(1000).stream();
-        while let Some(log) = stream.next().await {
+        let mut stream = client.query().user(user).order(Order::Ascending).limit(1000).stream();
+        while let Some(log) = stream.next_event().await {
             logs.push(log?);
         }
         if logs.len() >= count {
@@ -70,18 +70,18 @@ async fn what_is_logged_can_be_read_back(client: Client) -> Result<()> {
     for n in 0..2500 {
         client.log(Event::new("ada", "VIEW").metadata(json!({"n": n})))?;
     }
-    ensure!(client.flush_within(PATIENCE).await.is_complete());
+    ensure!(client.flush_within(PATIENCE).await.all_settled());
     let logs = stored(&client, "ada", 2501).await?;
     ensure!(logs.len() == 2501);
     ensure!(logs[0].id == id && logs[0].metadata.to_map() == *metadata.as_object().unwrap());
 
-    let log = client.logs().get(id).await?.context("not there")?;
+    let log = client.query().get(id).await?.context("not there")?;
     ensure!(log.action.as_str() == "CLICK");
-    let page = client.logs().user("ada").metadata("cart.items", 2).action("CLICK").fetch().await?;
+    let page = client.query().user("ada").metadata("cart.items", 2).action("CLICK").fetch().await?;
     ensure!(page.data.len() == 1 && page.data[0] == log && page.next_cursor.is_none());
-    let page = client.logs().from(logs[0].timestamp).limit(7).fetch().await?;
+    let page = client.query().since(logs[0].timestamp).limit(7).fetch().await?;
     ensure!(page.data.len() == 7 && page.next_cursor.is_some());
-    let deep = client.logs().page(5000).fetch().await.unwrap_err();
+    let deep = client.query().page(5000).fetch().await.unwrap_err();
     let status = deep.status().context("a failure")?;
     ensure!(status.status == 400 && status.request_id.is_some() && !deep.is_retryable());
     ensure!(status.errors.iter().any(|error| error.path == "page"), "{deep}");
@@ -118,7 +118,7 @@ async fn a_killed_server_costs_nothing_that_is_not_counted_on_kafka_and_mongodb(
 /// stored once or counted as lost.
 async fn a_killed_server_costs_nothing_that_is_not_counted(
     server: Server,
-    client: Builder,
+    client: ClientBuilder,
 ) -> Result<()> {
     const THREADS: usize = 8;
     const EVENTS: usize = 5000;
@@ -154,7 +154,7 @@ async fn a_killed_server_costs_nothing_that_is_not_counted(
     }
     let report = client.flush_within(PATIENCE).await;
     let stats = &report.stats;
-    ensure!(report.is_complete() && stats.is_balanced(), "{report:?}");
+    ensure!(report.all_settled() && stats.is_balanced(), "{report:?}");
     ensure!(stats.accepted == (THREADS * EVENTS) as u64);
     ensure!(stats.failed_requests > 0, "the deaths were not felt: {report:?}");
     ensure!(stats.lost.total() == 0, "{report:?}");
@@ -168,7 +168,7 @@ async fn a_killed_server_costs_nothing_that_is_not_counted(
         }
         ensure!(logs.len() == EVENTS && times_stored.len() == EVENTS, "each exactly once");
     }
-    ensure!(client.shutdown().await.is_complete());
+    ensure!(client.shutdown().await.all_settled());
     Ok(())
 }
 
@@ -176,7 +176,7 @@ async fn a_killed_server_costs_nothing_that_is_not_counted(
 #[test]
 #[ignore = "a program that another test runs"]
 fn a_program_with_a_spool() -> Result<()> {
-    let client = Builder::from_env()?.linger(Duration::from_millis(5)).max_batch_events(100);
+    let client = ClientBuilder::from_env()?.linger(Duration::from_millis(5)).max_batch_events(100);
     let client = client.on_problem(|_| {}).build()?;
     let user = std::env::var("EYEGO_TEST_USER")?;
     for n in 0.. {
@@ -219,7 +219,7 @@ async fn a_killed_program_is_survived_by_its_events_on_kafka_and_mongodb() -> Re
 /// A program is killed while it logs, with the server there and away in turn, at
 /// last away, so that something is left: whatever was in its spool is stored
 /// once.
-async fn a_killed_program_is_survived_by_its_events(server: Server, client: Builder) -> Result<()> {
+async fn a_killed_program_is_survived_by_its_events(server: Server, client: ClientBuilder) -> Result<()> {
     const RUNS: usize = 4;
 
     let dir = tempfile::tempdir()?;
@@ -250,7 +250,7 @@ async fn a_killed_program_is_survived_by_its_events(server: Server, client: Buil
     let client = client.spool_dir(dir.path()).build()?;
     let report = client.flush_within(PATIENCE).await;
     let stats = &report.stats;
-    ensure!(report.is_complete() && stats.is_balanced(), "{report:?}");
+    ensure!(report.all_settled() && stats.is_balanced(), "{report:?}");
     ensure!(stats.recovered == stats.accepted && stats.delivered > 0, "{report:?}");
     // A write that a kill cut short was never in the spool.
     ensure!(stats.lost.total() == stats.lost.get(LossReason::Damaged), "{report:?}");
@@ -271,6 +271,6 @@ async fn a_killed_program_is_survived_by_its_events(server: Server, client: Buil
         ensure!(tokio::time::Instant::now() < deadline, "{missing} of {known} are not stored");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    ensure!(client.shutdown().await.is_complete());
+    ensure!(client.shutdown().await.all_settled());
     Ok(())
 }
