@@ -4,58 +4,67 @@ mod client;
 mod dead_letters;
 mod health;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::dead_letters::{DeadLettersCommand, ListArgs, ReplayArgs};
-use crate::config::{Config, ConfigError, Options};
+use crate::config::{self, Config, ConfigError};
 use crate::{app, telemetry};
 
-/// Receives user activity over HTTP, queues it durably, stores it exactly once
-/// and serves queries.
+/// Receives user activity over HTTP, queues it durably, stores it exactly once and
+/// serves queries.
 ///
-/// Without Kafka and MongoDB it runs on an embedded queue and store. Set Kafka's
-/// brokers and MongoDB's URI to run on those instead.
+/// Without Kafka and MongoDB the server uses an embedded queue and store. Set
+/// --kafka-brokers and --mongodb-uri to use those instead.
 #[derive(Debug, Parser)]
-#[command(version, name = "eyego-log-server", args_conflicts_with_subcommands = false)]
+#[command(version, name = "eyego-log-server")]
 pub struct Cli {
     /// Command to run; `serve` if omitted.
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// TOML file with options: the names of the long flags with `_` for `-`, in
-    /// the tables `http`, `embedded`, `kafka`, `mongodb`, `spool` and `worker`;
-    /// `role`, `log` and `log_format` at the top level.
-    #[arg(long = "config", env = "EYEGO_CONFIG", global = true, value_name = "FILE")]
-    file: Option<PathBuf>,
-
     #[command(flatten)]
-    options: Options,
+    config: Config,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 enum Command {
-    /// Serve (the default).
+    /// Run the server (the default).
     Serve,
-    /// Check whether the server at the configured address is ready. Exits with 0
-    /// if it is. For container health checks.
+    /// Check whether the server at the configured address is ready
+    ///
+    /// Exits with 0 if it is, for container health checks.
     Health,
-    /// Work with dead letters through the server at the configured address.
+    /// Work with dead letters through the server at the configured address
+    ///
     /// Prints JSON.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
 }
 
 impl Cli {
+    /// Parses a command line, whose first argument is the program's name, and
+    /// combines it with environment variables and the configuration file.
+    ///
+    /// # Errors
+    /// Returns an error if the command line is malformed or asks for help, the
+    /// file cannot be read, or an option is invalid.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        let args: Vec<_> = args.into_iter().collect();
+        let matches = config::parse(Self::command(), &args)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        cli.config.validate()?;
+        Ok(cli)
+    }
+
     /// Runs the command.
     ///
     /// # Errors
-    /// Returns an error if the configuration is invalid or the command fails.
-    pub fn run(mut self) -> anyhow::Result<()> {
-        let command = self.command.take().unwrap_or(Command::Serve);
-        let config = self.config()?;
-        match command {
+    /// Returns an error if the command fails.
+    pub fn run(self) -> anyhow::Result<()> {
+        let config = self.config;
+        match self.command.unwrap_or(Command::Serve) {
             Command::Serve => {
                 telemetry::start(&config)?;
                 app::run(config)
@@ -64,24 +73,24 @@ impl Cli {
             Command::DeadLetters(command) => command.run(&config.http.listen),
         }
     }
-
-    /// Returns the configuration that flags, variables and the file amount to.
-    ///
-    /// # Errors
-    /// Returns an error if the file cannot be read or a value is invalid.
-    pub fn config(self) -> Result<Config, ConfigError> {
-        Config::load(self.options, self.file.as_deref())
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn command_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_precede_or_follow_the_subcommand() {
+        for args in [["health", "--listen", "h:1"], ["--listen", "h:1", "health"]] {
+            let args = std::iter::once("eyego-log-server").chain(args);
+            let cli = Cli::parse(args.map(Into::into)).unwrap();
+            assert_eq!(cli.command, Some(Command::Health));
+            assert_eq!(cli.config.http.listen, "h:1");
+        }
     }
 }

@@ -2,21 +2,25 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use eyego_log_server::cli::Cli;
+use eyego_log_server::config::ConfigError;
 
 /// Also serves librdkafka, `SQLite` and zstd. ADR 0006 explains the choice.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[expect(clippy::print_stderr, reason = "errors at startup are for the user of the terminal")]
 fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let cli = match Cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(ConfigError::CommandLine(error)) => error.exit(),
+        Err(error) => return fail(&error.into()),
+    };
+    cli.run().map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stderr, reason = "logging may not have started yet")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }

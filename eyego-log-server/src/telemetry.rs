@@ -1,17 +1,22 @@
-//! Log lines, to standard error. No personal data is logged: ids, counts and
-//! reasons only.
+//! Logging to standard error. Log lines contain ids, counts and reasons, never
+//! personal data.
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 
-/// Logs from here on.
+/// Starts logging.
 ///
 /// # Errors
-/// The filter makes no sense, or logging was set up before.
+/// Returns an error if the filter is invalid or logging has been started before.
 pub fn start(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log)
-        .map_err(|error| anyhow::anyhow!("EYEGO_LOG is no filter: {error}"))?;
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| {
+        anyhow::anyhow!(
+            "EYEGO_LOG: invalid filter `{}`: expected a level (error, warn, info, debug, trace) \
+             or directives such as info,eyego_log_server=debug: {error}",
+            config.log
+        )
+    })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.log_format {
         LogFormat::Text => {
@@ -19,5 +24,5 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
         }
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    started.map_err(|error| anyhow::anyhow!("cannot log: {error}"))
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }

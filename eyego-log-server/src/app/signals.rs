@@ -1,15 +1,20 @@
-//! The signals that end the process.
+//! Signals that stop the process.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT, heard from when this is made.
+/// Listener for SIGTERM and SIGINT. Signals that arrive before [`Signals::next`] is
+/// called are kept.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// Returns an error if a signal handler cannot be installed.
     pub(super) fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self {
@@ -18,7 +23,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next; answers its name.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -33,7 +33,7 @@ impl Worker {
         let (on_end, ended) = oneshot::channel();
         std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
             work(&persist, &*queue);
-            // After the deadline, the receiver is gone.
+            // The receiver is dropped once the shutdown deadline has passed.
             let _ = on_end.send(());
         })?;
         Ok(Self { stop, ended })
@@ -55,21 +55,20 @@ impl Worker {
 
 fn work(persist: &Persist, queue: &dyn LogQueue) {
     loop {
-        let failed = match queue.subscribe() {
+        let failure = match queue.subscribe() {
             Ok(subscription) => {
-                catch_unwind(AssertUnwindSafe(|| persist.run(subscription))).is_err()
+                match catch_unwind(AssertUnwindSafe(|| persist.run(subscription))) {
+                    Ok(()) => return,
+                    Err(_) => "the worker panicked; restarting it".to_owned(),
+                }
             }
-            Err(error) => {
-                tracing::error!(%error, "cannot subscribe to the queue");
-                true
-            }
+            Err(error) => format!("cannot subscribe to the queue: {error}"),
         };
-        if !failed || persist.is_stopping() {
+        if persist.is_stopping() {
             return;
         }
-        // A dead worker must not look idle. Nothing is lost: uncommitted records
-        // are delivered again.
-        persist.report("the worker panicked; restarting it");
+        // No record is lost: uncommitted records are delivered again.
+        persist.report(&failure);
         std::thread::sleep(RESTART_PAUSE);
     }
 }

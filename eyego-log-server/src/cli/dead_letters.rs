@@ -12,7 +12,8 @@ use super::client;
 
 const PATH: &str = "/api/v1/dead-letters";
 
-/// A replay runs for up to 20 s on the server and then counts what remains.
+/// A replay runs for up to 20 s on the server, which then counts the remaining
+/// dead letters.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Commands for dead letters.
@@ -25,9 +26,10 @@ pub enum DeadLettersCommand {
         /// Id of the event.
         id: String,
     },
-    /// Store dead letters now, under the ids of their events. One call processes
-    /// up to 10,000 dead letters or runs for 20 s: repeat it while `remaining`
-    /// decreases.
+    /// Retry storing dead letters, under the ids of their events
+    ///
+    /// One call processes up to 10,000 dead letters and runs for up to 20 s.
+    /// Repeat it while `remaining` decreases.
     Replay(ReplayArgs),
 }
 
@@ -35,7 +37,7 @@ pub enum DeadLettersCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[group(skip)]
 pub struct ListArgs {
-    /// Only those with this code.
+    /// Only dead letters with this code.
     #[arg(long)]
     pub code: Option<String>,
     /// Only failures at or after this time (RFC 3339).
@@ -44,10 +46,10 @@ pub struct ListArgs {
     /// Only failures before this time (RFC 3339).
     #[arg(long, value_name = "TIME")]
     pub to: Option<String>,
-    /// Maximum number, up to 1000 [default: 10]
+    /// Maximum number of dead letters to list, up to 1000 [default: 10]
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u32>,
-    /// Continue after the `nextCursor` of an earlier response.
+    /// Continue from the `nextCursor` of the previous page.
     #[arg(long)]
     pub cursor: Option<String>,
 }
@@ -56,10 +58,10 @@ pub struct ListArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[group(required = true, multiple = false)]
 pub struct ReplayArgs {
-    /// The dead letter of this event.
+    /// The dead letter of the event with this id.
     #[arg(long)]
     pub id: Option<String>,
-    /// Those with this code.
+    /// All dead letters with this code.
     #[arg(long)]
     pub code: Option<String>,
     /// All dead letters.
@@ -90,7 +92,7 @@ impl DeadLettersCommand {
             .with_context(|| format!("the response is not JSON: {}", response.body))?;
         if response.status != 200 {
             let message = json["message"].as_str().unwrap_or("no reason given");
-            anyhow::bail!("the server responded with {}: {message}", response.status);
+            anyhow::bail!("the server responded with status {}: {message}", response.status);
         }
         Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&json)?)?)
     }

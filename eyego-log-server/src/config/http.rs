@@ -1,119 +1,127 @@
-//! HTTP: the address, the limits, the shutdown.
+//! Options of the HTTP server: address, limits, shutdown.
 
 use std::time::Duration;
 
 use clap::Args;
-use serde::Deserialize;
 
-use super::ConfigError;
-use super::value::{Size, Span, memory};
+use super::value::{GIB, KIB, MIB, display_size, duration, non_empty, number, size};
+use super::{ConfigError, invalid};
 
-#[derive(Debug, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Copies of a body that ingest may hold in memory at the same time.
+const COPIES_OF_A_BODY: usize = 4;
+
+const DEFAULT_IN_FLIGHT_BYTES: usize = 128 << 20;
+
+/// Address, limits and shutdown of the HTTP server.
+#[derive(Debug, Clone, Args)]
 #[group(skip)]
-pub(super) struct Layer {
-    /// Address and port to listen on [default: 127.0.0.1:3000]
-    #[arg(long, env = "EYEGO_LISTEN", global = true, value_name = "ADDRESS")]
-    listen: Option<String>,
-
-    /// The largest event, in bytes as sent [default: 256 KiB]
-    #[arg(long, env = "EYEGO_MAX_EVENT_BYTES", global = true, value_name = "SIZE")]
-    max_event_bytes: Option<Size>,
-
-    /// The most events in a batch [default: 10000]
-    #[arg(long, env = "EYEGO_MAX_BATCH_EVENTS", global = true, value_name = "COUNT")]
-    max_batch_events: Option<usize>,
-
-    /// The largest body, in bytes after decompression [default: 16 MiB]
-    #[arg(long, env = "EYEGO_MAX_BODY_BYTES", global = true, value_name = "SIZE")]
-    max_body_bytes: Option<Size>,
-
-    /// Memory for what is being ingested; past it the answer is 503
-    /// [default: 128 MiB]
-    #[arg(long, env = "EYEGO_MAX_IN_FLIGHT_BYTES", global = true, value_name = "SIZE")]
-    max_in_flight_bytes: Option<Size>,
-
-    /// How long a stop may take [default: 25s]
-    #[arg(long, env = "EYEGO_SHUTDOWN_TIMEOUT", global = true, value_name = "DURATION")]
-    shutdown_timeout: Option<Span>,
-
-    /// How long to go on serving, already unready, when told to stop: as long
-    /// as a load balancer takes to notice [default: 0s]
-    #[arg(long, env = "EYEGO_SHUTDOWN_DELAY", global = true, value_name = "DURATION")]
-    shutdown_delay: Option<Span>,
-}
-
-/// HTTP: the address, the limits, the shutdown.
-#[derive(Debug, Clone)]
+#[command(next_help_heading = "HTTP")]
 pub struct HttpConfig {
-    /// Where to listen. `EYEGO_LISTEN`, default `127.0.0.1:3000`.
+    /// Address and port to listen on.
+    #[arg(
+        long,
+        env = "EYEGO_LISTEN",
+        default_value = "127.0.0.1:3000",
+        value_name = "ADDRESS",
+        value_parser = non_empty
+    )]
     pub listen: String,
-    /// Bytes of one event. `EYEGO_MAX_EVENT_BYTES`, default 256 KiB.
+
+    /// Maximum size of one event, as sent. Larger events get 413.
+    // A MongoDB document holds up to 16 MiB, including what the server adds.
+    #[arg(
+        long,
+        env = "EYEGO_MAX_EVENT_BYTES",
+        default_value = "256 KiB",
+        value_name = "SIZE",
+        value_parser = size::<usize>(KIB..=15 * MIB)
+    )]
     pub max_event_bytes: usize,
-    /// Events in a batch. `EYEGO_MAX_BATCH_EVENTS`, default 10,000.
+
+    /// Maximum number of events in a batch. Larger batches get 413.
+    #[arg(
+        long,
+        env = "EYEGO_MAX_BATCH_EVENTS",
+        default_value = "10000",
+        value_name = "COUNT",
+        value_parser = number::<usize>(1)
+    )]
     pub max_batch_events: usize,
-    /// Bytes of a body after decompression. `EYEGO_MAX_BODY_BYTES`, default
-    /// 16 MiB.
+
+    /// Maximum size of a request body after decompression. Larger bodies get 413.
+    /// At least `max-event-bytes`.
+    #[arg(
+        long,
+        env = "EYEGO_MAX_BODY_BYTES",
+        default_value = "16 MiB",
+        value_name = "SIZE",
+        value_parser = size::<usize>(KIB..=GIB)
+    )]
     pub max_body_bytes: usize,
-    /// Bytes of everything that is being ingested.
-    /// `EYEGO_MAX_IN_FLIGHT_BYTES`, default 128 MiB.
-    pub max_in_flight_bytes: usize,
-    /// How long a stop may take. `EYEGO_SHUTDOWN_TIMEOUT`, default 25 s.
+
+    /// Memory for events being ingested. Beyond it, ingest requests get 503. At
+    /// least four times `max-body-bytes` [default: 128 MiB, or four times
+    /// `max-body-bytes` if that is more]
+    #[arg(
+        long,
+        env = "EYEGO_MAX_IN_FLIGHT_BYTES",
+        value_name = "SIZE",
+        value_parser = size::<usize>(4 * KIB..=4095 * MIB)
+    )]
+    max_in_flight_bytes: Option<usize>,
+
+    /// Time limit for a graceful shutdown.
+    #[arg(
+        long,
+        env = "EYEGO_SHUTDOWN_TIMEOUT",
+        default_value = "25s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     pub shutdown_timeout: Duration,
-    /// How long to serve on, unready, before a stop. `EYEGO_SHUTDOWN_DELAY`,
-    /// default 0 s.
+
+    /// Time to keep serving after the signal to stop while readiness reports 503,
+    /// so that load balancers stop sending requests first.
+    #[arg(
+        long,
+        env = "EYEGO_SHUTDOWN_DELAY",
+        default_value = "0s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     pub shutdown_delay: Duration,
 }
 
-impl Layer {
-    pub(super) fn over(self, below: Self) -> Self {
-        Self {
-            listen: self.listen.or(below.listen),
-            max_event_bytes: self.max_event_bytes.or(below.max_event_bytes),
-            max_batch_events: self.max_batch_events.or(below.max_batch_events),
-            max_body_bytes: self.max_body_bytes.or(below.max_body_bytes),
-            max_in_flight_bytes: self.max_in_flight_bytes.or(below.max_in_flight_bytes),
-            shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
-            shutdown_delay: self.shutdown_delay.or(below.shutdown_delay),
-        }
+impl HttpConfig {
+    /// Returns the memory for events being ingested, in bytes.
+    /// `EYEGO_MAX_IN_FLIGHT_BYTES`, by default 128 MiB or four times
+    /// `max_body_bytes`, whichever is more.
+    #[must_use]
+    pub fn max_in_flight_bytes(&self) -> usize {
+        let default = DEFAULT_IN_FLIGHT_BYTES.max(COPIES_OF_A_BODY * self.max_body_bytes);
+        self.max_in_flight_bytes.unwrap_or(default)
     }
 
-    pub(super) fn resolve(self) -> Result<HttpConfig, ConfigError> {
-        const KIB: u64 = 1 << 10;
-        const MIB: u64 = 1 << 20;
-
-        let max_batch_events = self.max_batch_events.unwrap_or(10_000);
-        if max_batch_events == 0 {
-            let message = "EYEGO_MAX_BATCH_EVENTS must be at least 1".to_owned();
-            return Err(ConfigError::Invalid(message));
-        }
-        let max_event_bytes = memory(
-            "EYEGO_MAX_EVENT_BYTES",
-            self.max_event_bytes,
-            256 * KIB,
-            // MongoDB holds documents of 16 MiB; the rest of one needs room.
-            KIB..=15 * MIB,
-        )?;
-        let max_body_bytes = memory(
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        at_least(
             "EYEGO_MAX_BODY_BYTES",
             self.max_body_bytes,
-            16 * MIB,
-            max_event_bytes as u64..=1024 * MIB,
+            "EYEGO_MAX_EVENT_BYTES",
+            self.max_event_bytes,
         )?;
-        Ok(HttpConfig {
-            listen: self.listen.unwrap_or_else(|| "127.0.0.1:3000".to_owned()),
-            max_event_bytes,
-            max_batch_events,
-            max_body_bytes,
-            // A body stands in memory up to four times; at least one must fit.
-            max_in_flight_bytes: memory(
-                "EYEGO_MAX_IN_FLIGHT_BYTES",
-                self.max_in_flight_bytes,
-                (128 * MIB).max(4 * max_body_bytes as u64),
-                4 * max_body_bytes as u64..=4095 * MIB,
-            )?,
-            shutdown_timeout: self.shutdown_timeout.map_or(Duration::from_secs(25), |span| span.0),
-            shutdown_delay: self.shutdown_delay.map_or(Duration::ZERO, |span| span.0),
-        })
+        at_least(
+            "EYEGO_MAX_IN_FLIGHT_BYTES",
+            self.max_in_flight_bytes(),
+            "four times EYEGO_MAX_BODY_BYTES",
+            COPIES_OF_A_BODY * self.max_body_bytes,
+        )
     }
+}
+
+fn at_least(variable: &str, bytes: usize, other: &str, minimum: usize) -> Result<(), ConfigError> {
+    if bytes >= minimum {
+        return Ok(());
+    }
+    let (minimum, bytes) = (display_size(minimum as u64), display_size(bytes as u64));
+    invalid(format!("{variable} must be at least {other}, which is {minimum}, not {bytes}"))
 }

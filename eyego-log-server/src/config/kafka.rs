@@ -1,16 +1,14 @@
-//! Kafka.
+//! Options of Kafka.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use clap::Args;
-use serde::Deserialize;
 
-use super::ConfigError;
-use super::value::non_empty;
+use super::value::{non_empty, number};
 
-/// Properties that the guarantee rests on.
-const OURS: [&str; 16] = [
+/// Properties that the delivery guarantee depends on; the server sets them.
+const RESERVED_PROPERTIES: [&str; 16] = [
     "acks",
     "request.required.acks",
     "auto.offset.reset",
@@ -29,82 +27,101 @@ const OURS: [&str; 16] = [
     "transactional.id",
 ];
 
-#[derive(Debug, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Kafka as the queue. The server uses Kafka if `brokers` is set.
+#[derive(Debug, Clone, Args)]
 #[group(skip)]
-pub(super) struct Layer {
-    /// Kafka's brokers, as host:port, separated by commas; unset: the embedded
-    /// queue
+#[command(next_help_heading = "Kafka")]
+pub struct KafkaConfig {
+    /// Kafka brokers as host:port, separated by commas [default: none, the
+    /// embedded queue is used]
     #[arg(
         id = "kafka_brokers",
         long = "kafka-brokers",
         env = "EYEGO_KAFKA_BROKERS",
-        global = true,
-        value_name = "HOSTS"
+        value_name = "HOSTS",
+        value_parser = non_empty
     )]
-    brokers: Option<String>,
+    pub brokers: Option<String>,
 
-    /// The topic [default: logs-topic]
+    /// Topic that holds the queued events.
     #[arg(
         id = "kafka_topic",
         long = "kafka-topic",
         env = "EYEGO_KAFKA_TOPIC",
-        global = true,
-        value_name = "NAME"
+        default_value = "logs-topic",
+        value_name = "NAME",
+        value_parser = non_empty
     )]
-    topic: Option<String>,
+    pub topic: String,
 
-    /// The group of the workers [default: log-processing-group]
+    /// Consumer group of the workers.
     #[arg(
         id = "kafka_group",
         long = "kafka-group",
         env = "EYEGO_KAFKA_GROUP",
-        global = true,
-        value_name = "NAME"
+        default_value = "log-processing-group",
+        value_name = "NAME",
+        value_parser = non_empty
     )]
-    group: Option<String>,
+    pub group: String,
 
-    /// Partitions of the topic, if we create it [default: 6]
+    /// Number of partitions, used when the server creates the topic.
     #[arg(
         id = "kafka_partitions",
         long = "kafka-partitions",
         env = "EYEGO_KAFKA_PARTITIONS",
-        global = true,
-        value_name = "COUNT"
+        default_value = "6",
+        value_name = "COUNT",
+        value_parser = number::<i32>(1)
     )]
-    partitions: Option<i32>,
+    pub partitions: i32,
 
-    /// Replicas of each partition, if we create the topic [default: the
-    /// broker's default]
+    /// Replication factor, used when the server creates the topic [default: the
+    /// broker's]
     #[arg(
         id = "kafka_replication",
         long = "kafka-replication",
         env = "EYEGO_KAFKA_REPLICATION",
-        global = true,
-        value_name = "COUNT"
+        value_name = "COUNT",
+        value_parser = number::<i32>(1)
     )]
-    replication: Option<i32>,
+    pub replication: Option<i32>,
 
-    /// Properties for librdkafka, as key=value, separated by `;` or newlines
+    /// Properties passed to librdkafka, except those that the delivery guarantee
+    /// depends on. In the configuration file: a table [default: none]
     #[arg(
         id = "kafka_properties",
         long = "kafka-properties",
         env = "EYEGO_KAFKA_PROPERTIES",
         hide_env_values = true,
-        global = true,
         value_name = "PROPERTIES",
-        value_parser = parse_properties
+        value_parser = Properties::parse
     )]
-    properties: Option<Properties>,
+    pub properties: Option<Properties>,
 }
 
-/// Properties for librdkafka; the values, which may be secrets, are not shown.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+/// Properties passed to librdkafka. `Debug` hides the values, which may be
+/// secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, String>);
 
 impl Properties {
-    /// The properties by name.
+    /// Parses a JSON object, or pairs such as `linger.ms=5;compression.type=lz4`.
+    fn parse(text: &str) -> Result<Self, String> {
+        let pairs = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|error| error.to_string())?
+        } else {
+            parse_pairs(text)?
+        };
+        match pairs.keys().find(|name| RESERVED_PROPERTIES.contains(&name.as_str())) {
+            Some(name) => Err(format!(
+                "must not set {name}: the delivery guarantee depends on the server's own value"
+            )),
+            None => Ok(Self(pairs)),
+        }
+    }
+
+    /// Returns the names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -116,73 +133,15 @@ impl fmt::Debug for Properties {
     }
 }
 
-fn parse_properties(text: &str) -> Result<Properties, String> {
-    let mut properties = BTreeMap::new();
-    for property in text.split([';', '\n']).map(str::trim).filter(|text| !text.is_empty()) {
-        let (name, value) =
-            property.split_once('=').ok_or("expected key=value, separated by ; or newlines")?;
-        properties.insert(name.trim().to_owned(), value.trim().to_owned());
-    }
-    Ok(Properties(properties))
-}
-
-/// Kafka.
-#[derive(Debug, Clone)]
-pub struct KafkaConfig {
-    /// The brokers. `EYEGO_KAFKA_BROKERS`.
-    pub brokers: String,
-    /// The topic. `EYEGO_KAFKA_TOPIC`, default `logs-topic`.
-    pub topic: String,
-    /// The group of the workers. `EYEGO_KAFKA_GROUP`, default
-    /// `log-processing-group`.
-    pub group: String,
-    /// Partitions of a topic that we create. `EYEGO_KAFKA_PARTITIONS`,
-    /// default 6.
-    pub partitions: i32,
-    /// Replicas of a topic that we create. `EYEGO_KAFKA_REPLICATION`, default
-    /// the broker's.
-    pub replication: Option<i32>,
-    /// Properties for librdkafka. `EYEGO_KAFKA_PROPERTIES`, default none.
-    pub properties: Properties,
-}
-
-impl Layer {
-    pub(super) fn over(self, below: Self) -> Self {
-        Self {
-            brokers: self.brokers.or(below.brokers),
-            topic: self.topic.or(below.topic),
-            group: self.group.or(below.group),
-            partitions: self.partitions.or(below.partitions),
-            replication: self.replication.or(below.replication),
-            properties: self.properties.or(below.properties),
-        }
-    }
-
-    pub(super) fn resolve(self) -> Result<Option<KafkaConfig>, ConfigError> {
-        let Some(brokers) = non_empty(self.brokers) else { return Ok(None) };
-        let invalid = |message: String| Err(ConfigError::Invalid(message));
-
-        let properties = self.properties.unwrap_or_default();
-        if let Some((name, _)) = properties.iter().find(|(name, _)| OURS.contains(name)) {
-            return invalid(format!(
-                "EYEGO_KAFKA_PROPERTIES must not set {name}: no event is lost or doubled because \
-                 of how it is set here"
-            ));
-        }
-        let partitions = self.partitions.unwrap_or(6);
-        if partitions < 1 {
-            return invalid("EYEGO_KAFKA_PARTITIONS must be at least 1".to_owned());
-        }
-        if self.replication.is_some_and(|replication| replication < 1) {
-            return invalid("EYEGO_KAFKA_REPLICATION must be at least 1".to_owned());
-        }
-        Ok(Some(KafkaConfig {
-            brokers,
-            topic: non_empty(self.topic).unwrap_or_else(|| "logs-topic".to_owned()),
-            group: non_empty(self.group).unwrap_or_else(|| "log-processing-group".to_owned()),
-            partitions,
-            replication: self.replication,
-            properties,
-        }))
-    }
+fn parse_pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
+    text.split([';', '\n'])
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').ok_or(
+                "expected name=value pairs, separated by `;` or newlines, or a JSON object",
+            )?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        })
+        .collect()
 }

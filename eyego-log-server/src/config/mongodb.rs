@@ -1,100 +1,72 @@
-//! MongoDB.
+//! Options of MongoDB.
 
-use clap::Args;
-use serde::Deserialize;
+use clap::{ArgAction, Args};
 
-use super::ConfigError;
 use super::value::{Secret, non_empty};
 
-/// Options of a URI that would weaken what an acknowledgement means.
-const OURS: [&str; 5] = ["w", "j", "journal", "wtimeoutms", "readpreference"];
+/// Options of a URI that would weaken the meaning of an acknowledgement.
+const RESERVED_URI_OPTIONS: [&str; 5] = ["w", "j", "journal", "wtimeoutms", "readpreference"];
 
-#[derive(Debug, Default, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// MongoDB as the store. The server uses MongoDB if `uri` is set.
+#[derive(Debug, Clone, Args)]
 #[group(skip)]
-pub(super) struct Layer {
-    /// MongoDB's URI; unset: the embedded store
+#[command(next_help_heading = "MongoDB")]
+pub struct MongoDbConfig {
+    /// MongoDB connection string; it must not set `w`, `journal` or
+    /// `readPreference` [default: none, the embedded store is used]
     #[arg(
         id = "mongodb_uri",
         long = "mongodb-uri",
         env = "EYEGO_MONGODB_URI",
         hide_env_values = true,
-        global = true,
-        value_name = "URI"
+        value_name = "URI",
+        value_parser = parse_uri
     )]
-    uri: Option<String>,
+    pub uri: Option<Secret>,
 
-    /// The database [default: eyego-logs]
+    /// Database that holds the stored events.
     #[arg(
         id = "mongodb_database",
         long = "mongodb-database",
         env = "EYEGO_MONGODB_DATABASE",
-        global = true,
-        value_name = "NAME"
+        default_value = "eyego-logs",
+        value_name = "NAME",
+        value_parser = non_empty
     )]
-    database: Option<String>,
+    pub database: String,
 
-    /// The collection of the logs [default: logs]
+    /// Collection that holds the stored events.
     #[arg(
         id = "mongodb_collection",
         long = "mongodb-collection",
         env = "EYEGO_MONGODB_COLLECTION",
-        global = true,
-        value_name = "NAME"
+        default_value = "logs",
+        value_name = "NAME",
+        value_parser = non_empty
     )]
-    collection: Option<String>,
+    pub collection: String,
 
-    /// Whether to create the indexes where they are absent [default: true]
+    /// Create missing indexes at startup.
     #[arg(
         id = "mongodb_create_indexes",
         long = "mongodb-create-indexes",
         env = "EYEGO_MONGODB_CREATE_INDEXES",
-        global = true,
-        value_name = "BOOL"
+        default_value = "true",
+        value_name = "BOOL",
+        action = ArgAction::Set
     )]
-    create_indexes: Option<bool>,
-}
-
-/// MongoDB.
-#[derive(Debug, Clone)]
-pub struct MongoDbConfig {
-    /// Where it is, with credentials. `EYEGO_MONGODB_URI`.
-    pub uri: Secret,
-    /// The database. `EYEGO_MONGODB_DATABASE`, default `eyego-logs`.
-    pub database: String,
-    /// The collection of the logs. `EYEGO_MONGODB_COLLECTION`, default `logs`.
-    pub collection: String,
-    /// Whether to create absent indexes. `EYEGO_MONGODB_CREATE_INDEXES`,
-    /// default `true`.
     pub create_indexes: bool,
 }
 
-impl Layer {
-    pub(super) fn over(self, below: Self) -> Self {
-        Self {
-            uri: self.uri.or(below.uri),
-            database: self.database.or(below.database),
-            collection: self.collection.or(below.collection),
-            create_indexes: self.create_indexes.or(below.create_indexes),
+fn parse_uri(text: &str) -> Result<Secret, String> {
+    let uri = non_empty(text)?;
+    let options = uri.split_once('?').map_or("", |(_, options)| options);
+    for option in options.split('&').filter_map(|option| option.split('=').next()) {
+        if RESERVED_URI_OPTIONS.contains(&option.to_ascii_lowercase().as_str()) {
+            return Err(format!(
+                "must not set {option}: the server writes to a majority and reads from the primary"
+            ));
         }
     }
-
-    pub(super) fn resolve(self) -> Result<Option<MongoDbConfig>, ConfigError> {
-        let Some(uri) = non_empty(self.uri) else { return Ok(None) };
-        let options = uri.split_once('?').map_or("", |(_, options)| options);
-        for option in options.split('&').filter_map(|option| option.split('=').next()) {
-            if OURS.contains(&option.to_ascii_lowercase().as_str()) {
-                return Err(ConfigError::Invalid(format!(
-                    "EYEGO_MONGODB_URI must not set {option}: an acknowledged log is written by \
-                     a majority and read from the primary"
-                )));
-            }
-        }
-        Ok(Some(MongoDbConfig {
-            uri: Secret::new(uri),
-            database: non_empty(self.database).unwrap_or_else(|| "eyego-logs".to_owned()),
-            collection: non_empty(self.collection).unwrap_or_else(|| "logs".to_owned()),
-            create_indexes: self.create_indexes.unwrap_or(true),
-        }))
-    }
+    Ok(Secret::new(uri))
 }

@@ -1,25 +1,33 @@
-//! How values are written: sizes (`16 MiB`), durations (`25s`), secrets.
+//! Value parsers for sizes, durations, numbers and text, and secrets.
+//!
+//! The error of a parser says which values it accepts. `docs/configuration.md`
+//! quotes it.
 
 use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Deserializer, de};
 
-use super::ConfigError;
+pub(super) const KIB: u64 = 1 << 10;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
+pub(super) const TIB: u64 = 1 << 40;
+pub(super) const PIB: u64 = 1 << 50;
 
-/// Text that is never shown.
+/// Text that `Debug` hides.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps a text secret.
+    /// Creates a secret from `text`.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text, for the one place that needs it.
+    /// Returns the text.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -32,87 +40,55 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A number of bytes, as `1048576`, `1 MiB` or `1MB`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Size(ByteSize);
-
-impl std::str::FromStr for Size {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| "expected a size such as 16 MiB".to_owned())
+/// Returns a parser for a number of bytes in `range`, written as `1048576`,
+/// `1 MiB` or `1MB`.
+pub(super) fn size<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let bytes = text.parse::<ByteSize>().ok().map(|size| size.as_u64());
+        bytes
+            .filter(|bytes| range.contains(bytes))
+            .and_then(|bytes| T::try_from(bytes).ok())
+            .ok_or_else(|| {
+                let (min, max) = (display_size(*range.start()), display_size(*range.end()));
+                format!("expected a size from {min} to {max}")
+            })
     }
 }
 
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Raw {
-            Number(u64),
-            Text(String),
-        }
-        match Raw::deserialize(deserializer)? {
-            Raw::Number(bytes) => Ok(Self(ByteSize(bytes))),
-            Raw::Text(text) => text.parse().map_err(de::Error::custom),
-        }
+/// Returns a parser for a whole number of at least `min`.
+pub(super) fn number<T>(
+    min: T,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + fmt::Display + Copy + Send + Sync + 'static,
+{
+    move |text| {
+        let number = text.trim().parse().ok().filter(|number| *number >= min);
+        number.ok_or_else(|| format!("expected a whole number of at least {min}"))
     }
 }
 
-/// A duration, as `25s`, `500ms` or `1m 30s`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Span(pub(super) Duration);
+/// Parses a duration such as `500ms` or `1m 30s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a duration such as 25s or 1m 30s".to_owned())
+}
 
-impl std::str::FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|error| format!("expected a duration such as 25s: {error}"))
+/// Accepts any text except blank text.
+pub(super) fn non_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("must not be empty".to_owned());
     }
+    Ok(text.to_owned())
 }
 
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+/// Formats a number of bytes in the largest unit that divides it evenly.
+pub(super) fn display_size(bytes: u64) -> String {
+    let units = [(PIB, "PiB"), (TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit && bytes % unit == 0) {
+        Some((unit, name)) => format!("{} {name}", bytes / unit),
+        None => format!("{bytes} bytes"),
     }
-}
-
-/// The size that was said, or the default, if it is in the range.
-pub(super) fn size(
-    variable: &str,
-    said: Option<Size>,
-    default: u64,
-    range: std::ops::RangeInclusive<u64>,
-) -> Result<u64, ConfigError> {
-    let bytes = said.map_or(default, |size| size.0.as_u64());
-    if range.contains(&bytes) {
-        return Ok(bytes);
-    }
-    let (min, max) = range.into_inner();
-    Err(ConfigError::Invalid(format!(
-        "{variable} must be from {} to {}, not {}",
-        ByteSize(min),
-        ByteSize(max),
-        ByteSize(bytes)
-    )))
-}
-
-/// The same as an amount of memory.
-pub(super) fn memory(
-    variable: &str,
-    said: Option<Size>,
-    default: u64,
-    range: std::ops::RangeInclusive<u64>,
-) -> Result<usize, ConfigError> {
-    let bytes = size(variable, said, default, range)?;
-    usize::try_from(bytes).map_err(|_| {
-        ConfigError::Invalid(format!("{variable} is more than this machine can address"))
-    })
-}
-
-/// What was said, unless it says nothing: an empty variable is as good as none.
-pub(super) fn non_empty(said: Option<String>) -> Option<String> {
-    said.filter(|text| !text.trim().is_empty())
 }

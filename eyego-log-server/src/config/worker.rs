@@ -1,36 +1,22 @@
-//! The worker.
+//! Options of the worker.
 
 use clap::Args;
-use serde::Deserialize;
 
-use super::ConfigError;
-use super::value::{Size, memory};
+use super::value::{MIB, TIB, size};
 
-#[derive(Debug, Default, Clone, Copy, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// The worker, which moves queued events into the store.
+#[derive(Debug, Clone, Args)]
 #[group(skip)]
-pub(super) struct Layer {
-    /// Memory for what the worker has fetched and is storing [default: 64 MiB]
-    #[arg(long, env = "EYEGO_WORKER_MAX_BYTES", global = true, value_name = "SIZE")]
-    worker_max_bytes: Option<Size>,
-}
-
-/// The worker.
-#[derive(Debug, Clone)]
+#[command(next_help_heading = "Worker")]
 pub struct WorkerConfig {
-    /// Bytes of what it has fetched and is storing. `EYEGO_WORKER_MAX_BYTES`,
-    /// default 64 MiB.
+    /// Memory for events that the worker has fetched and not yet stored.
+    #[arg(
+        id = "worker_max_bytes",
+        long = "worker-max-bytes",
+        env = "EYEGO_WORKER_MAX_BYTES",
+        default_value = "64 MiB",
+        value_name = "SIZE",
+        value_parser = size::<usize>(8 * MIB..=TIB)
+    )]
     pub max_bytes: usize,
-}
-
-impl Layer {
-    pub(super) fn over(self, below: Self) -> Self {
-        Self { worker_max_bytes: self.worker_max_bytes.or(below.worker_max_bytes) }
-    }
-
-    pub(super) fn resolve(self) -> Result<WorkerConfig, ConfigError> {
-        let max_bytes =
-            memory("EYEGO_WORKER_MAX_BYTES", self.worker_max_bytes, 64 << 20, 8 << 20..=1 << 40)?;
-        Ok(WorkerConfig { max_bytes })
-    }
 }

@@ -1,0 +1,97 @@
+//! The life of the process: start, serve until a signal arrives, stop in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::Parts;
+use super::runtimes::RuntimePool;
+use super::signals::Signals;
+use crate::application::persist::WorkerStatus;
+use crate::config::Config;
+use crate::interface::http::{Metrics, Readiness, api_routes, bind, operations_routes};
+
+/// Part of the shutdown timeout reserved for the worker, the queue and the store.
+const CLOSE_ADAPTERS: Duration = Duration::from_secs(2);
+
+/// Serves until a signal arrives, then stops everything in order.
+///
+/// # Errors
+/// Returns an error if a part cannot start.
+pub(super) async fn serve(
+    config: Config,
+    http: &RuntimePool,
+    bulks: Option<&Handle>,
+) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    // Binding first keeps a second process on the same port from touching data.
+    let bound = bind(&config.http.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.http.listen))?;
+    let parts = Parts::build(&config)?;
+    let address = bound.address();
+    let role = config.role;
+    let queue = parts.queue.health().name;
+    let store = parts.repository.health().name;
+    tracing::info!(%address, ?role, queue, store, "listening");
+
+    let status = Arc::new(WorkerStatus::default());
+    let readiness = Arc::new(Readiness::new(
+        Arc::clone(&parts.queue),
+        Arc::clone(&parts.repository),
+        role.has_worker().then(|| Arc::clone(&status)),
+        !role.has_api(),
+    ));
+    let (stop_serving, stop) = watch::channel(false);
+    let api = role.has_api().then(|| Arc::new(parts.api(&config, stop.clone())));
+    let metrics = Arc::new(Metrics::new(
+        api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
+        role.has_worker().then(|| Arc::clone(&status)),
+        Arc::clone(&parts.queue),
+    ));
+    let runtimes = http.handles().to_vec();
+    let routes = match api {
+        Some(api) => api_routes(api, Arc::clone(&readiness), metrics),
+        None => operations_routes(Arc::clone(&readiness), metrics),
+    };
+    let worker = bulks.map(|bulks| parts.worker(&config, status, bulks)).transpose()?;
+
+    let mut serving = tokio::spawn(async move { bound.serve(routes, &runtimes, stop).await });
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "stopping"),
+        // Without a signal, the accept loop ends only by a panic.
+        _ = &mut serving => tracing::error!("the accept loop panicked: stopping"),
+    }
+
+    readiness.stop();
+    tokio::spawn(async move {
+        signals.next().await;
+        exit_immediately();
+    });
+    tokio::time::sleep(config.http.shutdown_delay).await;
+    let deadline = Instant::now() + config.http.shutdown_timeout;
+    stop_serving.send_replace(true);
+    let requests_deadline = deadline - CLOSE_ADAPTERS.min(config.http.shutdown_timeout);
+    // A completed task must not be polled again.
+    if !serving.is_finished()
+        && tokio::time::timeout_at(requests_deadline.into(), serving).await.is_err()
+    {
+        tracing::warn!("requests are still in flight at the shutdown deadline");
+    }
+    if let Some(worker) = worker {
+        worker.shut_down(deadline).await;
+    }
+    parts.queue.close(deadline).await;
+    parts.store.close(deadline).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+#[expect(clippy::exit, reason = "a second signal asks for an immediate exit")]
+fn exit_immediately() {
+    tracing::warn!("received a second signal: exiting immediately");
+    std::process::exit(130);
+}

@@ -1,0 +1,142 @@
+use std::path::PathBuf;
+
+use clap::{Command, FromArgMatches};
+
+use super::*;
+
+fn load(args: &[&str]) -> Result<Config, ConfigError> {
+    let command = Config::augment_args(Command::new("test")).no_binary_name(true);
+    let args: Vec<_> = args.iter().map(Into::into).collect();
+    let config = Config::from_arg_matches(&parse(command, &args)?)?;
+    config.validate()?;
+    Ok(config)
+}
+
+fn error(args: &[&str]) -> String {
+    load(args).unwrap_err().to_string()
+}
+
+fn load_file(text: &str, args: &[&str]) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("eyego.toml");
+    std::fs::write(&path, text).unwrap();
+    load(&[&["--config", path.to_str().unwrap()], args].concat())
+}
+
+#[test]
+fn flag_wins_over_file_and_file_over_default() {
+    let text = "log = \"debug\"\n\
+                [http]\nlisten = \"127.0.0.1:1\"\nmax_body_bytes = \"1 MiB\"\n\
+                max_batch_events = 7\n\
+                [mongodb]\ncreate_indexes = false\n\
+                [worker]\nmax_bytes = 16777216\n\
+                [kafka]\nbrokers = \"k:9092\"\n\
+                [kafka.properties]\n\"sasl.password\" = \"secret\"\n\
+                \"ssl.ca.pem\" = \"first;\\nsecond\"\n";
+    let config = load_file(text, &["--listen", "127.0.0.1:2"]).unwrap();
+    assert_eq!(config.http.listen, "127.0.0.1:2");
+    assert_eq!(config.http.max_body_bytes, 1 << 20);
+    assert_eq!(config.http.max_batch_events, 7);
+    assert!(!config.mongodb.create_indexes);
+    assert_eq!(config.worker.max_bytes, 16 << 20);
+    assert_eq!(config.log, "debug");
+    assert_eq!(config.role, Role::All);
+    let properties = config.kafka.properties.clone().unwrap();
+    assert!(properties.iter().any(|pair| pair == ("ssl.ca.pem", "first;\nsecond")));
+    let debug = format!("{config:?}");
+    assert!(!debug.contains("secret"), "{debug}");
+}
+
+#[test]
+fn unknown_key_in_the_file_is_named() {
+    for (text, key) in [
+        ("[http]\nlissten = \"x\"\n", "http.lissten"),
+        ("[htp]\nlisten = \"x\"\n", "htp"),
+        ("config = \"x\"\n", "config"),
+    ] {
+        let error = load_file(text, &[]).unwrap_err().to_string();
+        assert!(error.contains(&format!("eyego.toml: unknown key {key}")), "{error}");
+    }
+}
+
+#[test]
+fn invalid_value_in_the_file_is_named_even_if_a_flag_overrides_it() {
+    let text = "[http]\nmax_event_bytes = \"20 MiB\"\n";
+    let error = load_file(text, &["--max-event-bytes", "1 MiB"]).unwrap_err().to_string();
+    let expected = "http.max_event_bytes: expected a size from 1 KiB to 15 MiB, not `20 MiB`";
+    assert!(error.ends_with(expected), "{error}");
+    let error = load_file("[http]\nlisten = [1]\n", &[]).unwrap_err().to_string();
+    assert!(error.contains("http.listen: expected a string"), "{error}");
+}
+
+#[test]
+fn invalid_value_of_a_secret_option_is_not_shown() {
+    let text = "[kafka.properties]\n\"sasl.password\" = \"secret\"\n\"linger.ms\" = 5\n";
+    for error in [
+        load_file(text, &[]).unwrap_err().to_string(),
+        error(&["--kafka-properties", "secret"]),
+        error(&["--mongodb-uri", "mongodb://user:secret@h/?w=1"]),
+    ] {
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn invalid_value_names_variable_flag_and_limits() {
+    assert_eq!(
+        error(&["--spool-max-bytes", "1 KiB"]),
+        "EYEGO_SPOOL_MAX_BYTES (--spool-max-bytes): expected a size from 1 MiB to 1 PiB, not `1 KiB`"
+    );
+    assert_eq!(
+        error(&["--role", "both"]),
+        "EYEGO_ROLE (--role): expected all or api or worker, not `both`"
+    );
+    assert_eq!(
+        error(&["--kafka-partitions", "0"]),
+        "EYEGO_KAFKA_PARTITIONS (--kafka-partitions): expected a whole number of at least 1, not `0`"
+    );
+}
+
+#[test]
+fn limits_that_depend_on_other_limits_are_checked() {
+    let error = error(&["--max-body-bytes", "1 KiB"]);
+    assert!(error.contains("EYEGO_MAX_BODY_BYTES must be at least"), "{error}");
+    let too_little = ["--max-body-bytes", "64 MiB", "--max-in-flight-bytes", "128 MiB"];
+    let error = load(&too_little).unwrap_err().to_string();
+    assert!(error.contains("which is 256 MiB, not 128 MiB"), "{error}");
+    let config = load(&["--max-body-bytes", "64 MiB"]).unwrap();
+    assert_eq!(config.http.max_in_flight_bytes(), 256 << 20);
+}
+
+#[test]
+fn separate_roles_require_kafka_and_mongodb() {
+    let missing = error(&["--role", "worker"]);
+    assert!(missing.contains("EYEGO_KAFKA_BROKERS"), "{missing}");
+    let missing = error(&["--role", "api", "--kafka-brokers", "k:9092"]);
+    assert!(missing.contains("EYEGO_MONGODB_URI"), "{missing}");
+}
+
+#[test]
+fn spool_requires_kafka_and_its_own_directory() {
+    let missing = error(&["--spool-dir", "s"]);
+    assert!(missing.contains("EYEGO_KAFKA_BROKERS"), "{missing}");
+    let kafka = ["--kafka-brokers", "k:9092", "--spool-dir", "s"];
+    let spool = load(&kafka).unwrap().spool;
+    assert_eq!((spool.dir, spool.max_bytes), (Some(PathBuf::from("s")), 1 << 30));
+    let same = error(&[&kafka[..], &["--data-dir", "s"]].concat());
+    assert!(same.contains("EYEGO_DATA_DIR"), "{same}");
+}
+
+#[test]
+fn settings_that_the_guarantee_depends_on_are_rejected() {
+    for property in ["acks=1", "enable.idempotence=false", "enable.auto.commit=true"] {
+        let error = error(&["--kafka-brokers", "k:9092", "--kafka-properties", property]);
+        assert!(error.contains(property.split('=').next().unwrap()), "{error}");
+    }
+    for uri in
+        ["mongodb://h/?w=1", "mongodb://h/?journal=false", "mongodb://h/?readPreference=secondary"]
+    {
+        let error = error(&["--mongodb-uri", uri]);
+        assert!(error.contains("EYEGO_MONGODB_URI"), "{error}");
+    }
+}
