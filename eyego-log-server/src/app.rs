@@ -21,7 +21,6 @@ use self::worker::Worker;
 use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
-use crate::application::retrieve::Retrieve;
 use crate::config::{Config, MongoDbConfig, Properties, Secret};
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::queue::LogQueue;
@@ -143,7 +142,7 @@ impl Parts {
         let budget = Budget::new(config.http.max_in_flight_bytes());
         Api {
             ingest: Ingest::new(Arc::clone(&self.queue), limits, budget),
-            retrieve: Retrieve::new(Arc::clone(&self.repository)),
+            repository: Arc::clone(&self.repository),
             dead_letters: DeadLetterService::new(
                 Arc::clone(&self.dead_letters),
                 Arc::clone(&self.repository),

@@ -36,7 +36,7 @@ impl Routes {
     async fn lead(mut self, request: Request) -> Response {
         match self.api {
             Some(api) if request.method() == Method::POST && request.uri().path() == LOGS => {
-                ingest::one(State(api), request).await
+                ingest::event(State(api), request).await
             }
             _ => self.router.call(request).await.unwrap_or_else(|never| match never {}),
         }
@@ -46,12 +46,12 @@ impl Routes {
 /// All routes.
 pub fn api_routes(api: Arc<Api>, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Routes {
     let router = Router::new()
-        .route(LOGS, get(read::page).post(ingest::one))
-        .route("/api/v1/logs/batch", post(ingest::many))
-        .route("/api/v1/logs/{id}", get(read::one))
-        .route("/api/v1/dead-letters", get(dead_letters::page))
+        .route(LOGS, get(read::list).post(ingest::event))
+        .route("/api/v1/logs/batch", post(ingest::batch))
+        .route("/api/v1/logs/{id}", get(read::get))
+        .route("/api/v1/dead-letters", get(dead_letters::list))
         .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
-        .route("/api/v1/dead-letters/{id}", get(dead_letters::one))
+        .route("/api/v1/dead-letters/{id}", get(dead_letters::get))
         .with_state(Arc::clone(&api));
     finish(router.merge(operations(readiness, metrics)), Some(api))
 }
@@ -75,14 +75,14 @@ fn finish(router: Router, api: Option<Arc<Api>>) -> Routes {
 }
 
 async fn not_found(request: Request) -> Response {
-    let message = format!("there is no {}", request.uri().path());
+    let message = format!("no such route: {}", request.uri().path());
     discard(&mut request.into_body()).await;
-    ApiError::NotFound(message).into_response()
+    ApiError::not_found(message).into_response()
 }
 
 async fn method_not_allowed(request: Request) -> Response {
     discard(&mut request.into_body()).await;
-    ApiError::MethodNotAllowed.into_response()
+    ApiError::method_not_allowed().into_response()
 }
 
 /// Answers a request: gives every answer its request id, turns a panic into a
@@ -98,7 +98,7 @@ pub(super) async fn answer(
     let answering = AssertUnwindSafe(routes.lead(request)).catch_unwind();
     let mut response = match answering.await {
         Ok(response) => response,
-        Err(_) => ApiError::Internal("a handler panicked".to_owned()).into_response(),
+        Err(_) => ApiError::internal("a handler panicked".to_owned()).into_response(),
     };
     if let Some(Internals(internals)) = response.extensions().get() {
         let request_id = id.to_str().unwrap_or_default();
