@@ -1,20 +1,20 @@
-//! The HTTP API: routes, bodies, answers, and the loop that accepts
-//! connections.
+//! The HTTP interface: routes, request bodies, responses, and the server that
+//! accepts connections.
 //!
-//! | file | what |
+//! | module | contents |
 //! |---|---|
-//! | `api` | what the routes work with |
-//! | `router` | which route leads where; what every answer goes through |
-//! | `ingest` | POST of one log and of many |
+//! | `api` | state shared by the routes of the API |
+//! | `router` | the routes, and the middleware around all of them |
+//! | `ingest` | POST of one event and of a batch |
 //! | `items` | splits the body of a batch |
-//! | `read` | GET of logs |
-//! | `dead_letters` | what could not be stored: GET, and POST to store it now |
-//! | `metrics` | what is counted, for Prometheus |
-//! | `parameters` | the parameters of a query string |
+//! | `read` | GET of stored events |
+//! | `dead_letters` | GET of dead letters, and their replay |
+//! | `metrics` | `/metrics` |
+//! | `parameters` | query parameters |
 //! | `health` | liveness and readiness |
-//! | `body` | reads and decompresses a body under limits |
-//! | `error` | every failure and its status: the one table |
-//! | `server` | the accept loop, with its timers and its graceful end |
+//! | `body` | reads and decompresses a request body within its limits |
+//! | `error` | every failure with its status, code and message |
+//! | `server` | accepts connections, with timeouts and graceful shutdown |
 
 mod api;
 mod body;
@@ -34,5 +34,5 @@ pub use self::body::{BodyLimits, fuzz_decompression};
 pub use self::health::Readiness;
 pub use self::items::fuzz_batch;
 pub use self::metrics::Metrics;
-pub use self::router::{Routes, api_routes, operations_routes};
+pub use self::router::{api_routes, operations_routes};
 pub use self::server::{Bound, bind};

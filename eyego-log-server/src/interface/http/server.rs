@@ -11,16 +11,13 @@
 //!
 //! The timeouts of a request's body are in `body`.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
-use eyego_log_core::LogIdGenerator;
+use axum::Router;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -31,8 +28,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::task::TaskTracker;
-
-use super::router::{Routes, answer};
+use tower::Service;
 
 /// Pause after a failed `accept`, for example when the process is out of file
 /// descriptors.
@@ -71,13 +67,6 @@ pub async fn bind(address: &str) -> io::Result<Bound> {
     Ok(Bound { listener, address })
 }
 
-/// What each connection needs.
-#[derive(Clone)]
-struct Service {
-    routes: Routes,
-    request_ids: Arc<LogIdGenerator>,
-}
-
 impl Bound {
     /// Returns the address. Its port is the one the system chose if port 0 was
     /// requested.
@@ -90,8 +79,7 @@ impl Bound {
     /// closes idle ones and returns once all requests in flight have ended.
     ///
     /// Each connection is served by the runtime with the fewest connections.
-    pub async fn serve(self, routes: Routes, runtimes: &[Handle], mut stop: watch::Receiver<bool>) {
-        let service = Service { routes, request_ids: Arc::default() };
+    pub async fn serve(self, router: Router, runtimes: &[Handle], mut stop: watch::Receiver<bool>) {
         let runtimes: Vec<_> = runtimes.iter().map(|handle| (handle, TaskTracker::new())).collect();
         loop {
             let accepted = tokio::select! {
@@ -105,7 +93,7 @@ impl Bound {
                 Ok(stream) => {
                     let least_loaded = runtimes.iter().min_by_key(|(_, tasks)| tasks.len());
                     if let Some((runtime, tasks)) = least_loaded {
-                        let serving = serve_stream(stream, service.clone(), stop.clone());
+                        let serving = serve_stream(stream, router.clone(), stop.clone());
                         tasks.spawn_on(serving, runtime);
                     }
                 }
@@ -127,9 +115,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn serve_stream(stream: std::net::TcpStream, service: Service, stop: watch::Receiver<bool>) {
+async fn serve_stream(stream: std::net::TcpStream, router: Router, stop: watch::Receiver<bool>) {
     match TcpStream::from_std(stream) {
-        Ok(stream) => serve_connection(stream, service, stop).await,
+        Ok(stream) => serve_connection(stream, router, stop).await,
         Err(error) => tracing::warn!(%error, "cannot serve a connection"),
     }
 }
@@ -139,7 +127,7 @@ async fn serve_stream(stream: std::net::TcpStream, service: Service, stop: watch
 /// hyper's timeout covers both the wait for a request and the reading of its
 /// head, and ends the connection without a response. So an idle connection is
 /// served anew until [`IDLE_TIMEOUT`], and one with a partial head gets a 408.
-async fn serve_connection(stream: TcpStream, service: Service, mut stop: watch::Receiver<bool>) {
+async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
     // A response is one small write, which Nagle's algorithm would delay.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
@@ -153,11 +141,7 @@ async fn serve_connection(stream: TcpStream, service: Service, mut stop: watch::
     loop {
         let respond = service_fn(|request: http::Request<Incoming>| {
             was_requested.store(true, Ordering::Relaxed);
-            let service = service.clone();
-            async move {
-                let request = request.map(Body::new);
-                Ok::<_, Infallible>(answer(service.routes, &service.request_ids, request).await)
-            }
+            router.clone().call(request)
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
