@@ -1,6 +1,5 @@
 //! Queues.
 
-mod answers;
 pub mod kafka;
 pub mod spool;
 pub mod sqlite;

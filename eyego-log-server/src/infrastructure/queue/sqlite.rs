@@ -35,7 +35,6 @@ use self::inbox::Outbox;
 use self::status::Status;
 pub(super) use self::subscription::SqliteSubscription;
 use self::writer::Writer;
-use super::answers::{Answers, NoAnswer, Reply};
 
 /// How a [`SqliteQueue`] is set up.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +72,6 @@ pub struct SqliteQueue {
     options: SqliteQueueOptions,
     path: PathBuf,
     jobs: Outbox,
-    answers: Answers<Result<(), AppendError>>,
     status: Arc<Status>,
     writer: JoinHandle<()>,
 }
@@ -91,7 +89,7 @@ struct Append {
     batch: RecordBatch,
     /// After this the caller has gone: withdrawn, unless its transaction began.
     deadline: Instant,
-    reply: Reply<Result<(), AppendError>>,
+    reply: oneshot::Sender<Result<(), AppendError>>,
 }
 
 impl SqliteQueue {
@@ -112,14 +110,7 @@ impl SqliteQueue {
             .name(format!("{}-writer", options.name))
             .spawn(move || writer.run())
             .map_err(EmbeddedError::Thread)?;
-        Ok(Arc::new(Self {
-            options,
-            path,
-            jobs,
-            answers: Answers::within(options.append_timeout),
-            status,
-            writer,
-        }))
+        Ok(Arc::new(Self { options, path, jobs, status, writer }))
     }
 
     /// The one subscription.
@@ -150,13 +141,13 @@ impl LogQueue for SqliteQueue {
         }
         let timeout = self.options.append_timeout;
         let deadline = Instant::now() + timeout;
-        let (reply, answer) = self.answers.expect();
+        let (reply, outcome) = oneshot::channel();
         let outcome = if self.jobs.send(Job::Append(Append { batch, deadline, reply })) {
-            match answer.await {
-                Ok(outcome) => outcome,
-                Err(NoAnswer::Gone) => Err(closed()),
-                Err(NoAnswer::Late) => {
-                    let reason = format!("the disk did not answer within {timeout:?}");
+            match tokio::time::timeout_at(deadline.into(), outcome).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(closed()),
+                Err(_) => {
+                    let reason = format!("the disk did not complete the write within {timeout:?}");
                     Err(AppendError::Unavailable(reason))
                 }
             }

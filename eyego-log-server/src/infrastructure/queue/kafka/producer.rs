@@ -13,8 +13,8 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use tokio::sync::oneshot;
 
-use super::super::answers::{Answers, NoAnswer, Reply};
 use super::topic::Topic;
 use super::{KafkaOptions, Side};
 use crate::domain::queue::{AppendError, AppendResult, Durable};
@@ -26,7 +26,7 @@ const MESSAGE_TIMEOUT_MS: &str = "5000";
 
 /// Past this the caller is answered, whatever librdkafka does: its own timeout
 /// comes late where a broker hangs. The API promises 8 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(6500);
+const RESULT_TIMEOUT: Duration = Duration::from_millis(6500);
 
 /// Handing this many records to librdkafka takes longer than a task should
 /// keep its thread.
@@ -61,12 +61,13 @@ impl KafkaProducer {
             Ok(producer) => producer,
             Err(reason) => return unavailable(&reason, records),
         };
-        let (answer, answered) = producer.context().answers.expect();
+        let deadline = tokio::time::Instant::now() + RESULT_TIMEOUT;
+        let (sender, outcome) = oneshot::channel();
         let delivery = Arc::new(Delivery {
             left: AtomicUsize::new(records),
             batch,
             failures: Mutex::default(),
-            answer: Mutex::new(Some(answer)),
+            results: Mutex::new(Some(sender)),
         });
         if records < MANY {
             send(&producer, &self.options.topic, &delivery);
@@ -76,10 +77,10 @@ impl KafkaProducer {
             // If it panics, the channel closes, and that is handled below.
             let _ = tokio::task::spawn_blocking(work).await;
         }
-        let results = match answered.await {
-            Ok(results) => results,
-            Err(NoAnswer::Gone) => unavailable("the producer was dropped", records),
-            Err(NoAnswer::Late) => unavailable("no answer in time", records),
+        let results = match tokio::time::timeout_at(deadline, outcome).await {
+            Ok(Ok(results)) => results,
+            Ok(Err(_)) => unavailable("the producer was dropped", records),
+            Err(_) => unavailable("Kafka did not acknowledge the records in time", records),
         };
         self.replace_if_dead(&producer);
         results
@@ -99,10 +100,8 @@ impl KafkaProducer {
         if let Some(producer) = &*inner {
             return Ok(Arc::clone(producer));
         }
-        let context =
-            Context { is_dead: AtomicBool::new(false), answers: Answers::within(ANSWER_TIMEOUT) };
         let producer: Inner = config(&self.options)
-            .create_with_context(context)
+            .create_with_context(Context::default())
             .map_err(|error| format!("cannot create the producer: {error}"))?;
         let producer = Arc::new(producer);
         *inner = Some(Arc::clone(&producer));
@@ -207,7 +206,7 @@ struct Delivery {
     batch: RecordBatch,
     left: AtomicUsize,
     failures: Mutex<Vec<Failure>>,
-    answer: Mutex<Option<Reply<Results>>>,
+    results: Mutex<Option<oneshot::Sender<Results>>>,
 }
 
 struct Failure {
@@ -244,9 +243,9 @@ impl Delivery {
 }
 
 /// Hears what became of each record.
+#[derive(Default)]
 struct Context {
     is_dead: AtomicBool,
-    answers: Answers<Results>,
 }
 
 impl Context {
@@ -258,8 +257,9 @@ impl Context {
         if delivery.left.fetch_sub(1, Ordering::AcqRel) != 1 {
             return;
         }
-        if let Some(waiting) = delivery.answer.lock().take() {
-            waiting.send(delivery.results());
+        if let Some(sender) = delivery.results.lock().take() {
+            // The caller may have stopped waiting.
+            let _ = sender.send(delivery.results());
         }
     }
 }

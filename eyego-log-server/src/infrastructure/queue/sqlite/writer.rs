@@ -300,7 +300,8 @@ impl Append {
     fn answer(self, outcome: Result<(), AppendError>) {
         // First the memory: the caller may come with the next batch at once.
         drop(self.batch);
-        self.reply.send(outcome);
+        // The caller may have stopped waiting.
+        let _ = self.reply.send(outcome);
     }
 }
 
