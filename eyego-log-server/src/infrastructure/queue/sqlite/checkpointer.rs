@@ -1,13 +1,14 @@
-//! Merges the write-ahead log into the queue's file beside the writer.
+//! Merges the write-ahead log into the queue's file in the background
+//! (ADR 0010).
 //!
-//! SQLite does that within the commit that makes the log long enough: up to 16
-//! MiB are copied and synced, and all callers wait for it. Here a thread copies
-//! while the writer goes on; the writer copies what came meanwhile, which is
-//! little, and syncs the file, which SQLite does only once all is merged: 6 ms
-//! for 16 MiB (measured). Then the log begins anew.
+//! By default SQLite checkpoints within the commit that makes the log long
+//! enough: it copies up to 16 MiB and syncs the file while all callers wait.
+//! Here a thread copies while the writer continues. The writer then copies the
+//! few pages added meanwhile and syncs the file, after which the log restarts
+//! from its beginning.
 //!
-//! No failure is reported from here: the log keeps what was not merged, and the
-//! next attempt writes it again.
+//! Failures are not reported: the log keeps whatever was not merged, and the
+//! next checkpoint writes it again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,78 +20,81 @@ use rusqlite::Connection;
 
 use crate::infrastructure::embedded::{self, PAGE_BYTES};
 
-/// What a transaction writes beside its records, in pages, about.
-const PAGES_BESIDE: u64 = 4;
+/// Approximate number of pages that a transaction writes in addition to its
+/// rows.
+const OVERHEAD_PAGES: u64 = 4;
 
-/// The writer's end. Dropped, it waits for the thread.
+/// The writer's handle to the checkpointing thread. Dropping it waits for the
+/// thread to end.
 #[derive(Debug)]
-pub(super) struct Merger {
-    /// The log is merged at so many pages.
-    enough: u64,
-    /// So many are in the log, about.
-    pages: u64,
-    is_ordered: bool,
+pub(super) struct Checkpointer {
+    /// Length of the log, in pages, at which a checkpoint starts.
+    threshold_pages: u64,
+    /// Approximate length of the log.
+    log_pages: u64,
+    is_requested: bool,
     is_done: Arc<AtomicBool>,
-    orders: Option<SyncSender<()>>,
+    requests: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Merger {
-    /// Merges the log of this file at so many pages.
-    pub(super) fn start(name: &str, path: &Path, enough: u32) -> std::io::Result<Self> {
-        let (orders, ordered) = mpsc::sync_channel(1);
+impl Checkpointer {
+    /// Starts a thread that merges the log of this file.
+    pub(super) fn start(name: &str, path: &Path, threshold_pages: u32) -> std::io::Result<Self> {
+        let (requests, requested) = mpsc::sync_channel(1);
         let is_done = Arc::new(AtomicBool::new(false));
         let (file, done) = (path.to_owned(), Arc::clone(&is_done));
         let thread = std::thread::Builder::new()
-            .name(format!("{name}-merger"))
-            .spawn(move || work(&file, &ordered, &done))?;
+            .name(format!("{name}-checkpoint"))
+            .spawn(move || run(&file, &requested, &done))?;
         Ok(Self {
-            enough: u64::from(enough),
-            pages: 0,
-            is_ordered: false,
+            threshold_pages: u64::from(threshold_pages),
+            log_pages: 0,
+            is_requested: false,
             is_done,
-            orders: Some(orders),
+            requests: Some(requests),
             thread: Some(thread),
         })
     }
 
-    /// Hears of a transaction with rows of so many bytes.
-    pub(super) fn written(&mut self, connection: &Connection, bytes: usize) {
-        self.pages += (bytes as u64).div_ceil(u64::from(PAGE_BYTES)) + PAGES_BESIDE;
-        if self.is_ordered {
+    /// Records that a transaction with `bytes` of rows was written, and starts
+    /// or completes a checkpoint if it is due.
+    pub(super) fn after_write(&mut self, connection: &Connection, bytes: usize) {
+        self.log_pages += (bytes as u64).div_ceil(u64::from(PAGE_BYTES)) + OVERHEAD_PAGES;
+        if self.is_requested {
             if self.is_done.swap(false, Ordering::AcqRel) {
-                self.is_ordered = false;
-                self.pages = merge(connection);
+                self.is_requested = false;
+                self.log_pages = checkpoint(connection);
             }
-        } else if self.pages >= self.enough {
-            self.is_ordered =
-                self.orders.as_ref().is_some_and(|orders| orders.try_send(()).is_ok());
+        } else if self.log_pages >= self.threshold_pages {
+            self.is_requested =
+                self.requests.as_ref().is_some_and(|requests| requests.try_send(()).is_ok());
         }
     }
 }
 
-impl Drop for Merger {
+impl Drop for Checkpointer {
     fn drop(&mut self) {
-        self.orders = None;
+        self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // It has nothing to say.
+            // The result of the thread is `()`.
             let _ = thread.join();
         }
     }
 }
 
-fn work(path: &Path, ordered: &Receiver<()>, is_done: &AtomicBool) {
-    while ordered.recv().is_ok() {
+fn run(path: &Path, requested: &Receiver<()>, is_done: &AtomicBool) {
+    while requested.recv().is_ok() {
         if let Ok(connection) = embedded::open_beside(path) {
-            merge(&connection);
+            checkpoint(&connection);
         }
         is_done.store(true, Ordering::Release);
     }
 }
 
-/// Merges what can be merged without anybody's waiting, and answers how many
-/// pages are left: a reader may stand in the way.
-fn merge(connection: &Connection) -> u64 {
+/// Merges as much of the log as possible without blocking anyone, and returns
+/// the number of pages left, which a reader may still need.
+fn checkpoint(connection: &Connection) -> u64 {
     let outcome = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
         let (in_log, merged): (i64, i64) = (row.get(1)?, row.get(2)?);
         Ok(in_log - merged)
@@ -107,13 +111,13 @@ mod tests {
 
     use super::*;
 
-    const ENOUGH: u32 = 100;
+    const THRESHOLD_PAGES: u32 = 100;
     const ROW_BYTES: usize = 4000;
 
     struct Fixture {
         path: PathBuf,
         connection: Connection,
-        merger: Merger,
+        checkpointer: Checkpointer,
         _dir: TempDir,
     }
 
@@ -124,13 +128,13 @@ mod tests {
             let connection = Connection::open(&path).unwrap();
             let sql = "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t(x)";
             connection.execute_batch(sql).unwrap();
-            let merger = Merger::start("a", &path, ENOUGH).unwrap();
-            Self { path, connection, merger, _dir: dir }
+            let checkpointer = Checkpointer::start("a", &path, THRESHOLD_PAGES).unwrap();
+            Self { path, connection, checkpointer, _dir: dir }
         }
 
         fn insert(&mut self) {
             self.connection.execute("INSERT INTO t VALUES (?1)", [[7_u8; ROW_BYTES]]).unwrap();
-            self.merger.written(&self.connection, ROW_BYTES);
+            self.checkpointer.after_write(&self.connection, ROW_BYTES);
         }
 
         fn log_bytes(&self) -> u64 {
@@ -139,34 +143,34 @@ mod tests {
     }
 
     #[test]
-    fn the_log_begins_anew_while_the_writer_goes_on() {
+    fn log_restarts_while_the_writer_continues() {
         let mut file = Fixture::new();
-        for _ in 0..20 * ENOUGH {
+        for _ in 0..20 * THRESHOLD_PAGES {
             file.insert();
-            // As a sync would take it.
+            // About the duration of a sync.
             std::thread::sleep(Duration::from_micros(100));
         }
-        let most = u64::from(10 * ENOUGH * PAGE_BYTES);
-        assert!(file.log_bytes() < most, "{} bytes", file.log_bytes());
+        let max = u64::from(10 * THRESHOLD_PAGES * PAGE_BYTES);
+        assert!(file.log_bytes() < max, "{} bytes", file.log_bytes());
         let sql = "SELECT count(*) FROM t";
         let rows: u32 = file.connection.query_row(sql, [], |row| row.get(0)).unwrap();
-        assert_eq!(rows, 20 * ENOUGH);
+        assert_eq!(rows, 20 * THRESHOLD_PAGES);
     }
 
     #[test]
-    fn a_reader_in_the_way_is_waited_for() {
+    fn pages_that_a_reader_needs_are_merged_once_it_has_finished() {
         let mut file = Fixture::new();
         let reader = Connection::open(&file.path).unwrap();
         reader.execute_batch("BEGIN; SELECT * FROM t").unwrap();
-        for _ in 0..3 * ENOUGH {
+        for _ in 0..3 * THRESHOLD_PAGES {
             file.insert();
         }
-        // While its thread merges nobody else can; a new one has no order.
-        file.merger = Merger::start("a", &file.path, ENOUGH).unwrap();
-        assert!(merge(&file.connection) > 0);
+        // Replaces the checkpointer, because two checkpoints cannot run at the same time.
+        file.checkpointer = Checkpointer::start("a", &file.path, THRESHOLD_PAGES).unwrap();
+        assert!(checkpoint(&file.connection) > 0);
         reader.execute_batch("COMMIT").unwrap();
-        assert_eq!(merge(&file.connection), 0);
-        // From its beginning: it grows no more.
+        assert_eq!(checkpoint(&file.connection), 0);
+        // The log restarts from its beginning, so it does not grow.
         let before = file.log_bytes();
         file.insert();
         assert_eq!(file.log_bytes(), before);
