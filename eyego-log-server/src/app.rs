@@ -168,6 +168,8 @@ impl Parts {
             Store::MongoDb(_) => (1000, 4, Duration::from_millis(25)),
             Store::Embedded(_) => (16_000, 2, Duration::from_millis(250)),
         };
+        // The embedded queue's admission control needs frequent commits (ADR 0013).
+        let commit_millis = if config.kafka.is_some() { 1000 } else { 200 };
         let options = PersistOptions {
             topic: topic.to_owned(),
             // librdkafka prefetches into the other half.
@@ -175,7 +177,7 @@ impl Parts {
             bulk_records,
             linger,
             bulks_in_flight,
-            commit_interval: Duration::from_secs(1),
+            commit_interval: Duration::from_millis(commit_millis),
         };
         let persist = Persist::new(
             Arc::clone(&self.repository),

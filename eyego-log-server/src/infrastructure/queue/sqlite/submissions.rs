@@ -1,8 +1,8 @@
-//! What waits for the writer.
+//! The channel from callers to the writer.
 //!
-//! Not a channel of the standard library: that wakes the writer for the first
-//! request it finds, and a sync of the disk for one is as dear as for sixty.
-//! Here the writer says for how many it waits, and sleeps until they are there.
+//! A standard channel would wake the writer for the first job, and syncing the
+//! disk for one job costs as much as for sixty. Here the writer states how many
+//! jobs it waits for and sleeps until they have arrived.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use super::Job;
 #[derive(Default)]
 struct State {
     jobs: Vec<Job>,
-    /// The writer sleeps until there are so many; 0: it is at work.
+    /// Number of jobs the writer waits for; 0 if it is not waiting.
     wanted: usize,
-    outboxes: usize,
-    /// The writer is gone.
+    submitters: usize,
+    /// The writer has stopped.
     is_closed: bool,
 }
 
@@ -27,27 +27,27 @@ struct Shared {
     arrived: Condvar,
 }
 
-/// The callers' end.
-pub(super) struct Outbox {
+/// The sender half, used by callers.
+pub(super) struct Submitter {
     shared: Arc<Shared>,
 }
 
-/// The writer's end.
-pub(super) struct Inbox {
+/// The receiver half, used by the writer.
+pub(super) struct Submissions {
     shared: Arc<Shared>,
 }
 
-/// Two ends of one box.
-pub(super) fn open() -> (Outbox, Inbox) {
+/// Creates both halves of the channel.
+pub(super) fn channel() -> (Submitter, Submissions) {
     let shared = Arc::new(Shared::default());
-    shared.state.lock().outboxes = 1;
-    (Outbox { shared: Arc::clone(&shared) }, Inbox { shared })
+    shared.state.lock().submitters = 1;
+    (Submitter { shared: Arc::clone(&shared) }, Submissions { shared })
 }
 
-impl Outbox {
-    /// Hands a job to the writer; answers whether there is one.
+impl Submitter {
+    /// Passes a job to the writer. Returns `false` if the writer has stopped.
     #[must_use]
-    pub(super) fn send(&self, job: Job) -> bool {
+    pub(super) fn submit(&self, job: Job) -> bool {
         let mut state = self.shared.state.lock();
         if state.is_closed {
             return false;
@@ -62,20 +62,26 @@ impl Outbox {
         }
         true
     }
+
+    /// Returns `true` if the writer has taken all jobs.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.shared.state.lock().jobs.is_empty()
+    }
 }
 
-impl Clone for Outbox {
+impl Clone for Submitter {
     fn clone(&self) -> Self {
-        self.shared.state.lock().outboxes += 1;
+        self.shared.state.lock().submitters += 1;
         Self { shared: Arc::clone(&self.shared) }
     }
 }
 
-impl Drop for Outbox {
+impl Drop for Submitter {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
-        state.outboxes -= 1;
-        let is_last = state.outboxes == 0;
+        state.submitters -= 1;
+        let is_last = state.submitters == 0;
         drop(state);
         if is_last {
             self.shared.arrived.notify_one();
@@ -83,19 +89,21 @@ impl Drop for Outbox {
     }
 }
 
-impl Inbox {
-    /// How many jobs wait.
+impl Submissions {
+    /// Returns the number of jobs that have not been taken.
     pub(super) fn len(&self) -> usize {
         self.shared.state.lock().jobs.len()
     }
 
-    /// Takes all jobs, once there are `wanted` of them or `patience` is over;
-    /// there may be none then. `None`: nobody is left who could send one.
-    pub(super) fn take(&self, wanted: usize, patience: Option<Duration>) -> Option<Vec<Job>> {
-        let deadline = patience.map(|patience| Instant::now() + patience);
+    /// Waits for `minimum` jobs, an urgent job or the end of `timeout`, and
+    /// takes all jobs; there may be none.
+    ///
+    /// Returns `None` if there are no jobs and no submitters left.
+    pub(super) fn take(&self, minimum: usize, timeout: Option<Duration>) -> Option<Vec<Job>> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let mut state = self.shared.state.lock();
-        while state.jobs.len() < wanted {
-            if state.outboxes == 0 {
+        while state.jobs.len() < minimum {
+            if state.submitters == 0 {
                 if state.jobs.is_empty() {
                     return None;
                 }
@@ -105,12 +113,12 @@ impl Inbox {
             if left == Some(Duration::ZERO) {
                 break;
             }
-            state.wanted = wanted;
+            state.wanted = minimum;
             match left {
                 Some(left) => drop(self.shared.arrived.wait_for(&mut state, left)),
                 None => self.shared.arrived.wait(&mut state),
             }
-            // Whoever woke us saw what we want: enough, or something urgent.
+            // A submitter resets `wanted` if there are enough jobs or one is urgent.
             let was_woken = state.wanted == 0;
             if was_woken && !state.jobs.is_empty() {
                 break;
@@ -121,11 +129,11 @@ impl Inbox {
     }
 }
 
-impl Drop for Inbox {
+impl Drop for Submissions {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
         state.is_closed = true;
-        // Their callers hear that nobody answers.
+        // Drops the reply channels, which tells the callers that the queue is closed.
         state.jobs.clear();
     }
 }

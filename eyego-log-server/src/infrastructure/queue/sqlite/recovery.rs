@@ -1,5 +1,5 @@
-//! A file that its disk has damaged: set aside whole, and what can still be
-//! read of it taken over into a new one.
+//! Recovers from a file damaged by its disk: quarantines it and imports its
+//! readable records into a new file.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,24 +9,30 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::rows::{self, StoredChunk};
 use crate::domain::queue::Offset;
 
-/// Moves the file away if SQLite finds it damaged; answers where it is then.
+/// Renames the file if SQLite finds it damaged, and returns its new path.
 ///
-/// Whatever else is wrong (no right to read it, a full disk) is for the one
-/// who opens it.
-pub(super) fn quarantined(path: &Path) -> Option<PathBuf> {
-    let fault = find_fault(path)?;
+/// Other problems, such as missing permissions or a full disk, are reported
+/// when the file is opened.
+pub(super) fn quarantine(path: &Path) -> Option<PathBuf> {
+    let damage = find_damage(path)?;
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let aside = with_suffix(path, &format!(".damaged-{millis}"));
-    if let Err(error) = std::fs::rename(path, &aside) {
-        tracing::error!(file = %path.display(), fault, %error, "damaged, and cannot be moved away");
+    let quarantined = with_suffix(path, &format!(".damaged-{millis}"));
+    let file = path.display();
+    if let Err(error) = std::fs::rename(path, &quarantined) {
+        tracing::error!(%file, damage, %error, "the file is damaged and cannot be renamed");
         return None;
     }
-    // Beside the file, or not there.
-    for part in ["-wal", "-shm"] {
-        let _ = std::fs::rename(with_suffix(path, part), with_suffix(&aside, part));
+    // These files may not exist.
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::rename(with_suffix(path, suffix), with_suffix(&quarantined, suffix));
     }
-    tracing::error!(file = %path.display(), fault, kept_as = %aside.display(), "the file is damaged");
-    Some(aside)
+    tracing::error!(
+        %file,
+        damage,
+        quarantined = %quarantined.display(),
+        "the file is damaged: quarantined it, importing its readable records"
+    );
+    Some(quarantined)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -35,7 +41,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn find_fault(path: &Path) -> Option<String> {
+fn find_damage(path: &Path) -> Option<String> {
     if !path.exists() {
         return None;
     }
@@ -44,7 +50,7 @@ fn find_fault(path: &Path) -> Option<String> {
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
     };
     match check() {
-        Ok(verdict) => (verdict != "ok").then_some(verdict),
+        Ok(result) => (result != "ok").then_some(result),
         Err(error) => is_damage(&error).then(|| error.to_string()),
     }
 }
@@ -58,15 +64,15 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, flags)
 }
 
-/// Takes over what can be read of a damaged file: from its beginning to the
-/// damage, and from its end back to it. Record by record, the reader of the
-/// new file finds out what is damaged within.
+/// Imports the readable chunks of a damaged file: from its beginning up to the
+/// damage, and from its end back to it. Damaged records within a chunk are
+/// detected when the new file is read.
 ///
 /// # Errors
-/// The new file cannot be written.
-pub(super) fn take_over(damaged: &Path, into: &Connection) -> rusqlite::Result<()> {
+/// Returns an error if the new file cannot be written.
+pub(super) fn import(damaged: &Path, into: &Connection) -> rusqlite::Result<()> {
     let transaction = into.unchecked_transaction()?;
-    // A file that cannot be opened has nothing to give.
+    // Nothing can be imported from a file that cannot be opened.
     let Ok(damaged_file) = open(damaged) else { return Ok(()) };
     let committed =
         damaged_file.query_row("SELECT next_offset FROM committed", [], |row| row.get(0)).ok();
@@ -74,27 +80,27 @@ pub(super) fn take_over(damaged: &Path, into: &Connection) -> rusqlite::Result<(
     let mut last = Offset::MIN;
     for order in ["ASC", "DESC"] {
         let after = last;
-        let mut take = |chunk: StoredChunk| {
+        let mut import = |chunk: StoredChunk| {
             records += u64::from(chunk.records);
             last = last.max(chunk.first_offset);
-            rows::take_over(&transaction, &chunk)
+            rows::import(&transaction, &chunk)
         };
-        for_each_chunk(&damaged_file, order, after, committed.unwrap_or(1), &mut take)?;
+        for_each_chunk(&damaged_file, order, after, committed.unwrap_or(1), &mut import)?;
     }
-    rows::begin_at(&transaction, committed)?;
+    rows::set_committed(&transaction, committed)?;
     transaction.commit()?;
-    tracing::warn!(file = %damaged.display(), records, "taken over from the damaged file");
+    tracing::warn!(file = %damaged.display(), records, "imported records from the damaged file");
     Ok(())
 }
 
-/// Gives each chunk past `after` that is not committed, until one cannot be
-/// read.
+/// Calls `import` with each uncommitted chunk after `after`, until a chunk
+/// cannot be read.
 fn for_each_chunk(
     damaged: &Connection,
     order: &str,
     after: Offset,
     committed: Offset,
-    take: &mut dyn FnMut(StoredChunk) -> rusqlite::Result<()>,
+    import: &mut dyn FnMut(StoredChunk) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let sql = format!(
         "SELECT * FROM chunks WHERE first_offset > ?1 AND first_offset + records > ?2
@@ -104,7 +110,7 @@ fn for_each_chunk(
     let Ok(mut rows) = statement.query([after, committed]) else { return Ok(()) };
     while let Ok(Some(row)) = rows.next() {
         let Ok(chunk) = StoredChunk::from_row(row) else { break };
-        take(chunk)?;
+        import(chunk)?;
     }
     Ok(())
 }
