@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ::mongodb::Client;
 use ::mongodb::bson::oid::ObjectId;
 use ::mongodb::bson::{DateTime, RawDocumentBuf, doc, serialize_to_bson};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use eyego_log_core::query::MetadataFilter;
 use eyego_log_core::{Action, LogEntry, LogId, LogQuery, Metadata, Timestamp, UserId};
 use eyego_log_server::domain::health::PartState;
@@ -73,8 +73,8 @@ fn bulk(bulk: u32) -> Result<Vec<LogEntry>> {
         id[8..].copy_from_slice(&n.to_be_bytes());
         Ok(LogEntry {
             id: LogId::from_bytes(id),
-            user_id: UserId::from_stored(&format!("user-{}", n % 1000))?,
-            action: Action::from_stored("CLICK_BUTTON")?,
+            user_id: UserId::from_stored(format!("user-{}", n % 1000)).context("userId")?,
+            action: Action::from_stored("CLICK_BUTTON").context("action")?,
             timestamp: Timestamp::from_millis(n.into()).unwrap_or(Timestamp::MIN),
             metadata: Metadata::from_json(metadata)?,
             received_at: Timestamp::from_millis(1_768_435_085_442),
