@@ -1,13 +1,13 @@
 # syntax=docker/dockerfile:1
 
-# gcc, g++ and make build librdkafka, SQLite and jemalloc; cmake and perl the OpenSSL of `kafka-tls`.
+# gcc, g++ and make build librdkafka, SQLite and jemalloc; cmake and perl build OpenSSL (`kafka-tls`).
 FROM rust:1-bookworm AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends cmake g++ gcc make perl \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# The target directory is a cache and not part of the image: the binary is copied out of it.
+# The target directory is a cache mount and not part of the image, so the binary is copied out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --release --locked -p eyego-log-server --features kafka-tls \
@@ -21,7 +21,8 @@ RUN apt-get update \
     && install --directory --owner eyego --group eyego --mode 0750 /var/lib/eyego-log
 COPY --from=build /out/eyego-log-server /usr/local/bin/eyego-log-server
 
-# Inside a container 127.0.0.1 is reached by nobody else.
+# 127.0.0.1 would not be reachable from outside the container. Publish the port on a private network
+# only: the server has no authentication yet.
 ENV EYEGO_LISTEN=0.0.0.0:3000 \
     EYEGO_DATA_DIR=/var/lib/eyego-log
 VOLUME /var/lib/eyego-log

@@ -1,21 +1,22 @@
-//! The composition root: builds the parts that the configuration asks for,
-//! starts them, and stops them in order. It alone names concrete adapters.
+//! The composition root: builds the parts the configuration asks for, starts
+//! them and stops them in order. No other module names a concrete adapter.
 
-mod lanes;
+mod runtimes;
 mod signals;
+mod worker;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use self::lanes::{LaneRequests, Lanes};
-use crate::application::dead_letters::DeadLetterOffice;
+use self::runtimes::RuntimePool;
+use self::worker::Worker;
+use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
-use crate::application::persist::{Persist, PersistOptions, Requests, WorkerStatus};
+use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
 use crate::application::retrieve::Retrieve;
 use crate::config::{Config, KafkaConfig, MongoDbConfig, SpoolConfig};
 use crate::domain::dead_letter::DeadLetters;
@@ -32,32 +33,33 @@ use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteReposit
 use crate::interface::http::{
     Api, BodyLimits, Metrics, Readiness, api_routes, bind, operations_routes,
 };
-use crate::interface::worker::Worker;
 
-/// Of the time to stop, this much is kept for closing what the worker leaves.
-const CLOSING: Duration = Duration::from_secs(2);
+/// Part of the shutdown time reserved for the worker and the engines.
+const CLOSE_ENGINES: Duration = Duration::from_secs(2);
 
-/// With the second that the queue is given before, inside the API's 8 s.
+/// Together with the second that Kafka gets first, this stays below the API's
+/// limit of 8 s for ingest.
 const SPOOL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The name of the embedded queue where a topic's would stand.
+/// Stands in for the topic name where the queue is embedded.
 const EMBEDDED_TOPIC: &str = "embedded";
 
-/// Serves until a signal says to stop.
+/// Serves until the process receives a signal to stop.
 ///
 /// # Errors
-/// It cannot start: the address is taken, the data directory is in use.
+/// Returns an error if the server cannot start, for example because the address
+/// or the data directory is in use.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    // The one TLS provider of the process; a second call finds it installed.
+    // Fails only if a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let main = runtime("main")?;
-    // Until the engines are closed: what they opened there dies with it.
-    let lanes = Lanes::start().context("cannot start the threads for requests")?;
-    // A bulk is decoded and encoded in one go: on the threads that answer
-    // requests, those would wait for it (measured: their p99 was twice as long).
+    // Must outlive the engines: their connections are registered with it.
+    let http = RuntimePool::start().context("cannot start the HTTP runtimes")?;
+    // Decoding and encoding a bulk takes milliseconds, which would delay
+    // requests on the same threads (ADR 0017).
     let bulks = config.role.has_worker().then(|| runtime("bulks")).transpose()?;
-    let result = main.block_on(serve(config, &lanes, bulks.as_ref().map(Runtime::handle)));
-    // A hung call to an engine must not keep the process.
+    let result = main.block_on(serve(config, &http, bulks.as_ref().map(Runtime::handle)));
+    // A call to an engine that hangs must not keep the process alive.
     for runtime in [Some(main), bulks].into_iter().flatten() {
         runtime.shutdown_timeout(Duration::from_millis(100));
     }
@@ -72,9 +74,9 @@ fn runtime(name: &str) -> anyhow::Result<Runtime> {
         .with_context(|| format!("cannot start the runtime for {name}"))
 }
 
-async fn serve(config: Config, lanes: &Lanes, bulks: Option<&Handle>) -> anyhow::Result<()> {
+async fn serve(config: Config, http: &RuntimePool, bulks: Option<&Handle>) -> anyhow::Result<()> {
     let mut signals = signals::Signals::listen()?;
-    // First: a second process on the same port or data shall touch nothing.
+    // Bind first, so that a second process on this port touches no data.
     let bound = bind(&config.http.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.http.listen))?;
@@ -97,20 +99,17 @@ async fn serve(config: Config, lanes: &Lanes, bulks: Option<&Handle>) -> anyhow:
         role.has_worker().then(|| Arc::clone(&status)),
         Arc::clone(&parts.queue),
     ));
-    let lanes = lanes.handles().to_vec();
-    let requests = api.as_ref().map(|api| -> Arc<dyn Requests> {
-        Arc::new(LaneRequests { lanes: lanes.clone(), waiters: api.retrieve.waiters() })
-    });
+    let runtimes = http.handles().to_vec();
     let routes = match api {
         Some(api) => api_routes(api, Arc::clone(&readiness), metrics),
         None => operations_routes(Arc::clone(&readiness), metrics),
     };
-    let worker = bulks.map(|bulks| parts.worker(&config, status, bulks, requests)).transpose()?;
+    let worker = bulks.map(|bulks| parts.worker(&config, status, bulks)).transpose()?;
 
-    let mut serving = tokio::spawn(async move { bound.serve(routes, &lanes, stop).await });
+    let mut serving = tokio::spawn(async move { bound.serve(routes, &runtimes, stop).await });
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
-        // It ends by itself only if it panics.
+        // The accept loop returns by itself only if it panics.
         _ = &mut serving => tracing::error!("the accept loop ended"),
     }
 
@@ -122,13 +121,15 @@ async fn serve(config: Config, lanes: &Lanes, bulks: Option<&Handle>) -> anyhow:
     tokio::time::sleep(config.http.shutdown_delay).await;
     let deadline = Instant::now() + config.http.shutdown_timeout;
     stop_serving.send_replace(true);
-    let requests_end = deadline - CLOSING.min(config.http.shutdown_timeout);
-    // A task that has ended must not be awaited twice.
-    if !serving.is_finished() && tokio::time::timeout_at(requests_end, serving).await.is_err() {
-        tracing::warn!("requests are still open at the deadline");
+    let requests_end = deadline - CLOSE_ENGINES.min(config.http.shutdown_timeout);
+    // A finished task must not be polled again.
+    if !serving.is_finished()
+        && tokio::time::timeout_at(requests_end.into(), serving).await.is_err()
+    {
+        tracing::warn!("requests are still in flight at the deadline");
     }
     if let Some(worker) = worker {
-        worker.end(deadline).await;
+        worker.shut_down(deadline).await;
     }
     parts.queue.close(deadline).await;
     parts.store.close(deadline).await;
@@ -136,13 +137,13 @@ async fn serve(config: Config, lanes: &Lanes, bulks: Option<&Handle>) -> anyhow:
     Ok(())
 }
 
-#[expect(clippy::exit, reason = "a second signal means: whatever you are doing, end")]
+#[expect(clippy::exit, reason = "a second signal asks for an immediate exit")]
 fn exit_at_once() {
-    tracing::warn!("a second signal: ending at once");
+    tracing::warn!("received a second signal: exiting immediately");
     std::process::exit(130);
 }
 
-/// The adapters that the configuration asks for.
+/// The adapters selected by the configuration.
 struct Parts {
     queue: Arc<dyn LogQueue>,
     repository: Arc<dyn LogRepository>,
@@ -150,7 +151,7 @@ struct Parts {
     store: Store,
 }
 
-/// The engine under the repository and the dead letters, to be closed once.
+/// The engine shared by the repository and the dead letters.
 enum Store {
     Embedded(Arc<SqliteStore>),
     MongoDb(Arc<MongoConnection>),
@@ -218,7 +219,7 @@ impl Parts {
         Api {
             ingest: Ingest::new(Arc::clone(&self.queue), limits, budget),
             retrieve: Retrieve::new(Arc::clone(&self.repository)),
-            dead_letters: DeadLetterOffice::new(
+            dead_letters: DeadLetterService::new(
                 Arc::clone(&self.dead_letters),
                 Arc::clone(&self.repository),
             ),
@@ -232,37 +233,31 @@ impl Parts {
         config: &Config,
         status: Arc<WorkerStatus>,
         bulks: &Handle,
-        requests: Option<Arc<dyn Requests>>,
     ) -> anyhow::Result<Worker> {
         let topic = config.kafka.as_ref().map_or(EMBEDDED_TOPIC, |kafka| kafka.topic.as_str());
-        // To MongoDB many small bulks (where there is a backlog they are full
-        // at once): one of a thousand keeps a core, here and there, for long
-        // enough that callers feel it. For SQLite a transaction is what costs.
+        // MongoDB: small bulks, several at once. SQLite: few large transactions.
+        // ADR 0017 has the figures.
         let (bulk_records, bulks_in_flight, linger) = match config.mongodb {
             Some(_) => (1000, 4, Duration::from_millis(25)),
             None => (16_000, 2, Duration::from_millis(250)),
         };
         let options = PersistOptions {
             topic: topic.to_owned(),
-            // The other half is what Kafka's client fetches ahead.
+            // Kafka's client prefetches into the other half.
             max_bytes: config.worker.max_bytes / 2,
             bulk_records,
             linger,
             bulks_in_flight,
             commit_interval: Duration::from_secs(1),
-            max_delay: config.worker.max_delay,
         };
-        let mut persist = Persist::new(
+        let persist = Persist::new(
             Arc::clone(&self.repository),
             Arc::clone(&self.dead_letters),
             status,
             options,
             bulks.clone(),
         );
-        if let Some(requests) = requests {
-            persist = persist.giving_way_to(requests);
-        }
-        Worker::start(persist, Arc::clone(&self.queue)).context("cannot start the worker's thread")
+        Worker::start(persist, Arc::clone(&self.queue)).context("cannot start the worker thread")
     }
 }
 
@@ -275,7 +270,7 @@ fn with_spool(queue: Arc<KafkaQueue>, config: &SpoolConfig) -> anyhow::Result<Ar
         append_timeout: SPOOL_TIMEOUT,
     };
     let spool = SqliteQueue::open(&dir, options)?;
-    Ok(SpooledQueue::start(queue, spool).context("cannot start the spool's thread")?)
+    Ok(SpooledQueue::start(queue, spool).context("cannot start the spool thread")?)
 }
 
 fn kafka_options(kafka: &KafkaConfig, config: &Config) -> KafkaOptions {

@@ -1,23 +1,24 @@
-//! The eyego-log server: takes user activity over HTTP, queues it durably,
-//! stores it exactly once, answers queries.
+//! The eyego-log server: receives user activity over HTTP, queues it durably,
+//! stores it exactly once and serves queries.
 //!
-//! Four layers; imports point inward only (`tests/cases/architecture.rs` holds
-//! that):
+//! The code has four layers. Imports point inward only, which
+//! `tests/cases/architecture.rs` enforces:
 //!
-//! | layer | holds | knows |
+//! | layer | contents | may use |
 //! |---|---|---|
-//! | [`domain`] | the ports and their promises | core's types |
-//! | [`application`] | the use cases: ingest, persist, retrieve, dead letters | domain |
-//! | [`infrastructure`] | the adapters: Kafka, MongoDB, SQLite | domain |
-//! | [`interface`] | HTTP, the worker's thread | application, domain |
+//! | [`domain`] | the ports and their promises | `eyego-log-core` |
+//! | [`application`] | the use cases: ingest, persist, retrieve, dead letters | `domain` |
+//! | [`infrastructure`] | the adapters: Kafka, MongoDB, SQLite | `domain` |
+//! | [`interface`] | the HTTP API | `application`, `domain` |
 //!
-//! [`app`] puts them together; it alone names concrete adapters.
+//! [`app`] is the composition root: it alone names concrete adapters. [`cli`]
+//! parses the command line and [`config`] the configuration.
 
 pub mod app;
 pub mod application;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod infrastructure;
 pub mod interface;
-pub mod operate;
 pub mod telemetry;

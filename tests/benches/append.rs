@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use eyego_log_server::domain::queue::{LogQueue, RecordBatch};
+use eyego_log_server::domain::queue::LogQueue;
+use eyego_log_server::domain::record_batch::RecordBatch;
 use eyego_log_server::infrastructure::embedded::DataDir;
 use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};

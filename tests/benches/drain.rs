@@ -10,7 +10,8 @@ use anyhow::{Result, ensure};
 use bson::oid::ObjectId;
 use bson::{DateTime, Document, doc};
 use eyego_log_core::{IngestRequest, LogIdGenerator, Timestamp};
-use eyego_log_server::domain::queue::{LogQueue, RecordBatch};
+use eyego_log_server::domain::queue::LogQueue;
+use eyego_log_server::domain::record_batch::RecordBatch;
 use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use mongodb::options::{IndexOptions, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
@@ -82,7 +83,7 @@ async fn fill(topic: &str, events: u64) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    queue.close(tokio::time::Instant::now() + Duration::from_secs(5)).await;
+    queue.close(Instant::now() + Duration::from_secs(5)).await;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::ensure;
 use bson::doc;
@@ -19,7 +20,7 @@ use crate::fixture::{Deployment, TIMEOUT, get, logs, post, post_log, ready};
 fn dead_letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
     let summary = DeadLetterSummary {
         id: id(n),
-        cut_from: None,
+        truncated_from: None,
         user_id: None,
         topic: "logs-topic".to_owned(),
         partition: 2,
@@ -45,7 +46,7 @@ async fn put(data: &Path, dead_letters: &[DeadLetter]) {
     for dead_letter in dead_letters {
         port.put(dead_letter).await.unwrap();
     }
-    store.close(tokio::time::Instant::now() + TIMEOUT).await;
+    store.close(Instant::now() + TIMEOUT).await;
 }
 
 async fn server_with(dead_letters: &[DeadLetter]) -> (Server, TempDir) {
@@ -110,7 +111,7 @@ async fn dead_letters_are_listed_newest_first_by_cursor() {
 #[tokio::test]
 async fn dead_letter_is_shown_with_its_bytes() {
     let cut = DeadLetter {
-        summary: DeadLetterSummary { cut_from: Some(99), ..dead_letter(3, "too_large", b"").summary },
+        summary: DeadLetterSummary { truncated_from: Some(99), ..dead_letter(3, "too_large", b"").summary },
         raw: b"{\"userId".to_vec(),
     };
     let dead_letters =

@@ -50,8 +50,8 @@ async fn dead_letters_conform_to_their_port() {
     .await;
 }
 
-fn deadline() -> tokio::time::Instant {
-    tokio::time::Instant::now() + TIMEOUT
+fn deadline() -> Instant {
+    Instant::now() + TIMEOUT
 }
 
 struct EmbeddedQueue {

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use async_trait::async_trait;
 use eyego_log_server::domain::health::PartState;
-use eyego_log_server::domain::queue::{AppendError, LogQueue, RecordBatch, Signal, Subscription};
+use eyego_log_server::domain::queue::{AppendError, LogQueue};
+use eyego_log_server::domain::record_batch::RecordBatch;
+use eyego_log_server::domain::subscription::{Signal, Subscription};
 use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -79,7 +81,7 @@ impl QueueFixture for KafkaFixture {
     }
 
     async fn restart(&mut self) {
-        self.queue.close(tokio::time::Instant::now() + TIMEOUT).await;
+        self.queue.close(Instant::now() + TIMEOUT).await;
         self.queue = start(&self.options).await;
     }
 
@@ -158,7 +160,7 @@ async fn group_of_incompatible_members_is_joined_when_they_have_left() {
     assert_eq!(partitions.unwrap(), 3);
     conformance::blocking(|| subscription.close());
     assert!(worker.health().state.is_up());
-    queue.close(tokio::time::Instant::now() + TIMEOUT).await;
+    queue.close(Instant::now() + TIMEOUT).await;
 }
 
 /// Polls once and ignores the records.
@@ -232,5 +234,5 @@ async fn partition_that_was_revoked_while_paused_delivers_again_after_its_return
         .unwrap();
         first.close();
     });
-    queue.close(tokio::time::Instant::now() + TIMEOUT).await;
+    queue.close(Instant::now() + TIMEOUT).await;
 }

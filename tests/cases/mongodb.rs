@@ -7,7 +7,7 @@ mod refusals;
 mod startup;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::mongodb::Client;
 use ::mongodb::bson::{Document, doc};
@@ -22,7 +22,6 @@ use eyego_log_server::infrastructure::repository::mongodb::{
 };
 use stack::eventually;
 use stack::mongodb::Mongo;
-use tokio::time::Instant;
 
 use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::repository::RepositoryFixture;

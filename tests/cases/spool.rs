@@ -1,6 +1,7 @@
 //! The server spool in front of a Kafka that fails.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::ensure;
 use async_trait::async_trait;
@@ -57,7 +58,7 @@ impl QueueFixture for SpooledFixture {
     }
 
     async fn restart(&mut self) {
-        self.queue.close(tokio::time::Instant::now() + TIMEOUT).await;
+        self.queue.close(Instant::now() + TIMEOUT).await;
         self.queue = Self::open(&self.dir);
     }
 }

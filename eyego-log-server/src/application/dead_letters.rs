@@ -27,14 +27,14 @@ const PAGE: usize = 500;
 const AT_ONCE: usize = 8;
 
 /// The use case.
-pub struct DeadLetterOffice {
+pub struct DeadLetterService {
     letters: Arc<dyn DeadLetters>,
     repository: Arc<dyn LogRepository>,
 }
 
-impl std::fmt::Debug for DeadLetterOffice {
+impl std::fmt::Debug for DeadLetterService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeadLetterOffice").finish_non_exhaustive()
+        f.debug_struct("DeadLetterService").finish_non_exhaustive()
     }
 }
 
@@ -100,7 +100,7 @@ enum Fate {
     Gone,
 }
 
-impl DeadLetterOffice {
+impl DeadLetterService {
     /// Works these letters into this store.
     #[must_use]
     pub fn new(letters: Arc<dyn DeadLetters>, repository: Arc<dyn LogRepository>) -> Self {
@@ -146,7 +146,7 @@ impl DeadLetterOffice {
 
     async fn replay_one(&self, id: LogId) -> Result<Replayed, ReplayError> {
         let letter = self.letters.get(id).await?.ok_or(ReplayError::NotFound(id))?;
-        if let Some(size) = letter.summary.cut_from {
+        if let Some(size) = letter.summary.truncated_from {
             return Err(ReplayError::Cut { id, size });
         }
         Ok(match self.work(letter).await? {
@@ -212,10 +212,11 @@ impl DeadLetterOffice {
 
     /// Stores the event of a letter, or says why it fails again.
     async fn store(&self, letter: &DeadLetter) -> Result<Result<(), Rejection>, StoreError> {
-        let DeadLetterSummary { id, cut_from, queued_at, code, message, .. } = &letter.summary;
+        let DeadLetterSummary { id, truncated_from, queued_at, code, message, .. } =
+            &letter.summary;
         let refused =
             |code: String, message: String| Ok(Err(Rejection { code, message, is_known: true }));
-        if cut_from.is_some() {
+        if truncated_from.is_some() {
             return refused(code.clone(), message.clone());
         }
         let entry = match decode::entry(&letter.raw, *queued_at, || *id) {

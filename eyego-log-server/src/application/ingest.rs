@@ -12,8 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::batch::{BatchOutcome, PreparedBatch};
 use super::identity;
-use super::metrics::{IngestCounters, Refusal, UnderWay};
-use crate::domain::queue::{AppendError, LogQueue, RecordBatch};
+use super::metrics::{InFlight, IngestCounters, Refusal};
+use crate::domain::queue::{AppendError, LogQueue};
+use crate::domain::record_batch::RecordBatch;
 
 /// Bytes of bookkeeping that each event costs while it is in flight: what the
 /// record has beyond the event, twice, and the queue's own notes on it
@@ -49,7 +50,7 @@ impl std::fmt::Debug for Ingest {
 pub struct PreparedEvent {
     entry: LogEntry,
     batch: RecordBatch,
-    under_way: UnderWay,
+    in_flight: InFlight,
 }
 
 impl PreparedEvent {
@@ -139,18 +140,18 @@ impl Ingest {
     ///
     /// # Errors
     /// It has faults, or there is no memory for it.
-    pub fn prepare_one(
+    pub fn prepare_event(
         &self,
         body: &[u8],
         idempotency_key: Option<&str>,
         permit: OwnedSemaphorePermit,
     ) -> Result<PreparedEvent, IngestError> {
         let received_at = SystemTime::now();
-        let mut under_way = self.counters.receive(1, received_at);
+        let mut in_flight = self.counters.receive(1, received_at);
         match self.encode_one(body, idempotency_key, permit, received_at.into()) {
-            Ok((entry, batch)) => Ok(PreparedEvent { entry, batch, under_way }),
+            Ok((entry, batch)) => Ok(PreparedEvent { entry, batch, in_flight }),
             Err(error) => {
-                under_way.refused(error.refusal());
+                in_flight.refused(error.refusal());
                 Err(error)
             }
         }
@@ -185,15 +186,15 @@ impl Ingest {
     ///
     /// # Errors
     /// It is not queued.
-    pub async fn queue(&self, event: PreparedEvent) -> Result<LogEntry, IngestError> {
-        let PreparedEvent { entry, batch, mut under_way } = event;
+    pub async fn enqueue_event(&self, event: PreparedEvent) -> Result<LogEntry, IngestError> {
+        let PreparedEvent { entry, batch, mut in_flight } = event;
         match self.queue.append(batch).await.pop().unwrap_or_else(|| Err(no_answer())) {
             Ok(place) => {
-                under_way.acknowledged(place, 1);
+                in_flight.acknowledged(place, 1);
                 Ok(entry)
             }
             Err(error) => {
-                under_way.refused(refusal_of(&error));
+                in_flight.refused(refusal_of(&error));
                 Err(IngestError::NotQueued(entry.id, error))
             }
         }

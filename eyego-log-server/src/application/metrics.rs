@@ -120,17 +120,17 @@ impl IngestCounters {
 
     /// Counts events that came at this time; their fate is to be told to what
     /// this answers.
-    pub(super) fn receive(self: &Arc<Self>, events: usize, at: SystemTime) -> UnderWay {
+    pub(super) fn receive(self: &Arc<Self>, events: usize, at: SystemTime) -> InFlight {
         let events = events as u64;
         self.received.fetch_add(events, Ordering::Relaxed);
-        UnderWay { counters: Arc::clone(self), since: at, left: events }
+        InFlight { counters: Arc::clone(self), since: at, left: events }
     }
 }
 
 /// Events whose fate is open. Those of which it is never told, because the
 /// caller went away, count as abandoned.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct InFlight {
     counters: Arc<IngestCounters>,
     /// By the clock that `receivedAt` is read from: a second reading of a
     /// monotonic one would cost as much as all the counting.
@@ -138,7 +138,7 @@ pub(super) struct UnderWay {
     left: u64,
 }
 
-impl UnderWay {
+impl InFlight {
     /// So many of them are durable, there.
     pub(super) fn acknowledged(&mut self, place: Durable, events: u64) {
         if events == 0 {
@@ -164,7 +164,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         if self.left > 0 {
             self.counters.refused[Refusal::Abandoned as usize]

@@ -1,7 +1,6 @@
 //! From the store to the caller.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use eyego_log_core::query::Start;
@@ -27,36 +26,9 @@ pub enum Waited {
     NotYet,
 }
 
-/// Counts the callers that wait for their log to be stored.
-#[derive(Debug, Default)]
-pub struct Waiters(AtomicUsize);
-
-impl Waiters {
-    /// Whether there is one.
-    #[must_use]
-    pub fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
-    }
-
-    fn enter(&self) -> Waiter<'_> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Waiter(self)
-    }
-}
-
-/// One of them; dropped, it has gone.
-struct Waiter<'a>(&'a Waiters);
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// The use case.
 pub struct Retrieve {
     repository: Arc<dyn LogRepository>,
-    waiters: Arc<Waiters>,
 }
 
 impl std::fmt::Debug for Retrieve {
@@ -69,13 +41,7 @@ impl Retrieve {
     /// Retrieves from this store.
     #[must_use]
     pub fn new(repository: Arc<dyn LogRepository>) -> Self {
-        Self { repository, waiters: Arc::default() }
-    }
-
-    /// Who waits in [`wait_for`](Self::wait_for).
-    #[must_use]
-    pub fn waiters(&self) -> Arc<Waiters> {
-        Arc::clone(&self.waiters)
+        Self { repository }
     }
 
     /// The page that a query asks for.
@@ -99,7 +65,6 @@ impl Retrieve {
     /// Waits until this log, which is queued, can be read; at most until the
     /// deadline.
     pub async fn wait_for(&self, entry: &LogEntry, deadline: Instant) -> Waited {
-        let _waiter = self.waiters.enter();
         let mut wait = FIRST_WAIT;
         loop {
             match timeout_at(deadline, self.repository.get(entry.id)).await {

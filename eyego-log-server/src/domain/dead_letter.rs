@@ -1,5 +1,4 @@
-//! The port of the dead letters: records that could not be stored, kept with
-//! their reason.
+//! The dead-letter port: records that cannot be stored, kept with the reason.
 
 use async_trait::async_trait;
 use eyego_log_core::limits::DEFAULT_LIMIT;
@@ -9,100 +8,102 @@ use eyego_log_core::{LogId, Timestamp};
 use super::queue::{Offset, Partition};
 use super::repository::{ReadError, StoreError};
 
-/// A record that could not be stored, and why.
+/// A record that cannot be stored, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// All but its bytes.
+    /// Everything except the record's bytes.
     pub summary: DeadLetterSummary,
     /// The record's bytes as they were in the queue.
     pub raw: Vec<u8>,
 }
 
-/// A dead letter without the record's bytes, which may be many.
+/// A dead letter without the record's bytes, which can be large.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterSummary {
-    /// The event's identity; derived from its position where the record has
-    /// none that can be read.
+    /// Id of the event, or an id derived from the record's position if the
+    /// record has no readable id.
     pub id: LogId,
-    /// The size of the record where only its beginning is kept, because the
-    /// store cannot hold all of it.
-    pub cut_from: Option<u64>,
-    /// The user, where it can be read.
+    /// Full size of the record in bytes, if the store could keep only its
+    /// beginning.
+    pub truncated_from: Option<u64>,
+    /// User id, if it is readable.
     pub user_id: Option<String>,
-    /// The queue that the record was in.
+    /// Topic the record was in.
     pub topic: String,
-    /// Its partition.
+    /// Partition the record was in.
     pub partition: Partition,
-    /// Its place there.
+    /// Offset of the record within its partition.
     pub offset: Offset,
-    /// When the queue took it.
+    /// When the queue accepted the record.
     pub queued_at: Timestamp,
-    /// Why it cannot be stored: a word for machines.
+    /// Machine-readable reason it cannot be stored.
     pub code: String,
-    /// The same for people.
+    /// Human-readable reason it cannot be stored.
     pub message: String,
-    /// How often it was tried, replays included.
+    /// Number of attempts to store it, including replays.
     pub attempts: u32,
-    /// When it was tried last.
+    /// Time of the last attempt.
     pub failed_at: Timestamp,
 }
 
-/// Dead letters, kept beside the logs and as durably as they.
+/// Dead letters, kept beside the log entries and equally durable.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// Keeps a letter. `Ok` means durable. A letter of that id is there
-    /// already: its code, message and time are replaced and its attempts
-    /// become the larger number of both; its bytes and its position stay.
+    /// Stores a dead letter durably.
+    ///
+    /// If one with the same id exists, its code, message and time are replaced
+    /// and its attempts become the larger of both numbers. Its bytes and
+    /// position are unchanged.
     ///
     /// # Errors
-    /// Nothing is known of the letter; putting it again is safe.
-    async fn put(&self, letter: &DeadLetter) -> Result<(), StoreError>;
+    /// Returns an error if the outcome is unknown. Storing it again is safe.
+    async fn put(&self, dead_letter: &DeadLetter) -> Result<(), StoreError>;
 
-    /// The letters that match, by (`failed_at`, `id`) in the query's order. The
-    /// records' bytes stay in the store: they could be gigabytes.
+    /// Returns the dead letters that match, sorted by (`failed_at`, `id`) in the
+    /// query's order, without the records' bytes.
     ///
     /// # Errors
-    /// The store could not answer.
+    /// Returns an error if the store cannot execute the query.
     async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetterSummary>, ReadError>;
 
-    /// One letter.
+    /// Returns the dead letter with this id, or `None` if there is none.
     ///
     /// # Errors
-    /// The store could not answer.
+    /// Returns an error if the store cannot execute the query.
     async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError>;
 
-    /// Removes a letter; `Ok` also when there is none.
+    /// Removes a dead letter. Removing an id that does not exist succeeds.
     ///
     /// # Errors
-    /// Nothing is known; removing it again is safe.
+    /// Returns an error if the outcome is unknown. Removing it again is safe.
     async fn remove(&self, id: LogId) -> Result<(), StoreError>;
 
-    /// How many letters there are, with this code if one is given.
+    /// Counts the dead letters, optionally only those with this code.
     ///
     /// # Errors
-    /// The store could not answer.
+    /// Returns an error if the store cannot execute the query.
     async fn count(&self, code: Option<&str>) -> Result<u64, ReadError>;
 }
 
-/// Which dead letters.
+/// Selects dead letters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterQuery {
-    /// Only those with this code.
+    /// Only dead letters with this code.
     pub code: Option<String>,
-    /// Only those that failed from this time on.
+    /// Only failures at or after this time.
     pub from: Option<Timestamp>,
-    /// Only those that failed before this time.
+    /// Only failures before this time.
     pub to: Option<Timestamp>,
-    /// Only those after this one in the order: its `failed_at` and its id.
+    /// Only dead letters after this position (`failed_at` and id) in the order.
     pub after: Option<Cursor>,
-    /// The latest failure first, or the earliest.
+    /// Order by time of failure.
     pub order: Order,
-    /// How many at most.
+    /// Maximum number of dead letters.
     pub limit: u32,
 }
 
 impl Default for DeadLetterQuery {
-    /// The latest letters.
+    /// Selects the latest dead letters.
     fn default() -> Self {
         Self {
             code: None,

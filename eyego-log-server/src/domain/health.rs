@@ -1,27 +1,28 @@
-//! How a part of the system is: up, or not and why.
+//! The health of one part of the system.
 
-/// One part as readiness shows it.
+/// One part, as `/health/ready` reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartHealth {
-    /// The part: `kafka`, `mongodb`, `queue`, `store`, `spool`, `worker`.
+    /// Name of the part: `kafka`, `mongodb`, `queue`, `store`, `spool` or
+    /// `worker`.
     pub name: &'static str,
-    /// How it is.
+    /// State of the part.
     pub state: PartState,
 }
 
-/// How a part is.
+/// State of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartState {
-    /// It does its work.
+    /// The part works.
     Up,
-    /// It does its work, but an operator should know this.
+    /// The part works, but an operator should act on this message.
     Warning(String),
-    /// It does not, for this reason.
+    /// The part does not work, for this reason.
     Down(String),
 }
 
 impl PartState {
-    /// Whether it does its work.
+    /// Returns `true` unless the part is [`Down`](Self::Down).
     #[must_use]
     pub fn is_up(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! The port of the store: where each event is kept, once, and found again.
+//! The store port: where each event is kept exactly once and queried.
 
 use async_trait::async_trait;
 use eyego_log_core::query::Cursor;
@@ -6,65 +6,67 @@ use eyego_log_core::{LogEntry, LogId, LogQuery};
 
 use super::health::PartHealth;
 
-/// A store of logs that holds each id at most once.
+/// A store of log entries that holds each id at most once.
 #[async_trait]
 pub trait LogRepository: Send + Sync {
-    /// Stores entries; answers one outcome per entry, in their order.
+    /// Stores entries and returns one outcome per entry, in their order.
     ///
-    /// An outcome other than [`StoreOutcome::Rejected`] means that the id is
-    /// stored durably (on a replicated store by a majority). Entries are
-    /// judged one by one: a rejected entry MUST NOT keep its neighbours from
-    /// being stored. The same id twice in one call is stored once; the second
+    /// Any outcome except [`StoreOutcome::Rejected`] means that the id is stored
+    /// durably (on a replicated store, by a majority). Entries are independent:
+    /// a rejected entry MUST NOT prevent its neighbours from being stored. If
+    /// one call contains the same id twice, the first is stored and the second
     /// is a duplicate.
     ///
     /// # Errors
-    /// The fate of every entry is open; storing all of them again is safe.
+    /// Returns an error if the outcome of every entry is unknown. Storing all of
+    /// them again is safe.
     async fn store(&self, entries: &[LogEntry]) -> Result<Vec<StoreOutcome>, StoreError>;
 
-    /// The logs that match, in the query's order, from where it says.
+    /// Returns the page of entries that `query` asks for, in its order.
     ///
     /// # Errors
-    /// The store could not answer.
+    /// Returns an error if the store cannot execute the query.
     async fn find(&self, query: &LogQuery) -> Result<Page, ReadError>;
 
-    /// One log; `None` where no such id is stored.
+    /// Returns the entry with this id, or `None` if it is not stored.
     ///
     /// # Errors
-    /// The store could not answer.
+    /// Returns an error if the store cannot execute the query.
     async fn get(&self, id: LogId) -> Result<Option<LogEntry>, ReadError>;
 
-    /// How the store is, as last seen; never waits.
+    /// Returns the last observed health. Never blocks.
     fn health(&self) -> PartHealth;
 }
 
-/// What became of one entry.
+/// Outcome of storing one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreOutcome {
-    /// It is stored, by this call.
+    /// This call stored the entry.
     Stored,
-    /// Its id was stored before; that log is left as it is.
+    /// The id was already stored; the stored entry is unchanged.
     Duplicate {
-        /// Whether what is stored says something else ([`is_conflict`]).
+        /// Whether the stored entry has different content ([`is_conflict`]).
         conflicting: bool,
     },
-    /// The store will not take this entry, now or later.
+    /// The store will never accept this entry.
     Rejected(Rejection),
 }
 
-/// Why the store does not take an entry.
+/// The reason the store rejected an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// A word for machines, such as `mongodb_121`.
+    /// Machine-readable code, such as `mongodb_121`.
     pub code: String,
-    /// The same for people.
+    /// Human-readable message.
     pub message: String,
-    /// Whether the store is known to mean this entry: an unknown code may mean
-    /// the store as a whole, if all entries get it.
+    /// Whether the code is known to concern this entry alone. If all entries of
+    /// a bulk get the same unknown code, the store as a whole may be at fault.
     pub is_known: bool,
 }
 
-/// Whether an entry says something else than the log that is stored under its
-/// id. A time that we set says nothing: it differs in each retry.
+/// Returns `true` if `offered` has different content than the entry already
+/// `stored` under its id. Timestamps set by the server are ignored, because
+/// they differ in each retry.
 #[must_use]
 pub fn is_conflict(stored: &LogEntry, offered: &LogEntry) -> bool {
     stored.user_id != offered.user_id
@@ -73,50 +75,50 @@ pub fn is_conflict(stored: &LogEntry, offered: &LogEntry) -> bool {
         || !stored.metadata.is_same_value(&offered.metadata)
 }
 
-/// Why nothing is known of a call's entries.
+/// The reason the outcome of a [`store`](LogRepository::store) call is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It passes: try again, for ever.
+    /// A transient failure: retry without limit.
     #[error("{0}")]
     Transient(String),
-    /// It passes only when somebody mends it (credentials, permissions, a full
-    /// disk): halt, say so, try again now and then.
+    /// A failure that an operator has to fix, such as wrong credentials, missing
+    /// permissions or a full disk: report it and retry occasionally.
     #[error("{0}")]
     Operator(String),
-    /// The whole call was refused, by a code that nobody knows: look for the
-    /// entry that is at fault.
+    /// The store refused the whole call with an unknown code: split the call to
+    /// find the entry that causes it.
     #[error("{message}")]
     Unknown {
-        /// A word for machines.
+        /// Machine-readable code.
         code: String,
-        /// The same for people.
+        /// Human-readable message.
         message: String,
     },
 }
 
-/// The store could not answer.
+/// The reason a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be reached, or has other things to do.
+    /// The store is unreachable or overloaded.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// It answered with something that makes no sense.
+    /// The store returned a response that cannot be interpreted.
     #[error("the store failed: {0}")]
     Failed(String),
 }
 
-/// Some logs, in order.
+/// One page of a query's result, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// The logs.
+    /// Entries of the page.
     pub entries: Vec<LogEntry>,
-    /// The place of the last of them, if there are more after it.
+    /// Position of the last entry, if more entries follow.
     pub next: Option<Cursor>,
 }
 
 impl Page {
-    /// The page out of up to `limit + 1` entries: the one too many says that
-    /// there are more.
+    /// Builds a page of at most `limit` entries from a result of up to
+    /// `limit + 1`. The extra entry only shows that there are more.
     #[must_use]
     pub fn from_one_more(mut entries: Vec<LogEntry>, limit: u32) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -49,7 +49,7 @@ fn dead_letter(n: u32, code: &str, failed_at: i64) -> DeadLetter {
 fn summary(n: u32, code: &str, failed_at: i64) -> DeadLetterSummary {
     DeadLetterSummary {
         id: id(n),
-        cut_from: None,
+        truncated_from: None,
         user_id: Some("ada".to_owned()),
         topic: "logs-topic".to_owned(),
         partition: 3,
@@ -67,7 +67,7 @@ async fn dead_letter_is_returned_unchanged(mut fixture: Fixture) {
     assert_eq!(store.get(id(1)).await.unwrap(), None);
     let plain = dead_letter(1, "unstorable", 2_000);
     let odd = DeadLetterSummary {
-        cut_from: Some(17_000_000),
+        truncated_from: Some(17_000_000),
         user_id: None,
         queued_at: at(-1),
         message: "line 1\nline \"2\" ü".to_owned(),
@@ -91,7 +91,7 @@ async fn second_put_merges(fixture: Fixture) {
     first.summary.attempts = 5;
     store.put(&first).await.unwrap();
     let second = DeadLetterSummary {
-        cut_from: Some(1),
+        truncated_from: Some(1),
         user_id: None,
         topic: "other".to_owned(),
         partition: 9,

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::ensure;
 use async_trait::async_trait;
 use eyego_log_core::Timestamp;
-use eyego_log_server::domain::queue::{AppendError, Durable, LogQueue, RecordBatch};
+use eyego_log_server::domain::queue::{AppendError, Durable, LogQueue};
+use eyego_log_server::domain::record_batch::RecordBatch;
 use tokio::sync::Semaphore;
 
 use self::consumer::{Consumer, KEYS, Seen, append, append_one_per_key, batch};
@@ -328,7 +329,7 @@ async fn close_settles_all_appends(fixture: Fixture) {
             tokio::spawn(async move { queue.append(batch([("user", n.to_string())])).await })
         })
         .collect();
-    queue.close(tokio::time::Instant::now() + TIMEOUT).await;
+    queue.close(Instant::now() + TIMEOUT).await;
     for append in appends {
         // Whether it came before the close or after it, it returns.
         tokio::time::timeout(TIMEOUT, append).await.expect("the append hangs").unwrap();

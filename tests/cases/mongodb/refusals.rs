@@ -133,7 +133,7 @@ async fn dead_letter_that_is_too_large_is_cut() {
     let store = Store::shared().await;
     let summary = DeadLetterSummary {
         id: id(1),
-        cut_from: None,
+        truncated_from: None,
         user_id: Some("u".repeat(1 << 20)),
         topic: "logs-topic".to_owned(),
         partition: 0,
@@ -148,7 +148,7 @@ async fn dead_letter_that_is_too_large_is_cut() {
     let dead_letters = store.dead_letters();
     dead_letters.put(&dead_letter).await.unwrap();
     let kept = dead_letters.get(id(1)).await.unwrap().unwrap();
-    assert_eq!(kept.summary.cut_from, Some(17 << 20));
+    assert_eq!(kept.summary.truncated_from, Some(17 << 20));
     assert_eq!(kept.raw.len(), 15 << 20);
     assert_eq!(kept.summary.attempts, u32::MAX);
 }

@@ -9,8 +9,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Ingest, code_of, out_of_memory, public_message, refusal_of};
 use crate::application::identity;
-use crate::application::metrics::{Refusal, UnderWay};
-use crate::domain::queue::{Durable, RecordBatch};
+use crate::application::metrics::{InFlight, Refusal};
+use crate::domain::queue::Durable;
+use crate::domain::record_batch::RecordBatch;
 
 /// Of a batch with very many faults only the first of each item is listed past
 /// this many.
@@ -20,7 +21,7 @@ impl Ingest {
     /// Parses the events of a batch and gives them their ids. Blocks for about
     /// a microsecond an event.
     #[must_use]
-    pub fn prepare(&self, items: &[&[u8]], idempotency_key: Option<&str>) -> PreparedBatch {
+    pub fn prepare_batch(&self, items: &[&[u8]], idempotency_key: Option<&str>) -> PreparedBatch {
         let received_at = SystemTime::now();
         let now = Timestamp::from(received_at);
         let bytes: usize = items.iter().map(|item| item.len() + 160).sum();
@@ -30,7 +31,7 @@ impl Ingest {
             ids: Vec::with_capacity(items.len()),
             has_own_ids: false,
             rejected: Vec::new(),
-            under_way: self.counters.receive(items.len(), received_at),
+            in_flight: self.counters.receive(items.len(), received_at),
         };
         let mut occurrences: HashMap<&[u8], u32> = HashMap::new();
         let mut faults = 0;
@@ -74,12 +75,12 @@ impl Ingest {
     }
 
     /// Queues what was prepared; `permit` is the body's share of the budget.
-    pub async fn many(
+    pub async fn enqueue_batch(
         &self,
         prepared: PreparedBatch,
         mut permit: OwnedSemaphorePermit,
     ) -> BatchOutcome {
-        let PreparedBatch { mut batch, places, ids, has_own_ids, mut rejected, mut under_way } =
+        let PreparedBatch { mut batch, places, ids, has_own_ids, mut rejected, mut in_flight } =
             prepared;
         let results = if batch.is_empty() {
             Vec::new()
@@ -95,7 +96,7 @@ impl Ingest {
                 Ok(Durable::Queue) => queued += 1,
                 Ok(Durable::Spool) => spooled += 1,
                 Err(error) => {
-                    under_way.refused(refusal_of(&error));
+                    in_flight.refused(refusal_of(&error));
                     let code = code_of(&error);
                     rejected.push(RejectedItem {
                         index: *index,
@@ -108,8 +109,8 @@ impl Ingest {
                 }
             }
         }
-        under_way.acknowledged(Durable::Queue, queued as u64);
-        under_way.acknowledged(Durable::Spool, spooled as u64);
+        in_flight.acknowledged(Durable::Queue, queued as u64);
+        in_flight.acknowledged(Durable::Spool, spooled as u64);
         rejected.sort_by_key(|item| item.index);
         let accepted = queued + spooled;
         BatchOutcome { accepted, ids: has_own_ids.then_some(ids), rejected }
@@ -131,13 +132,13 @@ pub struct PreparedBatch {
     /// Whether we minted or derived any of them.
     has_own_ids: bool,
     rejected: Vec<RejectedItem>,
-    under_way: UnderWay,
+    in_flight: InFlight,
 }
 
 impl PreparedBatch {
     fn reject(&mut self, index: usize, code: RejectionCode, message: String, errors: FieldErrors) {
         let is_too_large = code == RejectionCode::TooLarge;
-        self.under_way.refused(if is_too_large { Refusal::TooLarge } else { Refusal::Invalid });
+        self.in_flight.refused(if is_too_large { Refusal::TooLarge } else { Refusal::Invalid });
         self.ids.push(None);
         let retryable = code.is_retryable();
         let item = RejectedItem { index, id: None, code, message, errors, retryable };

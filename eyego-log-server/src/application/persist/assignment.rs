@@ -11,7 +11,8 @@ use eyego_log_core::Timestamp;
 
 use super::batcher::Bulk;
 use super::watermark::{Ticket, Watermark};
-use crate::domain::queue::{Delivered, Offset, Partition};
+use crate::domain::queue::{Offset, Partition};
+use crate::domain::subscription::Delivered;
 
 /// The partitions held.
 #[derive(Debug, Default)]

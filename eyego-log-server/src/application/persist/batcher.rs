@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use eyego_log_core::Timestamp;
 
-use crate::domain::queue::{Delivered, Offset, Partition};
+use crate::domain::queue::{Offset, Partition};
+use crate::domain::subscription::Delivered;
 
 /// When a bulk is complete.
 #[derive(Debug, Clone, Copy)]
@@ -127,11 +128,6 @@ impl Batcher {
             queued_at: record.queued_at,
             value: record.value.map(|_| start..self.bulk.bytes.len()),
         });
-    }
-
-    /// When the queue took the first record of the bulk.
-    pub(super) fn first_queued_at(&self) -> Option<Timestamp> {
-        self.bulk.records.first().map(|record| record.queued_at)
     }
 
     /// Whether the bulk takes no more.

@@ -240,7 +240,7 @@ impl Settler {
     ) -> DeadLetter {
         let summary = DeadLetterSummary {
             id,
-            cut_from: None,
+            truncated_from: None,
             user_id: None,
             topic: self.topic.clone(),
             partition: record.partition,

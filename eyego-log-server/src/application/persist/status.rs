@@ -2,7 +2,7 @@
 //! bulks, read by readiness and metrics.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,7 +26,7 @@ pub struct WorkerStatus {
     conflicts: AtomicU64,
     dead_letters: Mutex<BTreeMap<String, u64>>,
     skipped: AtomicU64,
-    given_back: AtomicU64,
+    released: AtomicU64,
     expired: AtomicU64,
     /// Records that were sent off in bulks.
     dispatched: AtomicU64,
@@ -35,12 +35,11 @@ pub struct WorkerStatus {
     stored_after: Histogram,
     lag: Mutex<Vec<(Partition, u64)>>,
     retention_left: Mutex<Vec<(Partition, Duration)>>,
-    gives_way: AtomicBool,
     problem: Mutex<Option<String>>,
 }
 
 /// The counters at one moment: `consumed` is `stored`, `duplicates`,
-/// `dead_letters`, `skipped`, `given_back` and `in_flight` together.
+/// `dead_letters`, `skipped`, `released` and `in_flight` together.
 #[derive(Debug, Clone)]
 pub struct WorkerCounts {
     /// Records that the queue delivered.
@@ -56,7 +55,7 @@ pub struct WorkerCounts {
     /// Records without a value.
     pub skipped: u64,
     /// Records dropped unsettled, since their partition went to another.
-    pub given_back: u64,
+    pub released: u64,
     /// Records whose fate is open.
     pub in_flight: u64,
     /// Records that the queue lost before they were consumed.
@@ -65,8 +64,6 @@ pub struct WorkerCounts {
     pub stored_after: HistogramCounts,
     /// Records of each partition past the committed offset, as last seen.
     pub lag: Vec<(Partition, u64)>,
-    /// Whether records wait while requests need the machine.
-    pub gives_way: bool,
     /// How long at least it takes until the queue deletes records of each
     /// partition that were not consumed; empty where it does not.
     pub retention_left: Vec<(Partition, Duration)>,
@@ -91,7 +88,7 @@ impl WorkerStatus {
         // consumed before its fate was known.
         let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let (stored, duplicates) = (get(&self.stored), get(&self.duplicates));
-        let (skipped, given_back) = (get(&self.skipped), get(&self.given_back));
+        let (skipped, released) = (get(&self.skipped), get(&self.released));
         let dead_letters = self.dead_letters.lock().clone();
         let settled = stored + duplicates + skipped + dead_letters.values().sum::<u64>();
         let consumed = get(&self.consumed);
@@ -102,12 +99,11 @@ impl WorkerStatus {
             conflicts: get(&self.conflicts),
             dead_letters,
             skipped,
-            given_back,
-            in_flight: consumed.saturating_sub(settled + given_back),
+            released,
+            in_flight: consumed.saturating_sub(settled + released),
             expired: get(&self.expired),
             stored_after: self.stored_after.counts(),
             lag: self.lag.lock().clone(),
-            gives_way: self.gives_way.load(Ordering::Relaxed),
             retention_left: self.retention_left.lock().clone(),
         }
     }
@@ -156,17 +152,17 @@ impl WorkerStatus {
         }
     }
 
-    pub(super) fn count_given_back(&self, records: u64) {
-        self.given_back.fetch_add(records, Ordering::Release);
+    pub(super) fn count_released(&self, records: u64) {
+        self.released.fetch_add(records, Ordering::Release);
     }
 
     /// Counts what a worker that broke down had gathered and not sent off as
     /// given back: it is delivered again. To be called by the worker's thread,
     /// which alone writes what is read here, while nothing is gathered.
-    pub(super) fn give_back_what_was_gathered(&self) {
+    pub(super) fn release_gathered(&self) {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let known = get(&self.dispatched) + get(&self.given_back);
-        self.count_given_back(get(&self.consumed).saturating_sub(known));
+        let known = get(&self.dispatched) + get(&self.released);
+        self.count_released(get(&self.consumed).saturating_sub(known));
     }
 
     pub(super) fn count_expired(&self, records: u64) {
@@ -175,10 +171,6 @@ impl WorkerStatus {
 
     pub(super) fn set_retention_left(&self, left: Vec<(Partition, Duration)>) {
         *self.retention_left.lock() = left;
-    }
-
-    pub(super) fn set_gives_way(&self, gives_way: bool) {
-        self.gives_way.store(gives_way, Ordering::Relaxed);
     }
 
     pub(super) fn set_lag(&self, lag: Vec<(Partition, u64)>) {
@@ -222,9 +214,9 @@ mod tests {
             status.count_consumed();
         }
         status.count_dispatched(2);
-        status.give_back_what_was_gathered();
+        status.release_gathered();
         let counts = status.counts();
-        assert_eq!((counts.given_back, counts.in_flight), (3, 2));
+        assert_eq!((counts.released, counts.in_flight), (3, 2));
         status.count_settled(Tally { stored: 2, ..Tally::default() });
         assert_eq!(status.counts().in_flight, 0);
     }

@@ -11,8 +11,8 @@ use futures_util::FutureExt;
 use super::Persist;
 use super::assignment::{Assignment, Settled};
 use super::batcher::{Batcher, BulkLimits};
-use super::deferral::Deferral;
-use crate::domain::queue::{Partition, Signal, Subscription};
+use crate::domain::queue::Partition;
+use crate::domain::subscription::{Signal, Subscription};
 
 /// While a bulk is under way each byte of a record stands in memory about this
 /// often: as delivered, as an entry, as the store's document, in the request.
@@ -33,7 +33,6 @@ pub(super) struct Work<'a> {
     assignment: Assignment,
     done: mpsc::Sender<Settled>,
     settled: mpsc::Receiver<Settled>,
-    deferral: Option<Deferral>,
     full_since: Option<Instant>,
     is_paused: bool,
     last_commit: Instant,
@@ -52,7 +51,6 @@ impl<'a> Work<'a> {
             linger_idle: Duration::from_millis(5),
             few: 8,
         };
-        let to = |requests: &Arc<_>| Deferral::new(Arc::clone(requests), options.max_delay);
         Self {
             persist,
             subscription,
@@ -60,7 +58,6 @@ impl<'a> Work<'a> {
             assignment: Assignment::default(),
             done,
             settled,
-            deferral: persist.requests.as_ref().map(to),
             full_since: None,
             is_paused: false,
             last_commit: Instant::now(),
@@ -79,8 +76,7 @@ impl<'a> Work<'a> {
         let now = Instant::now();
         let is_idle = self.assignment.bulks_in_flight() == 0;
         let patience = self.batcher.patience(now, is_idle);
-        let gives_way = self.gives_way(now);
-        if gives_way || self.assignment.bulks_in_flight() >= self.persist.options.bulks_in_flight {
+        if self.assignment.bulks_in_flight() >= self.persist.options.bulks_in_flight {
             if self.batcher.is_full() {
                 self.wait_for_room(now);
                 return;
@@ -93,17 +89,6 @@ impl<'a> Work<'a> {
             self.resume();
         }
         self.poll(patience.filter(|patience| !patience.is_zero()).unwrap_or(TURN).min(TURN));
-    }
-
-    /// Whether the bulk waits for requests, full or not.
-    fn gives_way(&mut self, now: Instant) -> bool {
-        let Some(deferral) = &mut self.deferral else { return false };
-        deferral.observe(now);
-        let gives_way = self.batcher.first_queued_at().is_some_and(|queued_at| {
-            deferral.applies_to(queued_at, SystemTime::now().into(), self.subscription.fill())
-        });
-        self.persist.settler.status.set_gives_way(gives_way);
-        gives_way
     }
 
     fn poll(&mut self, timeout: Duration) {
@@ -187,9 +172,9 @@ impl<'a> Work<'a> {
     fn let_go(&mut self, partitions: &[Partition]) {
         let gathered = self.batcher.discard(partitions) as u64;
         // What is under way comes to its end, and is counted then.
-        let under_way = self.assignment.remove(partitions);
-        tracing::debug!(?partitions, gathered, under_way, "partitions let go");
-        self.persist.settler.status.count_given_back(gathered);
+        let in_flight = self.assignment.remove(partitions);
+        tracing::debug!(?partitions, gathered, in_flight, "partitions let go");
+        self.persist.settler.status.count_released(gathered);
         self.subscription.release();
     }
 

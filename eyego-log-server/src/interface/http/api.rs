@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use super::body::BodyLimits;
-use crate::application::dead_letters::DeadLetterOffice;
+use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::Ingest;
 use crate::application::retrieve::Retrieve;
 
@@ -15,7 +15,7 @@ pub struct Api {
     /// Gives them back.
     pub retrieve: Retrieve,
     /// Keeps what could not be stored.
-    pub dead_letters: DeadLetterOffice,
+    pub dead_letters: DeadLetterService,
     /// Turns true when the process stops: then nobody waits any more.
     pub stop: watch::Receiver<bool>,
     /// How large a body may be.

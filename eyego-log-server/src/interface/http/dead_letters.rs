@@ -64,8 +64,8 @@ struct Letter {
     queued_at: Timestamp,
     failed_at: Timestamp,
     /// The size of the whole record where only its beginning is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cut_from: Option<u64>,
+    #[serde(rename = "cutFrom", skip_serializing_if = "Option::is_none")]
+    truncated_from: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,7 +98,7 @@ impl From<DeadLetterSummary> for Letter {
             offset: summary.offset,
             queued_at: summary.queued_at,
             failed_at: summary.failed_at,
-            cut_from: summary.cut_from,
+            truncated_from: summary.truncated_from,
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn one(State(api): State<Arc<Api>>, request: Request) -> Respon
         Err(refusal) => return refusal,
     };
     let id = event.id();
-    let entry = match api.ingest.queue(event).await {
+    let entry = match api.ingest.enqueue_event(event).await {
         Ok(entry) => entry,
         Err(error) => return ApiError::from(error).into_response(),
     };
@@ -81,7 +81,7 @@ async fn read_one(
         Ok(read) => read,
         Err(error) => return Err(body_refused(api, error)),
     };
-    match api.ingest.prepare_one(&body.bytes, key, body.permit) {
+    match api.ingest.prepare_event(&body.bytes, key, body.permit) {
         Ok(event) => Ok((event, deadline)),
         Err(error) => Err(ApiError::from(error).into_response()),
     }
@@ -158,7 +158,7 @@ pub(super) async fn many(State(api): State<Arc<Api>>, request: Request) -> Respo
         Ok((prepared, permit))
     };
     match prepared.await {
-        Ok((prepared, permit)) => batch_answer(api.ingest.many(prepared, permit).await),
+        Ok((prepared, permit)) => batch_answer(api.ingest.enqueue_batch(prepared, permit).await),
         Err(error) => body_refused(&api, error),
     }
 }
@@ -214,7 +214,7 @@ fn prepare(
         let count = items.len();
         return Err(ApiError::TooLarge(format!("a batch may hold {max} logs, not {count}")));
     }
-    Ok(api.ingest.prepare(&items, key))
+    Ok(api.ingest.prepare_batch(&items, key))
 }
 
 fn batch_answer(outcome: BatchOutcome) -> Response {

@@ -89,7 +89,7 @@ fn show_spool(text: &mut Exposition, counts: &SpoolCounts) {
     let help = "Records that this process moved from the spool into the queue.";
     text.counter("eyego_spool_moved_total", help, counts.moved);
     let help = "Records that cannot be moved; a copy is kept in the spool's file.";
-    text.counter("eyego_spool_set_aside_total", help, counts.set_aside);
+    text.counter("eyego_spool_quarantined_total", help, counts.quarantined);
 }
 
 fn show_worker(text: &mut Exposition, counts: &WorkerCounts) {
@@ -101,7 +101,7 @@ fn show_worker(text: &mut Exposition, counts: &WorkerCounts) {
     counter("duplicates", "Records whose id was stored before.", counts.duplicates);
     counter("conflicts", "Duplicates that say something else.", counts.conflicts);
     counter("skipped", "Records without a value.", counts.skipped);
-    counter("given_back", "Records left to the next owner of their partition.", counts.given_back);
+    counter("released", "Records left to the next owner of their partition.", counts.released);
     counter("expired", "Records that the queue deleted before they came.", counts.expired);
     let name = "eyego_worker_dead_letters_total";
     text.family(name, "counter", "Records that became dead letters, by code.");
@@ -114,8 +114,6 @@ fn show_worker(text: &mut Exposition, counts: &WorkerCounts) {
     for (partition, lag) in &counts.lag {
         text.sample(name, &[("partition", &partition.to_string())], lag);
     }
-    let help = "1 while records wait in the queue because requests need the machine.";
-    text.gauge("eyego_worker_gives_way", help, u64::from(counts.gives_way));
     let name = "eyego_worker_retention_left_seconds";
     let help = "Until the queue deletes records that were not consumed, at least, by partition.";
     text.family(name, "gauge", help);

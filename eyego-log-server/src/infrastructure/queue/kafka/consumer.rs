@@ -27,9 +27,8 @@ use self::context::{Context, Rebalance, unassign};
 use self::gaps::{Gap, Gaps};
 use super::topic::Topic;
 use super::{KafkaOptions, Side};
-use crate::domain::queue::{
-    Delivered, Offset, Partition, QueueError, RecordSink, Signal, Subscription,
-};
+use crate::domain::queue::{Offset, Partition};
+use crate::domain::subscription::{Delivered, QueueError, RecordSink, Signal, Subscription};
 
 /// How long a member may be silent before its partitions move. 45 s is Kafka's
 /// default; this is what a killed worker costs.

@@ -17,7 +17,9 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, T
 use super::super::answers::{Answers, NoAnswer, Reply};
 use super::topic::Topic;
 use super::{KafkaOptions, Side};
-use crate::domain::queue::{AppendError, AppendResult, Durable, QueueError, RecordBatch};
+use crate::domain::queue::{AppendError, AppendResult, Durable};
+use crate::domain::record_batch::RecordBatch;
+use crate::domain::subscription::QueueError;
 
 /// What is not acknowledged by then is given up: inside the HTTP deadline.
 const MESSAGE_TIMEOUT_MS: &str = "5000";
@@ -122,11 +124,11 @@ impl KafkaProducer {
         }
     }
 
-    pub(super) async fn close(&self, deadline: tokio::time::Instant) {
+    pub(super) async fn close(&self, deadline: std::time::Instant) {
         self.is_closed.store(true, Ordering::Release);
         let inner = self.inner.write().take();
         let Some(producer) = inner else { return };
-        let timeout = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let timeout = deadline.saturating_duration_since(std::time::Instant::now());
         let flushed = tokio::task::spawn_blocking(move || {
             let result = producer.flush(timeout);
             // Dropping joins its thread, which a hung broker may hold.

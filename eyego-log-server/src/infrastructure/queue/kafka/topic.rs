@@ -19,7 +19,7 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::watch;
 
 use super::{KafkaOptions, Side};
-use crate::domain::queue::QueueError;
+use crate::domain::subscription::QueueError;
 
 /// Between two looks at a topic that is there, and at one that is not.
 const LOOK_WHEN_READY: Duration = Duration::from_secs(3);

@@ -12,7 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{Shared, can_be_spooled, select};
-use crate::domain::queue::{AppendResult, LogQueue, Offset, RecordBatch, Signal, Subscription};
+use crate::domain::queue::{AppendResult, LogQueue, Offset};
+use crate::domain::record_batch::RecordBatch;
+use crate::domain::subscription::{Signal, Subscription};
 use crate::infrastructure::queue::sqlite::{SqliteQueue, SqliteSubscription};
 
 /// What is moved at once.
@@ -43,11 +45,11 @@ impl Drain {
     }
 
     /// Waits until it has stopped.
-    pub(super) async fn ended(&self, deadline: tokio::time::Instant) {
+    pub(super) async fn ended(&self, deadline: std::time::Instant) {
         let mut ended = self.ended.clone();
         // Past the deadline the process ends: what was not deleted is moved by
         // the next one.
-        let _ = tokio::time::timeout_at(deadline, ended.wait_for(|ended| *ended)).await;
+        let _ = tokio::time::timeout_at(deadline.into(), ended.wait_for(|ended| *ended)).await;
     }
 }
 
@@ -121,7 +123,7 @@ impl Work {
         });
         match polled {
             Ok(Signal::Expired(_, damaged)) => {
-                self.shared.set_aside.fetch_add(damaged, Ordering::Relaxed);
+                self.shared.quarantined.fetch_add(damaged, Ordering::Relaxed);
             }
             Ok(_) => {}
             Err(error) => {
@@ -165,9 +167,9 @@ impl Work {
                 }
                 Err(error) if !can_be_spooled(result) => {
                     // It was acknowledged: a person has to look at it.
-                    tracing::error!(offset, %error, "the queue refuses a record of the spool: a copy is kept in the table set_aside");
-                    subscription.set_aside(*offset);
-                    self.shared.set_aside.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(offset, %error, "the queue refuses a record of the spool: a copy is kept in the table quarantined");
+                    subscription.quarantined(*offset);
+                    self.shared.quarantined.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(_) => {}
             }

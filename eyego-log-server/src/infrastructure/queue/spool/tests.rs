@@ -5,7 +5,6 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
-use tokio::time::Instant as TokioInstant;
 
 use super::*;
 use crate::infrastructure::embedded::DataDir;
@@ -83,7 +82,7 @@ impl LogQueue for Moody {
         PartHealth { name: "moody", state }
     }
 
-    async fn close(&self, _deadline: TokioInstant) {}
+    async fn close(&self, _deadline: Instant) {}
 }
 
 struct House {
@@ -101,7 +100,7 @@ impl House {
     }
 
     async fn restart(&mut self) {
-        self.queue.close(TokioInstant::now() + WAIT).await;
+        self.queue.close(Instant::now() + WAIT).await;
         self.queue = spooled(self.dir.path(), &self.moody, 1 << 30);
     }
 
@@ -247,7 +246,7 @@ async fn what_the_queue_will_never_take_does_not_hold_up_the_rest() {
     house.until_drained().await;
     assert_eq!(house.moody.values(), ["a", "b"]);
     let counts = house.queue.spool().unwrap();
-    assert_eq!((counts.moved, counts.set_aside), (2, 1));
+    assert_eq!((counts.moved, counts.quarantined), (2, 1));
 }
 
 #[derive(Debug, Clone)]

@@ -6,7 +6,8 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::chunk::{self, Chunk};
 use super::status::Positions;
-use crate::domain::queue::{Offset, RecordBatch};
+use crate::domain::queue::Offset;
+use crate::domain::record_batch::RecordBatch;
 use crate::infrastructure::embedded;
 
 /// Offsets are ours to give, one to each record, from 1, without gaps: the
@@ -22,7 +23,7 @@ pub(super) const SCHEMA: &str = "
         queued_at    INTEGER NOT NULL,
         bytes        BLOB NOT NULL
     );
-    CREATE TABLE set_aside (
+    CREATE TABLE quarantined (
         first_offset INTEGER PRIMARY KEY,
         records      INTEGER NOT NULL,
         queued_at    INTEGER NOT NULL,
@@ -196,8 +197,8 @@ pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Keeps a copy of the chunk with this record, for a person to look at.
-pub(super) fn set_aside(connection: &Connection, offset: Offset) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO set_aside
+pub(super) fn quarantined(connection: &Connection, offset: Offset) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO quarantined
         SELECT * FROM chunks WHERE first_offset <= ?1 + 0 ORDER BY first_offset DESC LIMIT 1";
     connection.execute(sql, [offset]).map(drop)
 }

@@ -13,7 +13,7 @@ use crate::domain::queue::Offset;
 ///
 /// Whatever else is wrong (no right to read it, a full disk) is for the one
 /// who opens it.
-pub(super) fn set_aside(path: &Path) -> Option<PathBuf> {
+pub(super) fn quarantined(path: &Path) -> Option<PathBuf> {
     let fault = find_fault(path)?;
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let aside = with_suffix(path, &format!(".damaged-{millis}"));

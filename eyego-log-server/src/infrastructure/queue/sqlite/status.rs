@@ -15,7 +15,6 @@ use crate::domain::queue::Offset;
 pub(super) struct Status {
     /// What the log calls the queue.
     name: &'static str,
-    max_bytes: u64,
     facts: Mutex<Facts>,
     grown: Condvar,
     pub(super) has_subscriber: AtomicBool,
@@ -24,7 +23,6 @@ pub(super) struct Status {
 #[derive(Debug, Default)]
 struct Facts {
     positions: Positions,
-    used_bytes: u64,
     trouble: Option<String>,
 }
 
@@ -45,10 +43,9 @@ impl Positions {
 }
 
 impl Status {
-    pub(super) fn new(name: &'static str, max_bytes: u64) -> Self {
+    pub(super) fn new(name: &'static str) -> Self {
         Self {
             name,
-            max_bytes,
             facts: Mutex::default(),
             grown: Condvar::new(),
             has_subscriber: AtomicBool::new(false),
@@ -59,18 +56,11 @@ impl Status {
         self.facts.lock().positions
     }
 
-    /// Which share of its room is taken.
-    #[expect(clippy::cast_precision_loss, reason = "nobody counts on the last byte")]
-    pub(super) fn fill(&self) -> f64 {
-        self.facts.lock().used_bytes as f64 / self.max_bytes.max(1) as f64
-    }
-
     /// Says that a transaction is durable, and wakes a waiting subscription.
-    pub(super) fn advance(&self, positions: Positions, used_bytes: u64) {
+    pub(super) fn advance(&self, positions: Positions) {
         let mut facts = self.facts.lock();
         let has_grown = positions.end != facts.positions.end;
         facts.positions = positions;
-        facts.used_bytes = used_bytes;
         drop(facts);
         if has_grown {
             self.grown.notify_all();

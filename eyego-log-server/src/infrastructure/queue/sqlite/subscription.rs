@@ -13,9 +13,8 @@ use super::chunk::{self, Unpacker};
 use super::inbox::Outbox;
 use super::rows::{self, StoredChunk};
 use super::status::Status;
-use crate::domain::queue::{
-    Delivered, Offset, Partition, QueueError, RecordSink, Signal, Subscription,
-};
+use crate::domain::queue::{Offset, Partition};
+use crate::domain::subscription::{Delivered, QueueError, RecordSink, Signal, Subscription};
 use crate::infrastructure::embedded;
 
 const PARTITION: Partition = 0;
@@ -128,7 +127,7 @@ impl SqliteSubscription {
 
     /// Keeps a copy of the chunk with this record in the file, whatever is
     /// committed.
-    pub(in crate::infrastructure::queue) fn set_aside(&self, offset: Offset) {
+    pub(in crate::infrastructure::queue) fn quarantined(&self, offset: Offset) {
         // Where the writer is gone, the record is found again.
         let _ = self.jobs.send(Job::SetAside { offset });
     }
@@ -146,9 +145,9 @@ impl SqliteSubscription {
                 first_offset = stored.first_offset,
                 records = stored.records,
                 damaged,
-                "the disk altered records: a copy is kept in the table set_aside"
+                "the disk altered records: a copy is kept in the table quarantined"
             );
-            self.set_aside(stored.first_offset);
+            self.quarantined(stored.first_offset);
         }
         self.lost += u64::from(damaged);
     }
@@ -252,10 +251,6 @@ impl Subscription for SqliteSubscription {
 
     fn lag(&self) -> Vec<(Partition, u64)> {
         vec![(PARTITION, self.status.positions().backlog())]
-    }
-
-    fn fill(&self) -> Option<f64> {
-        Some(self.status.fill())
     }
 
     fn close(self: Box<Self>) {}

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::domain::queue::Signal;
+use crate::domain::subscription::Signal;
 use crate::infrastructure::queue::noise;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ fn fresh() -> (TempDir, Arc<SqliteQueue>) {
 }
 
 async fn close(queue: Arc<SqliteQueue>) {
-    queue.close(tokio::time::Instant::now() + PATIENCE).await;
+    queue.close(Instant::now() + PATIENCE).await;
 }
 
 fn batch(values: &[&[u8]]) -> RecordBatch {

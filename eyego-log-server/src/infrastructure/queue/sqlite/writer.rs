@@ -72,7 +72,7 @@ struct Round {
     appends: Vec<Append>,
     commits: Vec<(Offset, Sender<Result<(), String>>)>,
     /// Records that a reader could do nothing with.
-    set_aside: Vec<Offset>,
+    quarantined: Vec<Offset>,
     bytes: usize,
     close: Option<oneshot::Sender<()>>,
 }
@@ -96,7 +96,7 @@ impl Writer {
             checkpoint_pages: 2 * log_pages,
             cache_kib: 8 << 10,
         };
-        let damaged = if options.is_fallback { salvage::set_aside(path) } else { None };
+        let damaged = if options.is_fallback { salvage::quarantined(path) } else { None };
         let mut file = match WriterConnection::open(data_dir, path.to_owned(), format) {
             Err(EmbeddedError::Sqlite { source, .. }) if options.is_fallback => {
                 status.report(Some(format!("cannot open the file: {source}")));
@@ -112,7 +112,7 @@ impl Writer {
                 salvage::take_over(&damaged, connection).map_err(in_sqlite)?;
             }
             extent = Extent::read(connection).map_err(in_sqlite)?;
-            status.advance(extent.positions, extent.used_bytes);
+            status.advance(extent.positions);
         }
         let merger = Merger::start(options.name, path, log_pages).map_err(EmbeddedError::Thread)?;
         Ok(Self {
@@ -213,7 +213,7 @@ impl Writer {
         if has_failed {
             // What failed may have become durable nevertheless.
             self.extent = Extent::read(connection)?;
-            self.status.advance(self.extent.positions, self.extent.used_bytes);
+            self.status.advance(self.extent.positions);
         }
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         // Opening and locking may have taken their time.
@@ -228,8 +228,8 @@ impl Writer {
         if let Some(next_offset) = round.commits.iter().map(|(offset, _)| *offset).max() {
             extent.commit(connection, next_offset)?;
         }
-        for offset in &round.set_aside {
-            rows::set_aside(connection, *offset)?;
+        for offset in &round.quarantined {
+            rows::quarantined(connection, *offset)?;
         }
         let is_idle = round.appends.is_empty();
         extent.delete(connection, if is_idle { IDLE_DELETIONS } else { BUSY_DELETIONS })?;
@@ -242,7 +242,7 @@ impl Writer {
 
     fn succeed(&mut self, round: &mut Round, had_room: &[bool]) {
         // First: who hears that it is durable finds it there.
-        self.status.advance(self.extent.positions, self.extent.used_bytes);
+        self.status.advance(self.extent.positions);
         let has_refused = had_room.contains(&false);
         self.is_full =
             has_refused || (self.is_full && self.extent.used_bytes > self.max_bytes / 10 * 9);
@@ -283,7 +283,7 @@ impl Round {
                 self.appends.push(append);
             }
             Job::Commit { next_offset, reply } => self.commits.push((next_offset, reply)),
-            Job::SetAside { offset } => self.set_aside.push(offset),
+            Job::SetAside { offset } => self.quarantined.push(offset),
             Job::Close { done } => self.close = Some(done),
         }
     }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::RawDocumentBuf;
 use futures_util::FutureExt as _;
@@ -16,7 +16,6 @@ use mongodb::options::{
 use mongodb::{Client, Collection, Database};
 use parking_lot::Mutex;
 use tokio::sync::watch as signal;
-use tokio::time::Instant;
 
 use super::failure::{Class, Failure};
 use super::watch;
@@ -134,7 +133,7 @@ impl MongoConnection {
         self.is_stopped.send_replace(true);
         if let Some(client) = self.client.get().cloned() {
             let closing = tokio::spawn(async move { client.shutdown().await });
-            if tokio::time::timeout_at(deadline, closing).await.is_err() {
+            if tokio::time::timeout_at(deadline.into(), closing).await.is_err() {
                 tracing::warn!("MongoDB's connections were not closed in time");
             }
         }

@@ -143,11 +143,12 @@ fn filter(query: &DeadLetterQuery) -> Document {
 /// how it failed is replaced, what says what it is stays.
 fn merge(letter: &DeadLetter) -> Document {
     let DeadLetter { summary, raw } = letter;
-    let DeadLetterSummary { cut_from, user_id, topic, partition, offset, queued_at, .. } = summary;
+    let DeadLetterSummary { truncated_from, user_id, topic, partition, offset, queued_at, .. } =
+        summary;
     let kept = &raw[..raw.len().min(MAX_RAW)];
     let was_cut = kept.len() < raw.len();
-    let cut_from =
-        cut_from.or_else(|| was_cut.then(|| u64::try_from(raw.len()).unwrap_or(u64::MAX)));
+    let truncated_from =
+        truncated_from.or_else(|| was_cut.then(|| u64::try_from(raw.len()).unwrap_or(u64::MAX)));
     let mut first = doc! {
         "raw": Binary { subtype: BinarySubtype::Generic, bytes: kept.to_vec() },
         "topic": shortened(topic),
@@ -155,7 +156,7 @@ fn merge(letter: &DeadLetter) -> Document {
         "offset": offset,
         "queuedAt": date(*queued_at),
     };
-    if let Some(size) = cut_from {
+    if let Some(size) = truncated_from {
         first.insert("cutFrom", i64::try_from(size).unwrap_or(i64::MAX));
     }
     if let Some(user_id) = user_id {
@@ -202,7 +203,7 @@ fn read_summary(document: &RawDocument) -> Result<DeadLetterSummary, Failure> {
             Some(RawBsonRef::ObjectId(id)) => LogId::from_bytes(id.bytes()),
             _ => return Err(broken("_id")),
         },
-        cut_from: integer("cutFrom").and_then(|size| u64::try_from(size).ok()),
+        truncated_from: integer("cutFrom").and_then(|size| u64::try_from(size).ok()),
         user_id: text("userId"),
         topic: text("topic").ok_or_else(|| broken("topic"))?,
         partition: integer("partition")

@@ -81,7 +81,7 @@ fn put(connection: &Connection, letter: &DeadLetter) -> rusqlite::Result<()> {
          failed_at = excluded.failed_at, attempts = max(attempts, excluded.attempts)"
     ))?;
     let DeadLetter { summary, raw } = letter;
-    let cut_from = summary.cut_from.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
+    let cut_from = summary.truncated_from.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     upsert
         .execute(params![
             summary.id.as_bytes(),
@@ -143,7 +143,7 @@ fn read_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
 fn read_summary(row: &Row<'_>) -> rusqlite::Result<DeadLetterSummary> {
     Ok(DeadLetterSummary {
         id: LogId::from_bytes(row.get(0)?),
-        cut_from: row.get::<_, Option<i64>>(1)?.map(i64::unsigned_abs),
+        truncated_from: row.get::<_, Option<i64>>(1)?.map(i64::unsigned_abs),
         user_id: row.get(2)?,
         topic: row.get(3)?,
         partition: row.get(4)?,

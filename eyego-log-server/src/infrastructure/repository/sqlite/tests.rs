@@ -314,7 +314,7 @@ async fn after_the_close_calls_are_answered() {
     let (dir, store) = fresh();
     let repository = SqliteRepository::new(Arc::clone(&store));
     repository.store(&[entry(1)]).await.unwrap();
-    store.close(tokio::time::Instant::now() + PATIENCE).await;
+    store.close(Instant::now() + PATIENCE).await;
     assert!(matches!(repository.store(&[entry(2)]).await, Err(StoreError::Transient(_))));
     assert!(matches!(repository.get(entry(1).id).await, Err(ReadError::Unavailable(_))));
     assert!(!repository.health().state.is_up());

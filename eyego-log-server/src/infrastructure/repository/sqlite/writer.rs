@@ -82,11 +82,11 @@ impl StoreWriter {
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    pub(super) async fn close(&self, deadline: tokio::time::Instant) {
+    pub(super) async fn close(&self, deadline: std::time::Instant) {
         let (done, closed) = oneshot::channel();
         if self.jobs.send(Job::Close(done)).is_ok() {
             // Past the deadline the process ends; what is open is rolled back.
-            let _ = tokio::time::timeout_at(deadline, closed).await;
+            let _ = tokio::time::timeout_at(deadline.into(), closed).await;
         }
     }
 

@@ -4,7 +4,7 @@ use super::*;
 
 /// How many records there are in the rows that a copy is kept of.
 fn kept(connection: &Connection) -> i64 {
-    let sql = "SELECT coalesce(sum(records), 0) FROM set_aside";
+    let sql = "SELECT coalesce(sum(records), 0) FROM quarantined";
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 

@@ -11,7 +11,6 @@
 //! | `batcher` | records into bulks (pure) |
 //! | `watermark` | how far a partition is done (pure) |
 //! | `retry` | when to try again (pure) |
-//! | `deferral` | when storing gives way to requests (pure) |
 //! | `work` | the loop |
 //! | `bulk` | settles one bulk: stores, retries, finds culprits, writes dead letters |
 //! | `assignment` | the partitions held, and what of them is under way |
@@ -19,7 +18,6 @@
 mod assignment;
 mod batcher;
 mod bulk;
-mod deferral;
 mod retry;
 mod status;
 mod watermark;
@@ -30,12 +28,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use self::bulk::Settler;
-pub use self::deferral::Requests;
 pub use self::status::{WorkerCounts, WorkerStatus};
 use self::work::Work;
 use crate::domain::dead_letter::DeadLetters;
-use crate::domain::queue::Subscription;
 use crate::domain::repository::LogRepository;
+use crate::domain::subscription::Subscription;
 
 /// How the worker works.
 #[derive(Debug, Clone)]
@@ -53,9 +50,6 @@ pub struct PersistOptions {
     pub bulks_in_flight: usize,
     /// How often offsets are committed.
     pub commit_interval: Duration,
-    /// While requests need the machine a record waits in the queue for its
-    /// turn, but not longer than this.
-    pub max_delay: Duration,
 }
 
 /// The use case; [`run`](Self::run) is its whole life.
@@ -63,8 +57,6 @@ pub struct Persist {
     settler: Arc<Settler>,
     options: PersistOptions,
     runtime: tokio::runtime::Handle,
-    /// Those that it gives way to.
-    requests: Option<Arc<dyn Requests>>,
     stop: Arc<Stop>,
 }
 
@@ -110,17 +102,7 @@ impl Persist {
     ) -> Self {
         let topic = options.topic.clone();
         let settler = Arc::new(Settler { repository, dead_letters, status, topic });
-        Self { settler, options, runtime, requests: None, stop: Arc::default() }
-    }
-
-    /// Gives way to the requests that this process answers, for as long as the
-    /// [options](PersistOptions::max_delay) and the queue's
-    /// [room](Subscription::fill) allow, unless a caller waits for its log to
-    /// be stored.
-    #[must_use]
-    pub fn giving_way_to(mut self, requests: Arc<dyn Requests>) -> Self {
-        self.requests = Some(requests);
-        self
+        Self { settler, options, runtime, stop: Arc::default() }
     }
 
     /// What tells it to stop.
@@ -144,7 +126,7 @@ impl Persist {
 
     /// Works until it is told to stop. Blocks the thread.
     pub fn run(&self, subscription: Box<dyn Subscription>) {
-        self.settler.status.give_back_what_was_gathered();
+        self.settler.status.release_gathered();
         let mut work = Work::begin(self, subscription);
         while !self.stop.is_requested() {
             work.turn();

@@ -4,7 +4,6 @@
 //! may be left out (what flags and variables say, and what the TOML file says),
 //! and what the layers come to, with every default filled in.
 
-mod dead_letters;
 mod embedded;
 mod http;
 mod kafka;
@@ -15,10 +14,9 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-pub use self::dead_letters::{DeadLettersCommand, ListArgs, ReplayArgs};
 pub use self::embedded::EmbeddedConfig;
 pub use self::http::HttpConfig;
 pub use self::kafka::KafkaConfig;
@@ -27,47 +25,12 @@ pub use self::spool::SpoolConfig;
 pub use self::value::Secret;
 pub use self::worker::WorkerConfig;
 
-/// Takes user activity over HTTP, queues it durably, stores it exactly once,
-/// answers queries.
-///
-/// Without Kafka and MongoDB it runs on an embedded queue and store; with
-/// Kafka's brokers and MongoDB's URI set, on those.
-#[derive(Debug, Parser)]
-#[command(version, name = "eyego-log-server", args_conflicts_with_subcommands = false)]
-pub struct Cli {
-    /// What to do; serve if nothing is said.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-
-    /// A TOML file with settings: the long flags' names, with `_`, in the
-    /// tables `http`, `embedded`, `kafka`, `mongodb`, `spool`, `worker`; `role`, `log`
-    /// and `log_format` stand before them.
-    #[arg(long, env = "EYEGO_CONFIG", global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    #[command(flatten)]
-    layer: Layer,
-}
-
-/// What the binary can do besides serving.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum Command {
-    /// Serve (the default).
-    Serve,
-    /// Ask the server at the configured address whether it is ready; exit code
-    /// 0 if it is. For container health checks.
-    Health,
-    /// Work with what could not be stored, through the server at the
-    /// configured address. Answers are JSON.
-    #[command(subcommand)]
-    DeadLetters(DeadLettersCommand),
-}
-
-/// What may be said, all of it optional.
+/// All options, each of them optional: one source of configuration (flags and
+/// variables, or the file).
 #[derive(Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[group(skip)]
-struct Layer {
+pub struct Options {
     /// What this process does [default: all]
     #[arg(long, env = "EYEGO_ROLE", global = true)]
     role: Option<Role>,
@@ -185,28 +148,26 @@ pub enum ConfigError {
     Invalid(String),
 }
 
-impl Cli {
-    /// What flags, variables and the file come to.
+impl Config {
+    /// Combines the options given on the command line or in the environment with
+    /// those of the file, if there is one, and fills in the defaults.
     ///
     /// # Errors
-    /// Something is wrong with one of them.
-    pub fn resolve(self) -> Result<Config, ConfigError> {
-        let file = match &self.config {
-            Some(path) => read_file(path)?,
-            None => Layer::default(),
-        };
-        self.layer.over(file).resolve()
+    /// Returns an error if the file cannot be read, or a value is invalid.
+    pub fn load(options: Options, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = file.map(read_file).transpose()?.unwrap_or_default();
+        options.over(file).resolve()
     }
 }
 
-fn read_file(path: &Path) -> Result<Layer, ConfigError> {
+fn read_file(path: &Path) -> Result<Options, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     toml::from_str(&text)
         .map_err(|source| ConfigError::File { path: path.to_owned(), source: Box::new(source) })
 }
 
-impl Layer {
+impl Options {
     fn over(self, below: Self) -> Self {
         Self {
             role: self.role.or(below.role),
@@ -267,10 +228,13 @@ impl Layer {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::Cli;
 
     fn resolve(args: &[&str]) -> Result<Config, ConfigError> {
-        Cli::parse_from([&["eyego-log-server"], args].concat()).resolve()
+        Cli::parse_from([&["eyego-log-server"], args].concat()).config()
     }
 
     #[test]
@@ -335,11 +299,5 @@ mod tests {
             let error = resolve(&["--mongodb-uri", uri]).unwrap_err().to_string();
             assert!(error.contains("EYEGO_MONGODB_URI"), "{error}");
         }
-    }
-
-    #[test]
-    fn the_help_is_well_formed() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
     }
 }

@@ -24,9 +24,9 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::queue::{
-    AppendError, AppendResult, Durable, LogQueue, Offset, QueueError, RecordBatch, Subscription,
-};
+use crate::domain::queue::{AppendError, AppendResult, Durable, LogQueue, Offset};
+use crate::domain::record_batch::RecordBatch;
+use crate::domain::subscription::{QueueError, Subscription};
 use crate::infrastructure::embedded::{DataDir, EmbeddedError};
 
 #[doc(hidden)]
@@ -105,7 +105,7 @@ impl SqliteQueue {
         options: SqliteQueueOptions,
     ) -> Result<Arc<Self>, EmbeddedError> {
         let path = data_dir.file(&format!("{}.db", options.name));
-        let status = Arc::new(Status::new(options.name, options.max_bytes));
+        let status = Arc::new(Status::new(options.name));
         let (jobs, inbox) = inbox::open();
         let writer = Writer::open(data_dir, &path, options, inbox, Arc::clone(&status))?;
         let writer = std::thread::Builder::new()
@@ -180,11 +180,11 @@ impl LogQueue for SqliteQueue {
         PartHealth { name: self.options.name, state }
     }
 
-    async fn close(&self, deadline: tokio::time::Instant) {
+    async fn close(&self, deadline: Instant) {
         let (done, closed) = oneshot::channel();
         if self.jobs.send(Job::Close { done }) {
             // Past the deadline the process ends; what is open is in the log.
-            let _ = tokio::time::timeout_at(deadline, closed).await;
+            let _ = tokio::time::timeout_at(deadline.into(), closed).await;
         }
     }
 }

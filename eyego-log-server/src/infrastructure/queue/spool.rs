@@ -23,10 +23,9 @@ use self::breaker::Breaker;
 use self::drain::Drain;
 use super::sqlite::SqliteQueue;
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::queue::{
-    AppendError, AppendResult, Durable, LogQueue, QueueError, RecordBatch, SpoolCounts,
-    Subscription,
-};
+use crate::domain::queue::{AppendError, AppendResult, Durable, LogQueue, SpoolCounts};
+use crate::domain::record_batch::RecordBatch;
+use crate::domain::subscription::{QueueError, Subscription};
 
 /// What the queue has not acknowledged by then is spooled, too. Less than the
 /// queue's own patience: at full load the memory for what waits would be used
@@ -47,7 +46,7 @@ struct Shared {
     breaker: Mutex<Breaker>,
     is_closing: AtomicBool,
     moved: AtomicU64,
-    set_aside: AtomicU64,
+    quarantined: AtomicU64,
 }
 
 impl Shared {
@@ -175,11 +174,11 @@ impl LogQueue for SpooledQueue {
             is_in_use: self.shared.breaker.lock().is_open(),
             records: self.spool.backlog(),
             moved: self.shared.moved.load(Ordering::Relaxed),
-            set_aside: self.shared.set_aside.load(Ordering::Relaxed),
+            quarantined: self.shared.quarantined.load(Ordering::Relaxed),
         })
     }
 
-    async fn close(&self, deadline: tokio::time::Instant) {
+    async fn close(&self, deadline: Instant) {
         self.shared.is_closing.store(true, Ordering::Release);
         self.queue.close(deadline).await;
         self.drain.ended(deadline).await;

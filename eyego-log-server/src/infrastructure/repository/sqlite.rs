@@ -96,7 +96,7 @@ impl SqliteStore {
     /// Ends: waits until what was given to be stored is, at most until the
     /// deadline, and closes the file. What comes later is answered
     /// [`StoreError::Transient`].
-    pub async fn close(&self, deadline: tokio::time::Instant) {
+    pub async fn close(&self, deadline: std::time::Instant) {
         self.readers.close();
         self.writer.close(deadline).await;
     }

@@ -19,7 +19,9 @@ use self::consumer::{ConsumerState, KafkaSubscription};
 use self::producer::KafkaProducer;
 use self::topic::{Topic, TopicState};
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::queue::{AppendResult, LogQueue, QueueError, RecordBatch, Subscription};
+use crate::domain::queue::{AppendResult, LogQueue};
+use crate::domain::record_batch::RecordBatch;
+use crate::domain::subscription::{QueueError, Subscription};
 
 /// How to reach Kafka and what to do there.
 #[derive(Clone)]
@@ -188,7 +190,7 @@ impl LogQueue for KafkaQueue {
         PartHealth { name: "kafka", state }
     }
 
-    async fn close(&self, deadline: tokio::time::Instant) {
+    async fn close(&self, deadline: std::time::Instant) {
         self.producer.close(deadline).await;
         self.topic.stop();
     }

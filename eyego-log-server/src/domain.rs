@@ -1,0 +1,12 @@
+//! The ports: what the pipeline requires of a queue and a store, and what each
+//! guarantees. Nothing here depends on an adapter, a runtime or a protocol.
+//!
+//! The promises use the key words of RFC 2119. The conformance suites in
+//! `tests/cases/conformance` check them for every adapter.
+
+pub mod dead_letter;
+pub mod health;
+pub mod queue;
+pub mod record_batch;
+pub mod repository;
+pub mod subscription;
