@@ -1,7 +1,4 @@
-//! See `targets.rs`.
+//! See `src/lib.rs`.
 #![no_main]
 
-#[path = "../targets.rs"]
-mod targets;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::run("spool", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| eyego_log_fuzz::run("spool", bytes));

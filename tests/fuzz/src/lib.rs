@@ -1,5 +1,5 @@
-//! What each fuzz target does with its bytes: it must neither panic nor break the property that
-//! stands here. The fuzzer and the plain test of the corpora (`tests/cases/fuzz.rs`) share it.
+//! The fuzz targets. Each takes any bytes, and panics only if a property is violated. The fuzzer and the
+//! test of the corpora (`tests/cases/fuzz.rs`) run them.
 
 use eyego_log_core::query::Cursor;
 use eyego_log_core::{
@@ -8,11 +8,11 @@ use eyego_log_core::{
 use eyego_log_server::infrastructure::queue::sqlite::fuzz_chunk;
 use eyego_log_server::interface::http::{fuzz_batch, fuzz_decompression};
 
-/// Takes any bytes.
-pub(crate) type Target = fn(&[u8]);
+/// A fuzz target, which takes any bytes.
+pub type Target = fn(&[u8]);
 
-/// Every target, by the name of its corpus.
-pub(crate) const TARGETS: [(&str, Target); 6] = [
+/// Every target with the name of its corpus.
+pub const TARGETS: [(&str, Target); 6] = [
     ("body", body),
     ("batch", fuzz_batch),
     ("decompression", fuzz_decompression),
@@ -22,46 +22,48 @@ pub(crate) const TARGETS: [(&str, Target); 6] = [
 ];
 
 /// Runs the target of this name.
-#[allow(dead_code, reason = "each target runs one, the test all")]
-pub(crate) fn run(name: &str, bytes: &[u8]) {
+///
+/// # Panics
+/// Panics if there is no such target, or the bytes violate its property.
+pub fn run(name: &str, bytes: &[u8]) {
     let target = TARGETS.iter().find(|(target, _)| *target == name);
-    target.expect("the target is listed").1(bytes);
+    target.expect("no such target").1(bytes);
 }
 
 fn now() -> Timestamp {
-    Timestamp::from_millis(1_768_435_085_442).expect("a time of 2026")
+    Timestamp::from_millis(1_768_435_085_442).expect("a timestamp of 2026")
 }
 
-/// A POST's body: what is accepted is JSON, and survives the queue unchanged; what is refused is
-/// told why.
+/// The body of a POST. An accepted one is JSON and can be decoded unchanged after it was queued; a
+/// rejected one has an error message.
 fn body(bytes: &[u8]) {
     match IngestRequest::parse(bytes, now()) {
         Ok(request) => {
-            serde_json::from_slice::<serde_json::Value>(bytes).expect("what is accepted is JSON");
+            serde_json::from_slice::<serde_json::Value>(bytes).expect("an accepted body is JSON");
             let entry = request.into_entry(LogIdGenerator::new().mint(now()), now());
             let mut encoded = Vec::new();
             record::encode(&entry, &mut encoded);
-            let decoded = record::decode(&encoded).expect("what is accepted can be read back");
+            let decoded = record::decode(&encoded).expect("an accepted event can be decoded");
             assert_eq!(decoded.into_entry(entry.id, now()), entry);
         }
-        Err(ParseError::Fields(faults)) => assert!(!faults.is_empty()),
-        Err(ParseError::Syntax(fault)) => assert!(!fault.to_string().is_empty()),
+        Err(ParseError::Fields(errors)) => assert!(!errors.is_empty()),
+        Err(ParseError::Syntax(error)) => assert!(!error.to_string().is_empty()),
     }
 }
 
-/// A record from a topic that anybody writes to: what is read is written and read again as the
-/// same.
+/// A record from a topic that others write to as well. A decoded one is the same after it was encoded
+/// and decoded again.
 fn decoded_record(bytes: &[u8]) {
     let Ok(first) = record::decode(bytes) else { return };
     let id = first.id.unwrap_or_else(|| LogId::from_bytes([7; 12]));
     let entry = first.into_entry(id, now());
     let mut encoded = Vec::new();
     record::encode(&entry, &mut encoded);
-    let second = record::decode(&encoded).expect("what was read can be read again");
+    let second = record::decode(&encoded).expect("an encoded record can be decoded");
     assert_eq!(second.into_entry(id, now()), entry);
 }
 
-/// A query string, and a cursor: what is understood means the same when it is written again.
+/// A query string, and a cursor. A parsed one is the same after it was formatted and parsed again.
 fn query(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(cursor) = text.parse::<Cursor>() {
@@ -71,6 +73,6 @@ fn query(bytes: &[u8]) {
     if let Ok(query) = LogQuery::from_pairs(pairs) {
         let written = query.to_pairs();
         let pairs = written.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        assert_eq!(LogQuery::from_pairs(pairs).expect("what was understood still is"), query);
+        assert_eq!(LogQuery::from_pairs(pairs).expect("a formatted query can be parsed"), query);
     }
 }

@@ -1,21 +1,21 @@
-//! What went wrong, in words; only the first ones are kept, all are counted.
+//! Violations of the invariants, as text. All are counted, and the first ones are kept.
 
 use std::fmt;
 
 const KEPT: usize = 20;
 
-/// What went wrong.
+/// The violations that a run found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Complaints {
+pub struct Violations {
     kept: Vec<String>,
     count: usize,
 }
 
-impl Complaints {
-    pub(super) fn add(&mut self, complaint: impl Into<String>) {
+impl Violations {
+    pub(super) fn add(&mut self, violation: impl Into<String>) {
         self.count += 1;
         if self.kept.len() < KEPT {
-            self.kept.push(complaint.into());
+            self.kept.push(violation.into());
         }
     }
 
@@ -25,17 +25,17 @@ impl Complaints {
         self.kept.truncate(KEPT);
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no violations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 }
 
-impl fmt::Display for Complaints {
+impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for complaint in &self.kept {
-            writeln!(f, "  - {complaint}")?;
+        for violation in &self.kept {
+            writeln!(f, "  - {violation}")?;
         }
         if self.count > self.kept.len() {
             writeln!(f, "  and {} more", self.count - self.kept.len())?;
@@ -43,3 +43,5 @@ impl fmt::Display for Complaints {
         Ok(())
     }
 }
+
+impl std::error::Error for Violations {}

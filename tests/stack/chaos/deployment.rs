@@ -1,5 +1,5 @@
-//! The stack that the faults hit: three brokers, three mongods, two apis and three workers, with a
-//! proxy before each broker, each mongod and each api.
+//! The stack that the faults hit: three brokers, three mongods, two APIs and three workers, with a
+//! proxy in front of each broker, each mongod and each API.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -16,40 +16,40 @@ use crate::proxy::Proxy;
 use crate::scratch::Scratch;
 use crate::server::{Server, ServerBuilder};
 
-/// How long a server may take to be ready once everything is there.
-const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// The time until a server is ready, once Kafka and MongoDB are.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Small enough that an outage of Kafka fills it.
 const SPOOL_MAX_BYTES: &str = "1MiB";
 
-pub(super) struct World {
+pub(super) struct Deployment {
     pub(super) kafka: Kafka,
     pub(super) mongo: Mongo,
     pub(super) apis: Vec<Api>,
     pub(super) workers: Vec<Server>,
     pub(super) names: Names,
-    pub(super) last_fault: Mutex<Instant>,
-    /// Outlives the servers, as the disk of a spool must.
+    last_repair: Mutex<Instant>,
+    /// Kept until the servers have been killed.
     _spools: Option<Scratch>,
 }
 
-/// A server that takes events, and the proxy that its callers come through.
+/// An API server, and the proxy that its callers connect through.
 pub(super) struct Api {
     pub(super) server: Server,
     pub(super) proxy: Proxy,
 }
 
-/// What the servers share.
+/// The names that the servers share.
 pub(super) struct Names {
     pub(super) topic: String,
     pub(super) group: String,
     pub(super) database: String,
 }
 
-impl World {
-    /// Everything, ready.
+impl Deployment {
+    /// Starts everything and waits until it is ready.
     pub(super) async fn start(has_spool: bool) -> Result<Self> {
         let kafka = KafkaOptions::three()
-            // Leaders move back soon, so that the next fault hits some again.
+            // Leaders move back soon, so that the next fault hits a leader again.
             .property("leader.imbalance.check.interval.seconds", "10")
             .behind_proxies();
         let (kafka, mongo) = tokio::try_join!(
@@ -75,7 +75,7 @@ impl World {
         let mut apis = Vec::new();
         for n in 0..APIS {
             let dir = spools.as_ref().map(|spools| spools.path().join(format!("api-{n}")));
-            let server = spooling(builder("api"), dir.as_deref()).start().await?;
+            let server = with_spool(builder("api"), dir.as_deref()).start().await?;
             let proxy = Proxy::start(server.port())?;
             apis.push(Api { server, proxy });
         }
@@ -83,23 +83,24 @@ impl World {
         for _ in 0..WORKERS {
             workers.push(builder("worker").start().await?);
         }
-        let last_fault = Mutex::new(Instant::now());
-        let world = Self { kafka, mongo, apis, workers, names, last_fault, _spools: spools };
-        world.ready().await?;
-        Ok(world)
+        let last_repair = Mutex::new(Instant::now());
+        let deployment =
+            Self { kafka, mongo, apis, workers, names, last_repair, _spools: spools };
+        deployment.ready().await?;
+        Ok(deployment)
     }
 
-    /// Waits until each part says that it is ready.
+    /// Waits until each part is ready.
     pub(super) async fn ready(&self) -> Result<()> {
         self.kafka.ready().await?;
         self.mongo.ready().await?;
         for (_, server) in self.servers() {
-            server.wait_ready(READY_PATIENCE).await?;
+            server.wait_ready(READY_TIMEOUT).await?;
         }
         Ok(())
     }
 
-    /// All servers with their names.
+    /// Returns all servers with their names.
     pub(super) fn servers(&self) -> impl Iterator<Item = (String, &Server)> {
         let apis = self.apis.iter().enumerate();
         let apis = apis.map(|(n, api)| (format!("api {n}"), &api.server));
@@ -107,13 +108,13 @@ impl World {
         apis.chain(workers.map(|(n, worker)| (format!("worker {n}"), worker)))
     }
 
-    /// Where callers send to.
+    /// Returns the base URLs that callers send to: those of the proxies.
     pub(super) fn api_urls(&self) -> Vec<String> {
         let url = |api: &Api| format!("http://127.0.0.1:{}", api.proxy.port());
         self.apis.iter().map(url).collect()
     }
 
-    /// Copies what the servers logged to where it outlives them.
+    /// Copies the servers' logs to a directory that is kept, and returns it.
     pub(super) fn keep_logs(&self, seed: u64) -> Result<PathBuf> {
         let dir = workspace_dir()?.join(format!("target/chaos/seed-{seed}"));
         std::fs::create_dir_all(&dir)?;
@@ -123,18 +124,18 @@ impl World {
         Ok(dir)
     }
 
-    /// A fault is over at this moment.
-    pub(super) fn mended(&self) {
-        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Notes that a fault has been repaired now.
+    pub(super) fn note_repair(&self) {
+        *self.last_repair.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// When the last fault was over.
-    pub(super) fn last_mended(&self) -> Instant {
-        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns when the last fault was repaired.
+    pub(super) fn last_repair(&self) -> Instant {
+        *self.last_repair.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn spooling(builder: ServerBuilder, dir: Option<&Path>) -> ServerBuilder {
+fn with_spool(builder: ServerBuilder, dir: Option<&Path>) -> ServerBuilder {
     match dir {
         Some(dir) => {
             builder.env("EYEGO_SPOOL_DIR", dir).env("EYEGO_SPOOL_MAX_BYTES", SPOOL_MAX_BYTES)

@@ -1,8 +1,8 @@
-//! One suite for each port, written against the port alone, and run by each
-//! adapter: what it asks for is what the port's documentation promises.
+//! One conformance suite per port. It tests what the port's documentation promises, through the port
+//! alone, and every adapter runs it.
 //!
-//! An adapter takes part with a fixture and one test per port that calls
-//! `run`. What only one adapter does is tested beside it.
+//! An adapter provides a fixture, and one test per port that calls `run`. Behaviour that is specific
+//! to an adapter is tested elsewhere.
 
 pub(crate) mod dead_letters;
 pub(crate) mod queue;
@@ -10,36 +10,32 @@ pub(crate) mod repository;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use eyego_log_core::{Action, LogEntry, LogId, Metadata, Timestamp, UserId};
 use tokio::sync::Semaphore;
 
-/// How long something that will happen may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
 pub(crate) type CaseFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A promise, and how it is put to the test on a fresh fixture.
+/// The name of a promise, and its test on a fresh fixture.
 pub(crate) type Case<F> = (&'static str, fn(F) -> CaseFuture);
 
-/// Runs each case on a fixture of its own, so many at once, and fails with the
-/// names of all that failed.
+/// Runs each case on its own fixture, up to `concurrency` at a time, and fails with the names of all
+/// cases that failed.
 pub(crate) async fn run_cases<F, Fresh>(
     cases: &[Case<F>],
-    at_once: usize,
+    concurrency: usize,
     fresh: impl Fn() -> Fresh,
 ) where
     F: 'static,
     Fresh: Future<Output = F> + Send + 'static,
 {
-    let turns = Arc::new(Semaphore::new(at_once));
+    let permits = Arc::new(Semaphore::new(concurrency));
     let running: Vec<_> = cases
         .iter()
         .map(|(name, case)| {
-            let (turns, fixture, case) = (Arc::clone(&turns), fresh(), *case);
+            let (permits, fixture, case) = (Arc::clone(&permits), fresh(), *case);
             let running = tokio::spawn(async move {
-                let _turn = turns.acquire_owned().await.unwrap();
+                let _permit = permits.acquire_owned().await.unwrap();
                 case(fixture.await).await;
             });
             (*name, running)
@@ -54,12 +50,12 @@ pub(crate) async fn run_cases<F, Fresh>(
     assert!(failed.is_empty(), "these cases failed (see above): {failed:#?}");
 }
 
-/// Runs something that blocks within a case.
+/// Runs a blocking closure within a test.
 pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
     tokio::task::block_in_place(work)
 }
 
-/// An id that sorts by `n`.
+/// Returns an id. Ids sort by `n`.
 pub(crate) fn id(n: u32) -> LogId {
     let mut bytes = [0x68; 12];
     bytes[8..].copy_from_slice(&n.to_be_bytes());
@@ -70,7 +66,7 @@ pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis).unwrap()
 }
 
-/// A log whose time the caller gave.
+/// Returns a log.
 pub(crate) fn entry(n: u32, user: &str, action: &str, millis: i64, metadata: &str) -> LogEntry {
     LogEntry {
         id: id(n),
