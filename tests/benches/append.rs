@@ -49,7 +49,8 @@ fn record(records: &'static Records, n: u64) -> (&'static str, &'static [u8]) {
 fn main() -> Result<()> {
     let selected: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let is_selected = |name: &str| selected.is_empty() || selected.iter().any(|selected| selected == name);
+    let is_selected =
+        |name: &str| selected.is_empty() || selected.iter().any(|selected| selected == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         if is_selected("embedded") {
@@ -146,7 +147,8 @@ async fn appends_per_second(
 
 /// Measures 64 callers with batches of 500, and librdkafka alone at its highest rate.
 async fn kafka() -> Result<()> {
-    let brokers = stack::kafka::Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap().to_owned();
+    let brokers =
+        stack::kafka::Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap().to_owned();
     let options = KafkaOptions {
         brokers: brokers.clone(),
         topic: stack::unique("bench"),

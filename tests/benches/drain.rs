@@ -55,7 +55,10 @@ struct Figure {
 
 async fn fill(topic: &str, events: u64) -> Result<()> {
     let queue = KafkaQueue::start(KafkaOptions {
-        brokers: stack::kafka::Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap().to_owned(),
+        brokers: stack::kafka::Kafka::shared_with(Purpose::Benchmarks)
+            .await?
+            .bootstrap()
+            .to_owned(),
         topic: topic.to_owned(),
         group: topic.to_owned(),
         partitions: 6,
@@ -144,7 +147,10 @@ async fn drain(client: &Client, database: &str, topic: &str, events: u64) -> Res
         )
         .env("EYEGO_KAFKA_TOPIC", topic)
         .env("EYEGO_KAFKA_GROUP", topic)
-        .env("EYEGO_MONGODB_URI", stack::mongodb::Mongo::shared_with(Purpose::Benchmarks).await?.uri())
+        .env(
+            "EYEGO_MONGODB_URI",
+            stack::mongodb::Mongo::shared_with(Purpose::Benchmarks).await?.uri(),
+        )
         .env("EYEGO_MONGODB_DATABASE", database)
         .start()
         .await?;
@@ -163,7 +169,10 @@ async fn drain(client: &Client, database: &str, topic: &str, events: u64) -> Res
     })
     .await?;
     let elapsed = start.elapsed().as_secs_f64();
-    ensure!(collection.count_documents(doc! {}).await? == events, "more documents are stored than events were sent");
+    ensure!(
+        collection.count_documents(doc! {}).await? == events,
+        "more documents are stored than events were sent"
+    );
     let stored = (events - at_start) as f64;
     Ok(Figure { rate: stored / elapsed, cpu: (server.cpu_seconds()? - cpu) / stored * 1e6 })
 }

@@ -34,7 +34,8 @@ fn main() -> Result<()> {
     }
     let selected: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let is_selected = |name: &str| selected.is_empty() || selected.iter().any(|selected| selected == name);
+    let is_selected =
+        |name: &str| selected.is_empty() || selected.iter().any(|selected| selected == name);
     runtime.block_on(async {
         let bare = Bare::start().await?;
         if is_selected("embedded") {

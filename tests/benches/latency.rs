@@ -43,8 +43,10 @@ fn main() -> Result<()> {
 }
 
 async fn run() -> Result<()> {
-    let (kafka, mongo) =
-        (Kafka::shared_with(Purpose::Benchmarks).await?, Mongo::shared_with(Purpose::Benchmarks).await?);
+    let (kafka, mongo) = (
+        Kafka::shared_with(Purpose::Benchmarks).await?,
+        Mongo::shared_with(Purpose::Benchmarks).await?,
+    );
     let database = stack::unique("bench");
     let server = Server::builder()
         .env("EYEGO_KAFKA_BROKERS", kafka.bootstrap())

@@ -157,7 +157,8 @@ fn server_dependencies() -> Vec<String> {
     let manifest = std::fs::read_to_string(manifest).unwrap();
     let (_, section) = manifest.split_once("\n[dependencies]\n").unwrap();
     let lines = section.lines().take_while(|line| !line.starts_with('['));
-    let name = |line: &str| line.split(['.', ' ', '=']).next().unwrap_or_default().replace('-', "_");
+    let name =
+        |line: &str| line.split(['.', ' ', '=']).next().unwrap_or_default().replace('-', "_");
     let dependencies: Vec<_> = lines.map(name).filter(|name| !name.is_empty()).collect();
     assert!(dependencies.iter().any(|name| name == "tokio"), "{dependencies:?}");
     dependencies
@@ -232,7 +233,10 @@ fn only_the_composition_root_names_adapters() {
             continue;
         }
         for (number, line) in source.code() {
-            if after(line, "crate::").chain(after(line, "eyego_log_server::")).any(|name| name == "infrastructure") {
+            if after(line, "crate::")
+                .chain(after(line, "eyego_log_server::"))
+                .any(|name| name == "infrastructure")
+            {
                 violations.push(format!("{path}:{number}: names an adapter"));
             }
         }
@@ -282,7 +286,8 @@ fn fuzz_entry_points_are_not_in_production_builds() {
             let mut attributes =
                 attributes.take_while(|line| line.starts_with("#[") || line.starts_with("///"));
             let is_gated = |line: &str| line.starts_with("#[cfg(") && line.contains("fuzzing");
-            if !attributes.any(is_gated) && !source.text.contains("#![cfg(feature = \"fuzzing\")]") {
+            if !attributes.any(is_gated) && !source.text.contains("#![cfg(feature = \"fuzzing\")]")
+            {
                 violations.push(format!("{}:{}: {line}", source.path.display(), index + 1));
             }
         }

@@ -111,7 +111,10 @@ async fn dead_letters_are_listed_newest_first_by_cursor() {
 #[tokio::test]
 async fn dead_letter_is_shown_with_its_bytes() {
     let cut = DeadLetter {
-        summary: DeadLetterSummary { truncated_from: Some(99), ..dead_letter(3, "too_large", b"").summary },
+        summary: DeadLetterSummary {
+            truncated_from: Some(99),
+            ..dead_letter(3, "too_large", b"").summary
+        },
         raw: b"{\"userId".to_vec(),
     };
     let dead_letters =
@@ -182,8 +185,7 @@ async fn command(server: &Server, args: &[&str]) -> (bool, String) {
 
 #[tokio::test]
 async fn subcommands_list_show_and_replay() {
-    let dead_letters =
-        [storable(1), storable(2), dead_letter(3, "not_a_record", b"not JSON")];
+    let dead_letters = [storable(1), storable(2), dead_letter(3, "not_a_record", b"not JSON")];
     let (server, _dir) = server_with(&dead_letters).await;
     let listed = async |args: &[&str]| {
         let (succeeded, output) = command(&server, &[&["list"], args].concat()).await;

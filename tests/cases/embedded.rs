@@ -146,7 +146,8 @@ impl DeadLettersFixture for EmbeddedStore {
 async fn times_until_readable(server: &Server, caller: u32, events: u32) -> Vec<Duration> {
     let mut times = Vec::new();
     for n in 0..events {
-        let event = json!({"userId": format!("reader-{caller}"), "action": "A", "metadata": {"n": n}});
+        let event =
+            json!({"userId": format!("reader-{caller}"), "action": "A", "metadata": {"n": n}});
         let (status, body) = post_log(server, &event).await;
         assert_eq!(status, 202, "{body}");
         let acknowledged = Instant::now();

@@ -110,8 +110,7 @@ impl Deployment {
         let metadata = consumer.fetch_metadata(Some(&self.topic), TIMEOUT).unwrap();
         let mut list = TopicPartitionList::new();
         for partition in metadata.topics()[0].partitions() {
-            let (_, end) =
-                consumer.fetch_watermarks(&self.topic, partition.id(), TIMEOUT).unwrap();
+            let (_, end) = consumer.fetch_watermarks(&self.topic, partition.id(), TIMEOUT).unwrap();
             if end >= offset {
                 let before = rdkafka::Offset::Offset(offset);
                 list.add_partition_offset(&self.topic, partition.id(), before).unwrap();

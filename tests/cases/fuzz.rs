@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use eyego_log_fuzz::{TARGETS, Target};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use stack::fuzz::{TARGETS, Target};
 
 /// Bytes that a mutation inserts.
 const TOKENS: [&[u8]; 14] = [

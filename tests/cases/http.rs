@@ -131,9 +131,11 @@ async fn every_error_has_the_envelope() {
         ("EYEGO_MAX_EVENT_BYTES", "2 KiB"),
         ("EYEGO_MAX_BODY_BYTES", "64 KiB"),
         ("EYEGO_MAX_BATCH_EVENTS", "3"),
-    ]).await;
+    ])
+    .await;
     let client = reqwest::Client::new();
-    let response = client.put(url(&server, "/api/v1/logs")).body("x".repeat(100_000)).send().await.unwrap();
+    let response =
+        client.put(url(&server, "/api/v1/logs")).body("x".repeat(100_000)).send().await.unwrap();
     assert_eq!(response.status(), 405);
     let allow = response.headers()["allow"].to_str().unwrap().to_owned();
     assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
@@ -146,21 +148,11 @@ async fn every_error_has_the_envelope() {
         ("/api/v1/nothing", JSON, String::new(), 404),
         ("/api/v1/logs", "text/plain", line.clone(), 415),
         ("/api/v1/logs", NDJSON, line.clone(), 415),
-        (
-            "/api/v1/logs",
-            "application/json; charset=latin1",
-            line.clone(),
-            415,
-        ),
+        ("/api/v1/logs", "application/json; charset=latin1", line.clone(), 415),
         ("/api/v1/logs", "application/json; charset=UTF-8", line.clone(), 202),
         ("/api/v1/logs", JSON, event(3000).to_string(), 413),
         ("/api/v1/logs", JSON, event(3_000_000).to_string(), 413),
-        (
-            "/api/v1/logs/batch",
-            NDJSON,
-            [line.as_str(); 4].join("\n"),
-            413,
-        ),
+        ("/api/v1/logs/batch", NDJSON, [line.as_str(); 4].join("\n"), 413),
         ("/api/v1/logs/batch", NDJSON, "\n\n".to_owned(), 400),
         ("/api/v1/logs/batch", JSON, "[]".to_owned(), 400),
         ("/api/v1/logs/batch", JSON, r#"{"logs":{}}"#.to_owned(), 400),

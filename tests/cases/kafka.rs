@@ -18,8 +18,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use stack::kafka::Kafka;
 use stack::{eventually, eventually_blocking};
 
-use crate::conformance::queue::QueueFixture;
 use crate::conformance;
+use crate::conformance::queue::QueueFixture;
 use crate::fixture::TIMEOUT;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,6 +70,7 @@ const RETIRED_IDENTIFIERS: &[(&str, &str)] = &[
 const ALLOWED: &[(&str, &str, &str)] = &[
     ("tests/cases/language.rs", "", "this list"),
     ("docs/adr/", "", "decision records name what was removed"),
+    ("CHANGELOG.md", "", "it names what was renamed and removed"),
 ];
 
 /// Splits identifiers into words and lowers the case: `set_aside` and `SetAside` become `set aside`.
@@ -96,12 +97,23 @@ fn contains(text: &str, phrase: &str, is_part_of_word: fn(char) -> bool) -> bool
     })
 }
 
-/// Returns whether a line says `letter` without `dead`. Alphabets (`letters and digits`) are exempt.
-fn has_bare_letter(words: &str) -> bool {
-    ["letter", "letters"].iter().any(|word| contains(words, word, char::is_alphanumeric))
-        && !words.contains("dead letter")
-        && !words.contains("digit")
-        && !words.contains("case letter")
+/// Returns whether the text has a `letter` that is not a dead letter. Alphabets (`letters and digits`)
+/// are exempt.
+fn has_bare_letter(text: &str) -> bool {
+    let bare = |(start, _): (usize, &str)| {
+        let is_word = !text[..start].ends_with(char::is_alphanumeric);
+        is_word && !text[..start].trim_end().ends_with("dead")
+    };
+    let ends = |word: &str| contains(text, word, char::is_alphanumeric);
+    (ends("letter") || ends("letters"))
+        && text.match_indices("letter").any(bare)
+        && !text.contains("digit")
+        && !text.contains("case letter")
+}
+
+/// Returns a line as words, without the marks of a comment or a list.
+fn stripped_words(line: &str) -> String {
+    words(line.trim_start().trim_start_matches(['/', '!', '*', '#', '-', ' ']))
 }
 
 fn retired_words(source: &Source) -> Vec<(usize, &'static str, &'static str)> {
@@ -113,19 +125,29 @@ fn retired_words(source: &Source) -> Vec<(usize, &'static str, &'static str)> {
         })
     };
     let mut found = Vec::new();
+    // The end of the line before, because a phrase may be wrapped.
+    let mut tail = String::new();
     for (number, line) in source.lines() {
-        let words = words(line);
-        let in_prose = RETIRED
-            .iter()
-            .filter(|(phrase, _)| contains(&words, phrase, char::is_alphanumeric));
+        let words = stripped_words(line);
+        let text = format!("{tail} {words}");
+        let is_part_of_word = char::is_alphanumeric;
+        for (phrase, instead) in RETIRED {
+            if contains(&text, phrase, is_part_of_word) && !contains(&tail, phrase, is_part_of_word)
+            {
+                found.push((number, *phrase, *instead));
+            }
+        }
         let is_identifier = |c: char| c.is_alphanumeric() || c == '_';
-        let identifiers = RETIRED_IDENTIFIERS
-            .iter()
-            .filter(|(identifier, _)| contains(line, identifier, is_identifier));
-        found.extend(in_prose.chain(identifiers).map(|(word, instead)| (number, *word, *instead)));
-        if has_bare_letter(&words) {
+        for (identifier, instead) in RETIRED_IDENTIFIERS {
+            if contains(line, identifier, is_identifier) {
+                found.push((number, *identifier, *instead));
+            }
+        }
+        if has_bare_letter(&text) && !has_bare_letter(&tail) {
             found.push((number, "letter", "dead letter"));
         }
+        let last: Vec<_> = words.split_whitespace().rev().take(2).collect();
+        tail = last.into_iter().rev().collect::<Vec<_>>().join(" ");
     }
     found.retain(|(_, word, _)| !is_allowed(word));
     found
@@ -154,7 +176,9 @@ fn retired_words_are_found_in_prose_and_identifiers() {
     assert_eq!(found("the record is set aside"), ["set aside"]);
     assert_eq!(found("counts.set_aside += 1"), ["set aside"]);
     assert_eq!(found("struct SetAside;"), ["set aside"]);
+    assert_eq!(found("/// the record is set\n/// aside, as\n/// planned"), ["set aside"]);
     assert_eq!(found("the letter's reason"), ["letter"]);
+    assert_eq!(found("a dead\n/// letter; a letter"), ["letter"]);
     assert_eq!(found("DeadLetterOffice::new()"), ["dead letter office"]);
     assert_eq!(found("use Answers;"), ["Answers"]);
     assert_eq!(found("a dead letter; letters and digits; recommend; planes; answers"), [""; 0]);

@@ -77,7 +77,7 @@ pub(crate) async fn scrape_until(
     what: &str,
     holds: impl Fn(&Scrape) -> bool,
 ) -> Scrape {
-    eventually(what, TIMEOUT, async || {
+    eventually(what, TIMEOUT * 2, async || {
         let scrape = Scrape::of(server).await;
         ensure!(holds(&scrape), "{:#?}\n{}", scrape.0, server.log());
         Ok(scrape)
@@ -256,8 +256,7 @@ async fn records_deleted_by_kafka_before_they_were_stored_are_counted() {
     post_all(0..10).await;
     let worker = deployment.server("worker").start().await.unwrap();
     logs(&api, "userId=same", 10).await;
-    let is_a_week =
-        |scrape: &Scrape| scrape.sum("eyego_worker_retention_left_seconds") > 600_000.0;
+    let is_a_week = |scrape: &Scrape| scrape.sum("eyego_worker_retention_left_seconds") > 600_000.0;
     scrape_until(&worker, "the retention that is left", is_a_week).await;
     // A worker commits what it has stored when it stops.
     assert!(worker.terminate().await.unwrap().success());

@@ -57,7 +57,11 @@ async fn server_may_start_before_kafka_and_mongodb() {
     let consumer: BaseConsumer =
         ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
     let metadata = consumer.fetch_metadata(Some("logs-topic"), TIMEOUT).unwrap();
-    assert_eq!(metadata.topics()[0].partitions().len(), 6, "the server creates the topic, not the broker");
+    assert_eq!(
+        metadata.topics()[0].partitions().len(),
+        6,
+        "the server creates the topic, not the broker"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

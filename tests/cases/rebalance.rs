@@ -98,7 +98,7 @@ async fn scaling_with_the_cooperative_protocol_is_clean() {
 /// belong to another worker.
 async fn freeze_beyond_the_session(strategy: &'static str) {
     let group = Group::new(Deployment::shared().await, strategy).await;
-    let scenario = group.scenario(2, 28);
+    let scenario = group.scenario(2, 40);
     let (frozen, other) = (group.worker().await, group.worker().await);
     let sending = scenario.send().unwrap();
     all_store(&[&frozen, &other]).await;

@@ -15,8 +15,8 @@ use stack::kafka::{Kafka, KafkaOptions};
 use stack::server::{Server, ServerBuilder};
 use tempfile::TempDir;
 
-use crate::conformance::queue::QueueFixture;
 use crate::conformance;
+use crate::conformance::queue::QueueFixture;
 use crate::fixture::{Deployment, TIMEOUT, get, logs, post_log, ready};
 use crate::metrics::{Scrape, scrape_until};
 use crate::survival::each_acknowledged_event_survives;

@@ -15,6 +15,7 @@
 
 pub mod chaos;
 pub mod cluster;
+pub mod fuzz;
 pub mod kafka;
 pub mod load;
 pub mod mongodb;

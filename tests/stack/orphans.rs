@@ -39,10 +39,8 @@ fn killed_test_process_leaves_nothing_behind() {
         .find_map(|line| Some(line.strip_prefix("pids ")?.split(' ').map(str::to_owned).collect()))
         .expect("the child did not start its stack");
     assert_eq!(pids.len(), 2);
-    let dirs: Vec<PathBuf> = pids
-        .iter()
-        .map(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap())
-        .collect();
+    let dirs: Vec<PathBuf> =
+        pids.iter().map(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap()).collect();
     assert!(pids.iter().all(|pid| is_running(pid)), "both run while the child lives");
 
     child.kill().unwrap();

@@ -53,8 +53,7 @@ pub(super) fn cycles(crate_src: &str, sources: &[Source]) -> Vec<String> {
 /// Returns the path of a module: `a/b.rs` and `a/b/mod.rs` are `[a, b]`. Binaries are not modules.
 fn module_path(crate_src: &str, source: &Source) -> Option<Path> {
     let relative = source.path.strip_prefix(crate_src).ok()?.with_extension("");
-    let mut path: Path =
-        relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let mut path: Path = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     match path.last()?.as_str() {
         "lib" | "mod" => drop(path.pop()),
         "main" => return None,
@@ -217,10 +216,7 @@ fn cycle(parent: &Path, graph: &BTreeMap<(String, String), String>) -> Option<St
 }
 
 /// Returns a shortest path from a node back to itself.
-fn path_back_to(
-    start: &String,
-    graph: &BTreeMap<(String, String), String>,
-) -> Option<Vec<String>> {
+fn path_back_to(start: &String, graph: &BTreeMap<(String, String), String>) -> Option<Vec<String>> {
     let mut paths = vec![vec![start.clone()]];
     let mut visited = BTreeSet::new();
     while !paths.is_empty() {

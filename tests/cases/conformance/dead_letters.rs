@@ -150,7 +150,8 @@ async fn list_is_ordered_filtered_and_paged(fixture: Fixture) {
     for n in 0..30 {
         store.put(&all[n * 7 % 30]).await.unwrap();
     }
-    let newest_first: Vec<_> = all.iter().rev().map(|dead_letter| dead_letter.summary.clone()).collect();
+    let newest_first: Vec<_> =
+        all.iter().rev().map(|dead_letter| dead_letter.summary.clone()).collect();
 
     let every = DeadLetterQuery { limit: 100, ..Default::default() };
     assert_eq!(store.list(&every).await.unwrap(), newest_first);

@@ -42,20 +42,38 @@ where
 }
 
 const CASES: &[Case<Fixture>] = &[
-    ("append returns one result per record", |queue| Box::pin(append_returns_one_result_per_record(queue))),
-    ("each record is delivered once, in order per key", |queue| Box::pin(each_record_is_delivered_once_in_order_per_key(queue))),
+    ("append returns one result per record", |queue| {
+        Box::pin(append_returns_one_result_per_record(queue))
+    }),
+    ("each record is delivered once, in order per key", |queue| {
+        Box::pin(each_record_is_delivered_once_in_order_per_key(queue))
+    }),
     ("values are delivered unchanged", |queue| Box::pin(values_are_delivered_unchanged(queue))),
-    ("partitions are assigned before they deliver", |queue| Box::pin(partitions_are_assigned_before_they_deliver(queue))),
-    ("uncommitted records are delivered again", |queue| Box::pin(uncommitted_records_are_delivered_again(queue))),
-    ("committed records are not delivered again", |queue| Box::pin(committed_records_are_not_delivered_again(queue))),
+    ("partitions are assigned before they deliver", |queue| {
+        Box::pin(partitions_are_assigned_before_they_deliver(queue))
+    }),
+    ("uncommitted records are delivered again", |queue| {
+        Box::pin(uncommitted_records_are_delivered_again(queue))
+    }),
+    ("committed records are not delivered again", |queue| {
+        Box::pin(committed_records_are_not_delivered_again(queue))
+    }),
     ("a commit never moves back", |queue| Box::pin(commit_never_moves_back(queue))),
     ("a sink may break at any record", |queue| Box::pin(sink_may_break_at_any_record(queue))),
-    ("a paused subscription delivers nothing until it resumes", |queue| Box::pin(paused_subscription_delivers_nothing_until_it_resumes(queue))),
-    ("concurrent appends keep the order of each caller", |queue| Box::pin(concurrent_appends_keep_the_order_of_each_caller(queue))),
-    ("a cancelled append is still settled", |queue| Box::pin(cancelled_append_is_still_settled(queue))),
+    ("a paused subscription delivers nothing until it resumes", |queue| {
+        Box::pin(paused_subscription_delivers_nothing_until_it_resumes(queue))
+    }),
+    ("concurrent appends keep the order of each caller", |queue| {
+        Box::pin(concurrent_appends_keep_the_order_of_each_caller(queue))
+    }),
+    ("a cancelled append is still settled", |queue| {
+        Box::pin(cancelled_append_is_still_settled(queue))
+    }),
     ("lag counts uncommitted records", |queue| Box::pin(lag_counts_uncommitted_records(queue))),
     ("close settles all appends", |queue| Box::pin(close_settles_all_appends(queue))),
-    ("an acknowledged record survives a restart", |queue| Box::pin(acknowledged_record_survives_a_restart(queue))),
+    ("an acknowledged record survives a restart", |queue| {
+        Box::pin(acknowledged_record_survives_a_restart(queue))
+    }),
     ("a poll ends at its timeout", |queue| Box::pin(poll_ends_at_its_timeout(queue))),
 ];
 

@@ -35,20 +35,44 @@ where
 }
 
 const CASES: &[Case<Fixture>] = &[
-    ("stored logs survive a restart", |store| Box::pin(storing::stored_logs_survive_a_restart(store))),
+    ("stored logs survive a restart", |store| {
+        Box::pin(storing::stored_logs_survive_a_restart(store))
+    }),
     ("an id is stored once", |store| Box::pin(storing::id_is_stored_once(store))),
-    ("concurrent calls store an id once", |store| Box::pin(storing::concurrent_calls_store_an_id_once(store))),
-    ("an equal log is a duplicate and a different one a conflict", |store| Box::pin(storing::equal_log_is_a_duplicate_and_different_one_a_conflict(store))),
-    ("a rejected log does not affect its neighbours", |store| Box::pin(storing::rejected_log_does_not_affect_its_neighbours(store))),
+    ("concurrent calls store an id once", |store| {
+        Box::pin(storing::concurrent_calls_store_an_id_once(store))
+    }),
+    ("an equal log is a duplicate and a different one a conflict", |store| {
+        Box::pin(storing::equal_log_is_a_duplicate_and_different_one_a_conflict(store))
+    }),
+    ("a rejected log does not affect its neighbours", |store| {
+        Box::pin(storing::rejected_log_does_not_affect_its_neighbours(store))
+    }),
     ("a large call is stored", |store| Box::pin(storing::large_call_is_stored(store))),
-    ("unusual logs are returned unchanged", |store| Box::pin(metadata::unusual_logs_are_returned_unchanged(store))),
-    ("any metadata is returned unchanged", |store| Box::pin(metadata::any_metadata_is_returned_unchanged(store))),
-    ("metadata filters match as specified", |store| Box::pin(metadata::metadata_filters_match_as_specified(store))),
-    ("an empty store returns an empty page", |store| Box::pin(query::empty_store_returns_an_empty_page(store))),
-    ("pages by cursor return each log once, in order", |store| Box::pin(query::pages_by_cursor_return_each_log_once_in_order(store))),
-    ("pages by number return each log once, in order", |store| Box::pin(query::pages_by_number_return_each_log_once_in_order(store))),
-    ("a cursor keeps its position while logs are stored", |store| Box::pin(query::cursor_keeps_its_position_while_logs_are_stored(store))),
-    ("filters narrow alone and combined", |store| Box::pin(query::filters_narrow_alone_and_combined(store))),
+    ("unusual logs are returned unchanged", |store| {
+        Box::pin(metadata::unusual_logs_are_returned_unchanged(store))
+    }),
+    ("any metadata is returned unchanged", |store| {
+        Box::pin(metadata::any_metadata_is_returned_unchanged(store))
+    }),
+    ("metadata filters match as specified", |store| {
+        Box::pin(metadata::metadata_filters_match_as_specified(store))
+    }),
+    ("an empty store returns an empty page", |store| {
+        Box::pin(query::empty_store_returns_an_empty_page(store))
+    }),
+    ("pages by cursor return each log once, in order", |store| {
+        Box::pin(query::pages_by_cursor_return_each_log_once_in_order(store))
+    }),
+    ("pages by number return each log once, in order", |store| {
+        Box::pin(query::pages_by_number_return_each_log_once_in_order(store))
+    }),
+    ("a cursor keeps its position while logs are stored", |store| {
+        Box::pin(query::cursor_keeps_its_position_while_logs_are_stored(store))
+    }),
+    ("filters narrow alone and combined", |store| {
+        Box::pin(query::filters_narrow_alone_and_combined(store))
+    }),
 ];
 
 async fn store(repository: &Arc<dyn LogRepository>, entries: &[LogEntry]) {

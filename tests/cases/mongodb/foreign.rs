@@ -28,8 +28,13 @@ async fn documents_of_the_legacy_service_are_readable() {
     without_metadata.remove("metadata");
     let date = DateTime::from_millis(0);
     let mixed = doc! { "int": 1, "long": 1_i64, "double": 1.0, "large": 1e19, "at": date };
-    let documents =
-        [legacy(1, mixed), legacy(2, vec![1, 2]), legacy(3, "text"), legacy(4, Bson::Null), without_metadata];
+    let documents = [
+        legacy(1, mixed),
+        legacy(2, vec![1, 2]),
+        legacy(3, "text"),
+        legacy(4, Bson::Null),
+        without_metadata,
+    ];
     store.logs().await.insert_many(documents).await.unwrap();
     let query = LogQuery { user_id: Some("eyego".to_owned()), ..LogQuery::default() };
     let page = store.repository().find(&query).await.unwrap();

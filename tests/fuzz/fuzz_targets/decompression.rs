@@ -1,4 +1,4 @@
-//! See `src/lib.rs`.
+//! See `stack::fuzz`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| eyego_log_fuzz::run("decompression", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| stack::fuzz::run("decompression", bytes));

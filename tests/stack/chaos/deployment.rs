@@ -84,8 +84,7 @@ impl Deployment {
             workers.push(builder("worker").start().await?);
         }
         let last_repair = Mutex::new(Instant::now());
-        let deployment =
-            Self { kafka, mongo, apis, workers, names, last_repair, _spools: spools };
+        let deployment = Self { kafka, mongo, apis, workers, names, last_repair, _spools: spools };
         deployment.ready().await?;
         Ok(deployment)
     }

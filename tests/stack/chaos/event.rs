@@ -1,5 +1,5 @@
-//! What is sent. Each event and each request follows from the seed and a number, so that none of them
-//! has to be stored.
+//! What is sent. Each event and each request follows from the random seed and a number, so that none
+//! of them has to be stored.
 
 use eyego_log_core::{LogId, Timestamp};
 use serde_json::{Value, json};

@@ -238,7 +238,7 @@ mod tests {
 
     type Condition = (&'static str, fn(&Step) -> bool);
 
-    /// What each round contains, whatever the seed.
+    /// What each round contains, for every random seed.
     const IN_EACH_ROUND: [Condition; 16] = [
         ("an api is killed", |step| {
             matches!(step, Step { part: Part::Api(_), fault: Fault::Kill, .. })
@@ -290,7 +290,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn plan_follows_from_the_seed(seed: u64, round in 0_u64..1_000) {
+        fn plan_follows_from_its_seed(seed: u64, round in 0_u64..1_000) {
             prop_assert_eq!(Plan::new(seed, round), Plan::new(seed, round));
             prop_assert_ne!(Plan::new(seed, round), Plan::new(seed, round + 1));
             prop_assert_ne!(Plan::new(seed, round), Plan::new(seed.wrapping_add(1), round));

@@ -48,7 +48,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Creates a scenario whose events follow from the seed.
+    /// Creates a scenario whose events follow from the random seed.
     #[must_use]
     pub fn new(target: Target, seed: u64, events: u64) -> Self {
         let poison = if target.kafka.is_some() { poison_for(events) } else { 0 };
@@ -119,25 +119,34 @@ impl Scenario {
     /// cannot be read.
     pub async fn check(&self, others: &[String], timeout: Duration) -> Result<Violations> {
         if let Some(KafkaTarget { brokers, topic, group }) = &self.target.kafka {
-            eventually("the spools to be empty and the topic to be committed", timeout, async || {
-                // In this order, because records move from a spool into the topic.
-                let mut spooled = 0;
-                for api in &self.target.apis {
-                    spooled += recovery::spooled_records(api).await?;
-                }
-                let lag = recovery::lag_of(brokers.clone(), topic.clone(), group.clone()).await?;
-                ensure!(spooled + lag == 0, "{spooled} records in a spool, {lag} not committed");
-                Ok(())
-            })
+            eventually(
+                "the spools to be empty and the topic to be committed",
+                timeout,
+                async || {
+                    // In this order, because records move from a spool into the topic.
+                    let mut spooled = 0;
+                    for api in &self.target.apis {
+                        spooled += recovery::spooled_records(api).await?;
+                    }
+                    let lag =
+                        recovery::lag_of(brokers.clone(), topic.clone(), group.clone()).await?;
+                    ensure!(
+                        spooled + lag == 0,
+                        "{spooled} records in a spool, {lag} not committed"
+                    );
+                    Ok(())
+                },
+            )
             .await?;
             return self.compare(others).await;
         }
         // The embedded queue does not export when it is drained, so the store is read repeatedly.
-        let outcome = eventually("each acknowledged event to be stored once", timeout, async || {
-            let violations = self.compare(others).await?;
-            if violations.is_empty() { Ok(violations) } else { Err(violations.into()) }
-        })
-        .await;
+        let outcome =
+            eventually("each acknowledged event to be stored once", timeout, async || {
+                let violations = self.compare(others).await?;
+                if violations.is_empty() { Ok(violations) } else { Err(violations.into()) }
+            })
+            .await;
         outcome.or_else(|error| match error.downcast::<Violations>() {
             Ok(violations) => Ok(violations),
             Err(error) => Err(error),

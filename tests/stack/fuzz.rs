@@ -1,5 +1,7 @@
 //! The fuzz targets. Each takes any bytes, and panics only if a property is violated. The fuzzer and the
-//! test of the corpora (`tests/cases/fuzz.rs`) run them.
+//! test of the corpora (`cases/fuzz.rs`) run them.
+
+#![expect(clippy::expect_used, reason = "a violated property must panic")]
 
 use eyego_log_core::query::Cursor;
 use eyego_log_core::{
