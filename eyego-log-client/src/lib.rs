@@ -1,5 +1,5 @@
-//! The typed client of eyego-log: log what users do without waiting, lose
-//! nothing without a counted reason, read it back.
+//! The Rust client of eyego-log. It logs user activity without blocking the
+//! caller, counts every event it loses, and reads stored events back.
 //!
 //! ```no_run
 //! use eyego_log_client::{Client, Event};
@@ -11,104 +11,105 @@
 //! }
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! // One for the whole program; clones are the same client.
+//! // Create one client per program; clones share it.
 //! let client = Client::builder("http://localhost:3000").build()?;
 //!
-//! // Returns at once. An event with a fault is an error here, not later.
+//! // Returns immediately. An invalid event is rejected here, not later.
 //! client.log(Event::new("user-123", "CLICK_BUTTON").metadata(Click { page: "home" }))?;
 //!
-//! // Returns when the server holds it durably.
+//! // Returns once the server has stored the event durably in its queue.
 //! let id = client.send(Event::new("user-123", "PAID")).await?;
 //!
-//! // Reads a page, or all of them.
-//! let latest = client.logs().user("user-123").limit(20).fetch().await?;
-//! let mut all = client.logs().user("user-123").metadata("page", "home").stream();
-//! while let Some(log) = all.next().await {
-//!     println!("{}", log?.timestamp);
+//! // Reads one page, or streams all pages.
+//! let latest = client.query().user("user-123").limit(20).fetch().await?;
+//! let mut all = client.query().user("user-123").metadata("page", "home").stream();
+//! while let Some(entry) = all.next_event().await {
+//!     println!("{}", entry?.timestamp);
 //! }
 //!
-//! // Delivers what is left, and says what became of it.
+//! // Delivers the remaining events and reports what happened to all of them.
 //! let report = client.shutdown().await;
-//! assert!(report.is_complete(), "{report:?}");
+//! assert!(report.all_delivered(), "{report:?}");
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # How it works
 //!
-//! [`Client::log`] writes the event as one line of JSON into a buffer in
-//! memory; its id and its time are fixed there. A thread of the client's own
-//! takes the buffer when it holds 500 events or 512 KiB, or after a second,
-//! compresses it and posts it. What fails is repeated, with the same ids, so
-//! that nothing is stored twice. No runtime is needed, and none is disturbed.
+//! [`Client::log`] encodes the event as one line of JSON and appends it to a
+//! buffer in memory. The event's id and timestamp are fixed at that point. A
+//! dedicated thread takes a batch from the buffer once it holds 500 events or
+//! 512 KiB, or after one second, compresses it and posts it. Failed batches are
+//! retried with the same ids, so no event is stored twice. The client works
+//! under any async runtime, and without one.
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! `accepted == delivered + pending + lost`, always: [`Client::stats`] shows
-//! it, [`Builder::on_loss`] hands out what was lost, and
-//! [`guarantees`](docs::guarantees) says when that can be. Which option to turn
-//! when is in [`tuning`](docs::tuning); each option's default and range is at
-//! its method of [`Builder`], its environment variable at
-//! [`Client::from_env`].
+//! `accepted == delivered + pending + lost` holds at all times. [`Client::stats`]
+//! returns these counts, and [`ClientBuilder::on_loss`] receives the lost events
+//! themselves. [`docs::guarantees`] explains when events can be lost, and
+//! [`docs::tuning`] which option to change for which goal. The methods of
+//! [`ClientBuilder`] document the default, unit and range of each option;
+//! [`Client::from_env`] lists the environment variables.
 //!
-//! # At the end of the program
+//! # Shutting down
 //!
-//! Call [`Client::shutdown`] and await it. In a program without async, drop the
-//! client, or use `blocking::wait`.
+//! Await [`Client::shutdown`] before the program exits. A program without async
+//! can use [`blocking::Client`], or drop the client.
 //!
-//! # Features
+//! # Crate features
 //!
-//! | feature | default | what |
+//! | feature | default | adds |
 //! |---|---|---|
-//! | `tls` | yes | `https://`, by rustls with a provider that is never installed globally |
-//! | `zstd` | yes | compression of what is sent |
-//! | `reqwest` | | `Builder::http_client`: a `reqwest::Client` of yours instead of our own connections |
-//! | `spool` | | `Builder::spool_dir`: events outlive the process, in files |
-//! | `blocking` | | `blocking`: wait without async |
-//! | `test-util` | | `testing`: a transport that records, for your tests |
-//! | `tracing` | | a layer that turns marked `tracing` events into logs |
-//! | `tower` | | a layer that logs the requests that pass |
+//! | `tls` | yes | `https://` URLs, using rustls with a provider that is never installed globally |
+//! | `zstd` | yes | compression of request bodies |
+//! | `reqwest` | | [`ClientBuilder::http_client`]: send through your own `reqwest::Client` |
+//! | `spool` | | [`ClientBuilder::spool_dir`]: keep undelivered events on disk |
+//! | `blocking` | | [`blocking`]: an API for programs without async |
+//! | `test-util` | | [`testing`]: a transport that records events, for your own tests |
+//! | `tracing` | | [`tracing`]: a layer that logs marked `tracing` events |
+//! | `tower` | | [`tower`]: a layer that logs requests |
+#![cfg_attr(
+    not(all(
+        feature = "blocking",
+        feature = "reqwest",
+        feature = "spool",
+        feature = "test-util",
+        feature = "tower",
+        feature = "tracing"
+    )),
+    allow(rustdoc::broken_intra_doc_links, reason = "the docs link to items of all features")
+)]
 
-mod batch;
-#[cfg(feature = "blocking")]
-pub mod blocking;
-mod buffer;
-mod check;
-mod client;
-mod compress;
-mod config;
-mod dispatch;
+mod api;
+mod delivery;
 pub mod docs;
-mod encode;
-mod error;
-mod event;
-mod feed;
-mod ledger;
-mod loss;
-mod problem;
-mod query;
-mod retry;
-mod shared;
+mod integrations;
+mod model;
+mod pipeline;
 mod spool;
 mod sync;
-#[cfg(feature = "test-util")]
-pub mod testing;
-#[cfg(feature = "tower")]
-pub mod tower;
-#[cfg(feature = "tracing")]
-pub mod tracing;
 pub mod transport;
-mod verdict;
-mod worker;
 
-pub use client::{Client, Delivery, Report};
+pub use api::builder::ClientBuilder;
+pub use api::client::{Client, Delivery, Report};
+pub use api::query::{LogStream, Page, Query};
+#[cfg(feature = "blocking")]
+pub use integrations::blocking;
+#[cfg(feature = "test-util")]
+pub use integrations::testing;
+#[cfg(feature = "tower")]
+pub use integrations::tower;
+#[cfg(feature = "tracing")]
+pub use integrations::tracing;
+pub use model::errors::{ConfigError, LogError, ReadError, SendError, StatusError};
+pub use model::event::Event;
+pub use model::loss::{Loss, LostEvent};
+pub use model::loss_reason::LossReason;
+pub use model::stats::{LossCounts, Stats};
+pub use pipeline::event_queue::Overflow;
 #[cfg(feature = "spool")]
-pub use config::SpoolSync;
-pub use config::{Builder, Overflow};
-pub use error::{ConfigError, LogError, ReadError, SendError, StatusError};
-pub use event::Event;
-pub use loss::{LossReason, Losses, Lost, LostEvent, Stats};
-pub use query::{LogStream, Logs, Page};
+pub use spool::SpoolSync;
 
 pub use eyego_log_core::query::{Cursor, Order};
 pub use eyego_log_core::{

@@ -1,5 +1,7 @@
-//! The locks and bells by which callers and the worker meet; under `--cfg eyego_loom`
-//! those of loom, which tries every order in which threads may run.
+//! The synchronization primitives that callers and the worker share.
+//!
+//! Under `--cfg eyego_loom` they are loom's, which explores every order in
+//! which the threads can run.
 
 #[cfg(eyego_loom)]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
@@ -11,34 +13,41 @@ pub(crate) use tokio::sync::Notify;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Waits while it is so, at most this long.
-#[cfg(not(eyego_loom))]
-pub(crate) fn wait_while<'a, T>(
-    bell: &Condvar,
-    guard: MutexGuard<'a, T>,
-    timeout: Duration,
-    is_so: impl FnMut(&mut T) -> bool,
-) -> MutexGuard<'a, T> {
-    let waited = bell.wait_timeout_while(guard, timeout, is_so);
-    waited.unwrap_or_else(PoisonError::into_inner).0
+/// Locks a mutex. A panic while it was held does not matter: each change to
+/// the state is a single call, which leaves the state consistent.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits while it is so: a model has no time, and whoever is never woken is
-/// what it is to find.
+/// Waits until `condition` is false or `timeout` has passed.
+#[cfg(not(eyego_loom))]
+pub(crate) fn wait_while<'a, T>(
+    condvar: &Condvar,
+    guard: MutexGuard<'a, T>,
+    timeout: Duration,
+    condition: impl FnMut(&mut T) -> bool,
+) -> MutexGuard<'a, T> {
+    let result = condvar.wait_timeout_while(guard, timeout, condition);
+    result.unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// Waits until `condition` is false. A model has no clock, so loom reports a
+/// thread that is never notified as a deadlock.
 #[cfg(eyego_loom)]
 pub(crate) fn wait_while<'a, T>(
-    bell: &Condvar,
+    condvar: &Condvar,
     mut guard: MutexGuard<'a, T>,
     _: Duration,
-    mut is_so: impl FnMut(&mut T) -> bool,
+    mut condition: impl FnMut(&mut T) -> bool,
 ) -> MutexGuard<'a, T> {
-    while is_so(&mut guard) {
-        guard = bell.wait(guard).unwrap_or_else(PoisonError::into_inner);
+    while condition(&mut guard) {
+        guard = condvar.wait(guard).unwrap_or_else(PoisonError::into_inner);
     }
     guard
 }
 
-/// As tokio's: one ring is kept for whoever listens next.
+/// Like tokio's `Notify`: a notification without a waiter is kept for the next
+/// one.
 #[cfg(eyego_loom)]
 #[derive(Debug)]
 pub(crate) struct Notify(loom::sync::Notify);
@@ -57,7 +66,7 @@ impl Notify {
         self.0.wait();
     }
 
-    /// The models do without a runtime.
+    /// The models run without an async runtime.
     #[expect(clippy::unused_async, reason = "the same signature as tokio's")]
     pub(crate) async fn notified(&self) {
         self.wait();

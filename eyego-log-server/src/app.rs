@@ -21,7 +21,6 @@ use self::worker::Worker;
 use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
-use crate::application::retrieve::Retrieve;
 use crate::config::{Config, MongoDbConfig, Properties, Secret};
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::queue::LogQueue;
@@ -143,7 +142,7 @@ impl Parts {
         let budget = Budget::new(config.http.max_in_flight_bytes());
         Api {
             ingest: Ingest::new(Arc::clone(&self.queue), limits, budget),
-            retrieve: Retrieve::new(Arc::clone(&self.repository)),
+            repository: Arc::clone(&self.repository),
             dead_letters: DeadLetterService::new(
                 Arc::clone(&self.dead_letters),
                 Arc::clone(&self.repository),
@@ -169,6 +168,8 @@ impl Parts {
             Store::MongoDb(_) => (1000, 4, Duration::from_millis(25)),
             Store::Embedded(_) => (16_000, 2, Duration::from_millis(250)),
         };
+        // The embedded queue's admission control needs frequent commits (ADR 0013).
+        let commit_millis = if config.kafka.brokers.is_some() { 1000 } else { 200 };
         let options = PersistOptions {
             topic: topic.to_owned(),
             // librdkafka prefetches into the other half.
@@ -176,7 +177,7 @@ impl Parts {
             bulk_records,
             linger,
             bulks_in_flight,
-            commit_interval: Duration::from_secs(1),
+            commit_interval: Duration::from_millis(commit_millis),
         };
         let persist = Persist::new(
             Arc::clone(&self.repository),

@@ -1,5 +1,4 @@
-//! The use cases: what the server does with the ports of
-//! [`domain`](crate::domain), whoever calls it and whatever fulfils them.
+//! The use cases, written against the ports of [`domain`](crate::domain).
 
 pub mod dead_letters;
 mod decode;
@@ -7,4 +6,4 @@ pub mod identity;
 pub mod ingest;
 pub mod metrics;
 pub mod persist;
-pub mod retrieve;
+pub mod wait;

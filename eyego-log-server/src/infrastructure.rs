@@ -1,5 +1,6 @@
-//! The adapters: each fulfils a port of [`domain`](crate::domain) with one
-//! engine, and knows nothing of the others.
+//! Adapters: each implements a port of [`domain`](crate::domain) with one
+//! engine. Adapters are independent of each other, except that the spool keeps
+//! its records in the embedded queue.
 
 pub mod embedded;
 pub mod queue;

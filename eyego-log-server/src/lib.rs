@@ -7,7 +7,7 @@
 //! | layer | contents | may use |
 //! |---|---|---|
 //! | [`domain`] | the ports and their promises | `eyego-log-core` |
-//! | [`application`] | the use cases: ingest, persist, retrieve, dead letters | `domain` |
+//! | [`application`] | the use cases: ingest, persist, wait, dead letters | `domain` |
 //! | [`infrastructure`] | the adapters: Kafka, MongoDB, SQLite | `domain` |
 //! | [`interface`] | the HTTP API | `application`, `domain` |
 //!

@@ -1,9 +1,8 @@
-//! The queues against the engines under them, in the same run.
+//! Compares the queues with the engines under them, in the same run.
 //!
 //! `cargo bench -p eyego-log-tests --bench append [-- embedded|kafka]`
-#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints figures")]
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -17,26 +16,25 @@ use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOp
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use stack::Purpose;
 use stack::load::event;
+use stack::{Purpose, eventually};
 
 const CALLERS: usize = 64;
-/// Short and many, in turn with the limit: the disk of a shared machine is slow now and then. The
-/// median of the ratios counts.
+/// Short rounds that alternate with the limit, because the disk of a shared machine is slow at times.
+/// The result is the median of the ratios.
 const DURATION: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 9;
 
-/// Keys and values, ready: what is compared is the appending.
+/// Prepared keys and values, so that only appending is measured.
 type Records = LazyLock<Vec<(String, String)>>;
 
 static EVENTS: Records =
     LazyLock::new(|| (0..10_000).map(|n| (format!("user-{n}"), event(n))).collect());
 
-/// Events that resemble each other less: the embedded queue packs what is alike.
+/// Events that are less similar to one another, because the embedded queue compresses its chunks.
 static SESSIONS: Records = LazyLock::new(|| {
     let with_session = |n| {
-        // Each `RandomState` is another.
-        let random = || RandomState::new().hash_one(n);
+        let random = || fastrand::u64(..);
         let session = format!(r#"{{"session":"{:016x}{:016x}","#, random(), random());
         (format!("user-{n}"), event(n).replacen(r#"{"page""#, &(session + r#""page""#), 1))
     };
@@ -49,23 +47,24 @@ fn record(records: &'static Records, n: u64) -> (&'static str, &'static [u8]) {
 }
 
 fn main() -> Result<()> {
-    let wanted: Vec<String> =
+    let selected: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let is_selected =
+        |name: &str| selected.is_empty() || selected.iter().any(|selected| selected == name);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        if is_wanted("embedded") {
+        if is_selected("embedded") {
             embedded("events", &EVENTS).await?;
             embedded("events with a random session", &SESSIONS).await?;
         }
-        if is_wanted("kafka") {
+        if is_selected("kafka") {
             kafka().await?;
         }
         Ok(())
     })
 }
 
-/// One record a call, 64 callers; and a bare loop that commits 64 rows at a time.
+/// Measures 64 callers with one record per call, and a bare loop that commits 64 rows at a time.
 async fn embedded(what: &str, records: &'static Records) -> Result<()> {
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
@@ -125,7 +124,7 @@ async fn appends_per_second(
             let (queue, count) = (Arc::clone(&queue), Arc::clone(&count));
             tokio::spawn(async move {
                 while start.elapsed() < DURATION {
-                    // As ingest makes them.
+                    // The capacity that ingest uses.
                     let room = usize::try_from(batch_records)?;
                     let mut batch = RecordBatch::with_capacity(room * 400, room);
                     for _ in 0..batch_records {
@@ -146,9 +145,10 @@ async fn appends_per_second(
     Ok(count.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Batches of 500, 64 callers; and librdkafka alone, fed as fast as it takes.
+/// Measures 64 callers with batches of 500, and librdkafka alone at its highest rate.
 async fn kafka() -> Result<()> {
-    let brokers = stack::kafka::Kafka::shared_with(Purpose::Figures).await?.bootstrap().to_owned();
+    let brokers =
+        stack::kafka::Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap().to_owned();
     let options = KafkaOptions {
         brokers: brokers.clone(),
         topic: stack::unique("bench"),
@@ -163,16 +163,14 @@ async fn kafka() -> Result<()> {
     };
     let topic = options.topic.clone();
     let queue = KafkaQueue::start(options)?;
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
+    eventually("an append to succeed", Duration::from_secs(20), async || {
         let mut batch = RecordBatch::default();
         batch.push_encoded(b"user", b"{}");
-        if queue.append(batch).await.iter().all(Result::is_ok) {
-            break;
-        }
-        ensure!(Instant::now() < deadline, "{:?}", queue.health());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let results = queue.append(batch).await;
+        ensure!(results.iter().all(Result::is_ok), "{:?}", queue.health());
+        Ok(())
+    })
+    .await?;
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
         let (brokers, topic) = (brokers.clone(), topic.clone());

@@ -1,8 +1,8 @@
-//! The worker from Kafka to MongoDB, against a raw unordered `insert_many` of as many documents
-//! into a collection with the same indexes, in the same run.
+//! Compares the worker, from Kafka to MongoDB, with a raw unordered `insert_many` of the same number
+//! of documents into a collection with the same indexes, in the same run.
 //!
 //! `cargo bench -p eyego-log-tests --bench drain [-- EVENTS]`
-#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints figures")]
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,13 @@ use eyego_log_server::domain::record_batch::RecordBatch;
 use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use mongodb::options::{IndexOptions, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
-use stack::Purpose;
 use stack::load::event;
+use stack::process::own_cpu_seconds;
 use stack::server::Server;
+use stack::{Purpose, eventually};
 
 const BULK: u64 = 1000;
-const AT_ONCE: u64 = 4;
+const CONCURRENCY: u64 = 4;
 
 fn main() -> Result<()> {
     let events = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(400_000);
@@ -29,7 +30,7 @@ fn main() -> Result<()> {
 }
 
 async fn run(events: u64) -> Result<()> {
-    let mongo = stack::mongodb::Mongo::shared_with(Purpose::Figures).await?;
+    let mongo = stack::mongodb::Mongo::shared_with(Purpose::Benchmarks).await?;
     let client = Client::with_uri_str(mongo.uri()).await?;
     let database = stack::unique("bench");
     let topic = stack::unique("bench");
@@ -54,7 +55,10 @@ struct Figure {
 
 async fn fill(topic: &str, events: u64) -> Result<()> {
     let queue = KafkaQueue::start(KafkaOptions {
-        brokers: stack::kafka::Kafka::shared_with(Purpose::Figures).await?.bootstrap().to_owned(),
+        brokers: stack::kafka::Kafka::shared_with(Purpose::Benchmarks)
+            .await?
+            .bootstrap()
+            .to_owned(),
         topic: topic.to_owned(),
         group: topic.to_owned(),
         partitions: 6,
@@ -98,11 +102,11 @@ async fn index(collection: &Collection<Document>) -> Result<()> {
 async fn raw_insert(collection: &Collection<Document>, events: u64) -> Result<Figure> {
     index(collection).await?;
     let (before, start) = (own_cpu_seconds()?, Instant::now());
-    let tasks: Vec<_> = (0..AT_ONCE)
+    let tasks: Vec<_> = (0..CONCURRENCY)
         .map(|task| {
             let collection = collection.clone();
             tokio::spawn(async move {
-                for bulk in (task..events / BULK).step_by(usize::try_from(AT_ONCE)?) {
+                for bulk in (task..events / BULK).step_by(usize::try_from(CONCURRENCY)?) {
                     let documents: Vec<_> = (0..BULK).map(|n| document(bulk * BULK + n)).collect();
                     collection
                         .insert_many(documents)
@@ -139,35 +143,36 @@ async fn drain(client: &Client, database: &str, topic: &str, events: u64) -> Res
         .env("EYEGO_ROLE", "worker")
         .env(
             "EYEGO_KAFKA_BROKERS",
-            stack::kafka::Kafka::shared_with(Purpose::Figures).await?.bootstrap(),
+            stack::kafka::Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap(),
         )
         .env("EYEGO_KAFKA_TOPIC", topic)
         .env("EYEGO_KAFKA_GROUP", topic)
-        .env("EYEGO_MONGODB_URI", stack::mongodb::Mongo::shared_with(Purpose::Figures).await?.uri())
+        .env(
+            "EYEGO_MONGODB_URI",
+            stack::mongodb::Mongo::shared_with(Purpose::Benchmarks).await?.uri(),
+        )
         .env("EYEGO_MONGODB_DATABASE", database)
         .start()
         .await?;
-    let patience = Instant::now() + Duration::from_secs(300);
-    let mut begun: Option<(Instant, u64, f64)> = None;
-    loop {
+    let timeout = Duration::from_secs(300);
+    let at_start = eventually("the first document", timeout, async || {
         let stored = collection.estimated_document_count().await?;
-        if stored > 0 && begun.is_none() {
-            begun = Some((Instant::now(), stored, server.cpu_seconds()?));
-        }
-        if stored >= events {
-            break;
-        }
-        ensure!(Instant::now() < patience, "{stored} of {events}: {}", server.log());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let (start, at_start, cpu) = begun.unwrap_or((Instant::now(), 0, 0.0));
+        ensure!(stored > 0, "nothing is stored");
+        Ok(stored)
+    })
+    .await?;
+    let (start, cpu) = (Instant::now(), server.cpu_seconds()?);
+    eventually("all documents", timeout, async || {
+        let stored = collection.estimated_document_count().await?;
+        ensure!(stored >= events, "{stored} of {events} are stored: {}", server.log());
+        Ok(())
+    })
+    .await?;
     let elapsed = start.elapsed().as_secs_f64();
-    ensure!(collection.count_documents(doc! {}).await? == events, "stored more than was sent");
+    ensure!(
+        collection.count_documents(doc! {}).await? == events,
+        "more documents are stored than events were sent"
+    );
     let stored = (events - at_start) as f64;
     Ok(Figure { rate: stored / elapsed, cpu: (server.cpu_seconds()? - cpu) / stored * 1e6 })
-}
-
-/// User and system time of this process.
-fn own_cpu_seconds() -> Result<f64> {
-    stack::load::cpu_seconds(std::process::id())
 }

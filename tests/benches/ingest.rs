@@ -1,30 +1,30 @@
-//! Single and batched ingest over HTTP, against a bare axum handler that answers 202 with the
+//! Compares single and batched ingest over HTTP with a bare axum handler that returns 202 with the
 //! same body, in the same run, on the same cores.
 //!
 //! `cargo bench -p eyego-log-tests --bench ingest [-- embedded|kafka|batch]`
 //!
-//! Prints for each work: requests and events per second, the server's CPU-seconds per million
-//! events, latencies, and the ratio to the bare handler. That is measured before and after the
-//! work, with the same requests: the machine's own pace changes by a fifth within minutes.
+//! Prints for each workload: events per second, the server's CPU-seconds per million events,
+//! latencies, and the ratio to the bare handler. The bare handler is measured before and after the
+//! workload, because the speed of a shared machine changes by a fifth within minutes.
 
-#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints figures")]
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use axum::http::{StatusCode, header};
-use stack::Purpose;
-use stack::load::{Load, Outcome, Request, cpu_seconds, ndjson_requests, single_requests};
+use stack::load::{Load, Outcome, RequestFn, ndjson_requests, single_requests};
+use stack::process::cpu_seconds;
 use stack::server::Server;
+use stack::{Purpose, eventually};
 
 const BARE: &str = "EYEGO_BENCH_BARE";
 const SECONDS: Duration = Duration::from_secs(10);
 const WARM_UP: Duration = Duration::from_secs(2);
-/// The broker, a JVM, compiles itself while it is loaded: measured in steps of 10 s, 16, 38, 39, 50, 51
-/// thousand single events a second, and no more from there on.
+/// The time in which the broker's JVM compiles under load.
 const KAFKA_WARM_UP: Duration = Duration::from_secs(45);
 
 fn main() -> Result<()> {
@@ -32,28 +32,29 @@ fn main() -> Result<()> {
     if let Ok(port) = std::env::var(BARE) {
         return runtime.block_on(bare(port.parse()?));
     }
-    let wanted: Vec<String> =
+    let selected: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name);
+    let is_selected =
+        |name: &str| selected.is_empty() || selected.iter().any(|selected| selected == name);
     runtime.block_on(async {
         let bare = Bare::start().await?;
-        if is_wanted("embedded") {
+        if is_selected("embedded") {
             bare.compare(&SINGLE, embedded(&SINGLE)).await?;
         }
-        if is_wanted("kafka") {
+        if is_selected("kafka") {
             bare.compare(&SINGLE, kafka("kafka, single, role api", &SINGLE)).await?;
         }
-        if is_wanted("batch") {
+        if is_selected("batch") {
             bare.compare(&BATCHES, kafka("kafka, NDJSON of 500, role api", &BATCHES)).await?;
         }
         Ok(())
     })
 }
 
-/// What is sent.
+/// A workload.
 struct Work {
     connections: usize,
-    /// In each request.
+    /// Events per request.
     events: u64,
 }
 
@@ -62,7 +63,7 @@ const BATCHES: Work = Work { connections: 32, events: 500 };
 
 impl Work {
     async fn run(&self, address: SocketAddr, duration: Duration) -> Result<Outcome> {
-        let request: Arc<Request> = match self.events {
+        let request: Arc<RequestFn> = match self.events {
             1 => single_requests(),
             events => ndjson_requests(events),
         };
@@ -70,14 +71,14 @@ impl Work {
     }
 }
 
-/// A part of the work by its name, and what it reached.
+/// The name of a measurement, and its outcome.
 struct Reached(&'static str, Outcome);
 
-/// The bare handler: axum's own serve, a body that is read, a constant answer.
+/// The bare handler: `axum::serve`, a body that is read, and a constant response.
 async fn bare(port: u16) -> Result<()> {
-    const ANSWER: &str = r#"{"status":"success","message":"Log queued successfully","id":"69682d8d81847b87ab93264b"}"#;
+    const RESPONSE: &str = r#"{"status":"success","message":"Log queued successfully","id":"69682d8d81847b87ab93264b"}"#;
     async fn handler(_: axum::body::Bytes) -> impl axum::response::IntoResponse {
-        (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], ANSWER)
+        (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], RESPONSE)
     }
     let router = axum::Router::new()
         .route("/api/v1/logs", axum::routing::post(handler))
@@ -94,7 +95,7 @@ struct Bare {
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        // Best effort at the end of a benchmark.
+        // An error at the end of a benchmark is of no interest.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -108,10 +109,10 @@ impl Bare {
             .stdin(Stdio::null())
             .spawn()?;
         let bare = Self { process, address: SocketAddr::from(([127, 0, 0, 1], port)) };
-        let patience = Instant::now() + Duration::from_secs(5);
-        while std::net::TcpStream::connect(bare.address).is_err() && Instant::now() < patience {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        eventually("the bare handler to listen", Duration::from_secs(5), async || {
+            Ok(tokio::net::TcpStream::connect(bare.address).await?)
+        })
+        .await?;
         Ok(bare)
     }
 
@@ -123,7 +124,7 @@ impl Bare {
         Ok(outcome.rate())
     }
 
-    /// Does it, and prints what it reached as a ratio to the bare handler.
+    /// Runs a measurement and prints its ratio to the bare handler.
     async fn compare(
         &self,
         work: &Work,
@@ -147,7 +148,7 @@ async fn embedded(work: &Work) -> Result<Vec<Reached>> {
 
     let server = Server::builder().start().await?;
     server.wait_ready(Duration::from_secs(10)).await?;
-    let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    let address = server.address();
     let before = server.cpu_seconds()?;
     let burst = work.run(address, SECONDS).await?;
     let cpu = server.cpu_seconds()? - before;
@@ -157,43 +158,40 @@ async fn embedded(work: &Work) -> Result<Vec<Reached>> {
     let cpu = server.cpu_seconds()? - before - cpu;
     report(SUSTAINED, &sustained, work, cpu);
     println!("  {} events are queued and not stored", lag(&server).await?);
-    let drained = Instant::now();
-    while !is_drained(&server).await? {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    println!("  everything stored {:.1} s after the last request", drained.elapsed().as_secs_f64());
+    let began = Instant::now();
+    drained(&server).await?;
+    println!("  everything stored {:.1} s after the last request", began.elapsed().as_secs_f64());
     let events = burst.accepted + sustained.accepted;
     let cpu = server.cpu_seconds()? - before;
     println!("  {:.1} CPU-s/M from request to store", cpu / events as f64 * 1e6);
     Ok(vec![Reached(BURST, burst), Reached(SUSTAINED, sustained)])
 }
 
-/// What the worker has not committed, as it saw it in the last second.
+/// Returns the number of records that the worker has not committed, as of the last second.
 async fn lag(server: &Server) -> Result<i64> {
-    server.sample("eyego_worker_lag{partition=\"0\"}").await?.context("no lag")
+    server.sample("eyego_worker_lag{partition=\"0\"}").await?.context("the lag is not exported")
 }
 
-/// Whether a log posted now can be read: the queue is in order, so all before it can.
-async fn is_drained(server: &Server) -> Result<bool> {
+/// Waits until a log that is posted now can be read. The queue is in order, so all logs before it
+/// can be read as well.
+async fn drained(server: &Server) -> Result<()> {
     let client = reqwest::Client::new();
-    let body = r#"{"userId":"marker","action":"MARK"}"#;
-    let answer: serde_json::Value = client
-        .post(format!("{}/api/v1/logs", server.base_url()))
-        .header("content-type", "application/json")
-        .body(body)
-        .send()
-        .await?
-        .json()
-        .await?;
-    let id = answer["id"].as_str().context("no id")?.to_owned();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let got = client.get(format!("{}/api/v1/logs/{id}", server.base_url())).send().await?;
-    Ok(got.status().is_success())
+    let url = format!("{}/api/v1/logs", server.base_url());
+    let marker = serde_json::json!({"userId": "marker", "action": "MARK"});
+    let response = client.post(&url).json(&marker).send().await?;
+    let body: serde_json::Value = response.json().await?;
+    let id = body["id"].as_str().context("no id")?;
+    eventually("the marker to be stored", Duration::from_secs(600), async || {
+        let status = client.get(format!("{url}/{id}")).send().await?.status();
+        ensure!(status.is_success(), "status {status}");
+        Ok(())
+    })
+    .await
 }
 
 async fn kafka(name: &'static str, work: &Work) -> Result<Vec<Reached>> {
-    let kafka = stack::kafka::Kafka::shared_with(Purpose::Figures).await?;
-    let mongo = stack::mongodb::Mongo::shared_with(Purpose::Figures).await?;
+    let kafka = stack::kafka::Kafka::shared_with(Purpose::Benchmarks).await?;
+    let mongo = stack::mongodb::Mongo::shared_with(Purpose::Benchmarks).await?;
     let server = Server::builder()
         .env("EYEGO_ROLE", "api")
         .env("EYEGO_KAFKA_BROKERS", kafka.bootstrap())
@@ -202,7 +200,7 @@ async fn kafka(name: &'static str, work: &Work) -> Result<Vec<Reached>> {
         .start()
         .await?;
     server.wait_ready(Duration::from_secs(30)).await?;
-    let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    let address = server.address();
     work.run(address, KAFKA_WARM_UP).await?;
     let before = server.cpu_seconds()?;
     let outcome = work.run(address, SECONDS).await?;
@@ -213,7 +211,7 @@ async fn kafka(name: &'static str, work: &Work) -> Result<Vec<Reached>> {
 fn report(name: &str, outcome: &Outcome, work: &Work, cpu: f64) {
     let accepted = (outcome.accepted * work.events) as f64;
     println!(
-        "{name}: {:.0} events/s; {:.1} CPU-s/M of the server; p50 {:?}, p99 {:?}; {} times 503, {} other answers",
+        "{name}: {:.0} events/s; {:.1} CPU-s/M of the server; p50 {:?}, p99 {:?}; {} times 503, {} other responses",
         outcome.rate() * work.events as f64,
         cpu / accepted * 1e6,
         outcome.percentile(0.5),

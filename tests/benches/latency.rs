@@ -1,14 +1,15 @@
-//! How long a 202 takes, and how long it is until an event is stored, at half of the rate that the
-//! whole way from HTTP through Kafka into MongoDB sustains, on the same cores, in the same run.
+//! Measures the latency of a 202 and the time until an event is stored, at half of the rate that the
+//! whole pipeline from HTTP through Kafka to MongoDB sustains, on the same cores, in the same run.
 //!
 //! `cargo bench -p eyego-log-tests --bench latency`
 //!
-//! The sustained rate is what was accepted divided by the time until all of it was stored. Loads at
-//! half of it are open: an event is due at its time, whatever became of those before it.
+//! The sustained rate is the number of accepted events divided by the time until all of them were
+//! stored. At half of it the load is open: an event is due at its time, whether or not earlier ones
+//! have been acknowledged.
 //!
-//! `mongod` runs at a lower priority than the rest: see `stack::Purpose::Figures`.
+//! `mongod` runs at a lower priority than the rest: see `stack::Purpose::Benchmarks`.
 
-#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "figures for a person")]
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints figures")]
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -23,17 +24,17 @@ use stack::load::{Load, Outcome, single_requests};
 use stack::mongodb::Mongo;
 use stack::server::Server;
 
-/// The JVM of the broker compiles in this time.
+/// The time in which the broker's JVM compiles.
 const WARM_UP: Duration = Duration::from_secs(25);
-/// At half of the rate, before anything is timed.
+/// The time at half of the rate before the measurement begins.
 const STEADY: Duration = Duration::from_secs(15);
 const SECONDS: Duration = Duration::from_secs(20);
-/// Of the full load, which waits for each answer.
+/// The connections of the full load, which waits for each response.
 const CONNECTIONS: usize = 128;
-/// Of the open loads: a request under way needs one, and 17,000/s that take 15 ms are 255. With
-/// fewer, events wait for a connection long before that is exceeded.
+/// The connections of the open loads. Each request in flight needs one: 17,000/s that take 15 ms are
+/// 255. With fewer, events would wait for a connection.
 const OPEN_CONNECTIONS: usize = 256;
-/// Between two events whose way into the store is timed.
+/// The time between two events whose time to be stored is measured.
 const PROBE_EVERY: Duration = Duration::from_millis(40);
 
 fn main() -> Result<()> {
@@ -42,8 +43,10 @@ fn main() -> Result<()> {
 }
 
 async fn run() -> Result<()> {
-    let (kafka, mongo) =
-        (Kafka::shared_with(Purpose::Figures).await?, Mongo::shared_with(Purpose::Figures).await?);
+    let (kafka, mongo) = (
+        Kafka::shared_with(Purpose::Benchmarks).await?,
+        Mongo::shared_with(Purpose::Benchmarks).await?,
+    );
     let database = stack::unique("bench");
     let server = Server::builder()
         .env("EYEGO_KAFKA_BROKERS", kafka.bootstrap())
@@ -56,19 +59,19 @@ async fn run() -> Result<()> {
     server.wait_ready(Duration::from_secs(30)).await?;
     let logs: Collection<Document> =
         Client::with_uri_str(mongo.uri()).await?.database(&database).collection("logs");
-    let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+    let address = server.address();
 
     load(address, WARM_UP, None).await?;
-    settled(&logs).await?;
+    stable(&logs).await?;
     let began = Instant::now();
     let outcome = load(address, SECONDS, None).await?;
-    settled(&logs).await?;
+    stable(&logs).await?;
     let sustained = outcome.accepted as f64 / began.elapsed().as_secs_f64();
     println!("sustained, accepted and stored: {sustained:.0}/s");
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate")]
     let half = (sustained / 2.0) as u64;
-    // What the full load has left to write (of MongoDB's cache, of the system's) is not of half of it.
+    // Lets MongoDB and the system write back what the full load left in their caches.
     load(address, STEADY, Some(half)).await?;
     let (outcome, stored) =
         tokio::join!(load(address, SECONDS, Some(half)), times_to_store(&server));
@@ -95,8 +98,8 @@ async fn load(address: SocketAddr, duration: Duration, rate: Option<u64>) -> Res
     Load { address, connections, duration, request: single_requests(), rate }.run().await
 }
 
-/// Waits until the store grows no more.
-async fn settled(logs: &Collection<Document>) -> Result<()> {
+/// Waits until the number of stored logs stays the same.
+async fn stable(logs: &Collection<Document>) -> Result<()> {
     let mut count = logs.estimated_document_count().await?;
     loop {
         tokio::time::sleep(Duration::from_millis(250)).await;
@@ -108,7 +111,7 @@ async fn settled(logs: &Collection<Document>) -> Result<()> {
     }
 }
 
-/// From the request to the answer that it can be read back, ascending.
+/// Returns the times from the request to the response that the event is stored, ascending.
 async fn times_to_store(server: &Server) -> Result<Vec<Duration>> {
     let client = reqwest::Client::new();
     let url = format!("{}/api/v1/logs?wait=stored&timeout=30s", server.base_url());
@@ -117,11 +120,11 @@ async fn times_to_store(server: &Server) -> Result<Vec<Duration>> {
     while began.elapsed() < SECONDS {
         let (client, url, n) = (client.clone(), url.clone(), probes.len());
         probes.push(tokio::spawn(async move {
-            let asked = Instant::now();
+            let began = Instant::now();
             let event = json!({"userId": format!("probe-{n}"), "action": "PROBE"});
-            let answer = client.post(url).json(&event).send().await?;
-            ensure!(answer.status() == 200, "a probe was answered {}", answer.status());
-            Ok(asked.elapsed())
+            let response = client.post(url).json(&event).send().await?;
+            ensure!(response.status() == 200, "a probe: status {}", response.status());
+            Ok(began.elapsed())
         }));
         tokio::time::sleep(PROBE_EVERY).await;
     }

@@ -1,21 +1,23 @@
-//! Dead letters as an operator sees them: listed, looked at, stored once what was in the way is
-//! mended.
+//! Dead letters as an operator sees them: listed, shown, and replayed after their cause is fixed.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
+use anyhow::ensure;
 use bson::doc;
 use eyego_log_server::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters as _};
 use eyego_log_server::infrastructure::embedded::DataDir;
 use eyego_log_server::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteStore};
 use serde_json::{Value, json};
+use stack::eventually;
 use stack::server::{Server, ServerBuilder};
 use tempfile::TempDir;
 
-use crate::conformance::{PATIENCE, at, id};
-use crate::fixture::{Names, get, logs, post, send};
+use crate::conformance::{at, id};
+use crate::fixture::{Deployment, TIMEOUT, get, logs, post, post_log, ready};
 
-fn letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
+fn dead_letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
     let summary = DeadLetterSummary {
         id: id(n),
         truncated_from: None,
@@ -32,42 +34,40 @@ fn letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
     DeadLetter { summary, raw: raw.to_vec() }
 }
 
-/// A letter of which nothing is wrong any more.
-fn mended(n: u32) -> DeadLetter {
+/// A dead letter whose cause is fixed.
+fn storable(n: u32) -> DeadLetter {
     let raw = json!({"id": id(n), "userId": "ada", "action": "A", "metadata": {"n": n}});
-    letter(n, "mongodb_121", raw.to_string().as_bytes())
+    dead_letter(n, "mongodb_121", raw.to_string().as_bytes())
 }
 
-async fn put(data: &Path, letters: &[DeadLetter]) {
+async fn put(data: &Path, dead_letters: &[DeadLetter]) {
     let store = SqliteStore::open(&DataDir::open(data).unwrap()).unwrap();
-    let kept = SqliteDeadLetters::new(std::sync::Arc::clone(&store));
-    for letter in letters {
-        kept.put(letter).await.unwrap();
+    let port = SqliteDeadLetters::new(Arc::clone(&store));
+    for dead_letter in dead_letters {
+        port.put(dead_letter).await.unwrap();
     }
-    store.close(Instant::now() + PATIENCE).await;
+    store.close(Instant::now() + TIMEOUT).await;
 }
 
-async fn server_with(letters: &[DeadLetter]) -> (Server, TempDir) {
+async fn server_with(dead_letters: &[DeadLetter]) -> (Server, TempDir) {
     let dir = tempfile::tempdir().unwrap();
-    put(dir.path(), letters).await;
-    let server = Server::builder().data_dir(dir.path()).start().await.unwrap();
-    server.wait_ready(PATIENCE).await.unwrap();
-    (server, dir)
+    put(dir.path(), dead_letters).await;
+    (ready(Server::builder().data_dir(dir.path())).await, dir)
 }
 
 async fn replay(server: &Server, what: Value) -> (u16, Value) {
-    send(server, "/api/v1/dead-letters/replay", &what).await
+    post(server, "/api/v1/dead-letters/replay", &what).await
 }
 
 fn ids(page: &Value) -> Vec<&str> {
-    page["data"].as_array().unwrap().iter().map(|letter| letter["id"].as_str().unwrap()).collect()
+    page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn letters_are_listed_newest_first_by_cursor() {
-    let letters: Vec<_> =
-        (0..25).map(|n| letter(n, if n % 2 == 0 { "even" } else { "odd" }, b"{}")).collect();
-    let (server, _dir) = server_with(&letters).await;
+async fn dead_letters_are_listed_newest_first_by_cursor() {
+    let code = |n| if n % 2 == 0 { "even" } else { "odd" };
+    let dead_letters: Vec<_> = (0..25).map(|n| dead_letter(n, code(n), b"{}")).collect();
+    let (server, _dir) = server_with(&dead_letters).await;
     let (status, first) = get(&server, "/api/v1/dead-letters").await;
     assert_eq!((status, &first["status"], &first["results"]), (200, &json!("success"), &json!(10)));
     assert_eq!(
@@ -109,16 +109,17 @@ async fn letters_are_listed_newest_first_by_cursor() {
 }
 
 #[tokio::test]
-async fn one_letter_comes_with_its_bytes() {
+async fn dead_letter_is_shown_with_its_bytes() {
     let cut = DeadLetter {
         summary: DeadLetterSummary {
             truncated_from: Some(99),
-            ..letter(3, "too_large", b"").summary
+            ..dead_letter(3, "too_large", b"").summary
         },
         raw: b"{\"userId".to_vec(),
     };
-    let letters = [letter(1, "a", "{\"ü".as_bytes()), letter(2, "a", b"\xff\xfe"), cut];
-    let (server, _dir) = server_with(&letters).await;
+    let dead_letters =
+        [dead_letter(1, "a", "{\"ü".as_bytes()), dead_letter(2, "a", b"\xff\xfe"), cut];
+    let (server, _dir) = server_with(&dead_letters).await;
     let one = async |n| get(&server, &format!("/api/v1/dead-letters/{}", id(n))).await;
     let (status, body) = one(1).await;
     assert_eq!((status, &body["data"]["raw"]), (200, &json!("{\"ü")));
@@ -140,118 +141,114 @@ async fn one_letter_comes_with_its_bytes() {
     {
         assert_eq!(replay(&server, bad.clone()).await.0, 400, "{bad}");
     }
-    let (status, body) = send(&server, "/api/v1/dead-letters/replay?dry=1", &json!({})).await;
+    let (status, body) = post(&server, "/api/v1/dead-letters/replay?dry=1", &json!({})).await;
     assert_eq!((status, &body["errors"][0]["path"]), (400, &json!("dry")));
 }
 
 #[tokio::test]
-async fn a_replay_stores_what_it_can_and_counts_the_rest() {
-    let mut letters: Vec<_> = (0..900).map(mended).collect();
-    letters.push(letter(5000, "not_a_record", b"not JSON"));
-    let without_id = json!({"id": null, "userId": "seed", "action": "A"});
-    letters.push(letter(5001, "mongodb_121", without_id.to_string().as_bytes()));
-    let (server, _dir) = server_with(&letters).await;
-    // One was stored meanwhile: the letter only goes.
+async fn replay_stores_what_it_can_and_counts_the_rest() {
+    let mut dead_letters: Vec<_> = (0..900).map(storable).collect();
+    dead_letters.push(dead_letter(5000, "not_a_record", b"not JSON"));
+    let without_id = json!({"id": null, "userId": "legacy", "action": "A"});
+    dead_letters.push(dead_letter(5001, "mongodb_121", without_id.to_string().as_bytes()));
+    let (server, _dir) = server_with(&dead_letters).await;
+    // A replay of a log that has been stored since only removes the dead letter.
     let stored = json!({"id": id(7), "userId": "ada", "action": "A", "metadata": {"n": 7}});
-    assert_eq!(post(&server, &stored).await.0, 202);
+    assert_eq!(post_log(&server, &stored).await.0, 202);
 
     let (status, body) = replay(&server, json!({"id": id(5)})).await;
-    assert_eq!((status, body), (200, answer(1, 0, 0)));
+    assert_eq!((status, body), (200, replayed(1, 0, 0)));
     assert_eq!(replay(&server, json!({"id": id(5)})).await.0, 404);
     let (status, body) = replay(&server, json!({"code": "mongodb_121"})).await;
-    assert_eq!((status, body), (200, answer(900, 0, 0)));
+    assert_eq!((status, body), (200, replayed(900, 0, 0)));
     logs(&server, "userId=ada", 900).await;
-    assert_eq!(logs(&server, "userId=seed", 1).await[0]["id"], json!(id(5001)));
+    assert_eq!(logs(&server, "userId=legacy", 1).await[0]["id"], json!(id(5001)));
 
     for attempts in 4..=5 {
         let (status, body) = replay(&server, json!({"all": true})).await;
-        assert_eq!((status, body), (200, answer(0, 1, 1)));
+        assert_eq!((status, body), (200, replayed(0, 1, 1)));
         let (_, page) = get(&server, "/api/v1/dead-letters").await;
         assert_eq!((&page["results"], &page["nextCursor"]), (&json!(1), &Value::Null));
         assert_eq!(page["data"][0]["id"], json!(id(5000)));
-        assert_eq!(page["data"][0]["attempts"], json!(attempts), "the same letter");
+        assert_eq!(page["data"][0]["attempts"], json!(attempts), "the same dead letter");
     }
-    assert_eq!(replay(&server, json!({"code": "none such"})).await.1, answer(0, 0, 0));
+    assert_eq!(replay(&server, json!({"code": "none such"})).await.1, replayed(0, 0, 0));
 }
 
 /// Runs a command of the server's binary against a running server.
 async fn command(server: &Server, args: &[&str]) -> (bool, String) {
     let builder = Server::builder().arg("dead-letters").port(server.port());
     let command = args.iter().fold(builder, ServerBuilder::arg).launch().await.unwrap();
-    let status = command.wait_exit(PATIENCE).await.unwrap();
+    let status = command.wait_exit(TIMEOUT).await.unwrap();
     (status.success(), command.log())
 }
 
 #[tokio::test]
-async fn an_operator_has_commands_for_it() {
-    let letters = [mended(1), mended(2), letter(3, "not_a_record", b"not JSON")];
-    let (server, _dir) = server_with(&letters).await;
+async fn subcommands_list_show_and_replay() {
+    let dead_letters = [storable(1), storable(2), dead_letter(3, "not_a_record", b"not JSON")];
+    let (server, _dir) = server_with(&dead_letters).await;
     let listed = async |args: &[&str]| {
-        let (is_done, output) = command(&server, &[&["list"], args].concat()).await;
-        assert!(is_done, "{output}");
+        let (succeeded, output) = command(&server, &[&["list"], args].concat()).await;
+        assert!(succeeded, "{output}");
         (1..=3).filter(|n| output.contains(&id(*n).to_string())).collect::<Vec<_>>()
     };
     assert_eq!(listed(&[]).await, [1, 2, 3]);
     assert_eq!(listed(&["--code", "mongodb_121", "--limit", "1"]).await, [2]);
     assert_eq!(listed(&["--to", "2026-01-15T00:58:05.002+01:00"]).await, [1]);
 
-    let (is_done, output) = command(&server, &["show", &id(3).to_string()]).await;
-    assert!(is_done && output.contains("\"raw\": \"not JSON\""), "{output}");
-    let (is_done, output) = command(&server, &["replay", "--id", &id(1).to_string()]).await;
-    assert!(is_done && output.contains("\"replayed\": 1"), "{output}");
-    let (is_done, output) = command(&server, &["replay", "--id", &id(1).to_string()]).await;
-    assert!(!is_done && output.contains("404") && output.contains("no dead letter"), "{output}");
-    let (is_done, output) = command(&server, &["replay", "--all"]).await;
-    assert!(is_done && output.contains("\"remaining\": 1"), "{output}");
+    let (succeeded, output) = command(&server, &["show", &id(3).to_string()]).await;
+    assert!(succeeded && output.contains("\"raw\": \"not JSON\""), "{output}");
+    let (succeeded, output) = command(&server, &["replay", "--id", &id(1).to_string()]).await;
+    assert!(succeeded && output.contains("\"replayed\": 1"), "{output}");
+    let (succeeded, output) = command(&server, &["replay", "--id", &id(1).to_string()]).await;
+    assert!(!succeeded && output.contains("404") && output.contains("no dead letter"), "{output}");
+    let (succeeded, output) = command(&server, &["replay", "--all"]).await;
+    assert!(succeeded && output.contains("\"remaining\": 1"), "{output}");
     assert_eq!(listed(&[]).await, [3]);
     for wrong in [&["replay"][..], &["replay", "--all", "--code", "x"], &["show"], &["forget"]] {
         assert!(!command(&server, wrong).await.0, "{wrong:?}");
     }
 }
 
-fn answer(replayed: u64, failed: u64, remaining: u64) -> Value {
+fn replayed(replayed: u64, failed: u64, remaining: u64) -> Value {
     json!({"status": "success", "replayed": replayed, "failed": failed, "remaining": remaining})
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_rule_of_the_store_refused_is_replayed_when_the_rule_is_gone() {
-    let names = Names::new().await;
-    let refuses = doc! {"action": {"$ne": "REFUSED"}};
-    let database = names.database().await;
-    let rule = doc! {"create": "logs", "validator": refuses};
-    database.run_command(rule).await.unwrap();
-    let server = names.server("all", "g").start().await.unwrap();
-    server.wait_ready(PATIENCE).await.unwrap();
+async fn records_rejected_by_a_validator_are_replayed_after_its_removal() {
+    let deployment = Deployment::shared().await;
+    let database = deployment.database().await;
+    let validator = doc! {"action": {"$ne": "REFUSED"}};
+    database.run_command(doc! {"create": "logs", "validator": validator}).await.unwrap();
+    let server = ready(deployment.server("all")).await;
     for n in 0..20 {
         let action = if n % 4 == 0 { "REFUSED" } else { "A" };
         let event = json!({"id": id(n), "userId": "ada", "action": action, "metadata": {"n": n}});
-        assert_eq!(post(&server, &event).await.0, 202);
+        assert_eq!(post_log(&server, &event).await.0, 202);
     }
-    names.produce("ada", b"\xff not JSON").await;
+    deployment.produce("ada", b"\xff not JSON").await;
     logs(&server, "", 15).await;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    eventually("six dead letters", TIMEOUT, async || {
         let (_, page) = get(&server, "/api/v1/dead-letters?limit=100").await;
-        if page["results"] == 6 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{page}\n{}", server.log());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        ensure!(page["results"] == 6, "{page}\n{}", server.log());
+        Ok(())
+    })
+    .await
+    .unwrap();
     let (_, body) = get(&server, &format!("/api/v1/dead-letters/{}", id(4))).await;
-    let letter = &body["data"];
-    assert_eq!((&letter["code"], &letter["userId"]), (&json!("mongodb_121"), &json!("ada")));
-    let raw: Value = serde_json::from_str(letter["raw"].as_str().unwrap()).unwrap();
+    let shown = &body["data"];
+    assert_eq!((&shown["code"], &shown["userId"]), (&json!("mongodb_121"), &json!("ada")));
+    let raw: Value = serde_json::from_str(shown["raw"].as_str().unwrap()).unwrap();
     assert_eq!((&raw["id"], &raw["metadata"]["n"]), (&json!(id(4)), &json!(4)));
 
-    assert_eq!(replay(&server, json!({"code": "mongodb_121"})).await, (200, answer(0, 5, 5)));
+    assert_eq!(replay(&server, json!({"code": "mongodb_121"})).await, (200, replayed(0, 5, 5)));
     let (_, again) = get(&server, &format!("/api/v1/dead-letters/{}", id(4))).await;
-    let attempts = |letter: &Value| letter["attempts"].as_u64().unwrap();
-    assert_eq!(attempts(&again["data"]), attempts(letter) + 1);
-    assert_eq!(again["data"]["raw"], letter["raw"]);
+    let attempts = |dead_letter: &Value| dead_letter["attempts"].as_u64().unwrap();
+    assert_eq!(attempts(&again["data"]), attempts(shown) + 1);
+    assert_eq!(again["data"]["raw"], shown["raw"]);
 
     database.run_command(doc! {"collMod": "logs", "validator": {}}).await.unwrap();
-    assert_eq!(replay(&server, json!({"all": true})).await, (200, answer(5, 1, 1)));
+    assert_eq!(replay(&server, json!({"all": true})).await, (200, replayed(5, 1, 1)));
     assert_eq!(logs(&server, "action=REFUSED", 5).await.len(), 5);
     logs(&server, "", 20).await;
 }

@@ -1,8 +1,9 @@
-//! The embedded adapters put to their ports' tests.
+//! The embedded queue and store: the conformance suites of their ports, and the time until an event
+//! can be read.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use eyego_log_core::LogEntry;
@@ -14,15 +15,19 @@ use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOp
 use eyego_log_server::infrastructure::repository::sqlite::{
     SqliteDeadLetters, SqliteRepository, SqliteStore,
 };
+use serde_json::json;
+use stack::load::{Load, single_requests};
+use stack::server::Server;
 use tempfile::TempDir;
 
 use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::queue::QueueFixture;
 use crate::conformance::repository::RepositoryFixture;
-use crate::conformance::{self, PATIENCE, entry};
+use crate::conformance::{self, entry};
+use crate::fixture::{TIMEOUT, embedded_server, post_log, stored};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_queue_keeps_its_promises() {
+async fn queue_conforms_to_its_port() {
     conformance::queue::run(4, || async {
         Box::new(EmbeddedQueue::new()) as Box<dyn QueueFixture>
     })
@@ -30,7 +35,7 @@ async fn the_queue_keeps_its_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_repository_keeps_its_promises() {
+async fn repository_conforms_to_its_port() {
     conformance::repository::run(4, || async {
         Box::new(EmbeddedStore::new()) as Box<dyn RepositoryFixture>
     })
@@ -38,15 +43,15 @@ async fn the_repository_keeps_its_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dead_letters_keep_their_promises() {
+async fn dead_letters_conform_to_their_port() {
     conformance::dead_letters::run(4, || async {
         Box::new(EmbeddedStore::new()) as Box<dyn DeadLettersFixture>
     })
     .await;
 }
 
-fn deadline() -> std::time::Instant {
-    std::time::Instant::now() + PATIENCE
+fn deadline() -> Instant {
+    Instant::now() + TIMEOUT
 }
 
 struct EmbeddedQueue {
@@ -64,7 +69,7 @@ impl EmbeddedQueue {
 
 fn open_queue(path: &Path) -> Arc<SqliteQueue> {
     let data_dir = DataDir::open(path).unwrap();
-    // Machines that run tests have slow disks.
+    // Disks of test machines are slow.
     let append_timeout = Duration::from_secs(15);
     let options = SqliteQueueOptions { append_timeout, ..SqliteQueueOptions::default() };
     SqliteQueue::open(&data_dir, options).unwrap()
@@ -114,14 +119,14 @@ impl RepositoryFixture for EmbeddedStore {
         self.reopen().await;
     }
 
-    fn unstorable(&self, n: u32) -> Option<LogEntry> {
+    fn unstorable(&self, n: u32) -> LogEntry {
         let file = rusqlite::Connection::open(self.dir.path().join("store.db")).unwrap();
         file.execute_batch(
             "CREATE TRIGGER rule BEFORE INSERT ON logs WHEN NEW.action = 'REFUSED' \
              BEGIN SELECT RAISE(ABORT, 'refused by a rule'); END",
         )
         .unwrap();
-        Some(entry(n, "ada", "REFUSED", 0, "{}"))
+        entry(n, "ada", "REFUSED", 0, "{}")
     }
 }
 
@@ -134,4 +139,54 @@ impl DeadLettersFixture for EmbeddedStore {
     async fn restart(&mut self) {
         self.reopen().await;
     }
+}
+
+/// Posts events one after another and looks each up until it can be read. Returns the times from the
+/// 202 to the successful read.
+async fn times_until_readable(server: &Server, caller: u32, events: u32) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for n in 0..events {
+        let event =
+            json!({"userId": format!("reader-{caller}"), "action": "A", "metadata": {"n": n}});
+        let (status, body) = post_log(server, &event).await;
+        assert_eq!(status, 202, "{body}");
+        let acknowledged = Instant::now();
+        let log = stored(server, body["id"].as_str().unwrap()).await;
+        times.push(acknowledged.elapsed());
+        assert_eq!(log["metadata"]["n"], n);
+    }
+    times
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_events_are_readable_within_two_seconds() {
+    const CALLERS: u32 = 16;
+    const EVENTS: u32 = 5_000;
+
+    let server = Arc::new(embedded_server().await);
+    let background = Load {
+        address: server.address(),
+        connections: 16,
+        duration: Duration::from_secs(600),
+        request: single_requests(),
+        rate: Some(1_000),
+    };
+    let background = tokio::spawn(background.run());
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let server = Arc::clone(&server);
+            let events = EVENTS.div_ceil(CALLERS);
+            tokio::spawn(async move { times_until_readable(&server, caller, events).await })
+        })
+        .collect();
+    let mut times = Vec::new();
+    for caller in callers {
+        times.extend(caller.await.unwrap());
+    }
+    assert!(!background.is_finished(), "the background load ended early");
+    background.abort();
+    times.sort_unstable();
+    let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    println!("readable after p50 {p50:?}, p99 {p99:?}, at most {:?}", times[times.len() - 1]);
+    assert!(p99 < Duration::from_secs(2), "p99 {p99:?}");
 }

@@ -1,17 +1,15 @@
-//! The corpora of the fuzz targets, as a plain test: what was found once stays mended. They are
-//! also damaged at random; `PROPTEST_CASES` says how often.
+//! Runs the fuzz targets on their corpora, as a plain test, so that fixed bugs stay fixed. Also runs
+//! them on damaged corpora; `PROPTEST_CASES` sets how often.
 
 use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use stack::fuzz::{TARGETS, Target};
 
-#[path = "../fuzz/targets.rs"]
-mod targets;
-
-/// What a mutation likes to put in.
-const MORSELS: [&[u8]; 14] = [
+/// Bytes that a mutation inserts.
+const TOKENS: [&[u8]; 14] = [
     b"\"",
     b"\\",
     b"{",
@@ -28,30 +26,30 @@ const MORSELS: [&[u8]; 14] = [
     b"-",
 ];
 
-struct Seed {
-    target: targets::Target,
+struct Input {
+    target: Target,
     path: String,
     bytes: Vec<u8>,
 }
 
-static SEEDS: LazyLock<Vec<Seed>> = LazyLock::new(|| {
+static INPUTS: LazyLock<Vec<Input>> = LazyLock::new(|| {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    let mut seeds = Vec::new();
-    for (name, target) in targets::TARGETS {
-        let before = seeds.len();
+    let mut inputs = Vec::new();
+    for (name, target) in TARGETS {
+        let before = inputs.len();
         for entry in std::fs::read_dir(dir.join(name)).unwrap() {
             let path = entry.unwrap().path();
             let bytes = std::fs::read(&path).unwrap();
-            seeds.push(Seed { target, path: path.display().to_string(), bytes });
+            inputs.push(Input { target, path: path.display().to_string(), bytes });
         }
-        assert!(seeds.len() > before, "{name} has no corpus");
+        assert!(inputs.len() > before, "target {name} has no corpus");
     }
-    seeds
+    inputs
 });
 
 #[test]
 fn every_corpus_passes() {
-    for Seed { target, path, bytes } in SEEDS.iter() {
+    for Input { target, path, bytes } in INPUTS.iter() {
         println!("{path}");
         target(bytes);
     }
@@ -60,17 +58,17 @@ fn every_corpus_passes() {
 #[derive(Debug, Clone)]
 enum Mutation {
     Cut,
-    Double,
+    Repeat,
     Replace(&'static [u8]),
     Flip(u8),
     Truncate,
 }
 
-fn some_mutation() -> impl Strategy<Value = Mutation> {
+fn any_mutation() -> impl Strategy<Value = Mutation> {
     prop_oneof![
         Just(Mutation::Cut),
-        Just(Mutation::Double),
-        select(&MORSELS[..]).prop_map(Mutation::Replace),
+        Just(Mutation::Repeat),
+        select(&TOKENS[..]).prop_map(Mutation::Replace),
         (0_u8..8).prop_map(Mutation::Flip),
         Just(Mutation::Truncate),
     ]
@@ -81,11 +79,11 @@ fn mutate(bytes: &mut Vec<u8>, mutation: &Mutation, at: Index, length: usize) {
     let end = bytes.len().min(at + length);
     match mutation {
         Mutation::Cut => drop(bytes.drain(at..end)),
-        Mutation::Double => {
+        Mutation::Repeat => {
             let again = bytes[at..end].to_vec();
             bytes.splice(at..at, again);
         }
-        Mutation::Replace(morsel) => drop(bytes.splice(at..end, morsel.iter().copied())),
+        Mutation::Replace(token) => drop(bytes.splice(at..end, token.iter().copied())),
         Mutation::Flip(bit) => {
             if let Some(byte) = bytes.get_mut(at) {
                 *byte ^= 1 << bit;
@@ -99,11 +97,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_corpus_passes_damaged(
-        seed: Index,
-        mutations in prop::collection::vec((some_mutation(), any::<Index>(), 0..16_usize), 1..5),
+    fn every_damaged_corpus_passes(
+        input: Index,
+        mutations in prop::collection::vec((any_mutation(), any::<Index>(), 0..16_usize), 1..5),
     ) {
-        let Seed { target, bytes, .. } = seed.get(&SEEDS);
+        let Input { target, bytes, .. } = input.get(&INPUTS);
         let mut damaged = bytes.clone();
         for (mutation, at, length) in &mutations {
             mutate(&mut damaged, mutation, *at, *length);

@@ -1,11 +1,14 @@
-//! The queue on Kafka put to its port's tests, and what only Kafka has: groups.
+//! The queue on Kafka: the conformance suite of its port, and consumer groups.
 
+use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result, ensure};
 use async_trait::async_trait;
 use eyego_log_server::domain::health::PartState;
-use eyego_log_server::domain::queue::LogQueue;
+use eyego_log_server::domain::queue::{AppendError, LogQueue};
 use eyego_log_server::domain::record_batch::RecordBatch;
 use eyego_log_server::domain::subscription::{Signal, Subscription};
 use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
@@ -13,12 +16,14 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use stack::kafka::Kafka;
+use stack::{eventually, eventually_blocking};
 
+use crate::conformance;
 use crate::conformance::queue::QueueFixture;
-use crate::conformance::{self, PATIENCE};
+use crate::fixture::TIMEOUT;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_queue_keeps_its_promises() {
+async fn queue_conforms_to_its_port() {
     conformance::queue::run(4, || async {
         Box::new(KafkaFixture::new().await) as Box<dyn QueueFixture>
     })
@@ -45,21 +50,20 @@ async fn options() -> KafkaOptions {
     }
 }
 
-/// A queue whose topic is there.
+/// Starts a queue and waits until its topic exists.
 async fn start(options: &KafkaOptions) -> Arc<KafkaQueue> {
     let queue = KafkaQueue::start(options.clone()).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    eventually("the topic to exist", TIMEOUT, async || {
         let mut batch = RecordBatch::default();
-        // Refused by its size once there is a producer, else because there is none.
+        // Too large once there is a producer; before, the queue is unavailable.
         batch.push_encoded(b"k", &vec![b'x'; 1 << 20]);
         let result = queue.append(batch).await.pop().unwrap().unwrap_err();
-        if matches!(result, eyego_log_server::domain::queue::AppendError::TooLarge(_)) {
-            return queue;
-        }
-        assert!(Instant::now() < deadline, "{result}: {:?}", queue.health());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        ensure!(matches!(result, AppendError::TooLarge(_)), "{result}: {:?}", queue.health());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    queue
 }
 
 impl KafkaFixture {
@@ -77,7 +81,7 @@ impl QueueFixture for KafkaFixture {
     }
 
     async fn restart(&mut self) {
-        self.queue.close(Instant::now() + PATIENCE).await;
+        self.queue.close(Instant::now() + TIMEOUT).await;
         self.queue = start(&self.options).await;
     }
 
@@ -88,14 +92,13 @@ impl QueueFixture for KafkaFixture {
             .create()
             .unwrap();
         let record: FutureRecord<'_, str, [u8]> = FutureRecord::to(&self.options.topic).key(key);
-        producer.send(record, PATIENCE).await.unwrap();
+        producer.send(record, TIMEOUT).await.unwrap();
         true
     }
 }
 
-/// KafkaJS assigns partitions by a strategy of its own; librdkafka's `roundrobin` alone is as
-/// foreign to ours.
-fn foreign_member(options: &KafkaOptions) -> BaseConsumer {
+/// Returns a consumer whose assignment strategy is incompatible with the server's, as KafkaJS's is.
+fn incompatible_member(options: &KafkaOptions) -> BaseConsumer {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &options.brokers)
         .set("group.id", &options.group)
@@ -108,72 +111,72 @@ fn foreign_member(options: &KafkaOptions) -> BaseConsumer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_held_by_another_kind_of_member_is_joined_when_that_has_left() {
+async fn group_of_incompatible_members_is_joined_when_they_have_left() {
     let options = KafkaOptions { appends: false, ..options().await };
     let queue = KafkaQueue::start(KafkaOptions { appends: true, ..options.clone() }).unwrap();
     let worker = KafkaQueue::start(options.clone()).unwrap();
-    let (stop_foreign, is_stopped) = std::sync::mpsc::channel::<()>();
+    let (stop_incompatible, is_stopped) = std::sync::mpsc::channel::<()>();
     let member = options.clone();
-    let foreign = std::thread::spawn(move || {
-        let consumer = foreign_member(&member);
+    let incompatible = std::thread::spawn(move || {
+        let consumer = incompatible_member(&member);
         while is_stopped.try_recv().is_err() {
             let _ = consumer.poll(Duration::from_millis(100));
         }
     });
-    until("the foreign member holds the group", || {
-        let probe: BaseConsumer =
-            ClientConfig::new().set("bootstrap.servers", &options.brokers).create().unwrap();
+    let probe: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", &options.brokers).create().unwrap();
+    eventually("the group of the incompatible member to be stable", TIMEOUT, async || {
         // The coordinator of a new broker may still be loading.
-        let groups = probe.fetch_group_list(Some(&options.group), PATIENCE);
-        groups.is_ok_and(|list| list.groups().iter().any(|group| group.state() == "Stable"))
+        let groups = probe.fetch_group_list(Some(&options.group), TIMEOUT)?;
+        let states: Vec<_> = groups.groups().iter().map(|group| group.state()).collect();
+        ensure!(states.contains(&"Stable"), "{states:?}");
+        Ok(())
     })
-    .await;
+    .await
+    .unwrap();
 
     let mut subscription = worker.subscribe().unwrap();
-    let mut reason = String::new();
-    let is_refused = tokio::task::spawn_blocking(move || {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            let _ = subscription
-                .poll(Duration::from_millis(100), &mut |_| std::ops::ControlFlow::Continue(()));
-            if let PartState::Down(why) = worker.health().state {
-                reason = why;
-                if reason.contains("joining when they have left") {
-                    return (true, reason, subscription, worker);
-                }
-            }
-        }
-        (false, reason, subscription, worker)
-    });
-    let (is_refused, reason, mut subscription, worker) = is_refused.await.unwrap();
-    assert!(is_refused, "{reason}");
+    conformance::blocking(|| {
+        eventually_blocking("the worker to report the incompatible member", TIMEOUT, || {
+            let _ = poll(&mut *subscription);
+            let state = worker.health().state;
+            let is_reported = |reason: &str| reason.contains("joining when they have left");
+            ensure!(matches!(&state, PartState::Down(reason) if is_reported(reason)), "{state:?}");
+            Ok(())
+        })
+    })
+    .unwrap();
 
-    stop_foreign.send(()).unwrap();
-    foreign.join().unwrap();
-    let joined = tokio::task::spawn_blocking(move || {
-        let deadline = Instant::now() + PATIENCE * 2;
-        while Instant::now() < deadline {
-            let signal = subscription
-                .poll(Duration::from_millis(100), &mut |_| std::ops::ControlFlow::Continue(()));
-            if let Ok(Signal::Assigned(partitions)) = signal {
-                subscription.close();
-                return partitions.len();
+    stop_incompatible.send(()).unwrap();
+    incompatible.join().unwrap();
+    let partitions = conformance::blocking(|| {
+        eventually_blocking("the worker to be assigned partitions", TIMEOUT * 2, || {
+            match poll(&mut *subscription)? {
+                Signal::Assigned(partitions) => Ok(partitions.len()),
+                signal => anyhow::bail!("{signal:?}, {:?}", worker.health().state),
             }
-        }
-        0
+        })
     });
-    assert_eq!(joined.await.unwrap(), 3);
+    assert_eq!(partitions.unwrap(), 3);
+    conformance::blocking(|| subscription.close());
     assert!(worker.health().state.is_up());
-    queue.close(Instant::now() + PATIENCE).await;
+    queue.close(Instant::now() + TIMEOUT).await;
 }
 
-/// Polls each of these once; answers the partitions of what was delivered, and the signals.
-fn turn(members: &mut [&mut dyn Subscription]) -> (Vec<i32>, Vec<Signal>) {
+/// Polls once and ignores the records.
+fn poll(subscription: &mut dyn Subscription) -> Result<Signal> {
+    subscription
+        .poll(Duration::from_millis(100), &mut |_| ControlFlow::Continue(()))
+        .context("a poll failed")
+}
+
+/// Polls each member once. Returns the partitions of the delivered records, and the signals.
+fn poll_all(members: &mut [&mut dyn Subscription]) -> (Vec<i32>, Vec<Signal>) {
     let (mut delivered, mut signals) = (Vec::new(), Vec::new());
     for member in members {
         let signal = member.poll(Duration::from_millis(50), &mut |record| {
             delivered.push(record.partition);
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         });
         if matches!(signal, Ok(Signal::Revoked(..) | Signal::Lost(_))) {
             member.release();
@@ -184,29 +187,37 @@ fn turn(members: &mut [&mut dyn Subscription]) -> (Vec<i32>, Vec<Signal>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_was_paused_when_it_went_flows_when_it_comes_back() {
+async fn partition_that_was_revoked_while_paused_delivers_again_after_its_return() {
     let options = options().await;
     let queue = start(&options).await;
     let other = KafkaQueue::start(KafkaOptions { appends: false, ..options.clone() }).unwrap();
     let mut first = queue.subscribe().unwrap();
     let mut second = other.subscribe().unwrap();
-    let deadline = Instant::now() + PATIENCE * 2;
+    let is_assigned =
+        |signal: &Signal| matches!(signal, Signal::Assigned(list) if !list.is_empty());
+    let is_revoked = |signal: &Signal| matches!(signal, Signal::Revoked(..));
     conformance::blocking(|| {
-        let is_assigned =
-            |signal: &Signal| matches!(signal, Signal::Assigned(list) if !list.is_empty());
-        let is_revoked = |signal: &Signal| matches!(signal, Signal::Revoked(..));
-        while !turn(&mut [&mut *first]).1.iter().any(is_assigned) {
-            assert!(Instant::now() < deadline, "never assigned");
-        }
+        eventually_blocking("an assignment", TIMEOUT * 2, || {
+            let (_, signals) = poll_all(&mut [&mut *first]);
+            ensure!(signals.iter().any(is_assigned), "{signals:?}");
+            Ok(())
+        })
+        .unwrap();
         first.pause().unwrap();
-        while !turn(&mut [&mut *first, &mut *second]).1.iter().any(is_revoked) {
-            assert!(Instant::now() < deadline, "never revoked");
-        }
+        eventually_blocking("a revocation", TIMEOUT * 2, || {
+            let (_, signals) = poll_all(&mut [&mut *first, &mut *second]);
+            ensure!(signals.iter().any(is_revoked), "{signals:?}");
+            Ok(())
+        })
+        .unwrap();
         first.resume().unwrap();
         second.close();
-        while !turn(&mut [&mut *first]).1.iter().any(is_assigned) {
-            assert!(Instant::now() < deadline, "never assigned again");
-        }
+        eventually_blocking("another assignment", TIMEOUT * 2, || {
+            let (_, signals) = poll_all(&mut [&mut *first]);
+            ensure!(signals.iter().any(is_assigned), "{signals:?}");
+            Ok(())
+        })
+        .unwrap();
     });
     let mut batch = RecordBatch::default();
     for n in 0..60 {
@@ -214,21 +225,14 @@ async fn a_partition_that_was_paused_when_it_went_flows_when_it_comes_back() {
     }
     assert!(queue.append(batch).await.iter().all(Result::is_ok));
     conformance::blocking(|| {
-        let deadline = Instant::now() + PATIENCE;
-        let mut partitions = std::collections::HashSet::new();
-        while partitions.len() < 3 {
-            partitions.extend(turn(&mut [&mut *first]).0);
-            assert!(Instant::now() < deadline, "only these flow: {partitions:?}");
-        }
+        let mut partitions = HashSet::new();
+        eventually_blocking("records of all three partitions", TIMEOUT, || {
+            partitions.extend(poll_all(&mut [&mut *first]).0);
+            ensure!(partitions.len() == 3, "records of {partitions:?}");
+            Ok(())
+        })
+        .unwrap();
         first.close();
     });
-    queue.close(Instant::now() + PATIENCE).await;
-}
-
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    queue.close(Instant::now() + TIMEOUT).await;
 }

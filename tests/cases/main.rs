@@ -1,9 +1,11 @@
-//! The integration tests: one binary, so that it links once.
+//! The integration tests, in one binary so that it is linked once.
+//!
+//! Tests panic on any error: the panic's location and message say what failed.
 
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "what goes wrong in a test fails it, in the functions beside it too"
+    reason = "an error in a test or in its helpers fails the test"
 )]
 
 mod architecture;
@@ -15,11 +17,13 @@ mod fixture;
 mod fuzz;
 mod http;
 mod kafka;
+mod language;
 mod metrics;
 mod mongodb;
 mod overload;
 mod pipeline;
 mod rebalance;
+mod sources;
 mod spool;
 mod stop;
 mod survival;

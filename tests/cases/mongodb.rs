@@ -1,6 +1,5 @@
-//! The store on MongoDB: put to its ports' tests, and what only it promises.
+//! The store on MongoDB: the conformance suites of its ports, and what is specific to MongoDB.
 
-mod figures;
 mod filters;
 mod foreign;
 mod outages;
@@ -8,10 +7,11 @@ mod refusals;
 mod startup;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::mongodb::Client;
 use ::mongodb::bson::{Document, doc};
+use anyhow::ensure;
 use async_trait::async_trait;
 use eyego_log_core::LogEntry;
 use eyego_log_server::domain::dead_letter::DeadLetters;
@@ -20,15 +20,16 @@ use eyego_log_server::domain::repository::LogRepository;
 use eyego_log_server::infrastructure::repository::mongodb::{
     MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
 };
+use stack::eventually;
 use stack::mongodb::Mongo;
-use std::time::Instant;
 
 use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::repository::RepositoryFixture;
-use crate::conformance::{self, PATIENCE, entry};
+use crate::conformance::{self, entry};
+use crate::fixture::TIMEOUT;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_repository_keeps_its_promises() {
+async fn repository_conforms_to_its_port() {
     conformance::repository::run(4, || async {
         Box::new(Store::shared().await) as Box<dyn RepositoryFixture>
     })
@@ -36,14 +37,14 @@ async fn the_repository_keeps_its_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dead_letters_keep_their_promises() {
+async fn dead_letters_conform_to_their_port() {
     conformance::dead_letters::run(4, || async {
         Box::new(Store::shared().await) as Box<dyn DeadLettersFixture>
     })
     .await;
 }
 
-/// A database of its own, and a connection of ours to it.
+/// A new database, and the server's connection to it.
 struct Store {
     uri: String,
     database: String,
@@ -51,7 +52,7 @@ struct Store {
 }
 
 impl Store {
-    /// On the MongoDB that all cases share.
+    /// On the shared MongoDB.
     async fn shared() -> Self {
         Self::at(Mongo::shared().await.unwrap().uri())
     }
@@ -74,32 +75,30 @@ impl Store {
         MongoDeadLetters::new(Arc::clone(&self.connection))
     }
 
-    /// A client that is not ours.
-    async fn foreign(&self) -> ::mongodb::Database {
+    /// Returns the database through an independent client.
+    async fn raw_database(&self) -> ::mongodb::Database {
         Client::with_uri_str(&self.uri).await.unwrap().database(&self.database)
     }
 
     async fn logs(&self) -> ::mongodb::Collection<Document> {
-        self.foreign().await.collection("logs")
+        self.raw_database().await.collection("logs")
     }
 
     async fn reopen(&mut self) {
-        self.connection.shutdown(Instant::now() + PATIENCE).await;
+        self.connection.shutdown(Instant::now() + TIMEOUT).await;
         self.connection = connect(&self.uri, &self.database, true);
         self.wait_for(PartState::is_up).await;
     }
 
-    /// Waits until the health is like this; answers it.
-    async fn wait_for(&self, is_right: impl Fn(&PartState) -> bool) -> PartState {
-        let deadline = Instant::now() + 2 * PATIENCE;
-        loop {
+    /// Waits until the health is as expected, and returns it.
+    async fn wait_for(&self, is_expected: impl Fn(&PartState) -> bool) -> PartState {
+        eventually("the health of the connection", 2 * TIMEOUT, async || {
             let state = self.connection.health().state;
-            if is_right(&state) {
-                return state;
-            }
-            assert!(Instant::now() < deadline, "the health stays {state:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            ensure!(is_expected(&state), "{state:?}");
+            Ok(state)
+        })
+        .await
+        .unwrap()
     }
 }
 
@@ -118,9 +117,9 @@ impl RepositoryFixture for Store {
         self.reopen().await;
     }
 
-    fn unstorable(&self, n: u32) -> Option<LogEntry> {
+    fn unstorable(&self, n: u32) -> LogEntry {
         let metadata = format!(r#"{{"a": "{}"}}"#, "x".repeat(16 << 20));
-        Some(entry(n, "ada", "LOGIN", 5, &metadata))
+        entry(n, "ada", "LOGIN", 5, &metadata)
     }
 }
 
@@ -135,7 +134,7 @@ impl DeadLettersFixture for Store {
     }
 }
 
-/// Logs of one user, one a millisecond.
+/// Returns logs of one user, one per millisecond.
 fn entries(range: std::ops::Range<u32>) -> Vec<LogEntry> {
     range.map(|n| entry(n, "ada", "LOGIN", i64::from(n), r#"{"page": "home", "n": 1}"#)).collect()
 }

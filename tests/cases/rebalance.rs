@@ -1,51 +1,43 @@
-//! Workers that come, go and fall asleep under load, by both protocols of a group, and a primary
-//! that steps down all the time: nothing is lost, nothing doubled. One record in a hundred is
-//! poison.
+//! Workers that join, leave and freeze under load, with both rebalance protocols, and a primary that
+//! keeps stepping down: no event is lost or stored twice. One record in a hundred is poison.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::ensure;
 use serde_json::json;
-use stack::chaos::{Drill, Target};
+use stack::chaos::Scenario;
+use stack::eventually;
 use stack::mongodb::{Mongo, MongoOptions};
 use stack::server::Server;
 
-use crate::conformance::PATIENCE;
-use crate::fixture::{Names, send};
-use crate::metrics::Scrape;
+use crate::fixture::{Deployment, TIMEOUT, post, ready};
+use crate::metrics::{Scrape, scrape_until};
 
-/// What two busy cores take with ease, debug builds included.
+/// Events per second that two busy cores handle easily, even in a debug build.
 const RATE: u64 = 500;
-/// The group's session.
-const SESSION: Duration = Duration::from_secs(10);
+const PARTITIONS: usize = 6;
 
-/// An api, and the workers of one group.
+/// An API, and the workers of one group.
 struct Group {
-    names: Names,
+    deployment: Deployment,
     api: Server,
     strategy: &'static str,
 }
 
 impl Group {
-    async fn new(names: Names, strategy: &'static str) -> Self {
-        let api = names.server("api", "g").start().await.unwrap();
-        api.wait_ready(PATIENCE * 2).await.unwrap();
-        Self { names, api, strategy }
+    async fn new(deployment: Deployment, strategy: &'static str) -> Self {
+        let api = ready(deployment.server("api")).await;
+        Self { deployment, api, strategy }
     }
 
     async fn worker(&self) -> Server {
         let strategy = format!("partition.assignment.strategy={}", self.strategy);
-        let worker = self.names.server("worker", "g").env("EYEGO_KAFKA_PROPERTIES", strategy);
+        let worker = self.deployment.server("worker").env("EYEGO_KAFKA_PROPERTIES", strategy);
         worker.start().await.unwrap()
     }
 
-    fn drill(&self, seed: u64, seconds: u64) -> Drill {
-        let target = Target {
-            brokers: self.names.brokers.clone(),
-            topic: self.names.topic.clone(),
-            group: format!("{}-g", self.names.topic),
-            apis: vec![self.api.base_url()],
-        };
-        Drill::new(target, seed, RATE * seconds, RATE)
+    fn scenario(&self, seed: u64, seconds: u64) -> Scenario {
+        Scenario::new(self.deployment.target(&self.api), seed, RATE * seconds).rate(RATE)
     }
 }
 
@@ -53,29 +45,31 @@ async fn stored(worker: &Server) -> f64 {
     Scrape::of(worker).await.get("eyego_worker_stored_total")
 }
 
-/// Waits until each of these has stored something more.
+/// Waits until each worker has stored something more.
 async fn all_store(workers: &[&Server]) {
     for worker in workers {
         let before = stored(worker).await;
-        let deadline = Instant::now() + PATIENCE * 2;
-        while stored(worker).await <= before {
-            assert!(Instant::now() < deadline, "it does not store\n{}", worker.log());
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        eventually("the worker to store", TIMEOUT * 2, async || {
+            let stored = stored(worker).await;
+            ensure!(stored > before, "{stored} logs, as before\n{}", worker.log());
+            Ok(())
+        })
+        .await
+        .unwrap();
     }
 }
 
-async fn must_be_clean(drill: &Drill, others: Vec<String>) {
-    let complaints = drill.judge(others, PATIENCE * 3).await.unwrap();
-    assert!(complaints.is_empty(), "{complaints}");
+async fn assert_clean(scenario: &Scenario, others: &[String]) {
+    let violations = scenario.check(others, TIMEOUT * 3).await.unwrap();
+    assert!(violations.is_empty(), "{violations}");
 }
 
-/// From one worker to three and back to one, which is not the first.
+/// Scales from one worker to three and back to one, which is not the first.
 async fn scale(strategy: &'static str) {
-    let group = Group::new(Names::new().await, strategy).await;
-    let drill = group.drill(1, 20);
+    let group = Group::new(Deployment::shared().await, strategy).await;
+    let scenario = group.scenario(1, 20);
     let first = group.worker().await;
-    let sending = drill.send().unwrap();
+    let sending = scenario.send().unwrap();
     all_store(&[&first]).await;
     let second = group.worker().await;
     let third = group.worker().await;
@@ -84,75 +78,81 @@ async fn scale(strategy: &'static str) {
         let status = worker.terminate().await.unwrap();
         assert!(status.success(), "{status}\n{}", worker.log());
     }
-    assert!(!sending.is_finished(), "the last ones left when the load was over");
+    assert!(!sending.is_finished(), "the load was over before the workers left");
     all_store(&[&third]).await;
     sending.await.unwrap().unwrap();
-    must_be_clean(&drill, Vec::new()).await;
+    assert_clean(&scenario, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_come_and_go_by_the_eager_protocol() {
+async fn scaling_with_the_eager_protocol_is_clean() {
     scale("range").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_come_and_go_by_the_cooperative_protocol() {
+async fn scaling_with_the_cooperative_protocol_is_clean() {
     scale("cooperative-sticky").await;
 }
 
-/// A worker sleeps longer than its session, and wakes up with bulks that are another's by now.
-async fn oversleep(strategy: &'static str) {
-    let group = Group::new(Names::new().await, strategy).await;
-    let drill = group.drill(2, 28);
-    let (sleeper, other) = (group.worker().await, group.worker().await);
-    let sending = drill.send().unwrap();
-    all_store(&[&sleeper, &other]).await;
-    sleeper.pause().unwrap();
-    tokio::time::sleep(SESSION + Duration::from_secs(1)).await;
-    // All partitions are the other's now: whatever user an event is of, it flows.
+/// A worker is frozen for longer than its session, and then resumes with bulks whose partitions
+/// belong to another worker.
+async fn freeze_beyond_the_session(strategy: &'static str) {
+    let group = Group::new(Deployment::shared().await, strategy).await;
+    let scenario = group.scenario(2, 40);
+    let (frozen, other) = (group.worker().await, group.worker().await);
+    let sending = scenario.send().unwrap();
+    all_store(&[&frozen, &other]).await;
+    frozen.pause().unwrap();
+    let owns_all = |scrape: &Scrape| scrape.partitions() == PARTITIONS;
+    scrape_until(&other, "the other worker to own all partitions", owns_all).await;
+    // Events of every partition are stored.
     let mut fresh = Vec::new();
     for n in 0..12 {
         let event = json!({"userId": format!("user-{n}"), "action": "FRESH"});
-        let (status, body) = send(&group.api, "/api/v1/logs?wait=stored&timeout=10s", &event).await;
+        let (status, body) = post(&group.api, "/api/v1/logs?wait=stored&timeout=10s", &event).await;
         assert_eq!(status, 200, "{n}: {body}\n{}", other.log());
         fresh.push(body["id"].as_str().unwrap().to_owned());
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!sending.is_finished(), "it slept for the whole load");
-    sleeper.resume().unwrap();
-    all_store(&[&sleeper, &other]).await;
+    assert!(!sending.is_finished(), "the load was over before the worker resumed");
+    frozen.resume().unwrap();
+    all_store(&[&frozen, &other]).await;
     sending.await.unwrap().unwrap();
-    must_be_clean(&drill, fresh).await;
+    assert_clean(&scenario, &fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_overslept_harms_nothing_by_the_eager_protocol() {
-    oversleep("range").await;
+async fn freeze_beyond_the_session_with_the_eager_protocol_is_clean() {
+    freeze_beyond_the_session("range").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_overslept_harms_nothing_by_the_cooperative_protocol() {
-    oversleep("cooperative-sticky").await;
+async fn freeze_beyond_the_session_with_the_cooperative_protocol_is_clean() {
+    freeze_beyond_the_session("cooperative-sticky").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_steps_down_all_the_time_costs_nothing() {
+async fn repeated_step_downs_of_the_primary_are_clean() {
+    /// The time in which a primary that stepped down cannot be elected.
+    const STEP_DOWN: Duration = Duration::from_secs(4);
+
     let mongo = Mongo::start(MongoOptions::three()).await.unwrap();
-    let names = Names { uri: mongo.uri().to_owned(), ..Names::new().await };
-    let group = Group::new(names, "cooperative-sticky").await;
-    let drill = group.drill(3, 28);
+    let mut deployment = Deployment::shared().await;
+    mongo.uri().clone_into(&mut deployment.uri);
+    let group = Group::new(deployment, "cooperative-sticky").await;
+    let scenario = group.scenario(3, 28);
     let worker = group.worker().await;
-    let sending = drill.send().unwrap();
+    let sending = scenario.send().unwrap();
     all_store(&[&worker]).await;
     let mut primaries = Vec::new();
     for _ in 0..5 {
         primaries.push(mongo.primary().await.unwrap());
-        mongo.step_down(Duration::from_secs(4)).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        mongo.step_down(STEP_DOWN).await.unwrap();
+        // Until every member can be elected again.
+        tokio::time::sleep(STEP_DOWN + Duration::from_secs(1)).await;
         mongo.ready().await.unwrap();
     }
     primaries.dedup();
-    assert!(primaries.len() > 1, "there was no change");
+    assert!(primaries.len() > 1, "the primary never changed");
     sending.await.unwrap().unwrap();
-    must_be_clean(&drill, Vec::new()).await;
+    assert_clean(&scenario, &[]).await;
 }

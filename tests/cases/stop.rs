@@ -1,4 +1,4 @@
-//! SIGTERM under load: as a deployment ends a process.
+//! SIGTERM under load, as a deployment stops a process.
 
 use std::time::{Duration, Instant};
 
@@ -6,23 +6,25 @@ use stack::kafka::{Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
 use stack::server::{Server, ServerBuilder};
 
-use crate::fixture::Names;
+use crate::fixture::Deployment;
+use crate::metrics::{Scrape, scrape_until};
 use crate::survival::each_acknowledged_event_survives;
 
-/// For a process that is given less time than it would take.
-const DEADLINE: Duration = Duration::from_secs(5);
-
-/// What the system needs to end it and to tell us, on a busy machine.
+/// The server's default shutdown timeout.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(25);
+/// A shutdown timeout that is shorter than the outage.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time for the system to end the process, on a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// Stops the server and starts it again; it must end by itself, in time, with exit code 0.
-async fn stop_and_start(server: &Server, within: Duration, mend: impl FnOnce()) {
+/// Stops the server, calls `repair`, and starts the server again. It must exit in time with code 0.
+async fn stop_and_start(server: &Server, timeout: Duration, repair: impl FnOnce()) {
     let start = Instant::now();
     let status = server.terminate().await.unwrap();
     let elapsed = start.elapsed();
     assert!(status.success(), "{status}\n{}", server.log());
-    assert!(elapsed < within + SLACK, "{elapsed:?}\n{}", server.log());
-    mend();
+    assert!(elapsed < timeout + SLACK, "{elapsed:?}\n{}", server.log());
+    repair();
     server.restart().await.unwrap();
 }
 
@@ -30,55 +32,50 @@ async fn stop_and_start(server: &Server, within: Duration, mend: impl FnOnce()) 
 async fn each_acknowledged_event_survives_stops_embedded() {
     let server = Server::builder().start().await.unwrap();
     each_acknowledged_event_survives(&server, 4, async |_| {
-        stop_and_start(&server, Duration::from_secs(25), || {}).await;
+        stop_and_start(&server, DEFAULT_TIMEOUT, || {}).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_acknowledged_event_survives_stops_on_kafka_and_mongodb() {
-    let server = Names::new().await.server("all", "g").start().await.unwrap();
+    let server = Deployment::shared().await.server("all").start().await.unwrap();
     each_acknowledged_event_survives(&server, 4, async |_| {
-        stop_and_start(&server, Duration::from_secs(25), || {}).await;
+        stop_and_start(&server, DEFAULT_TIMEOUT, || {}).await;
     })
     .await;
 }
 
-fn in_a_hurry(kafka: &str, mongo: &str) -> ServerBuilder {
-    Server::builder()
-        .env("EYEGO_KAFKA_BROKERS", kafka)
-        .env("EYEGO_MONGODB_URI", mongo)
-        .env("EYEGO_MONGODB_DATABASE", stack::unique("db"))
-        .env("EYEGO_SHUTDOWN_TIMEOUT", format!("{}s", DEADLINE.as_secs()))
+fn with_short_timeout(deployment: &Deployment) -> ServerBuilder {
+    let timeout = format!("{}s", SHORT_TIMEOUT.as_secs());
+    deployment.server("all").env("EYEGO_SHUTDOWN_TIMEOUT", timeout)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_keeps_its_deadline_when_kafka_hangs() {
+async fn stop_keeps_its_timeout_while_kafka_hangs() {
     let kafka = Kafka::start(KafkaOptions::default()).await.unwrap();
-    let mongo = Mongo::shared().await.unwrap();
-    let server = in_a_hurry(kafka.bootstrap(), mongo.uri()).start().await.unwrap();
+    let deployment = Deployment::on_shared_mongodb(kafka.bootstrap()).await;
+    let server = with_short_timeout(&deployment).start().await.unwrap();
     each_acknowledged_event_survives(&server, 1, async |_| {
         kafka.pause(0).unwrap();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        stop_and_start(&server, DEADLINE, || kafka.resume(0).unwrap()).await;
+        let is_blocked = |scrape: &Scrape| scrape.get("eyego_ingest_in_flight") > 0.0;
+        scrape_until(&server, "events in flight to Kafka", is_blocked).await;
+        stop_and_start(&server, SHORT_TIMEOUT, || kafka.resume(0).unwrap()).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_keeps_its_deadline_when_mongodb_hangs() {
+async fn stop_keeps_its_timeout_while_mongodb_hangs() {
     let kafka = Kafka::shared().await.unwrap();
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
-    let server = in_a_hurry(kafka.bootstrap(), mongo.uri())
-        .env("EYEGO_KAFKA_TOPIC", stack::unique("topic"))
-        .env("EYEGO_KAFKA_GROUP", stack::unique("group"))
-        .start()
-        .await
-        .unwrap();
+    let deployment = Deployment::on(kafka.bootstrap(), mongo.uri());
+    let server = with_short_timeout(&deployment).start().await.unwrap();
     each_acknowledged_event_survives(&server, 1, async |_| {
         mongo.pause(0).unwrap();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        stop_and_start(&server, DEADLINE, || mongo.resume(0).unwrap()).await;
+        let is_blocked = |scrape: &Scrape| scrape.get("eyego_worker_in_flight") > 0.0;
+        scrape_until(&server, "records in flight to MongoDB", is_blocked).await;
+        stop_and_start(&server, SHORT_TIMEOUT, || mongo.resume(0).unwrap()).await;
     })
     .await;
 }

@@ -1,23 +1,23 @@
-//! The fault injector: a whole stack under load, a seeded plan of what happens to it, and an oracle
-//! that afterwards looks for each acknowledged event.
+//! The fault injector: a whole stack under load, a seeded plan of faults, and an oracle that
+//! afterwards checks that each acknowledged event is stored exactly once.
 //!
-//! `cargo run --release -p eyego-log-tests --bin chaos -- --events 1000000 --seed 7` runs it;
-//! `cases/chaos.rs` runs a short one.
+//! `cargo run --release -p eyego-log-tests --bin chaos -- --events 1000000 --seed 7` runs it.
+//! `cases/chaos.rs` runs a short one. [`Scenario`] uses the callers and the oracle without the plan.
 
+mod ack_log;
 mod callers;
-mod calm;
-mod complaints;
-mod drill;
+mod deployment;
 mod event;
 mod faults;
 mod journal;
-mod judge;
-mod ledger;
+mod oracle;
 mod plan;
 mod poison;
 mod random;
+mod recovery;
+mod scenario;
 mod store;
-mod world;
+mod violations;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -28,114 +28,121 @@ use mongodb::bson::{Document, doc};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-pub use complaints::Complaints;
-pub use drill::{Drill, Target};
 pub use journal::Journal;
 pub use plan::{Fault, Part, Plan, Step};
+pub use scenario::{KafkaTarget, Scenario, Target};
+pub use violations::Violations;
 
-use callers::{Traffic, poison_of};
+use ack_log::AckLog;
+use callers::{Traffic, poison_for};
+use deployment::Deployment;
 use faults::Faults;
-use judge::Judge;
-use ledger::Ledger;
+use oracle::Oracle;
 use poison::Poisoner;
 use store::Reader;
-use world::World;
 
-/// Many: most of them wait for a part that is away.
+/// Many, because most of them wait during an outage.
 const CALLERS: u64 = 64;
-/// The group's session, and a second.
+/// The session timeout of the consumer group, and a second.
 const SETTLE: Duration = Duration::from_secs(11);
-/// In which allocators and pools give back what they no longer need.
+/// The time for allocators and connection pools to release what they no longer need.
 const QUIET: Duration = Duration::from_secs(10);
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How many events are sent.
+    /// The number of events to send.
     pub events: u64,
-    /// Decides what happens and what is sent.
+    /// The random seed of the plan and of the events.
     pub seed: u64,
-    /// Events in a second at most. None: as many as are taken.
+    /// The most events per second. `None`: no limit.
     pub rate: Option<u64>,
-    /// Whether the apis have a spool, a small one.
+    /// Whether the APIs have a spool. It is a small one.
     pub has_spool: bool,
 }
 
-/// Runs it, and answers what is to be complained of: nothing, if all is well.
+/// Runs the fault injector and returns the violations that it found.
 ///
 /// # Errors
-/// The stack does not start or does not recover, or the store cannot be read: there is no verdict.
-pub async fn run(options: &Options, journal: &Arc<Journal>) -> Result<Complaints> {
-    journal.say(format!("{options:?}"));
-    let world = Arc::new(World::start(options.has_spool).await?);
-    let complaints = in_world(options, &world, journal).await;
-    if !complaints.as_ref().is_ok_and(Complaints::is_empty) {
-        let dir = world.keep_logs(options.seed)?;
-        journal.say(format!("the servers' logs are kept in {}", dir.display()));
+/// Returns an error if the stack does not start or does not recover, or the store cannot be read.
+/// The run has no result then.
+pub async fn run(options: &Options, journal: &Arc<Journal>) -> Result<Violations> {
+    journal.note(format!("{options:?}"));
+    let deployment = Arc::new(Deployment::start(options.has_spool).await?);
+    let violations = run_on(&deployment, options, journal).await;
+    if !violations.as_ref().is_ok_and(Violations::is_empty) {
+        let dir = deployment.keep_logs(options.seed)?;
+        journal.note(format!("the servers' logs are in {}", dir.display()));
     }
-    complaints
+    violations
 }
 
-async fn in_world(
+async fn run_on(
+    deployment: &Arc<Deployment>,
     options: &Options,
-    world: &Arc<World>,
     journal: &Arc<Journal>,
-) -> Result<Complaints> {
-    let ledger = Arc::new(Ledger::new(options.seed, options.events, poison_of(options.events)));
-    let before = calm::usage(world)?;
-    journal.say("everything is ready");
+) -> Result<Violations> {
+    let poison = poison_for(options.events);
+    let ack_log = Arc::new(AckLog::new(options.seed, options.events, poison));
+    let before = recovery::usage(deployment)?;
+    journal.note("everything is ready");
 
     let began = Instant::now();
-    under_fire(options, world, &ledger, journal).await?;
+    send_under_faults(deployment, options, &ack_log, journal).await?;
     let elapsed = began.elapsed().as_secs_f64();
-    world.ready().await.context("after the last fault")?;
-    journal.say(format!("all is sent and mended after {elapsed:.0} s: {}", counts(&ledger)));
+    deployment.ready().await.context("after the last fault")?;
+    journal.note(format!("all sent and repaired after {elapsed:.0} s: {}", counts(&ack_log)));
 
-    sleep_until(world.last_mended() + SETTLE).await;
-    let (waiting, behind) = (calm::spooled(world).await?, calm::lag(world).await?);
-    journal.say(format!(
-        "{SETTLE:?} after the last fault {waiting} records wait in a spool, {behind} are not committed"
+    sleep_until(deployment.last_repair() + SETTLE).await;
+    let (spooled, lag) = (recovery::spooled(deployment).await?, recovery::lag(deployment).await?);
+    journal.note(format!(
+        "{SETTLE:?} after the last fault: {spooled} records in a spool, {lag} not committed"
     ));
-    let patience = Duration::from_secs(60 + options.events / 1_000);
-    calm::drained(world, patience).await?;
-    let (mut probes, slowest) = calm::probe(world, &ledger).await?;
-    journal.say(format!("{} fresh events, the slowest stored after {slowest:?}", probes.len()));
+    let timeout = Duration::from_secs(60 + options.events / 1_000);
+    recovery::drained(deployment, timeout).await?;
+    let (mut probes, slowest) = recovery::probe(deployment, &ack_log).await?;
+    journal.note(format!("{} fresh events, the slowest stored in {slowest:?}", probes.len()));
     sleep(QUIET).await;
-    for line in calm::released(world, &before, &ledger, &mut probes).await? {
-        journal.say(line);
+    for line in recovery::released(deployment, &before, &ack_log, &mut probes).await? {
+        journal.note(line);
     }
-    let mut complaints = judge(world, &ledger, probes, journal).await?;
-    complaints.extend(ledger.complaints());
-    for (what, count) in journal.faults() {
-        journal.say(format!("{count:4} times: {what}"));
+    let mut violations = compare(deployment, &ack_log, probes, journal).await?;
+    violations.extend(ack_log.violations());
+    for (fault, count) in journal.faults() {
+        journal.note(format!("{count:4} times: {fault}"));
     }
-    if complaints.is_empty() {
-        journal.say("verdict: clean");
+    if violations.is_empty() {
+        journal.note("verdict: clean");
     } else {
-        journal.say(format!("verdict: NOT CLEAN\n{complaints}"));
+        journal.note(format!("verdict: NOT CLEAN\n{violations}"));
     }
-    Ok(complaints)
+    Ok(violations)
 }
 
-/// Load and faults, until everything is sent and the last fault is mended.
-async fn under_fire(
+/// Sends the events while faults happen, until everything is sent and the last fault is repaired.
+async fn send_under_faults(
+    deployment: &Arc<Deployment>,
     options: &Options,
-    world: &Arc<World>,
-    ledger: &Arc<Ledger>,
+    ack_log: &Arc<AckLog>,
     journal: &Arc<Journal>,
 ) -> Result<()> {
     let (over, is_over) = watch::channel(false);
-    let faults =
-        Faults::new(Arc::clone(world), Arc::clone(journal), Arc::clone(ledger), is_over.clone());
+    let faults = Faults::new(
+        Arc::clone(deployment),
+        Arc::clone(journal),
+        Arc::clone(ack_log),
+        is_over.clone(),
+    );
+    let poisoner = Poisoner::new(deployment.kafka.bootstrap(), &deployment.names.topic)?;
     let traffic = Traffic {
-        apis: world.api_urls(),
+        apis: deployment.api_urls(),
         callers: CALLERS,
         rate: options.rate,
-        poisoner: Poisoner::new(world.kafka.bootstrap(), &world.names.topic)?,
-        ledger: Arc::clone(ledger),
+        poisoner: Some(poisoner),
+        ack_log: Arc::clone(ack_log),
     };
-    let reporting = tokio::spawn(report(Arc::clone(ledger), Arc::clone(journal), is_over));
+    let reporting = tokio::spawn(report(Arc::clone(ack_log), Arc::clone(journal), is_over));
     let sending = async {
         let sent = traffic.run().await;
         over.send_replace(true);
@@ -145,46 +152,47 @@ async fn under_fire(
     reporting.await.context("the report panicked")
 }
 
-async fn report(ledger: Arc<Ledger>, journal: Arc<Journal>, mut is_over: watch::Receiver<bool>) {
+async fn report(ack_log: Arc<AckLog>, journal: Arc<Journal>, mut is_over: watch::Receiver<bool>) {
     while tokio::time::timeout(REPORT_EVERY, is_over.wait_for(|over| *over)).await.is_err() {
-        journal.say(counts(&ledger));
+        journal.note(counts(&ack_log));
     }
 }
 
-fn counts(ledger: &Ledger) -> String {
-    let counts = &ledger.counts;
+fn counts(ack_log: &AckLog) -> String {
+    let counts = &ack_log.counts;
     format!(
         "{} of {} acknowledged, {} given up; {} requests: {} times 503, {} times 207, \
-         {} without an answer",
+         {} without a response",
         counts.acknowledged.load(Relaxed),
-        ledger.events(),
+        ack_log.events(),
         counts.given_up.load(Relaxed),
         counts.requests.load(Relaxed),
         counts.unavailable.load(Relaxed),
-        counts.partly.load(Relaxed),
+        counts.partial.load(Relaxed),
         counts.broken.load(Relaxed)
     )
 }
 
-/// Reads everything and says what is wrong with it.
-async fn judge(
-    world: &World,
-    ledger: &Ledger,
+/// Reads everything that is stored and compares it with the ack log.
+async fn compare(
+    deployment: &Deployment,
+    ack_log: &AckLog,
     probes: Vec<String>,
     journal: &Journal,
-) -> Result<Complaints> {
-    let api = world.apis.first().context("there is an api")?;
-    let mut judge = Judge::new(ledger, probes);
-    Reader::new(api.server.base_url())?.show(&mut judge).await?;
-    let (found, mut complaints) = judge.verdict();
-    journal.say(format!("{found:?}"));
-    // What the API does not show would not be judged.
-    let client = mongodb::Client::with_uri_str(world.mongo.uri()).await?;
-    let logs = client.database(&world.names.database).collection::<Document>("logs");
-    let stored = logs.count_documents(doc! {}).await?;
+) -> Result<Violations> {
+    let api = deployment.apis.first().context("a deployment has an API")?;
+    let mut oracle = Oracle::new(ack_log, probes);
+    Reader::new(api.server.base_url())?.show(&mut oracle).await?;
+    let (found, mut violations) = oracle.finish();
+    journal.note(format!("{found:?}"));
+    // The oracle cannot see logs that the API does not return.
+    let client = mongodb::Client::with_uri_str(deployment.mongo.uri()).await?;
+    let database = client.database(&deployment.names.database);
+    let stored = database.collection::<Document>("logs").count_documents(doc! {}).await?;
     if stored != found.logs {
-        complaints.add(format!("the collection has {stored} logs, the API shows {}", found.logs));
+        let shown = found.logs;
+        violations.add(format!("the collection has {stored} logs, the API returned {shown}"));
     }
-    ensure!(found.logs > 0, "nothing is stored at all: there is nothing to judge");
-    Ok(complaints)
+    ensure!(found.logs > 0, "nothing is stored");
+    Ok(violations)
 }

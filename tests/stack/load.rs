@@ -1,39 +1,52 @@
-//! A load generator for HTTP/1.1, as cheap as it can be: it shares the cores with what it loads.
+//! A load generator for HTTP/1.1. It uses as little CPU as possible, because it shares the cores
+//! with the server under load.
 //!
-//! Each connection is a task that writes a request, reads the answer's head and as many bytes as
-//! that announces, notes the status, and begins again. It understands what our server and a bare
-//! handler answer (`Content-Length`), no more.
+//! Each connection is a task that writes a request, reads the response's head and
+//! `Content-Length` bytes of body, notes the status and starts over. It remembers nothing about
+//! the events. [`Scenario`](crate::chaos::Scenario) sends events with retries and checks afterwards
+//! that each acknowledged event is stored once.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
-/// A caller that is refused comes again sooner than `Retry-After` says, but not at once.
+/// The pause after a 503: shorter than `Retry-After` asks for.
 const PAUSE_AFTER_503: Duration = Duration::from_millis(200);
 
-/// What to send, how much of it, and for how long.
+/// What to send, on how many connections and for how long.
 pub struct Load {
-    /// Where to.
+    /// The server's address.
     pub address: SocketAddr,
-    /// How many connections, each with one request under way.
+    /// The number of connections, each with one request in flight.
     pub connections: usize,
-    /// When to end.
+    /// The time after which no more requests are sent.
     pub duration: Duration,
-    /// The bytes of the `n`th request.
-    pub request: Arc<Request>,
-    /// Requests in a second, evenly. The time of an answer then counts from when its request was
-    /// due, so that a pause of the server is not hidden by requests that were never sent. None:
-    /// each connection sends as soon as it has its answer.
+    /// Makes the `n`th request.
+    pub request: Arc<RequestFn>,
+    /// Requests per second, evenly spaced. A latency then counts from the moment at which its
+    /// request was due, so that a pause of the server is not hidden by requests that were sent
+    /// late. `None`: each connection sends as soon as it has its response.
     pub rate: Option<u64>,
 }
 
-/// Makes the bytes of the `n`th request.
-pub type Request = dyn Fn(u64) -> Vec<u8> + Send + Sync;
+/// Makes the `n`th request.
+pub type RequestFn = dyn Fn(u64) -> Request + Send + Sync;
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The bytes to write.
+    pub bytes: Vec<u8>,
+    /// If set, the connection is closed this long after the request was written, without waiting
+    /// for the response, and opened again for the next one.
+    pub hang_up_after: Option<Duration>,
+}
 
 impl std::fmt::Debug for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -41,32 +54,32 @@ impl std::fmt::Debug for Load {
     }
 }
 
-/// What came of it.
+/// The responses to a load.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// Answers with a 2xx.
+    /// The number of responses with a 2xx status.
     pub accepted: u64,
-    /// Answers with a 503.
+    /// The number of responses with status 503.
     pub unavailable: u64,
-    /// All other answers.
+    /// The number of all other responses.
     pub others: u64,
-    /// Connections that broke, and were opened anew.
+    /// The number of connections that broke and were opened again.
     pub broken: u64,
-    /// How long it took.
+    /// The time that the load took.
     pub elapsed: Duration,
-    /// The time of each answer, ascending, in microseconds.
+    /// The latency of each response, ascending, in microseconds.
     pub latencies: Vec<u32>,
 }
 
 impl Outcome {
-    /// Accepted requests per second.
+    /// Returns the accepted requests per second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     pub fn rate(&self) -> f64 {
         self.accepted as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The latency that this share of the answers did not exceed.
+    /// Returns the latency that this share (0 to 1) of the responses did not exceed.
     #[must_use]
     #[expect(
         clippy::cast_precision_loss,
@@ -79,9 +92,17 @@ impl Outcome {
         let index = (last as f64 * share) as usize;
         Duration::from_micros(self.latencies.get(index).copied().unwrap_or(0).into())
     }
+
+    fn add(&mut self, part: Self) {
+        self.accepted += part.accepted;
+        self.unavailable += part.unavailable;
+        self.others += part.others;
+        self.broken += part.broken;
+        self.latencies.extend(part.latencies);
+    }
 }
 
-/// An event of about 200 bytes, of one of 10,000 users.
+/// Returns an event of about 200 bytes, of one of 10,000 users.
 #[must_use]
 pub fn event(n: u64) -> String {
     format!(
@@ -90,17 +111,17 @@ pub fn event(n: u64) -> String {
     )
 }
 
-/// Requests of one event each.
+/// Makes requests of one event each.
 #[must_use]
-pub fn single_requests() -> Arc<Request> {
+pub fn single_requests() -> Arc<RequestFn> {
     Arc::new(|n| post("/api/v1/logs", "application/json", event(n).as_bytes()))
 }
 
-/// Requests of `size` events each, as NDJSON. Some are made before and sent again and again: what
-/// is measured is the server, not this.
+/// Makes requests of `size` events each, as NDJSON. It cycles through 16 prepared requests, so that
+/// preparing them costs nothing during the load.
 #[must_use]
-pub fn ndjson_requests(size: u64) -> Arc<Request> {
-    let requests: Vec<Vec<u8>> = (0..16)
+pub fn ndjson_requests(size: u64) -> Arc<RequestFn> {
+    let requests: Vec<Request> = (0..16)
         .map(|batch| {
             let lines: Vec<_> = (0..size).map(|n| event(batch * size + n)).collect();
             post("/api/v1/logs/batch", "application/x-ndjson", lines.join("\n").as_bytes())
@@ -112,42 +133,36 @@ pub fn ndjson_requests(size: u64) -> Arc<Request> {
     })
 }
 
-/// The bytes of a POST.
+/// Returns a POST request.
 #[must_use]
-pub fn post(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
-    let mut request = format!(
+pub fn post(path: &str, content_type: &str, body: &[u8]) -> Request {
+    let mut bytes = format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: {content_type}\r\n\
          content-length: {}\r\n\r\n",
         body.len()
     )
     .into_bytes();
-    request.extend_from_slice(body);
-    request
+    bytes.extend_from_slice(body);
+    Request { bytes, hang_up_after: None }
 }
 
 impl Load {
-    /// Runs.
+    /// Sends the requests. Dropping the future closes all connections.
     ///
     /// # Errors
-    /// The server cannot be reached.
+    /// Returns an error if the server cannot be reached.
     pub async fn run(self) -> Result<Outcome> {
         let start = Instant::now();
         let deadline = start + self.duration;
         let pace = Arc::new(Pace { start, rate: self.rate, next: AtomicU64::new(0) });
-        let tasks: Vec<_> = (0..self.connections)
-            .map(|_| {
-                let (request, pace) = (Arc::clone(&self.request), Arc::clone(&pace));
-                tokio::spawn(connection(self.address, deadline, request, pace))
-            })
-            .collect();
+        let mut connections = JoinSet::new();
+        for _ in 0..self.connections {
+            let (request, pace) = (Arc::clone(&self.request), Arc::clone(&pace));
+            connections.spawn(connection(self.address, deadline, request, pace));
+        }
         let mut outcome = Outcome::default();
-        for task in tasks {
-            let part = task.await.context("a connection panicked")??;
-            outcome.accepted += part.accepted;
-            outcome.unavailable += part.unavailable;
-            outcome.others += part.others;
-            outcome.broken += part.broken;
-            outcome.latencies.extend(part.latencies);
+        while let Some(part) = connections.join_next().await {
+            outcome.add(part.context("a connection panicked")??);
         }
         outcome.elapsed = start.elapsed();
         outcome.latencies.sort_unstable();
@@ -155,7 +170,7 @@ impl Load {
     }
 }
 
-/// Which request is next, and when it is due.
+/// The number of the next request, and when it is due.
 struct Pace {
     start: Instant,
     rate: Option<u64>,
@@ -163,7 +178,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// The number of the next request, and the moment from which its time counts.
+    /// Waits until the next request is due. Returns its number and the start of its latency.
     async fn next(&self) -> (u64, Instant) {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let Some(rate) = self.rate else { return (n, Instant::now()) };
@@ -173,64 +188,72 @@ impl Pace {
     }
 }
 
+async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 async fn connection(
     address: SocketAddr,
     deadline: Instant,
-    request: Arc<Request>,
+    request: Arc<RequestFn>,
     pace: Arc<Pace>,
 ) -> Result<Outcome> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    let mut stream = connect(address).await?;
     let mut outcome = Outcome::default();
-    let mut answer = Vec::with_capacity(4096);
+    let mut response = Vec::with_capacity(4096);
     while Instant::now() < deadline {
         let (n, sent) = pace.next().await;
-        let bytes = request(n);
-        let mut pause = false;
-        match exchange(&mut stream, &bytes, &mut answer).await {
+        let Request { bytes, hang_up_after } = request(n);
+        if let Some(delay) = hang_up_after {
+            // A server that is stopping may have closed the connection already.
+            let _ = stream.write_all(&bytes).await;
+            tokio::time::sleep(delay).await;
+            stream = connect(address).await?;
+            continue;
+        }
+        let status = exchange(&mut stream, &bytes, &mut response).await;
+        match status {
             Ok(200..=299) => outcome.accepted += 1,
-            Ok(503) => {
-                outcome.unavailable += 1;
-                pause = true;
-            }
+            Ok(503) => outcome.unavailable += 1,
             Ok(_) => outcome.others += 1,
             Err(_) => {
                 outcome.broken += 1;
-                stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
+                stream = connect(address).await?;
                 continue;
             }
         }
         let micros = sent.elapsed().as_micros();
         outcome.latencies.push(u32::try_from(micros).unwrap_or(u32::MAX));
-        if pause {
+        if matches!(status, Ok(503)) {
             tokio::time::sleep(PAUSE_AFTER_503).await;
         }
     }
     Ok(outcome)
 }
 
-async fn exchange(stream: &mut TcpStream, request: &[u8], answer: &mut Vec<u8>) -> Result<u16> {
+async fn exchange(stream: &mut TcpStream, request: &[u8], response: &mut Vec<u8>) -> Result<u16> {
     stream.write_all(request).await?;
-    read_answer(stream, answer).await
+    read_response(stream, response).await
 }
 
-async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16> {
-    answer.clear();
+async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> Result<u16> {
+    response.clear();
     loop {
-        if stream.read_buf(answer).await? == 0 {
+        if stream.read_buf(response).await? == 0 {
             bail!("the server closed the connection");
         }
-        let Some(head_end) = find(answer, b"\r\n\r\n") else { continue };
-        let head = std::str::from_utf8(&answer[..head_end])?.to_ascii_lowercase();
+        let Some(head_end) = find(response, b"\r\n\r\n") else { continue };
+        let head = std::str::from_utf8(&response[..head_end])?.to_ascii_lowercase();
         let status = head.get(9..12).context("no status")?.parse()?;
         let length: usize = match head.split_once("content-length: ") {
             Some((_, rest)) => rest.lines().next().unwrap_or_default().trim().parse()?,
             None => 0,
         };
-        while answer.len() < head_end + 4 + length {
-            if stream.read_buf(answer).await? == 0 {
-                bail!("the server closed the connection within an answer");
+        while response.len() < head_end + 4 + length {
+            if stream.read_buf(response).await? == 0 {
+                bail!("the server closed the connection within a response");
             }
         }
         return Ok(status);
@@ -239,22 +262,4 @@ async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16
 
 fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
     bytes.windows(pattern.len()).position(|window| window == pattern)
-}
-
-/// User and system time of a process, in seconds.
-///
-/// # Errors
-/// There is no such process, or no `/proc`.
-pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    /// The unit of the file: 100 a second on every Linux, whatever the kernel's own.
-    const TICKS_PER_SECOND: f64 = 100.0;
-
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the name, in parentheses, and may hold anything; the times are fields
-    // 14 and 15.
-    let (_, fields) = stat.rsplit_once(')').context("no name in /proc/<pid>/stat")?;
-    let times: Vec<f64> =
-        fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
-    ensure!(times.len() == 2, "no times in /proc/<pid>/stat");
-    Ok(times.iter().sum::<f64>() / TICKS_PER_SECOND)
 }

@@ -6,19 +6,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 
-/// Below the range that systems hand out to outgoing connections. A port from that range could
-/// be taken by any client while a killed process waits for its restart; worse, a client that
-/// keeps reconnecting to a dead port on the loopback can end up connected to itself.
+/// Below the range that systems assign to outgoing connections. A client could take a port from
+/// that range while a killed process waits for its restart, and a client that keeps reconnecting
+/// to a closed port on the loopback interface can end up connected to itself.
 const FIRST: u16 = 15_000;
 const COUNT: u16 = 15_000;
 
-/// A port of 127.0.0.1 that nobody listens on and that this process has not handed out before.
+/// Returns a port of 127.0.0.1 that is free and that this process has not returned before.
 ///
 /// # Errors
-/// When none is left.
+/// Returns an error if no port is left.
 pub(crate) fn free() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Another process that asks at the same moment begins elsewhere.
+    // Processes that ask at the same moment begin at different ports.
     let start = u128::from(std::process::id()) * 7_919
         + SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() / 1_000);
     for _ in 0..COUNT {
@@ -35,7 +35,7 @@ pub(crate) fn free() -> Result<u16> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn ports_are_handed_out_once() {
+    fn each_port_is_returned_once() {
         let (one, other) = (super::free().unwrap(), super::free().unwrap());
         assert_ne!(one, other);
     }

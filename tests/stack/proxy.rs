@@ -1,8 +1,8 @@
-//! A TCP proxy that stands between two parts and can be told to misbehave: it cuts connections,
-//! refuses new ones, delays each direction, or takes everything and forwards nothing.
+//! A TCP proxy that injects network faults: it cuts connections, refuses new ones, delays each
+//! direction, or accepts bytes and forwards none.
 //!
-//! [`Kafka`](crate::kafka::Kafka) and [`Mongo`](crate::mongodb::Mongo) put one before each of
-//! their members when they are asked to; anything else is put behind one by its port.
+//! [`Kafka`](crate::kafka::Kafka) and [`Mongo`](crate::mongodb::Mongo) put one in front of each
+//! node if asked to. A test can put one in front of any other port.
 
 mod pipe;
 
@@ -18,23 +18,23 @@ use tokio::task::JoinHandle;
 
 use crate::port;
 
-/// How soon a port is tried again that could not be bound after a refusal.
+/// The pause between attempts to bind the port again after a refusal.
 const REBIND_PAUSE: Duration = Duration::from_millis(20);
 
-/// What the proxy does to its connections.
+/// How the proxy treats its connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Conduct {
-    /// Counts the cuts: a connection ends when it changes.
+    /// The number of cuts. Each connection ends when it changes.
     cuts: u64,
     is_refusing: bool,
     is_stalled: bool,
-    /// From the one who connects to the target.
-    forth: Duration,
-    /// From the target to the one who connects.
-    back: Duration,
+    /// The delay from the client to the target.
+    forward: Duration,
+    /// The delay from the target to the client.
+    backward: Duration,
 }
 
-/// A proxy on a port of 127.0.0.1. Dropping it cuts its connections and frees the port.
+/// A proxy on a port of 127.0.0.1. Dropping it closes its connections and its port.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -44,11 +44,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Forwards from a free port to this port of 127.0.0.1, whether somebody listens there yet or
-    /// not. It lives on the runtime that this is called in.
+    /// Starts a proxy from a free port to the port `target` of 127.0.0.1, which need not be open
+    /// yet. The proxy runs on the current runtime.
     ///
     /// # Errors
-    /// When no port is free.
+    /// Returns an error if no port is free.
     pub fn start(target: u16) -> Result<Self> {
         let port = port::free()?;
         let bound = Bound::bind((Ipv4Addr::LOCALHOST, port)).context("cannot bind a proxy")?;
@@ -61,24 +61,24 @@ impl Proxy {
         Ok(Self { port, conduct, open, accepting })
     }
 
-    /// The port to connect to.
+    /// Returns the port to connect to.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Connections that are open at this moment.
+    /// Returns the number of open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Ends all connections, whatever is under way on them. New ones are taken.
+    /// Closes all connections, whatever is in flight on them. New ones are accepted.
     pub fn cut(&self) {
         self.conduct.send_modify(|conduct| conduct.cuts += 1);
     }
 
-    /// Ends all connections, and refuses new ones: nobody listens on the port.
+    /// Closes all connections and the port, so that new connections are refused.
     pub fn refuse(&self) {
         self.conduct.send_modify(|conduct| {
             conduct.cuts += 1;
@@ -86,20 +86,20 @@ impl Proxy {
         });
     }
 
-    /// Forwards what comes from now on this much later: a link with latency, not with less room.
-    pub fn delay(&self, forth: Duration, back: Duration) {
+    /// Delays each byte that arrives from now on. The throughput stays the same.
+    pub fn delay(&self, forward: Duration, backward: Duration) {
         self.conduct.send_modify(|conduct| {
-            conduct.forth = forth;
-            conduct.back = back;
+            conduct.forward = forward;
+            conduct.backward = backward;
         });
     }
 
-    /// Takes connections and bytes, and forwards nothing: a link that swallows packets.
+    /// Accepts connections and bytes, and forwards nothing, like a link that drops packets.
     pub fn stall(&self) {
         self.conduct.send_modify(|conduct| conduct.is_stalled = true);
     }
 
-    /// Forwards again as if nothing had been. What a stall held back is delivered.
+    /// Ends all faults. Bytes that a stall held back are delivered.
     pub fn heal(&self) {
         self.conduct.send_modify(|conduct| {
             *conduct = Conduct { cuts: conduct.cuts, ..Conduct::default() };
@@ -109,7 +109,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // The connections end as well: they see that nobody can tell them anything any more.
+        // The connections end as well, because the sender of their watch channel is gone.
         self.accepting.abort();
     }
 }
@@ -142,11 +142,11 @@ async fn accept(
             accepted = listening.accept() => {
                 if let Ok((stream, _)) = accepted {
                     let guard = Open::new(&open);
-                    let mut told = conduct.clone();
-                    told.mark_unchanged();
+                    let mut watched = conduct.clone();
+                    watched.mark_unchanged();
                     tokio::spawn(async move {
                         let _guard = guard;
-                        connection(stream, target, told).await;
+                        connection(stream, target, watched).await;
                     });
                 }
             }
@@ -159,17 +159,17 @@ async fn accept(
     }
 }
 
-/// Serves one connection until an end closes it or it is cut.
+/// Forwards one connection until either side closes it or it is cut.
 async fn connection(stream: TcpStream, target: SocketAddr, conduct: watch::Receiver<Conduct>) {
     let Conduct { cuts, is_refusing, .. } = *conduct.borrow();
     if is_refusing {
-        // It came in the moment of the refusal.
+        // It was accepted just before the refusal.
         return;
     }
     let mut cutting = conduct.clone();
     let is_cut = cutting.wait_for(|conduct| conduct.cuts != cuts);
     let forwarding = async {
-        // In a stall the target does not hear of us: its side of the link is silent too.
+        // During a stall no connection reaches the target.
         let mut starting = conduct.clone();
         if starting.wait_for(|conduct| !conduct.is_stalled).await.is_err() {
             return;
@@ -184,7 +184,7 @@ async fn connection(stream: TcpStream, target: SocketAddr, conduct: watch::Recei
     }
 }
 
-/// Counts a connection for as long as it lives.
+/// Counts a connection while it is open.
 struct Open(Arc<AtomicUsize>);
 
 impl Open {

@@ -1,4 +1,4 @@
-//! Directories that vanish with whoever made them, also when that is killed.
+//! Temporary directories that are removed even if the process that made them is killed.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// Waits for the end of the pipe, then removes the directory. More than once: the processes that
-/// write into it are being killed by their own watchdogs in the same moment.
+/// Waits for the end of the pipe, then removes the directory. It tries several times, because
+/// the watchdogs of the processes that write into the directory kill them at the same moment.
 const JANITOR: &str = r#"
 read -r _
 for _ in 1 2 3 4 5 6; do rm -rf -- "$1"; sleep 0.3; done
 "#;
 
-/// A directory of its own under the system's temporary directory.
+/// A directory under the system's temporary directory. Dropping it removes the directory.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     dir: TempDir,
@@ -26,7 +26,7 @@ impl Scratch {
         let dir = tempfile::Builder::new()
             .prefix(&format!("eyego-{prefix}-"))
             .tempdir()
-            .context("cannot make a temporary directory")?;
+            .context("cannot create a temporary directory")?;
         let janitor = Command::new("sh")
             .args(["-c", JANITOR, "sh"])
             .arg(dir.path())
@@ -46,8 +46,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The directory itself is removed by its own drop, right after; here only the janitor
-        // must not stay behind as a zombie.
+        // `TempDir` removes the directory; the janitor must not remain as a zombie.
         let _ = self.janitor.kill();
         let _ = self.janitor.wait();
     }

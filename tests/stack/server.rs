@@ -1,9 +1,10 @@
-//! Our own server as a child process that a test kills, freezes and restarts.
+//! The server as a child process that a test kills, freezes and restarts.
 
 mod binary;
 mod builder;
 mod health;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -15,15 +16,15 @@ pub use builder::ServerBuilder;
 use crate::process::{Daemon, Signal};
 use crate::scratch::Scratch;
 
-/// How long the process may take until it listens: it waits for nothing at its start.
-const LIVE_PATIENCE: Duration = Duration::from_secs(30);
-/// The server's own deadline to stop is 25 s.
-const STOP_PATIENCE: Duration = Duration::from_secs(40);
+/// The time until the process listens. It does not wait for Kafka or MongoDB.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than the server's own shutdown timeout of 25 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A server that runs as a process of its own. Dropping it kills it.
+/// A server process. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Server {
-    // Before the directory: what is dropped first no longer writes into it.
+    // Dropped before the directory, so that the process no longer writes into it.
     daemon: Daemon,
     port: u16,
     data_dir: PathBuf,
@@ -31,144 +32,153 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with no settings but a free port and an empty data directory.
+    /// Returns a builder for a server with default settings, a free port and an empty data directory.
     #[must_use]
     pub fn builder() -> ServerBuilder {
         ServerBuilder::default()
     }
 
-    /// `http://127.0.0.1:<port>`, the same after a restart.
+    /// Returns `http://127.0.0.1:<port>`. It stays the same over restarts.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The port, the same after a restart.
+    /// Returns the address. It stays the same over restarts.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Returns the port. It stays the same over restarts.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where it keeps its embedded parts.
+    /// Returns the directory of its embedded queue and store.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// SIGKILL: the server is gone when this returns.
+    /// Sends SIGKILL and waits until the process is gone.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it is not running.
     pub fn kill(&self) -> Result<()> {
         self.daemon.kill()
     }
 
-    /// SIGTERM, then waits for the end: a graceful stop.
+    /// Sends SIGTERM and waits until the server has shut down.
     ///
     /// # Errors
-    /// When it does not run, or outlives its own deadline by far.
+    /// Returns an error if it is not running, or exits much later than its own shutdown timeout.
     pub async fn terminate(&self) -> Result<ExitStatus> {
-        self.daemon.terminate(STOP_PATIENCE).await
+        self.daemon.terminate(STOP_TIMEOUT).await
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until it exits by itself.
     ///
     /// # Errors
-    /// When it does not run, or still runs when the time is up.
-    pub async fn wait_exit(&self, patience: Duration) -> Result<ExitStatus> {
-        self.daemon.wait_exit(patience).await
+    /// Returns an error if it is not running, or has not exited when `timeout` passes.
+    pub async fn wait_exit(&self, timeout: Duration) -> Result<ExitStatus> {
+        self.daemon.wait_exit(timeout).await
     }
 
-    /// Sends any signal and does not wait for its effect.
+    /// Sends a signal without waiting for its effect.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it is not running.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         self.daemon.signal(signal)
     }
 
-    /// SIGSTOP: the server is silent, its connections stay open.
+    /// Sends SIGSTOP. The server is silent then, and its connections stay open.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it is not running.
     pub fn pause(&self) -> Result<()> {
         self.daemon.pause()
     }
 
-    /// SIGCONT after [`Server::pause`].
+    /// Sends SIGCONT after [`Server::pause`].
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it is not running.
     pub fn resume(&self) -> Result<()> {
         self.daemon.resume()
     }
 
-    /// Starts it again on the same port, settings and data, and returns once it listens. One
-    /// that still runs is killed first.
+    /// Starts it again with the same port, settings and data, and waits until it listens. If it is
+    /// running, it is killed first.
     ///
     /// # Errors
-    /// When it ends or is silent instead: with the end of its log.
+    /// Returns an error with the end of its log if it exits or does not respond.
     pub async fn restart(&self) -> Result<()> {
         if self.is_running() {
             self.kill()?;
         }
         self.daemon.launch()?;
-        self.wait_live(LIVE_PATIENCE).await
+        self.wait_live(LIVE_TIMEOUT).await
     }
 
-    /// Whether the process runs at this moment.
+    /// Returns whether the process is running.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.daemon.is_running()
     }
 
-    /// Waits until `GET /health/live` answers 200.
+    /// Waits until `GET /health/live` returns 200.
     ///
     /// # Errors
-    /// When it ends first or the time is up: with the last answer and the end of its log.
-    pub async fn wait_live(&self, patience: Duration) -> Result<()> {
-        self.daemon.wait_until(patience, || health::ok(self.port, "/health/live")).await
+    /// Returns an error with the last response and the end of its log if it exits first or
+    /// `timeout` passes.
+    pub async fn wait_live(&self, timeout: Duration) -> Result<()> {
+        self.wait_for_health("/health/live", timeout).await
     }
 
-    /// Waits until `GET /health/ready` answers 200.
+    /// Waits until `GET /health/ready` returns 200.
     ///
     /// # Errors
-    /// When it ends first or the time is up: with the last answer and the end of its log.
-    pub async fn wait_ready(&self, patience: Duration) -> Result<()> {
-        self.daemon.wait_until(patience, || health::ok(self.port, "/health/ready")).await
+    /// Returns an error with the last response and the end of its log if it exits first or
+    /// `timeout` passes.
+    pub async fn wait_ready(&self, timeout: Duration) -> Result<()> {
+        self.wait_for_health("/health/ready", timeout).await
     }
 
-    /// The value of one series at `GET /metrics`, by its name with its labels; `None` where the
-    /// server does not show it.
+    async fn wait_for_health(&self, path: &str, timeout: Duration) -> Result<()> {
+        let what = format!("GET {path} to return 200");
+        self.daemon.wait_until(&what, timeout, || health::ok(self.port, path)).await
+    }
+
+    /// Returns the value of one series of `GET /metrics`, by its name with its labels, or `None` if
+    /// the server does not export it.
     ///
     /// # Errors
-    /// When it does not answer, or the value is no whole number.
+    /// Returns an error if the server does not respond, or the value is not an integer.
     pub async fn sample(&self, series: &str) -> Result<Option<i64>> {
-        let answer = reqwest::get(format!("{}/metrics", self.base_url())).await?;
-        let text = answer.error_for_status()?.text().await?;
-        let mut samples = text.lines().filter_map(|line| line.rsplit_once(' '));
-        let value = samples.find_map(|(name, value)| (name == series).then_some(value));
-        value.map(|value| value.parse().with_context(|| format!("{series} is {value}"))).transpose()
+        sample(&self.base_url(), series).await
     }
 
-    /// What it has written to stdout and stderr so far, over all its restarts.
+    /// Returns what it has written to stdout and stderr, over all its restarts.
     #[must_use]
     pub fn log(&self) -> String {
         self.daemon.log()
     }
 
-    /// The process id.
+    /// Returns the process id.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it is not running.
     pub fn pid(&self) -> Result<u32> {
         self.daemon.pid()
     }
 
-    /// The memory that it occupies (RSS).
+    /// Returns its resident set size, in bytes.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it is not running.
     pub fn rss_bytes(&self) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
         let line = status
@@ -179,21 +189,34 @@ impl Server {
         Ok(kib * 1024)
     }
 
-    /// The files and sockets that it has open.
+    /// Returns the number of its open files and sockets.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it is not running.
     pub fn open_files(&self) -> Result<u64> {
         Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid()?))?.count() as u64)
     }
 
-    /// The processor time that it has used since its last start, in user and kernel mode.
+    /// Returns the user and system CPU time since its last start, in seconds.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Returns an error if it is not running.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        crate::load::cpu_seconds(self.pid()?)
+        crate::process::cpu_seconds(self.pid()?)
     }
+}
+
+/// Returns the value of one series of `GET /metrics` of the server at this base URL, or `None` if the
+/// server does not export it.
+///
+/// # Errors
+/// Returns an error if the server does not respond, or the value is not an integer.
+pub(crate) async fn sample(base_url: &str, series: &str) -> Result<Option<i64>> {
+    let response = reqwest::get(format!("{base_url}/metrics")).await?;
+    let text = response.error_for_status()?.text().await?;
+    let mut samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+    let value = samples.find_map(|(name, value)| (name == series).then_some(value));
+    value.map(|value| value.parse().with_context(|| format!("{series} is {value}"))).transpose()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::get;
-use eyego_log_client::tower::LogLayer;
+use eyego_log_client::tower::RequestLogLayer;
 use eyego_log_client::{Client, Event};
 use serde_json::json;
 use tower::ServiceExt;
@@ -22,7 +22,7 @@ async fn buy(State(client): State<Client>, Path((user, item)): Path<(String, u32
 }
 
 fn service(client: Client) -> Router {
-    let requests = LogLayer::new(
+    let requests = RequestLogLayer::new(
         client.clone(),
         // Logged are requests whose user is known.
         |request: &Request| {

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use eyego_log_client::{Builder, Event, Overflow};
+use eyego_log_client::{ClientBuilder, Event, Overflow};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -25,7 +25,7 @@ async fn main() -> Result<()> {
     let events: u64 = args.next().map_or(Ok(100_000), |text| text.parse())?;
     let threads: u64 = args.next().map_or(Ok(4), |text| text.parse())?;
     // The threads wait for the server rather than lose events.
-    let client = Builder::from_env()?
+    let client = ClientBuilder::from_env()?
         .overflow(Overflow::Block(Duration::from_secs(60)))
         .delivery_timeout(Duration::from_secs(600))
         .build()?;

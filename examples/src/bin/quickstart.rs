@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
     // It is stored a moment later.
     let mut stored = None;
     for _ in 0..100 {
-        stored = client.logs().get(id).await?;
+        stored = client.query().get(id).await?;
         if stored.is_some() {
             break;
         }
@@ -37,12 +37,12 @@ async fn main() -> Result<()> {
     }
     ensure!(stored.is_some(), "the log {id} is not stored yet");
 
-    let page = client.logs().user("user-123").limit(5).fetch().await?;
+    let page = client.query().user("user-123").limit(5).fetch().await?;
     for log in &page.data {
         println!("{} {} {}", log.timestamp, log.action, log.metadata.as_json());
     }
 
     let report = client.shutdown().await;
-    ensure!(report.is_complete() && report.stats.lost.total() == 0, "{report:?}");
+    ensure!(report.all_settled() && report.stats.lost.total() == 0, "{report:?}");
     Ok(())
 }

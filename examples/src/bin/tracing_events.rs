@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use eyego_log_client::Client;
-use eyego_log_client::tracing::LogLayer;
+use eyego_log_client::tracing::TracingLayer;
 use tracing_subscriber::prelude::*;
 
 #[tokio::main]
@@ -11,7 +11,7 @@ async fn main() -> Result<()> {
     tracing_subscriber::registry()
         .with(tracing_subscriber::filter::LevelFilter::INFO)
         .with(tracing_subscriber::fmt::layer())
-        .with(LogLayer::new(client.clone()))
+        .with(TracingLayer::new(client.clone()))
         .init();
 
     tracing::info!("started: nobody's deed, so no log");

@@ -15,11 +15,11 @@ fn main() -> Result<()> {
     }
     let id = blocking::wait(client.send(Event::new("batch-job", "DONE")))?;
     let deadline = Instant::now() + Duration::from_secs(5);
-    while blocking::wait(client.logs().get(id))?.is_none() {
+    while blocking::wait(client.query().get(id))?.is_none() {
         ensure!(Instant::now() < deadline, "the log {id} is not stored yet");
         std::thread::sleep(Duration::from_millis(50));
     }
-    for log in blocking::iter(client.logs().user("batch-job")).take(11) {
+    for log in blocking::Client::from(client.clone()).query().user("batch-job").iter().take(11) {
         let log = log?;
         println!("{} {}", log.action, log.metadata.as_json());
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use eyego_log_client::{Builder, Client, Event};
+use eyego_log_client::{Client, ClientBuilder, Event};
 use serde::Serialize;
 
 const JOBS: u64 = 1000;
@@ -32,7 +32,7 @@ async fn main() -> Result<()> {
 }
 
 /// What a service does at its start: the same directory each time.
-fn client(builder: Builder, dir: &Path) -> Result<Client> {
+fn client(builder: ClientBuilder, dir: &Path) -> Result<Client> {
     // What waits for its batch is in memory alone: not for long.
     let builder = builder.linger(Duration::from_millis(50));
     Ok(builder.spool_dir(dir).spool_max_bytes(64 << 20).build()?)
@@ -42,7 +42,7 @@ async fn run(dir: &Path) -> Result<()> {
     let crashed = Command::new(std::env::current_exe()?).arg(dir).status()?;
     ensure!(!crashed.success(), "it was to crash");
 
-    let client = client(Builder::from_env()?, dir)?;
+    let client = client(ClientBuilder::from_env()?, dir)?;
     let found = client.stats().recovered;
     println!("the worker before left {found} events");
     ensure!(found == JOBS);
@@ -50,7 +50,7 @@ async fn run(dir: &Path) -> Result<()> {
 
     let report = client.shutdown().await;
     println!("delivered {}", report.stats.delivered);
-    ensure!(report.is_complete() && report.stats.delivered == JOBS + 1, "{report:?}");
+    ensure!(report.all_settled() && report.stats.delivered == JOBS + 1, "{report:?}");
     Ok(())
 }
 

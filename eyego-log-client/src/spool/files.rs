@@ -1,10 +1,10 @@
-//! The directory of the spool: its lock, its files in their order, how much
-//! they may hold, when they are synced.
+//! The spool directory: its lock, the order and total size of its files, and
+//! when they are synced.
 //!
-//! Records are appended to the newest file until it is large enough for the
-//! next to begin. A file goes when all of its events are settled; the newest
-//! is then emptied and used on. Nothing in here is older than its file's
-//! name says, so that the order of the names is the order of the events.
+//! Records are appended to the newest file until it reaches its size limit, and
+//! then to a new file. A file is deleted once all of its events are settled; the
+//! newest file is truncated and reused instead. The numbers in the file names
+//! increase, so their order is the order of the events.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
@@ -12,63 +12,56 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::format::{HEADER_BYTES, Header, MAGIC};
-use super::segment::{Segment, scan};
-use super::{Recovered, Unread};
-use crate::config::SpoolSync;
-use crate::error::ConfigError;
+use crate::model::errors::ConfigError;
+use crate::spool::format::{HEADER_BYTES, Header, MAGIC};
+use crate::spool::options::{SpoolOptions, SpoolSync};
+use crate::spool::record::{Recovered, Unread};
+use crate::spool::segment::{Segment, scan};
 
-/// A file is not written on from this many bytes.
+/// The size at which a file is complete, in bytes.
 const SEGMENT_BYTES: u64 = 8 << 20;
 
-/// Or from this share of what the spool may hold, if that is less.
-const SEGMENTS: u64 = 8;
+/// A file is also complete at this fraction of the spool's maximum size.
+const MIN_SEGMENTS: u64 = 8;
 
-/// What the names of its files end with.
+/// The extension of the file names.
 const EXTENSION: &str = "spool";
-
-#[derive(Debug, Clone)]
-pub(crate) struct SpoolOptions {
-    pub(crate) dir: PathBuf,
-    pub(crate) max_bytes: u64,
-    pub(crate) sync: SpoolSync,
-}
 
 #[derive(Debug)]
 pub(crate) struct Spool {
     options: SpoolOptions,
-    /// Oldest first.
+    /// The files, oldest first.
     segments: VecDeque<Segment>,
-    /// The newest of them, if it is written on.
+    /// The newest file, unless writing to it has failed.
     writer: Option<File>,
     next_number: u64,
-    /// What the files occupy.
+    /// The size of all files together.
     bytes: u64,
-    /// Since when something is written that is not synced.
+    /// When the first unsynced record was written.
     dirty_since: Option<Instant>,
-    /// The kernel frees it with the last handle, however the process ends.
+    /// The operating system releases the lock when the process ends.
     _lock: File,
 }
 
 impl Spool {
-    /// Takes the directory for this client, and finds what an earlier one
-    /// left there.
+    /// Locks the directory, creating it if necessary, and scans the files in it.
     ///
     /// # Errors
-    /// It cannot be made, written or read; another client has it; a later
-    /// version of this crate wrote into it.
+    /// Returns a [`ConfigError`] if the directory cannot be created, written or
+    /// read, if another client has locked it, or if it contains a file that a
+    /// later version of this crate wrote.
     pub(crate) fn open(options: SpoolOptions) -> Result<(Self, Recovered), ConfigError> {
         let dir = options.dir.clone();
-        let fault =
-            |fault: String| ConfigError::new("spool_dir", format!("{} {fault}", dir.display()));
-        let unusable = |error: io::Error| fault(format!("cannot be used: {error}"));
-        let lock = take_dir(&dir).map_err(unusable)?;
+        let invalid =
+            |problem: String| ConfigError::new("spool_dir", format!("{} {problem}", dir.display()));
+        let unusable = |error: io::Error| invalid(format!("cannot be used: {error}"));
+        let lock = open_lock_file(&dir).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let why = "is in use by another client, here or in another process: \
-                           give each a directory of its own";
-                return Err(fault(why.to_owned()));
+                let problem = "is in use by another client of this or another process; \
+                               each client needs its own directory";
+                return Err(invalid(problem.to_owned()));
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
@@ -82,16 +75,17 @@ impl Spool {
             _lock: lock,
         };
         let mut recovered = Recovered::default();
-        for (number, path) in numbered_files(&dir).map_err(unusable)? {
+        for (number, path) in spool_files(&dir).map_err(unusable)? {
             let file = File::open(&path).map_err(unusable)?;
             let bytes = file.metadata().map_err(unusable)?.len();
             let Some(scan) = scan(file, bytes).map_err(unusable)? else {
-                return Err(fault(format!("was written by a later version: {}", path.display())));
+                let path = path.display();
+                return Err(invalid(format!("contains a file of a later version: {path}")));
             };
             if scan.damaged > 0 {
                 recovered.damaged += scan.damaged;
                 let at = scan.good_bytes;
-                recovered.message = format!("{} is damaged from byte {at} on", path.display());
+                recovered.message = format!("{} is damaged after byte {at}", path.display());
             }
             recovered.found.add(scan.found);
             spool.next_number = number + 1;
@@ -99,35 +93,37 @@ impl Spool {
                 fs::remove_file(&path).map_err(unusable)?;
             } else {
                 spool.bytes += bytes;
-                spool.segments.push_back(Segment::found(number, path, bytes, &scan));
+                spool.segments.push_back(Segment::recovered(number, path, bytes, &scan));
             }
         }
-        // Whoever cannot write here is told at once.
+        // Reports a directory that is not writable now rather than later.
         spool.begin_segment().map_err(unusable)?;
         Ok((spool, recovered))
     }
 
-    /// What the files occupy.
+    /// Returns the size of all files together.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether lines of this length fit.
+    /// Returns whether a record with lines of this length fits.
     pub(crate) fn has_room(&self, length: usize) -> bool {
         let needed = (MAGIC.len() + HEADER_BYTES + length) as u64;
         self.bytes + needed <= self.options.max_bytes
     }
 
-    /// Whether there is something to be read.
+    /// Returns whether there is an unread record.
     pub(crate) fn has_unread(&self) -> bool {
         self.segments.iter().any(|segment| segment.unread.records > 0)
     }
 
-    /// Writes a record, and answers which file has it. One that `is_held` in
-    /// memory is not read back by this process; then none may be unread.
+    /// Appends a record and returns the number of its file. If `is_held` is
+    /// true, the caller keeps the batch in memory and the record is not read
+    /// back; there must be no unread record then.
     ///
     /// # Errors
-    /// It could not be written, or not synced; then it is not there.
+    /// Returns the I/O error if the record could not be written or synced. It is
+    /// not in the spool then.
     pub(crate) fn append(
         &mut self,
         lines: &[u8],
@@ -136,18 +132,18 @@ impl Spool {
         now: Instant,
     ) -> io::Result<u64> {
         let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, "the batch is too large");
-        let header = Header::of(lines, events).ok_or_else(too_large)?;
-        let segment_bytes = SEGMENT_BYTES.min(self.options.max_bytes / SEGMENTS);
+        let header = Header::for_lines(lines, events).ok_or_else(too_large)?;
+        let segment_bytes = SEGMENT_BYTES.min(self.options.max_bytes / MIN_SEGMENTS);
         let is_full = self.segments.back().is_none_or(|newest| newest.bytes >= segment_bytes);
         if self.writer.is_none() || is_full {
             self.begin_segment()?;
         }
         if let Err(error) = self.write(header, lines) {
-            self.give_up_segment();
+            self.abandon_segment();
             return Err(error);
         }
         let Some(newest) = self.segments.back_mut() else { return Err(too_large()) };
-        newest.grow(header, is_held);
+        newest.append(header, is_held);
         self.bytes += header.record_bytes();
         if self.options.sync != SpoolSync::EachBatch {
             self.dirty_since.get_or_insert(now);
@@ -165,19 +161,20 @@ impl Spool {
         }
     }
 
-    /// The next record that is to be read; `None` if there is none.
+    /// Reads the next unread record.
     pub(crate) fn read(&mut self) -> Option<Unread> {
         let has_unread = |segment: &Segment| segment.unread.records > 0;
         let index = self.segments.iter().position(has_unread)?;
         let read = self.segments[index].read();
         if matches!(read, Unread::Lost { .. }) && index + 1 == self.segments.len() {
-            // Something is wrong with this file: no more is entrusted to it.
+            // Do not write to a file that cannot be read.
             self.writer = None;
         }
         Some(read)
     }
 
-    /// Events of this file are delivered or lost.
+    /// Records that events of this file are delivered or lost, and deletes the
+    /// file once that is true of all its events.
     pub(crate) fn settle(&mut self, number: u64, events: u64) {
         let Some(index) = self.segments.iter().position(|segment| segment.number == number) else {
             return;
@@ -191,21 +188,21 @@ impl Spool {
         let bytes = segment.file_bytes;
         if let Some(writer) = self.writer.as_ref().filter(|_| is_newest) {
             if writer.set_len(MAGIC.len() as u64).is_ok() {
-                segment.clear();
+                segment.reset();
                 self.bytes -= bytes - segment.file_bytes;
                 self.dirty_since = None;
                 return;
             }
             self.writer = None;
         }
-        // A file that cannot be deleted is sent once more by the next process,
-        // under the same ids.
+        // If the file cannot be deleted, the next process sends its events
+        // again, under the same ids.
         let _ = fs::remove_file(&segment.path);
         self.bytes -= bytes;
         self.segments.remove(index);
     }
 
-    /// When what is written is to be synced.
+    /// Returns when the next sync is due.
     pub(crate) fn sync_at(&self) -> Option<Instant> {
         match self.options.sync {
             SpoolSync::EachBatch => None,
@@ -213,10 +210,10 @@ impl Spool {
         }
     }
 
-    /// Syncs what is written, if its time has come.
+    /// Syncs the newest file if that is due.
     ///
     /// # Errors
-    /// The disk did not take it.
+    /// Returns the I/O error if the sync failed.
     pub(crate) fn sync_if_due(&mut self, now: Instant) -> io::Result<()> {
         if self.sync_at().is_some_and(|at| at <= now) { self.sync() } else { Ok(()) }
     }
@@ -229,7 +226,7 @@ impl Spool {
         }
     }
 
-    /// Makes the next file, which is then the newest.
+    /// Creates the next file.
     fn begin_segment(&mut self) -> io::Result<()> {
         if self.dirty_since.is_some() {
             self.sync()?;
@@ -238,7 +235,7 @@ impl Spool {
         let path = self.options.dir.join(format!("{:020}.{EXTENSION}", self.next_number));
         let mut file = File::options().append(true).create_new(true).open(&path)?;
         if let Err(error) = file.write_all(&MAGIC) {
-            // The error that is told is the first one.
+            // The first error is the one to return.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
@@ -251,13 +248,13 @@ impl Spool {
         Ok(())
     }
 
-    /// The newest file could not be written: what it has is kept, what it may
-    /// have of the failed record is cut off, and it is not written on.
-    fn give_up_segment(&mut self) {
+    /// Stops writing to the newest file after a failure. Its earlier records are
+    /// kept; a partial record is cut off.
+    fn abandon_segment(&mut self) {
         let (Some(writer), Some(newest)) = (self.writer.take(), self.segments.back()) else {
             return;
         };
-        // Where even that fails the next process finds a damaged record.
+        // If this fails too, the next process finds a damaged record.
         let _ = writer.set_len(newest.bytes);
         self.dirty_since = None;
         let number = newest.number;
@@ -266,7 +263,7 @@ impl Spool {
 }
 
 impl Drop for Spool {
-    /// Leaves no file without an event, and what is left synced.
+    /// Syncs the remaining events and deletes files without any.
     fn drop(&mut self) {
         let _ = self.sync();
         self.writer = None;
@@ -276,20 +273,20 @@ impl Drop for Spool {
     }
 }
 
-/// Makes the directory, and the file that is locked.
-fn take_dir(dir: &Path) -> io::Result<File> {
+/// Creates the directory and opens the file to lock.
+fn open_lock_file(dir: &Path) -> io::Result<File> {
     fs::create_dir_all(dir)?;
     File::options().create(true).truncate(false).write(true).open(dir.join("lock"))
 }
 
-/// The files of the spool, oldest first; others are left alone.
-fn numbered_files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+/// Lists the spool files, oldest first. Other files are ignored.
+fn spool_files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let is_ours = path.extension().is_some_and(|extension| extension == EXTENSION);
+        let is_spool_file = path.extension().is_some_and(|extension| extension == EXTENSION);
         let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-        if let (true, Some(number)) = (is_ours, number) {
+        if let (true, Some(number)) = (is_spool_file, number) {
             files.push((number, path));
         }
     }
@@ -297,11 +294,10 @@ fn numbered_files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(files)
 }
 
-/// A file is as durable as its name.
+/// Makes the name of a new file durable.
 fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

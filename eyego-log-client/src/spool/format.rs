@@ -1,33 +1,32 @@
-//! What a file of the spool looks like: pure functions over bytes. Reading and
-//! writing files is in `segment`.
+//! The on-disk format of a spool file, as pure functions over bytes.
 //!
-//! A file begins with [`MAGIC`]; records follow, one for each batch: a header
-//! of [`HEADER_BYTES`], then the lines as they would be posted. The header has
-//! a checksum of its own, so that damaged lines cost their record and not the
-//! ones behind it. Numbers are little-endian.
+//! A file begins with [`MAGIC`], followed by one record for each batch: a header
+//! of [`HEADER_BYTES`], then the lines exactly as they are posted. The header
+//! has its own checksum, so damaged lines cost only their own record and not the
+//! records after it. Numbers are little-endian.
 //!
-//! | bytes | what |
+//! | bytes | content |
 //! |---|---|
-//! | 0-3 | length of the lines |
-//! | 4-7 | how many lines |
+//! | 0-3 | length of the lines in bytes |
+//! | 4-7 | number of lines |
 //! | 8-11 | CRC-32 of the lines |
-//! | 12-15 | CRC-32 of the twelve bytes before |
+//! | 12-15 | CRC-32 of bytes 0-11 |
 
-use super::Extent;
+use crate::spool::record::Extent;
 
-/// What a file begins with; its last byte is the version.
+/// The first bytes of a file. The last one is the version of the format.
 pub(super) const MAGIC: [u8; 8] = *b"eyegosp1";
 
 pub(super) const HEADER_BYTES: usize = 16;
 
-/// No batch is larger: what claims to be is damaged.
+/// No batch is larger. A header that says otherwise is damaged.
 const MAX_LINES_BYTES: u32 = 64 << 20;
 
-/// What the first bytes of a file say about it.
+/// What the first bytes of a file say about its format.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Readable,
-    /// Written by a later version of this crate.
+    /// A later version of this crate wrote the file.
     Newer,
     Damaged,
 }
@@ -44,7 +43,7 @@ pub(super) fn kind_of(first: [u8; MAGIC.len()]) -> Kind {
     }
 }
 
-/// What stands before the lines of a record.
+/// The header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) length: u32,
@@ -53,8 +52,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// `None` for more than a record holds.
-    pub(super) fn of(lines: &[u8], events: usize) -> Option<Self> {
+    /// Creates the header of a record. Returns `None` if the lines are too large.
+    pub(super) fn for_lines(lines: &[u8], events: usize) -> Option<Self> {
         let length = u32::try_from(lines.len()).ok().filter(|length| *length <= MAX_LINES_BYTES)?;
         let events = u32::try_from(events).ok()?;
         Some(Self { length, events, checksum: crc32fast::hash(lines) })
@@ -70,7 +69,7 @@ impl Header {
         bytes
     }
 
-    /// `None` where it is damaged.
+    /// Returns `None` if the header is damaged.
     pub(super) fn decode(bytes: [u8; HEADER_BYTES]) -> Option<Self> {
         let number = |at: usize| {
             let mut word = [0; 4];
@@ -78,38 +77,36 @@ impl Header {
             u32::from_le_bytes(word)
         };
         let header = Self { length: number(0), events: number(4), checksum: number(8) };
-        let is_whole = number(12) == crc32fast::hash(&bytes[..12]);
-        let makes_sense = header.length <= MAX_LINES_BYTES && header.events <= header.length;
-        (is_whole && makes_sense).then_some(header)
+        let has_valid_checksum = number(12) == crc32fast::hash(&bytes[..12]);
+        let is_plausible = header.length <= MAX_LINES_BYTES && header.events <= header.length;
+        (has_valid_checksum && is_plausible).then_some(header)
     }
 
-    /// What the record holds.
     pub(super) fn extent(self) -> Extent {
         Extent::record(self.events.into())
     }
 
-    /// What the record occupies.
+    /// Returns the size of the record with its header.
     pub(super) fn record_bytes(self) -> u64 {
         HEADER_BYTES as u64 + u64::from(self.length)
     }
 
-    /// Whether these are the lines that it was made for.
+    /// Returns whether `lines` are the undamaged lines of this record.
     pub(super) fn matches(self, lines: &[u8]) -> bool {
-        let is_whole = lines.len() == self.length as usize;
-        is_whole
+        lines.len() == self.length as usize
             && crc32fast::hash(lines) == self.checksum
-            && line_ends(lines) == u64::from(self.events)
+            && count_lines(lines) == u64::from(self.events)
     }
 }
 
-/// How many events bytes hold that can no longer be read, as far as that can
-/// be seen: the ends of lines, and one at least.
-pub(super) fn count_lost(line_ends: u64) -> u64 {
-    line_ends.max(1)
+/// Estimates the number of events in unreadable bytes with this many line
+/// breaks. There is at least one.
+pub(super) fn estimate_lost(lines: u64) -> u64 {
+    lines.max(1)
 }
 
-/// The lines that end in these bytes.
-pub(super) fn line_ends(bytes: &[u8]) -> u64 {
+/// Counts the line breaks.
+pub(super) fn count_lines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
@@ -120,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_told_apart() {
+    fn versions_are_distinguished() {
         assert_eq!(kind_of(MAGIC), Kind::Readable);
         assert_eq!(kind_of(*b"eyegosp2"), Kind::Newer);
         assert_eq!(kind_of(*b"eyegosp0"), Kind::Damaged);
@@ -128,28 +125,28 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_written_is_no_header() {
-        // What a file is filled with where the power failed.
+    fn unwritten_bytes_are_not_a_header() {
+        // After a power failure, a file can contain such bytes.
         assert_eq!(Header::decode([0; HEADER_BYTES]), None);
         assert_eq!(Header::decode([0xff; HEADER_BYTES]), None);
     }
 
     proptest! {
         #[test]
-        fn a_header_reads_back(lines in prop::collection::vec(any::<u8>(), 0..200)) {
-            let header = Header::of(&lines, usize::try_from(line_ends(&lines)).unwrap()).unwrap();
+        fn a_decoded_header_equals_the_encoded_one(lines in prop::collection::vec(any::<u8>(), 0..200)) {
+            let header = Header::for_lines(&lines, usize::try_from(count_lines(&lines)).unwrap()).unwrap();
             prop_assert_eq!(Header::decode(header.encode()), Some(header));
             prop_assert!(header.matches(&lines));
         }
 
         #[test]
-        fn damage_is_seen(
+        fn damage_is_detected(
             lines in prop::collection::vec(any::<u8>(), 1..200),
             at: prop::sample::Index,
             flip in 1_u8..,
         ) {
-            let events = usize::try_from(line_ends(&lines)).unwrap();
-            let header = Header::of(&lines, events).unwrap();
+            let events = usize::try_from(count_lines(&lines)).unwrap();
+            let header = Header::for_lines(&lines, events).unwrap();
             let mut bytes = header.encode();
             bytes[at.index(HEADER_BYTES)] ^= flip;
             prop_assert_eq!(Header::decode(bytes), None);

@@ -1,11 +1,11 @@
-//! No spool: the feature is off. The same signatures, of which none can be
-//! called, since there is no value to call them on.
+//! Replaces the spool if the crate feature `spool` is disabled. The types have
+//! no values, so none of the methods can be called.
 
 use std::io;
 use std::time::Instant;
 
-use super::{Recovered, Unread};
-use crate::error::ConfigError;
+use crate::model::errors::ConfigError;
+use crate::spool::record::{Recovered, Unread};
 
 #[derive(Debug, Clone)]
 pub(crate) enum SpoolOptions {}

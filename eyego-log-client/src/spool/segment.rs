@@ -1,43 +1,43 @@
-//! One file of the spool: looked through, read record by record, deleted. How
-//! its bytes are to be understood is in `format`; which file is when written
-//! is decided in the parent.
+//! One spool file: scanned when the spool is opened, then read record by record.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use super::format::{HEADER_BYTES, Header, Kind, MAGIC, count_lost, kind_of, line_ends};
-use super::{Extent, Unread};
+use crate::spool::format::{
+    HEADER_BYTES, Header, Kind, MAGIC, count_lines, estimate_lost, kind_of,
+};
+use crate::spool::record::{Extent, Unread};
 
-/// What a look through a file found.
+/// The result of scanning a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scan {
-    /// Up to here its records follow one another.
+    /// The length of the readable part.
     pub(super) good_bytes: u64,
     pub(super) found: Extent,
-    /// Events behind that, as far as they can be counted.
+    /// The number of events after that part, as far as it can be determined.
     pub(super) damaged: u64,
 }
 
-/// Looks through a file of this length; the lines themselves are not checked
-/// before they are read. `None` if a later version wrote it.
+/// Scans the headers of a file that is `bytes` long. The checksums of the lines
+/// are verified later, when they are read. Returns `None` if a later version of
+/// this crate wrote the file.
 ///
 /// # Errors
-/// It cannot be read.
+/// Returns the I/O error if the file cannot be read.
 pub(super) fn scan(file: impl Read + Seek, bytes: u64) -> io::Result<Option<Scan>> {
     let mut file = BufReader::with_capacity(64 << 10, file);
     let mut scan = Scan::default();
     let mut first = [0; MAGIC.len()];
     if !fill(&mut file, &mut first)? {
-        // The file was made, and nothing written to it yet.
-        scan.damaged = count_torn(&first, bytes);
+        scan.damaged = estimate_lost_in_short_file(&first, bytes);
         return Ok(Some(scan));
     }
     match kind_of(first) {
         Kind::Readable => {}
         Kind::Newer => return Ok(None),
         Kind::Damaged => {
-            scan.damaged = count_lost(rest_of(&mut file)?);
+            scan.damaged = estimate_lost(count_remaining_lines(&mut file)?);
             return Ok(Some(scan));
         }
     }
@@ -45,16 +45,16 @@ pub(super) fn scan(file: impl Read + Seek, bytes: u64) -> io::Result<Option<Scan
     while scan.good_bytes < bytes {
         let mut header = [0; HEADER_BYTES];
         if !fill(&mut file, &mut header)? {
-            scan.damaged = count_lost(0);
+            scan.damaged = estimate_lost(0);
             return Ok(Some(scan));
         }
         let Some(header) = Header::decode(header) else {
-            scan.damaged = count_lost(rest_of(&mut file)?);
+            scan.damaged = estimate_lost(count_remaining_lines(&mut file)?);
             return Ok(Some(scan));
         };
         let end = scan.good_bytes + header.record_bytes();
         if end > bytes {
-            scan.damaged = count_lost(header.events.into());
+            scan.damaged = estimate_lost(header.events.into());
             return Ok(Some(scan));
         }
         file.seek_relative(header.length.into())?;
@@ -64,13 +64,14 @@ pub(super) fn scan(file: impl Read + Seek, bytes: u64) -> io::Result<Option<Scan
     Ok(Some(scan))
 }
 
-/// A file shorter than its beginning holds nothing, unless it is none of ours.
-fn count_torn(first: &[u8], bytes: u64) -> u64 {
+/// A file that is shorter than [`MAGIC`] was created and never written, unless
+/// its bytes differ.
+fn estimate_lost_in_short_file(first: &[u8], bytes: u64) -> u64 {
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(first.len());
-    if MAGIC.starts_with(&first[..bytes]) { 0 } else { count_lost(0) }
+    if MAGIC.starts_with(&first[..bytes]) { 0 } else { estimate_lost(0) }
 }
 
-/// Fills the buffer; `false` where the file ends before that.
+/// Fills the buffer. Returns `false` if the file ends first.
 fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match file.read_exact(buffer) {
         Ok(()) => Ok(true),
@@ -79,38 +80,37 @@ fn fill(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     }
 }
 
-/// The ends of lines from here to the end of the file.
-fn rest_of(file: &mut impl Read) -> io::Result<u64> {
-    let mut ends = 0;
+fn count_remaining_lines(file: &mut impl Read) -> io::Result<u64> {
+    let mut lines = 0;
     let mut buffer = [0; 8192];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(ends),
-            read => ends += line_ends(&buffer[..read]),
+            0 => return Ok(lines),
+            read => lines += count_lines(&buffer[..read]),
         }
     }
 }
 
-/// A file of the spool, as it is used.
+/// An open spool file.
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) path: PathBuf,
-    /// What of it is whole; behind that nothing is read.
+    /// The length of the readable part.
     pub(super) bytes: u64,
-    /// What it occupies.
+    /// The length of the file.
     pub(super) file_bytes: u64,
     pub(super) events: u64,
-    /// Events of it that are delivered or lost.
+    /// The number of events that are delivered or lost.
     pub(super) settled: u64,
     pub(super) unread: Extent,
-    /// Where the next record begins that is to be read.
+    /// The position of the next unread record.
     read_at: u64,
     reader: Option<File>,
 }
 
 impl Segment {
-    /// A file that holds nothing yet but its beginning.
+    /// Creates a segment without records.
     pub(super) fn empty(number: u64, path: PathBuf) -> Self {
         let bytes = MAGIC.len() as u64;
         Self {
@@ -126,15 +126,16 @@ impl Segment {
         }
     }
 
-    /// A file that an earlier process left.
-    pub(super) fn found(number: u64, path: PathBuf, file_bytes: u64, scan: &Scan) -> Self {
+    /// Creates the segment of a file that an earlier process left.
+    pub(super) fn recovered(number: u64, path: PathBuf, file_bytes: u64, scan: &Scan) -> Self {
         let Scan { good_bytes: bytes, found, .. } = *scan;
         let empty = Self::empty(number, path);
         Self { bytes, file_bytes, events: found.events, unread: found, ..empty }
     }
 
-    /// A record was added; one that is still in memory is not to be read.
-    pub(super) fn grow(&mut self, header: Header, is_held: bool) {
+    /// Accounts for an appended record. A record that is held in memory will not
+    /// be read.
+    pub(super) fn append(&mut self, header: Header, is_held: bool) {
         self.bytes += header.record_bytes();
         self.file_bytes = self.bytes;
         self.events += u64::from(header.events);
@@ -145,19 +146,19 @@ impl Segment {
         }
     }
 
-    /// Whether nobody needs it any more.
+    /// Returns whether all events are settled, so that the file can be deleted.
     pub(super) fn is_done(&self) -> bool {
         self.unread.records == 0 && self.settled >= self.events
     }
 
-    /// The next record that is to be read.
+    /// Reads the next unread record.
     pub(super) fn read(&mut self) -> Unread {
         let segment = self.number;
         match self.try_read() {
             Ok((header, lines)) if header.matches(&lines) => Unread::Lines { segment, lines },
             Ok((header, _)) => {
                 let lost = header.extent();
-                let message = format!("a record of {} is damaged", self.path.display());
+                let message = format!("a record in {} is damaged", self.path.display());
                 Unread::Lost { segment, lost, message }
             }
             Err(error) => {
@@ -176,8 +177,7 @@ impl Segment {
         reader.seek(SeekFrom::Start(self.read_at))?;
         let mut header = [0; HEADER_BYTES];
         reader.read_exact(&mut header)?;
-        let damaged =
-            || io::Error::new(io::ErrorKind::InvalidData, "the head of a record is damaged");
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a record header is damaged");
         let header = Header::decode(header).ok_or_else(damaged)?;
         let mut lines = vec![0; header.length as usize];
         reader.read_exact(&mut lines)?;
@@ -189,8 +189,8 @@ impl Segment {
         Ok((header, lines))
     }
 
-    /// Begins anew: all of it is done with.
-    pub(super) fn clear(&mut self) {
+    /// Resets the segment after its file was truncated.
+    pub(super) fn reset(&mut self) {
         let path = std::mem::take(&mut self.path);
         *self = Self::empty(self.number, path);
     }
@@ -207,8 +207,8 @@ mod tests {
     fn file(records: &[Vec<u8>]) -> Vec<u8> {
         let mut file = MAGIC.to_vec();
         for lines in records {
-            let events = usize::try_from(line_ends(lines)).unwrap();
-            file.extend_from_slice(&Header::of(lines, events).unwrap().encode());
+            let events = usize::try_from(count_lines(lines)).unwrap();
+            file.extend_from_slice(&Header::for_lines(lines, events).unwrap().encode());
             file.extend_from_slice(lines);
         }
         file
@@ -226,12 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_later_version_is_not_touched() {
+    fn a_file_of_a_later_version_is_not_scanned() {
         assert_eq!(scan(Cursor::new(b"eyegosp9...".to_vec()), 11).unwrap(), None);
     }
 
     #[test]
-    fn a_file_that_was_only_just_made_has_lost_nothing() {
+    fn a_newly_created_file_has_lost_nothing() {
         assert_eq!(scan_of(b"").damaged, 0);
         assert_eq!(scan_of(b"eyego").damaged, 0);
         assert_eq!(scan_of(&MAGIC), Scan { good_bytes: 8, ..Scan::default() });
@@ -242,16 +242,16 @@ mod tests {
     proptest! {
         #[test]
         fn every_record_is_found(records in any_records()) {
-            let events = records.iter().map(|lines| line_ends(lines)).sum();
+            let events = records.iter().map(|lines| count_lines(lines)).sum();
             let bytes = file(&records);
             let found = Extent { records: records.len() as u64, events };
             prop_assert_eq!(scan_of(&bytes), Scan { good_bytes: bytes.len() as u64, found, damaged: 0 });
         }
 
-        /// A tail that is cut off, or filled with zeros, costs no more than
-        /// the records that it touches, and no loss goes unseen.
+        /// A tail that is cut off or filled with zeros damages only the records
+        /// that it contains, and every loss is detected.
         #[test]
-        fn a_bad_tail_costs_the_tail(records in any_records(), cut: prop::sample::Index, zeros: bool) {
+        fn a_damaged_tail_is_detected_and_costs_only_its_records(records in any_records(), cut: prop::sample::Index, zeros: bool) {
             let whole = file(&records);
             let cut = MAGIC.len() + cut.index(whole.len() - MAGIC.len() + 1);
             let mut bytes = whole[..cut].to_vec();

@@ -1,10 +1,7 @@
-//! The transport that speaks HTTP/1.1, by hyper, with TLS that touches nothing
-//! outside of it.
+//! The default transport: HTTP/1.1 with hyper, and TLS with rustls.
 //!
-//! It is not built on `reqwest`, for the sake of the programs that the client
-//! is part of: TLS with a provider of our own would switch on a feature of
-//! `reqwest` for the whole program, and make each `reqwest::Client` panic there
-//! that was built without TLS.
+//! TLS uses its own crypto provider and never changes the provider of the
+//! process. ADR 0018 explains why the transport is not built on `reqwest`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,15 +13,16 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::error::ConfigError;
+use crate::model::errors::ConfigError;
 use crate::transport::{BoxFuture, Method, Request, Response, Transport, TransportError};
 
-/// The largest answer that is read: a page of 1000 large logs.
-pub(super) const MAX_ANSWER_BYTES: usize = 512 << 20;
+/// The largest response body to read, in bytes: a page of 1000 large events.
+pub(super) const MAX_RESPONSE_BYTES: usize = 512 << 20;
 
-/// Connections that are not used are closed before most servers and proxies do
-/// it: a request on one that is just being closed would have to be repeated.
-const IDLE: Duration = Duration::from_secs(20);
+/// How long an idle connection is kept. This is shorter than the timeout of most
+/// servers and proxies, because a request on a connection that is being closed
+/// would have to be retried.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub(crate) struct HttpTransport {
@@ -33,7 +31,8 @@ pub(crate) struct HttpTransport {
 
 impl HttpTransport {
     /// # Errors
-    /// TLS is needed and there is none, or its certificates cannot be read.
+    /// Returns a [`ConfigError`] if TLS is required but not available, or if the
+    /// certificates cannot be read.
     pub(crate) fn new(needs_tls: bool, ca_file: Option<&Path>) -> Result<Self, ConfigError> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -41,7 +40,7 @@ impl HttpTransport {
         let connector = tls::connector(connector, needs_tls, ca_file)?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build(connector);
         Ok(Self { client })
     }
@@ -61,8 +60,8 @@ impl Transport for HttpTransport {
                 builder = builder.header(*name, value);
             }
             let sent = builder.body(Full::from(request.body)).map_err(failed)?;
-            let answer = self.client.request(sent).await.map_err(failed)?;
-            read(answer).await
+            let response = self.client.request(sent).await.map_err(failed)?;
+            read(response).await
         })
     }
 }
@@ -71,8 +70,8 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> TransportErr
     TransportError::new(error.to_string()).with_source(error)
 }
 
-async fn read(answer: http::Response<Incoming>) -> Result<Response, TransportError> {
-    let (head, mut incoming) = answer.into_parts();
+async fn read(response: http::Response<Incoming>) -> Result<Response, TransportError> {
+    let (head, mut incoming) = response.into_parts();
     let mut response = from_head(head.status, &head.headers);
     while let Some(frame) = incoming.frame().await {
         if let Ok(data) = frame.map_err(failed)?.into_data() {
@@ -82,7 +81,7 @@ async fn read(answer: http::Response<Incoming>) -> Result<Response, TransportErr
     Ok(response)
 }
 
-/// An answer so far: without its body.
+/// Creates a response without its body.
 pub(super) fn from_head(status: http::StatusCode, headers: &HeaderMap) -> Response {
     let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
     Response {
@@ -93,13 +92,15 @@ pub(super) fn from_head(status: http::StatusCode, headers: &HeaderMap) -> Respon
     }
 }
 
-/// Adds a piece of the body.
+/// Appends a part of the body.
 ///
 /// # Errors
-/// It becomes larger than any answer of ours.
+/// Returns a [`TransportError`] if the body exceeds [`MAX_RESPONSE_BYTES`].
 pub(super) fn append(response: &mut Response, data: &[u8]) -> Result<(), TransportError> {
-    if response.body.len() + data.len() > MAX_ANSWER_BYTES {
-        return Err(TransportError::new("the answer is too large to be one of ours"));
+    if response.body.len() + data.len() > MAX_RESPONSE_BYTES {
+        return Err(TransportError::new(format!(
+            "the response exceeds {MAX_RESPONSE_BYTES} bytes"
+        )));
     }
     response.body.extend_from_slice(data);
     Ok(())
@@ -107,8 +108,8 @@ pub(super) fn append(response: &mut Response, data: &[u8]) -> Result<(), Transpo
 
 #[cfg(feature = "tls")]
 mod tls {
-    //! TLS by rustls with a provider of our own. It is never installed for the
-    //! process: the program that we are part of may have another.
+    //! TLS with rustls. The crypto provider is not installed for the process,
+    //! because the program may use another one.
 
     use std::path::Path;
     use std::sync::Arc;
@@ -120,7 +121,7 @@ mod tls {
     use rustls::{ClientConfig, RootCertStore};
     use rustls_platform_verifier::Verifier;
 
-    use crate::error::ConfigError;
+    use crate::model::errors::ConfigError;
 
     pub(super) type Connector = HttpsConnector<HttpConnector>;
 
@@ -133,18 +134,20 @@ mod tls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(|error| ConfigError::new("url", format!("gets no TLS: {error}")))?;
+            .map_err(|error| {
+                ConfigError::new("url", format!("needs TLS, which is not available: {error}"))
+            })?;
         let config = if needs_tls {
             let verifier = Verifier::new_with_extra_roots(extra, provider).map_err(|error| {
-                let fault = format!(
-                    "is needed: the system's certificates cannot be used ({error}); \
-                     install ca-certificates or name a file of your own"
+                let problem = format!(
+                    "is required because the system's certificates cannot be used ({error}): \
+                     install ca-certificates or set ca_file"
                 );
-                ConfigError::new("ca_file", fault)
+                ConfigError::new("ca_file", problem)
             })?;
             config.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         } else {
-            // Reading the system's bundle takes milliseconds, and there may be none.
+            // Loading the system's certificates takes milliseconds, and may fail.
             config.with_root_certificates(RootCertStore::empty())
         };
         let builder = HttpsConnectorBuilder::new().with_tls_config(config.with_no_client_auth());
@@ -152,14 +155,14 @@ mod tls {
     }
 
     fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-        let fault = |error: String| {
+        let unusable = |error: String| {
             ConfigError::new("ca_file", format!("{} cannot be read: {error}", path.display()))
         };
         let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect)
-            .map_err(|error| fault(error.to_string()))?;
+            .map_err(|error| unusable(error.to_string()))?;
         if certificates.is_empty() {
-            return Err(fault("it holds no certificate".to_owned()));
+            return Err(unusable("it contains no certificate".to_owned()));
         }
         Ok(certificates)
     }
@@ -167,13 +170,13 @@ mod tls {
 
 #[cfg(not(feature = "tls"))]
 mod tls {
-    //! No TLS: the feature is off.
+    //! The crate feature `tls` is disabled.
 
     use std::path::Path;
 
     use hyper_util::client::legacy::connect::HttpConnector;
 
-    use crate::error::ConfigError;
+    use crate::model::errors::ConfigError;
 
     pub(super) type Connector = HttpConnector;
 
@@ -183,10 +186,13 @@ mod tls {
         ca_file: Option<&Path>,
     ) -> Result<Connector, ConfigError> {
         if needs_tls {
-            return Err(ConfigError::new("url", "needs the feature tls to begin with https://"));
+            return Err(ConfigError::new(
+                "url",
+                "begins with https://, which needs the crate feature `tls`",
+            ));
         }
         match ca_file {
-            Some(_) => Err(ConfigError::new("ca_file", "needs the feature tls")),
+            Some(_) => Err(ConfigError::new("ca_file", "needs the crate feature `tls`")),
             None => Ok(inner),
         }
     }

@@ -1,4 +1,4 @@
-//! The transport through a `reqwest::Client` that is handed in.
+//! A transport that uses the program's own `reqwest::Client`.
 
 use crate::transport::http::{append, from_head};
 use crate::transport::{BoxFuture, Method, Request, Response, Transport, TransportError};
@@ -16,9 +16,9 @@ impl Transport for ReqwestTransport {
             for (name, value) in request.headers {
                 builder = builder.header(name, value);
             }
-            let mut answer = builder.send().await.map_err(failed)?;
-            let mut response = from_head(answer.status(), answer.headers());
-            while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+            let mut received = builder.send().await.map_err(failed)?;
+            let mut response = from_head(received.status(), received.headers());
+            while let Some(chunk) = received.chunk().await.map_err(failed)? {
                 append(&mut response, &chunk)?;
             }
             Ok(response)
@@ -27,7 +27,7 @@ impl Transport for ReqwestTransport {
 }
 
 fn failed(error: reqwest::Error) -> TransportError {
-    // Without the URL: it says nothing new, and may be long.
+    // The URL is known and may be long.
     let error = error.without_url();
     TransportError::new(error.to_string()).with_source(error)
 }

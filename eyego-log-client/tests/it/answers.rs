@@ -22,7 +22,7 @@ async fn events_arrive_in_order_with_ids_and_times() {
     let client = server.client().api_key("secret").build().unwrap();
     log(&client, &["a", "b", "c"]);
     let report = client.flush().await;
-    assert!(report.is_complete());
+    assert!(report.all_settled());
     assert_eq!((report.stats.accepted, report.stats.delivered), (3, 3));
     let seen = server.seen();
     let users: Vec<_> = seen.iter().flat_map(Seen::users).collect();
@@ -76,7 +76,7 @@ async fn what_is_too_large_is_halved_down_to_the_culprit() {
     .await;
     let lost = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&lost);
-    let hook = move |loss: &eyego_log_client::Lost<'_>| {
+    let hook = move |loss: &eyego_log_client::Loss<'_>| {
         for event in loss.events() {
             assert!(event.id().is_some());
             told.lock().unwrap().push((loss.reason, event.json().to_owned()));
@@ -91,7 +91,7 @@ async fn what_is_too_large_is_halved_down_to_the_culprit() {
     let lost = lost.lock().unwrap().clone();
     assert!(matches!(&lost[..], [(LossReason::TooLarge, json)] if json.contains("huge")));
     client.log(Event::new("a", "A")).unwrap();
-    assert!(client.flush().await.is_complete(), "the worker survived the hook");
+    assert!(client.flush().await.all_settled(), "the worker survived the hook");
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn an_encoding_that_is_refused_is_not_used_again() {
         for _ in 0..50 {
             log(&client, &["a"]);
         }
-        assert!(client.flush().await.is_complete());
+        assert!(client.flush().await.all_settled());
     }
     assert_eq!(client.stats().delivered, 100);
     let seen = server.seen();
@@ -192,7 +192,7 @@ async fn nonsense_is_counted_and_shown() {
     .await;
     let client = server.client().build().unwrap();
     client.send(Event::new("a", "A")).await.unwrap();
-    assert_eq!(client.stats().nonsense_answers, 2);
+    assert_eq!(client.stats().unexpected_responses, 2);
 
     let server =
         FakeServer::start(|_, _| ResponseTemplate::new(200).set_body_string("<html>")).await;
@@ -201,7 +201,7 @@ async fn nonsense_is_counted_and_shown() {
     else {
         panic!("it was delivered")
     };
-    assert_eq!(reason, LossReason::Nonsense);
+    assert_eq!(reason, LossReason::UnexpectedResponse);
     assert!(message.contains("status 200") && message.contains("<html>"), "{message}");
 }
 
@@ -266,7 +266,7 @@ async fn a_client_that_is_handed_in_is_used() {
     let own = reqwest::Client::builder().user_agent("a program of mine").build().unwrap();
     let client = server.client().http_client(own).api_key("secret").build().unwrap();
     client.send(Event::new("a", "A")).await.unwrap();
-    assert!(client.logs().fetch().await.is_err(), "the made-up server has no logs");
+    assert!(client.query().fetch().await.is_err(), "the made-up server has no logs");
     let requests = server.server.received_requests().await.unwrap();
     assert_eq!(requests.len(), 2);
     for request in &requests {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use eyego_log_client::testing::Recorder;
-use eyego_log_client::tower::LogLayer;
+use eyego_log_client::tower::RequestLogLayer;
 use eyego_log_client::transport::Response;
 use eyego_log_client::{Client, Event, LossReason, blocking};
 use serde_json::json;
@@ -31,21 +31,21 @@ fn blocking_waits_without_a_runtime_and_beside_one() {
         sent.join().unwrap().unwrap();
     });
     assert_eq!(recorder.with_action("LOGIN").len(), 3);
-    assert!(blocking::iter(client.logs()).next().unwrap().is_err());
-    assert!(blocking::wait(client.shutdown()).is_complete());
+    assert!(blocking::Client::from(client.clone()).query().iter().next().unwrap().is_err());
+    assert!(blocking::wait(client.shutdown()).all_settled());
 }
 
 #[tokio::test]
 async fn a_recorder_records_and_fails_where_asked() {
     let (client, recorder) = recorded();
-    recorder.answer_next([Response::new(503, ""), Response::new(401, "")]);
+    recorder.respond_with([Response::new(503, ""), Response::new(401, "")]);
     let lost = client.send(Event::new("ada", "LOST")).await;
     assert!(lost.is_err());
     assert_eq!(client.stats().lost.get(LossReason::Unauthorized), 1);
     for n in 0..100 {
         client.log(Event::new("ada", "KEPT").metadata(json!({"n": n}))).unwrap();
     }
-    assert!(client.flush().await.is_complete());
+    assert!(client.flush().await.all_settled());
     recorder.assert_none("LOST");
     assert_eq!(recorder.with_action("KEPT").len(), 100);
     assert_eq!(recorder.events()[99].metadata.to_map()["n"], 99);
@@ -55,26 +55,26 @@ async fn a_recorder_records_and_fails_where_asked() {
 async fn marked_events_are_logs_and_others_are_not() {
     let (client, recorder) = recorded();
     let subscriber = tracing_subscriber::registry()
-        .with(eyego_log_client::tracing::LogLayer::new(client.clone()));
+        .with(eyego_log_client::tracing::TracingLayer::new(client.clone()));
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!(userId = "ada", action = "CLICK", n = 7, big = u64::MAX, "on {}", "home");
         tracing::info!(user_id = 42, action = "VIEW");
         tracing::info!(action = "NOBODY");
         tracing::info!("nothing");
     });
-    assert!(client.flush().await.is_complete());
-    let click = recorder.only("CLICK").metadata.to_map();
+    assert!(client.flush().await.all_settled());
+    let click = recorder.single("CLICK").metadata.to_map();
     assert_eq!(click["message"], "on home");
     assert_eq!(click["n"], 7);
     assert_eq!(click["big"], u64::MAX.to_string());
-    assert_eq!(recorder.only("VIEW").user_id.as_str(), "42");
+    assert_eq!(recorder.single("VIEW").user_id.as_str(), "42");
     assert_eq!(recorder.events().len(), 2);
 }
 
 #[tokio::test]
 async fn requests_that_pass_are_logged() {
     let (client, recorder) = recorded();
-    let layer = LogLayer::new(
+    let layer = RequestLogLayer::new(
         client.clone(),
         |request: &&str| request.strip_prefix("user ").map(str::to_owned),
         |user, answer: Option<&usize>| {
@@ -88,8 +88,8 @@ async fn requests_that_pass_are_logged() {
         service.ready().await.unwrap();
         assert_eq!((&mut service).oneshot(request).await, Ok(request.len()));
     }
-    assert!(client.flush_within(Duration::from_secs(5)).await.is_complete());
-    let logged = recorder.only("REQUEST");
+    assert!(client.flush_within(Duration::from_secs(5)).await.all_settled());
+    let logged = recorder.single("REQUEST");
     assert_eq!(logged.user_id.as_str(), "ada");
     assert_eq!(logged.metadata.as_json(), r#"{"answer":8}"#);
 }
@@ -99,15 +99,15 @@ async fn requests_that_pass_are_logged() {
 fn nothing_of_the_clients_own_thread_is_logged() {
     let (client, recorder) = recorded();
     let logging = client.clone();
-    let hook = move |_: &eyego_log_client::Lost<'_>| {
-        let layer = eyego_log_client::tracing::LogLayer::new(logging.clone());
+    let hook = move |_: &eyego_log_client::Loss<'_>| {
+        let layer = eyego_log_client::tracing::TracingLayer::new(logging.clone());
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(userId = "the client", action = "LOOP");
         });
     };
     let failing = Recorder::new();
-    failing.answer_next([Response::new(404, "")]);
+    failing.respond_with([Response::new(404, "")]);
     let losing = quick("http://test").transport(failing).on_loss(hook).build().unwrap();
     assert!(blocking::wait(losing.send(Event::new("ada", "A"))).is_err());
     let _ = blocking::wait(losing.shutdown());

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
-use eyego_log_client::{Builder, Client, Event, LogError, LossReason, Overflow};
+use eyego_log_client::{Client, ClientBuilder, Event, LogError, LossReason, Overflow};
 use serde_json::json;
 
 use crate::server::{FakeServer, accepted, quick};
@@ -20,7 +20,7 @@ impl Transport for Hung {
 }
 
 /// Has room for a few events and nowhere to send them.
-fn hung() -> Builder {
+fn hung() -> ClientBuilder {
     quick("http://hung")
         .transport(Hung)
         .max_event_bytes(1024)
@@ -36,7 +36,7 @@ fn event(n: usize) -> Event<'static, serde_json::Value> {
 fn the_newest_gives_way_by_default() {
     let heard = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&heard);
-    let count = move |lost: &eyego_log_client::Lost<'_>| {
+    let count = move |lost: &eyego_log_client::Loss<'_>| {
         counter.fetch_add(lost.count(), Ordering::Relaxed);
     };
     let client = hung().on_loss(count).shutdown_timeout(Duration::ZERO).build().unwrap();
@@ -86,7 +86,7 @@ async fn blocking_goes_on_when_there_is_room() {
     let logging = client.clone();
     let all = tokio::task::spawn_blocking(move || (0..200).all(|n| logging.log(event(n)).is_ok()));
     assert!(all.await.unwrap());
-    assert!(client.flush().await.is_complete());
+    assert!(client.flush().await.all_settled());
     assert_eq!(client.stats().delivered, 200);
 }
 
@@ -109,11 +109,11 @@ async fn a_flush_covers_what_any_thread_logged_before_it() {
     for _ in 0..20 {
         let before = logged.load(Ordering::SeqCst);
         let report = client.flush().await;
-        assert!(report.is_complete() && report.stats.is_balanced());
+        assert!(report.all_settled() && report.stats.is_balanced());
         assert!(report.stats.delivered >= before);
     }
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert!(client.flush().await.is_complete());
+    assert!(client.flush().await.all_settled());
     assert_eq!(client.stats().delivered, 12_000);
 }
 
@@ -126,7 +126,7 @@ async fn a_hung_server_keeps_no_deadline_waiting() {
     let delivery = client.send(event(5));
     let begin = Instant::now();
     let report = client.flush_within(Duration::from_millis(100)).await;
-    assert_eq!((report.unsettled, report.is_complete()), (6, false));
+    assert_eq!((report.unsettled, report.all_settled()), (6, false));
     let report = client.shutdown_within(Duration::from_millis(100)).await;
     assert!(begin.elapsed() < Duration::from_secs(2));
     assert_eq!(report.unsettled, 6);
@@ -135,9 +135,9 @@ async fn a_hung_server_keeps_no_deadline_waiting() {
     assert!(delivery.await.is_err());
     assert_eq!(client.log(event(6)), Err(LogError::Closed));
     assert!(client.stats().is_balanced());
-    assert!(client.flush().await.is_complete());
-    assert!(client.shutdown().await.is_complete());
-    assert!(client.logs().fetch().await.is_err());
+    assert!(client.flush().await.all_settled());
+    assert!(client.shutdown().await.all_settled());
+    assert!(client.query().fetch().await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

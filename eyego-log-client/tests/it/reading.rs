@@ -43,7 +43,7 @@ async fn every_filter_reaches_the_server() {
         .respond_with(page(&[entry(1)], None))
         .mount(&server)
         .await;
-    let logs = client.logs().user("ada & co/ü+").action("A").from(time).to(time);
+    let logs = client.query().user("ada & co/ü+").action("A").since(time).until(time);
     let logs = logs.metadata("cart.items", 2).limit(7).page(3).order(Order::Ascending);
     let page = logs.fetch().await.unwrap();
     assert_eq!(page.data[0].metadata.as_json(), r#"{"n":1}"#);
@@ -66,9 +66,9 @@ async fn a_stream_goes_through_all_pages() {
         };
         mock.respond_with(answer).mount(&server).await;
     }
-    let logs: Vec<_> = client.logs().stream().collect().await;
+    let logs: Vec<_> = client.query().stream().collect().await;
     assert_eq!(logs.len(), 3);
-    let mut stream = client.logs().stream();
+    let mut stream = client.query().stream();
     let mut count = 0;
     while let Some(log) = stream.next().await {
         assert!(log.is_ok());
@@ -85,14 +85,14 @@ async fn errors_say_all_that_the_server_said() {
     let answer =
         ResponseTemplate::new(400).set_body_json(body).insert_header("x-request-id", "r-1");
     Mock::given(path("/api/v1/logs")).respond_with(answer).mount(&server).await;
-    let error = client.logs().limit(5000).fetch().await.unwrap_err();
+    let error = client.query().limit(5000).fetch().await.unwrap_err();
     let status = error.status().unwrap();
     assert_eq!((status.status, status.request_id.as_deref()), (400, Some("r-1")));
     assert_eq!(status.errors.iter().next().unwrap().path, "limit");
     assert!(!error.is_retryable());
     assert_eq!(error.to_string(), "the server answered 400: limit must be … (request r-1)");
 
-    let fault = client.logs().metadata("", "x").fetch().await.unwrap_err();
+    let fault = client.query().metadata("", "x").fetch().await.unwrap_err();
     assert_eq!(fault.status().unwrap().status, 400);
 }
 
@@ -100,15 +100,18 @@ async fn errors_say_all_that_the_server_said() {
 async fn what_is_not_there_is_none_and_what_makes_no_sense_is_shown() {
     let (client, server) = client_and_server().await;
     let id = format!("{:024x}", 7).parse().unwrap();
-    assert!(client.logs().get(id).await.unwrap().is_none());
+    assert!(client.query().get(id).await.unwrap().is_none());
     Mock::given(path(format!("/api/v1/logs/{id}")))
         .respond_with(ResponseTemplate::new(200).set_body_string("<html>"))
         .mount(&server)
         .await;
-    let error = client.logs().get(id).await.unwrap_err();
-    assert!(matches!(&error, ReadError::Nonsense(text) if text.contains("<html>")), "{error}");
+    let error = client.query().get(id).await.unwrap_err();
+    assert!(
+        matches!(&error, ReadError::UnexpectedResponse(text) if text.contains("<html>")),
+        "{error}"
+    );
     assert!(error.is_retryable());
 
     let nobody = Client::builder("http://127.0.0.1:1").build().unwrap();
-    assert!(matches!(nobody.logs().fetch().await, Err(ReadError::NoAnswer(_))));
+    assert!(matches!(nobody.query().fetch().await, Err(ReadError::NoResponse(_))));
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use eyego_log_client::{Builder, Client};
+use eyego_log_client::{Client, ClientBuilder};
 use serde_json::{Value, json};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
@@ -72,13 +72,13 @@ impl FakeServer {
     }
 
     /// A client of this server that does not wait long for anything.
-    pub(crate) fn client(&self) -> Builder {
+    pub(crate) fn client(&self) -> ClientBuilder {
         quick(&self.server.uri())
     }
 }
 
 /// A client that does not wait long for anything.
-pub(crate) fn quick(url: &str) -> Builder {
+pub(crate) fn quick(url: &str) -> ClientBuilder {
     Client::builder(url)
         .linger(Duration::from_millis(5))
         .retry(Duration::from_millis(5), Duration::from_millis(20))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use eyego_log_client::{Builder, Event, LossReason, SendError, SpoolSync};
+use eyego_log_client::{ClientBuilder, Event, LossReason, SendError, SpoolSync};
 use serde_json::json;
 use tempfile::TempDir;
 use wiremock::ResponseTemplate;
@@ -22,7 +22,7 @@ const NOBODY: &str = "http://127.0.0.1:1";
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn spooling(url: &str, dir: &Path) -> Builder {
+fn spooling(url: &str, dir: &Path) -> ClientBuilder {
     quick(url).spool_dir(dir)
 }
 
@@ -78,7 +78,7 @@ async fn what_one_client_leaves_the_next_delivers_first() {
     let id = waiting.id().unwrap();
     let report = client.shutdown_within(Duration::from_millis(100)).await;
     assert_eq!((report.unsettled, report.stats.pending), (101, 101), "{report:?}");
-    assert!(!report.is_complete() && report.stats.is_balanced());
+    assert!(!report.all_settled() && report.stats.is_balanced());
     assert_eq!((report.stats.lost.total(), report.stats.pending_bytes), (0, 0));
     assert_eq!(waiting.await, Err(SendError::Spooled { id }));
 
@@ -91,7 +91,7 @@ async fn what_one_client_leaves_the_next_delivers_first() {
     let ids = server.seen().into_iter().flat_map(|seen| seen.events);
     assert!(ids.into_iter().any(|event| event["id"] == id.to_string()), "the same log");
     let report = client.shutdown().await;
-    assert!(report.is_complete() && report.stats.is_balanced(), "{report:?}");
+    assert!(report.all_settled() && report.stats.is_balanced(), "{report:?}");
     assert_eq!((report.stats.accepted, report.stats.delivered), (102, 102));
     assert_eq!((report.stats.unspooled, files(dir.path()).len()), (0, 0));
 }
@@ -167,7 +167,7 @@ async fn a_backlog_may_be_larger_than_memory() {
         delivery.await.unwrap();
     }
     let report = client.flush_within(PATIENCE).await;
-    assert!(report.is_complete() && report.stats.delivered == EVENTS as u64, "{report:?}");
+    assert!(report.all_settled() && report.stats.delivered == EVENTS as u64, "{report:?}");
     // What was repeated came first and came again; no other came out of order.
     let mut users = users(&server.seen());
     let mut known = BTreeSet::new();
@@ -209,7 +209,7 @@ async fn a_full_spool_refuses_the_newest() {
     assert!(stats.is_balanced() && stats.pending == taken.len() as u64, "{stats:?}");
     is_up.store(true, Ordering::SeqCst);
     let report = client.flush_within(PATIENCE).await;
-    assert!(report.is_complete() && report.stats.is_balanced(), "{report:?}");
+    assert!(report.all_settled() && report.stats.is_balanced(), "{report:?}");
     assert_eq!(report.stats.delivered, taken.len() as u64);
     let delivered: BTreeSet<_> = users(&server.seen()).into_iter().collect();
     assert_eq!(delivered, taken.into_iter().collect());
@@ -231,12 +231,12 @@ async fn a_damaged_tail_costs_the_tail() {
     let server = FakeServer::start(|_, seen| accepted(seen)).await;
     let told = Arc::new(AtomicUsize::new(0));
     let heard = Arc::clone(&told);
-    let hook = move |lost: &eyego_log_client::Lost<'_>| {
+    let hook = move |lost: &eyego_log_client::Loss<'_>| {
         assert_eq!((lost.reason, lost.events().count()), (LossReason::Damaged, 0));
         heard.fetch_add(lost.count(), Ordering::SeqCst);
     };
     let client = spooling(&server.server.uri(), dir.path()).on_loss(hook).build().unwrap();
-    assert!(client.flush().await.is_complete());
+    assert!(client.flush().await.all_settled());
     let stats = client.stats();
     assert_eq!((stats.recovered, stats.delivered), (100, 90), "{stats:?}");
     assert_eq!(stats.lost.get(LossReason::Damaged), 10);
@@ -272,7 +272,7 @@ async fn files_that_vanish_are_counted() {
     let end = waiting.await;
     assert!(matches!(end, Err(SendError::Lost { reason: LossReason::Damaged, .. })), "{end:?}");
     let report = client.flush_within(PATIENCE).await;
-    assert!(report.is_complete() && report.stats.is_balanced(), "{report:?}");
+    assert!(report.all_settled() && report.stats.is_balanced(), "{report:?}");
     assert!(report.stats.lost.get(LossReason::Damaged) > 50, "{report:?}");
     client.send(event(101)).await.unwrap();
 }
@@ -341,7 +341,7 @@ async fn a_killed_process_loses_nothing_that_was_in_the_spool() {
     let client = spooling(&server.server.uri(), dir.path()).build().unwrap();
     let report = client.shutdown_within(PATIENCE).await;
     let stats = &report.stats;
-    assert!(report.is_complete() && stats.is_balanced(), "{report:?}");
+    assert!(report.all_settled() && stats.is_balanced(), "{report:?}");
     assert_eq!(stats.recovered, stats.delivered + stats.lost.get(LossReason::Damaged));
     let ids = server.seen().into_iter().flat_map(|seen| seen.events);
     let ids: Vec<_> = ids.map(|event| event["id"].as_str().unwrap().to_owned()).collect();
@@ -373,7 +373,7 @@ async fn writes_to_a_disk_that_fills() {
     }
     let report = client.shutdown_within(PATIENCE).await;
     let stats = &report.stats;
-    assert!(report.is_complete() && stats.is_balanced(), "{report:?}");
+    assert!(report.all_settled() && stats.is_balanced(), "{report:?}");
     assert_eq!(stats.delivered, 500, "{report:?}");
     assert!(stats.unspooled > 0 && stats.unspooled < 500, "{report:?}");
     assert_eq!(said.load(Ordering::SeqCst), 1, "said once");

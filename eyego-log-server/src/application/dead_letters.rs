@@ -1,5 +1,5 @@
-//! What could not be stored: lists it, and stores it after all once what was in
-//! the way is mended.
+//! Dead letters: lists the records that could not be stored, and stores them once
+//! the cause is fixed.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,21 +14,22 @@ use super::decode;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters};
 use crate::domain::repository::{LogRepository, ReadError, Rejection, StoreError, StoreOutcome};
 
-/// Letters that one replay works at most.
-const MAX_LETTERS: usize = 10_000;
+/// Maximum number of dead letters that one call replays.
+const MAX_REPLAYED: usize = 10_000;
 
-/// How long one replay works at most.
-const MAX_TIME: Duration = Duration::from_secs(20);
+/// Maximum duration of one replay.
+const MAX_DURATION: Duration = Duration::from_secs(20);
 
-/// Letters that are looked up at once.
-const PAGE: usize = 500;
+/// Number of dead letters that a replay lists per query.
+const PAGE_SIZE: usize = 500;
 
-/// Letters in work at once: each has its bytes in memory, up to 15 MiB.
-const AT_ONCE: usize = 8;
+/// Number of dead letters that are replayed concurrently. Each of them holds its
+/// bytes, up to 15 MiB, in memory.
+const CONCURRENCY: usize = 8;
 
-/// The use case.
+/// Lists and replays dead letters.
 pub struct DeadLetterService {
-    letters: Arc<dyn DeadLetters>,
+    dead_letters: Arc<dyn DeadLetters>,
     repository: Arc<dyn LogRepository>,
 }
 
@@ -38,19 +39,19 @@ impl std::fmt::Debug for DeadLetterService {
     }
 }
 
-/// Some letters, in order.
+/// A page of dead letters, in order.
 #[derive(Debug)]
-pub struct LettersPage {
-    /// The letters.
-    pub letters: Vec<DeadLetterSummary>,
-    /// The place of the last of them, if there are more after it.
+pub struct DeadLetterPage {
+    /// The dead letters.
+    pub dead_letters: Vec<DeadLetterSummary>,
+    /// Position of the last one, if more follow.
     pub next: Option<Cursor>,
 }
 
-/// Which letters to store now.
+/// Selects the dead letters to replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// This one.
+    /// The one with this id.
     Id(LogId),
     /// Those with this code.
     Code(String),
@@ -58,168 +59,183 @@ pub enum Selection {
     All,
 }
 
-/// What became of a replay.
+/// Result of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replayed {
-    /// Letters that are stored now and no letters any more.
+    /// Dead letters that are now stored and removed.
     pub replayed: u64,
-    /// Letters that failed again.
+    /// Dead letters that failed again.
     pub failed: u64,
-    /// Letters of the selection that are left, those that failed included.
+    /// Selected dead letters that remain, including those that failed again.
     pub remaining: u64,
 }
 
-/// Why a replay did not come to its end. What it stored until then stays
-/// stored; to replay again is safe.
+/// The reason a dead letter cannot be shown, or a replay did not complete.
+///
+/// Events that the replay has stored stay stored, and replaying again is safe.
 #[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    /// There is no such letter.
+pub enum DeadLetterError {
+    /// No dead letter has this id.
     #[error("no dead letter has the id {0}")]
     NotFound(LogId),
-    /// Only the beginning of the record is kept.
-    #[error("only the beginning of the dead letter {id} is kept (it had {size} bytes)")]
-    Cut {
-        /// The letter.
+    /// Only the beginning of the record was kept.
+    #[error(
+        "the dead letter {id} cannot be replayed: only the beginning of its {size} bytes is kept"
+    )]
+    Truncated {
+        /// Id of the dead letter.
         id: LogId,
-        /// The size of the whole record.
+        /// Size of the whole record, in bytes.
         size: u64,
     },
-    /// The letters could not be read.
+    /// The dead letters cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The store, or the letters beside it, cannot be written.
+    /// The events or the dead letters cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What became of one letter.
-enum Fate {
+/// Outcome of replaying one dead letter.
+enum Outcome {
     Stored,
     Failed,
-    /// Somebody else has worked it meanwhile.
-    Gone,
+    /// Another call has replayed and removed it in the meantime.
+    AlreadyGone,
 }
 
 impl DeadLetterService {
-    /// Works these letters into this store.
+    /// Creates a service that replays `dead_letters` into `repository`.
     #[must_use]
-    pub fn new(letters: Arc<dyn DeadLetters>, repository: Arc<dyn LogRepository>) -> Self {
-        Self { letters, repository }
+    pub fn new(dead_letters: Arc<dyn DeadLetters>, repository: Arc<dyn LogRepository>) -> Self {
+        Self { dead_letters, repository }
     }
 
-    /// The letters that match.
+    /// Returns the page of dead letters that `query` selects.
     ///
     /// # Errors
-    /// The store could not answer.
-    pub async fn page(&self, query: DeadLetterQuery) -> Result<LettersPage, ReadError> {
+    /// Returns an error if the store cannot execute the query.
+    pub async fn page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ReadError> {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let one_more = DeadLetterQuery { limit: query.limit.saturating_add(1), ..query };
-        let mut letters = self.letters.list(&one_more).await?;
-        let has_more = letters.len() > limit;
-        letters.truncate(limit);
-        let next = if has_more { letters.last().map(place) } else { None };
-        Ok(LettersPage { letters, next })
+        let mut dead_letters = self.dead_letters.list(&one_more).await?;
+        let has_more = dead_letters.len() > limit;
+        dead_letters.truncate(limit);
+        let next = if has_more { dead_letters.last().map(position) } else { None };
+        Ok(DeadLetterPage { dead_letters, next })
     }
 
-    /// One letter.
+    /// Returns one dead letter.
     ///
     /// # Errors
-    /// The store could not answer.
-    pub async fn one(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
-        self.letters.get(id).await
+    /// Returns [`DeadLetterError::NotFound`] if no dead letter has this id, or
+    /// [`DeadLetterError::Read`] if the store cannot execute the query.
+    pub async fn get(&self, id: LogId) -> Result<DeadLetter, DeadLetterError> {
+        self.dead_letters.get(id).await?.ok_or(DeadLetterError::NotFound(id))
     }
 
-    /// Stores letters, straight from what is kept of them, under their events'
-    /// ids: one that the worker stored meanwhile is a duplicate. A letter is
-    /// removed only when the store has acknowledged it; one that fails again
-    /// counts an attempt more.
+    /// Stores dead letters from their original bytes, under the ids of their
+    /// events. An event that was stored in the meantime is a duplicate.
+    ///
+    /// A dead letter is removed only after the store has acknowledged its event.
+    /// If it fails again, its number of attempts increases by one. One call
+    /// replays up to 10,000 dead letters and runs for up to 20 seconds.
     ///
     /// # Errors
-    /// It did not come to its end.
-    pub async fn replay(&self, selection: Selection) -> Result<Replayed, ReplayError> {
+    /// Returns an error if the replay did not complete. Replaying again is safe.
+    pub async fn replay(&self, selection: Selection) -> Result<Replayed, DeadLetterError> {
         match selection {
-            Selection::Id(id) => self.replay_one(id).await,
+            Selection::Id(id) => self.replay_id(id).await,
             Selection::Code(code) => self.replay_all(Some(code)).await,
             Selection::All => self.replay_all(None).await,
         }
     }
 
-    async fn replay_one(&self, id: LogId) -> Result<Replayed, ReplayError> {
-        let letter = self.letters.get(id).await?.ok_or(ReplayError::NotFound(id))?;
-        if let Some(size) = letter.summary.truncated_from {
-            return Err(ReplayError::Cut { id, size });
+    async fn replay_id(&self, id: LogId) -> Result<Replayed, DeadLetterError> {
+        let dead_letter = self.get(id).await?;
+        if let Some(size) = dead_letter.summary.truncated_from {
+            return Err(DeadLetterError::Truncated { id, size });
         }
-        Ok(match self.work(letter).await? {
-            Fate::Stored | Fate::Gone => Replayed { replayed: 1, failed: 0, remaining: 0 },
-            Fate::Failed => Replayed { replayed: 0, failed: 1, remaining: 1 },
+        Ok(match self.replay_one(dead_letter).await? {
+            Outcome::Stored | Outcome::AlreadyGone => {
+                Replayed { replayed: 1, failed: 0, remaining: 0 }
+            }
+            Outcome::Failed => Replayed { replayed: 0, failed: 1, remaining: 1 },
         })
     }
 
-    /// The earliest failure first: what fails again goes to the end, so that
-    /// call after call comes to all of them.
-    async fn replay_all(&self, code: Option<String>) -> Result<Replayed, ReplayError> {
-        let deadline = Instant::now() + MAX_TIME;
+    /// Starts with the earliest failure. A dead letter that fails again moves to
+    /// the end, so repeated calls reach all of them.
+    async fn replay_all(&self, code: Option<String>) -> Result<Replayed, DeadLetterError> {
+        let deadline = Instant::now() + MAX_DURATION;
         let mut query =
             DeadLetterQuery { code: code.clone(), order: Order::Ascending, ..Default::default() };
-        let mut outcome = Replayed { replayed: 0, failed: 0, remaining: 0 };
+        let mut result = Replayed { replayed: 0, failed: 0, remaining: 0 };
         let mut tried = HashSet::new();
-        while tried.len() < MAX_LETTERS {
-            query.limit = u32::try_from(PAGE.min(MAX_LETTERS - tried.len())).unwrap_or(u32::MAX);
-            let Ok(page) = timeout_at(deadline, self.letters.list(&query)).await else { break };
+        while tried.len() < MAX_REPLAYED {
+            let limit = PAGE_SIZE.min(MAX_REPLAYED - tried.len());
+            query.limit = u32::try_from(limit).unwrap_or(u32::MAX);
+            let Ok(page) = timeout_at(deadline, self.dead_letters.list(&query)).await else {
+                break;
+            };
             let page = page?;
             let Some(last) = page.last() else { break };
-            query.after = Some(place(last));
-            let new: Vec<_> =
-                page.iter().map(|letter| letter.id).filter(|id| tried.insert(*id)).collect();
-            let mut fates = stream::iter(new).map(|id| self.take_up(id)).buffer_unordered(AT_ONCE);
-            // What is cut off by the deadline is stored at most, not removed.
-            while let Ok(Some(fate)) = timeout_at(deadline, fates.next()).await {
-                match fate? {
-                    Fate::Stored => outcome.replayed += 1,
-                    Fate::Failed => outcome.failed += 1,
-                    Fate::Gone => {}
+            query.after = Some(position(last));
+            let untried: Vec<_> =
+                page.iter().map(|summary| summary.id).filter(|id| tried.insert(*id)).collect();
+            let mut outcomes = stream::iter(untried)
+                .map(|id| self.replay_listed(id))
+                .buffer_unordered(CONCURRENCY);
+            // A replay that the deadline interrupts may have stored its event, but it
+            // has not removed the dead letter.
+            while let Ok(Some(outcome)) = timeout_at(deadline, outcomes.next()).await {
+                match outcome? {
+                    Outcome::Stored => result.replayed += 1,
+                    Outcome::Failed => result.failed += 1,
+                    Outcome::AlreadyGone => {}
                 }
             }
             if Instant::now() >= deadline {
                 break;
             }
         }
-        outcome.remaining = self.letters.count(code.as_deref()).await?;
-        Ok(outcome)
+        result.remaining = self.dead_letters.count(code.as_deref()).await?;
+        Ok(result)
     }
 
-    async fn take_up(&self, id: LogId) -> Result<Fate, ReplayError> {
-        match self.letters.get(id).await? {
-            Some(letter) => self.work(letter).await,
-            None => Ok(Fate::Gone),
+    async fn replay_listed(&self, id: LogId) -> Result<Outcome, DeadLetterError> {
+        match self.dead_letters.get(id).await? {
+            Some(dead_letter) => self.replay_one(dead_letter).await,
+            None => Ok(Outcome::AlreadyGone),
         }
     }
 
-    async fn work(&self, letter: DeadLetter) -> Result<Fate, ReplayError> {
-        let id = letter.summary.id;
-        match self.store(&letter).await? {
+    async fn replay_one(&self, dead_letter: DeadLetter) -> Result<Outcome, DeadLetterError> {
+        let id = dead_letter.summary.id;
+        match self.store(&dead_letter).await? {
             Ok(()) => {
-                self.letters.remove(id).await?;
-                tracing::info!(%id, "a dead letter is stored");
-                Ok(Fate::Stored)
+                self.dead_letters.remove(id).await?;
+                tracing::info!(%id, "replayed a dead letter");
+                Ok(Outcome::Stored)
             }
             Err(rejection) => {
-                self.fail(letter, rejection).await?;
-                Ok(Fate::Failed)
+                self.put_failed(dead_letter, rejection).await?;
+                Ok(Outcome::Failed)
             }
         }
     }
 
-    /// Stores the event of a letter, or says why it fails again.
-    async fn store(&self, letter: &DeadLetter) -> Result<Result<(), Rejection>, StoreError> {
+    /// Stores the event of a dead letter. The inner result is the reason it was
+    /// rejected again.
+    async fn store(&self, dead_letter: &DeadLetter) -> Result<Result<(), Rejection>, StoreError> {
         let DeadLetterSummary { id, truncated_from, queued_at, code, message, .. } =
-            &letter.summary;
-        let refused =
+            &dead_letter.summary;
+        let rejected =
             |code: String, message: String| Ok(Err(Rejection { code, message, is_known: true }));
         if truncated_from.is_some() {
-            return refused(code.clone(), message.clone());
+            return rejected(code.clone(), message.clone());
         }
-        let entry = match decode::entry(&letter.raw, *queued_at, || *id) {
+        let entry = match decode::entry(&dead_letter.raw, *queued_at, || *id) {
             Ok(entry) => entry,
             Err(rejection) => return Ok(Err(rejection)),
         };
@@ -230,29 +246,33 @@ impl DeadLetterService {
                     if conflicting {
                         tracing::warn!(
                             %id,
-                            "another log is stored under this id; the first one stays"
+                            "a different event is stored under this id; the stored event is kept"
                         );
                     }
                     Ok(Ok(()))
                 }
                 Some(StoreOutcome::Rejected(rejection)) => Ok(Err(rejection)),
-                None => Err(StoreError::Transient("the store gave no outcome".to_owned())),
+                None => Err(StoreError::Transient("the store returned no outcome".to_owned())),
             },
-            Err(StoreError::Unknown { code, message }) => refused(code, message),
-            Err(error) => Err(error),
+            Err(StoreError::Unknown { code, message }) => rejected(code, message),
+            Err(error @ (StoreError::Transient(_) | StoreError::Operator(_))) => Err(error),
         }
     }
 
-    async fn fail(&self, mut letter: DeadLetter, rejection: Rejection) -> Result<(), StoreError> {
-        let summary = &mut letter.summary;
+    async fn put_failed(
+        &self,
+        mut dead_letter: DeadLetter,
+        rejection: Rejection,
+    ) -> Result<(), StoreError> {
+        let summary = &mut dead_letter.summary;
         summary.code = rejection.code;
         summary.message = rejection.message;
         summary.attempts = summary.attempts.saturating_add(1);
         summary.failed_at = Timestamp::from(std::time::SystemTime::now());
-        self.letters.put(&letter).await
+        self.dead_letters.put(&dead_letter).await
     }
 }
 
-fn place(letter: &DeadLetterSummary) -> Cursor {
-    Cursor { timestamp: letter.failed_at, id: letter.id }
+fn position(summary: &DeadLetterSummary) -> Cursor {
+    Cursor { timestamp: summary.failed_at, id: summary.id }
 }

@@ -1,23 +1,23 @@
-//! A record of the queue into an entry: the same for what comes out of the
-//! queue and for what is taken up again from a dead letter.
+//! Decodes records of the queue into entries, for the worker and for replayed
+//! dead letters.
 
 use eyego_log_core::{LogEntry, LogId, Timestamp, record};
 
 use crate::domain::repository::Rejection;
 
-/// The entry that these bytes are. `id` answers the identity of a record that
-/// has none of its own; `queued_at` is the time of one without a time.
+/// Decodes a record. A record without an id gets the one that `derive_id`
+/// returns; a record without a timestamp gets `queued_at`.
 ///
 /// # Errors
-/// Why no store could hold it.
+/// Returns a [`Rejection`] if no store could hold the record.
 pub(super) fn entry(
     value: &[u8],
     queued_at: Timestamp,
-    id: impl FnOnce() -> LogId,
+    derive_id: impl FnOnce() -> LogId,
 ) -> Result<LogEntry, Rejection> {
     match record::decode(value) {
         Ok(decoded) => {
-            let id = decoded.id.unwrap_or_else(id);
+            let id = decoded.id.unwrap_or_else(derive_id);
             Ok(decoded.into_entry(id, queued_at))
         }
         Err(error) => Err(Rejection {

@@ -1,17 +1,18 @@
-//! Ids that are derived, not minted: the same input gives the same id, so that
-//! a repetition is the same log.
+//! Ids derived from content: equal input gives an equal id, so a repeated event
+//! is recognised as the same event.
 
 use eyego_log_core::{LogId, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::domain::queue::{Offset, Partition};
 
-/// The id of a record that has none of its own (the seed's): a redelivery is
-/// the same log, and a record of a recreated topic, whose offsets begin again,
-/// is another.
+/// Derives the id of a record without an id, as the legacy service writes them.
 ///
-/// It begins with the seconds of `queued_at`, as a minted id does, so that it
-/// lies beside its neighbours in the store's index.
+/// A redelivered record gets the same id. A record of a recreated topic, whose
+/// offsets start again from 0, gets a different one.
+///
+/// The id starts with the seconds of `queued_at`, like a generated id, so that
+/// records queued together are close together in the store's index.
 #[must_use]
 pub fn of_position(
     topic: &str,
@@ -34,15 +35,16 @@ pub fn of_position(
     LogId::from_bytes(bytes)
 }
 
-/// The id of the one log that a caller sent under an `Idempotency-Key`.
+/// Derives the id of a single event that was sent with an `Idempotency-Key`.
 #[must_use]
 pub fn of_idempotency_key(key: &str, user_id: &str) -> LogId {
     let hash = Hash::new(b"single").field(key.as_bytes()).field(user_id.as_bytes()).finish();
     first_12(&hash)
 }
 
-/// The id of one item of a batch under an `Idempotency-Key`: the
-/// `occurrence`th (from 0) among the items with these bytes.
+/// Derives the id of an item of a batch that was sent with an
+/// `Idempotency-Key`. `occurrence` counts, from 0, the items with the same bytes
+/// in the batch.
 #[must_use]
 pub fn of_batch_item(key: &str, item: &[u8], occurrence: u32) -> LogId {
     let hash = Hash::new(b"batch")
@@ -59,8 +61,8 @@ fn first_12(hash: &[u8; 32]) -> LogId {
     LogId::from_bytes(bytes)
 }
 
-/// A hash over fields, each with its length before it: no two lists of fields
-/// run together to the same bytes.
+/// A hash over fields. Each field is preceded by its length, so that different
+/// lists of fields never hash the same bytes.
 struct Hash(Sha256);
 
 impl Hash {
@@ -84,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_of_a_position_matters() {
+    fn an_id_depends_on_every_part_of_the_position() {
         let at = |millis| Timestamp::from_millis(millis).unwrap();
         let id = of_position("logs", 1, 2, at(3000), b"x");
         assert_eq!(id, of_position("logs", 1, 2, at(3000), b"x"));
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_do_not_run_together() {
+    fn field_boundaries_and_occurrences_change_the_id() {
         assert_ne!(of_idempotency_key("ab", "c"), of_idempotency_key("a", "bc"));
         assert_ne!(of_batch_item("k", b"x", 0), of_batch_item("k", b"x", 1));
         assert_eq!(of_batch_item("k", b"x", 1), of_batch_item("k", b"x", 1));

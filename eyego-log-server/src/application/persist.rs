@@ -1,19 +1,22 @@
-//! From the queue into the store: every record, exactly once.
+//! The worker: stores every record of the queue exactly once.
 //!
-//! One thread polls the subscription and gathers records into bulks; each bulk
-//! is settled by a task of its own, several at once; what is settled without a
-//! gap is committed. "Exactly once" is: delivered at least once, and stored
-//! under a unique id. No offset overtakes a record, so a crash only repeats
-//! what the ids then recognise.
+//! One thread polls the subscription and gathers records into bulks. Each bulk is
+//! settled by a task; several run concurrently. Offsets are committed up to the
+//! first record that is not settled. A record is settled once it is stored, a
+//! duplicate, a dead letter, or skipped because it has no value.
 //!
-//! | file | what |
+//! Delivery at least once plus unique ids in the store give exactly once: a crash
+//! only repeats records whose ids are then recognised (ADR 0003).
+//!
+//! | file | contents |
 //! |---|---|
-//! | `batcher` | records into bulks (pure) |
-//! | `watermark` | how far a partition is done (pure) |
-//! | `retry` | when to try again (pure) |
+//! | `batcher` | gathers records into bulks (pure) |
+//! | `watermark` | the offset up to which a partition is settled (pure) |
+//! | `retry` | back-off (pure) |
 //! | `work` | the loop |
-//! | `bulk` | settles one bulk: stores, retries, finds culprits, writes dead letters |
-//! | `assignment` | the partitions held, and what of them is under way |
+//! | `bulk` | settles one bulk: stores, retries, isolates bad records, writes dead letters |
+//! | `assignment` | the assigned partitions and their bulks in flight |
+//! | `status` | the counters and the current problem |
 
 mod assignment;
 mod batcher;
@@ -29,30 +32,30 @@ use std::time::{Duration, Instant};
 
 use self::bulk::Settler;
 pub use self::status::{WorkerCounts, WorkerStatus};
-use self::work::Work;
+use self::work::WorkerLoop;
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::repository::LogRepository;
 use crate::domain::subscription::Subscription;
 
-/// How the worker works.
+/// Options of the worker.
 #[derive(Debug, Clone)]
 pub struct PersistOptions {
-    /// The name of the queue: part of the ids that are derived.
+    /// Name of the queue. Ids derived from a record's position include it.
     pub topic: String,
-    /// Bytes of records that are gathered or under way, counted as they are in
-    /// memory while they are decoded and encoded.
+    /// Memory limit for gathered records and bulks in flight, in bytes, including
+    /// the copies made while they are decoded and encoded.
     pub max_bytes: usize,
-    /// Records in a bulk.
+    /// Maximum number of records in a bulk.
     pub bulk_records: usize,
-    /// How long the first record of a bulk waits for others while others come.
+    /// How long the first record of a bulk waits for more under load.
     pub linger: Duration,
-    /// Bulks that are under way at once.
+    /// Maximum number of bulks in flight.
     pub bulks_in_flight: usize,
-    /// How often offsets are committed.
+    /// Interval between commits of offsets.
     pub commit_interval: Duration,
 }
 
-/// The use case; [`run`](Self::run) is its whole life.
+/// Moves records from a subscription into the store; see [`run`](Self::run).
 pub struct Persist {
     settler: Arc<Settler>,
     options: PersistOptions,
@@ -66,7 +69,7 @@ impl std::fmt::Debug for Persist {
     }
 }
 
-/// Tells the worker to end.
+/// Stops the worker from another thread.
 #[derive(Debug, Default)]
 pub struct Stop {
     requested: AtomicBool,
@@ -74,9 +77,9 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Asks the worker to settle what is under way, commit, and end by then.
+    /// Asks the worker to settle its bulks in flight, commit, and stop before
+    /// `deadline`. If it is called more than once, the first deadline applies.
     pub fn request(&self, deadline: Instant) {
-        // The first deadline holds.
         let _ = self.deadline.set(deadline);
         self.requested.store(true, Ordering::Release);
     }
@@ -91,7 +94,8 @@ impl Stop {
 }
 
 impl Persist {
-    /// A worker that stores into these; its bulks run on `runtime`.
+    /// Creates a worker that stores into `repository` and `dead_letters`. Its
+    /// bulks run on `runtime`.
     #[must_use]
     pub fn new(
         repository: Arc<dyn LogRepository>,
@@ -105,31 +109,31 @@ impl Persist {
         Self { settler, options, runtime, stop: Arc::default() }
     }
 
-    /// What tells it to stop.
+    /// Returns the handle that stops the worker.
     #[must_use]
     pub fn stop(&self) -> Arc<Stop> {
         Arc::clone(&self.stop)
     }
 
-    /// Whether it was told to stop.
+    /// Returns `true` once the worker has been asked to stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stop.is_requested()
     }
 
-    /// Shows a problem of the worker as a whole in readiness and in the log,
-    /// until something is stored.
+    /// Reports a problem of the worker as a whole in the log, and in readiness
+    /// until an event is stored.
     pub fn report(&self, problem: &str) {
         tracing::error!("{problem}");
         self.settler.status.set_problem(Some(problem.to_owned()));
     }
 
-    /// Works until it is told to stop. Blocks the thread.
+    /// Runs the worker until it is asked to stop. Blocks the thread.
     pub fn run(&self, subscription: Box<dyn Subscription>) {
         self.settler.status.release_gathered();
-        let mut work = Work::begin(self, subscription);
+        let mut work = WorkerLoop::new(self, subscription);
         while !self.stop.is_requested() {
-            work.turn();
+            work.step();
         }
         work.finish(self.stop.deadline());
     }

@@ -1,20 +1,22 @@
-//! The HTTP API: routes, bodies, answers, and the loop that accepts
-//! connections.
+//! The HTTP API: routes, request bodies, responses, and the accept loop.
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
-//! | `api` | what the routes work with |
-//! | `router` | which route leads where; what every answer goes through |
-//! | `ingest` | POST of one log and of many |
+//! | `api` | the state shared by the routes of the API |
+//! | `router` | the routes, and what applies to every response |
+//! | `ingest` | POST of one event and of a batch |
 //! | `items` | splits the body of a batch |
-//! | `read` | GET of logs |
-//! | `dead_letters` | what could not be stored: GET, and POST to store it now |
-//! | `metrics` | what is counted, for Prometheus |
-//! | `parameters` | the parameters of a query string |
+//! | `read` | GET of events |
+//! | `dead_letters` | GET and replay of dead letters |
+//! | `metrics` | the Prometheus endpoint |
+//! | `parameters` | query string parameters |
 //! | `health` | liveness and readiness |
-//! | `body` | reads and decompresses a body under limits |
-//! | `error` | every failure and its status: the one table |
-//! | `server` | the accept loop, with its timers and its graceful end |
+//! | `body` | receives a request body within its limits |
+//! | `body/negotiation` | media type and content encoding |
+//! | `body/receive` | size and pace of an arriving body |
+//! | `body/decompress` | gzip and zstd |
+//! | `error` | the one table of failures and their responses |
+//! | `server` | the accept loop, connection timeouts and graceful shutdown |
 
 mod api;
 mod body;
@@ -30,9 +32,12 @@ mod router;
 mod server;
 
 pub use self::api::Api;
-pub use self::body::{BodyLimits, fuzz_decompression};
+pub use self::body::BodyLimits;
+#[cfg(feature = "fuzzing")]
+pub use self::body::fuzz_decompression;
 pub use self::health::Readiness;
+#[cfg(feature = "fuzzing")]
 pub use self::items::fuzz_batch;
 pub use self::metrics::Metrics;
-pub use self::router::{Routes, api_routes, operations_routes};
+pub use self::router::{api_routes, operations_routes};
 pub use self::server::{Bound, bind};

@@ -1,4 +1,4 @@
-//! What every [`DeadLetters`] promises.
+//! The promises of [`DeadLetters`].
 
 use std::sync::Arc;
 
@@ -10,38 +10,38 @@ use eyego_log_server::domain::dead_letter::{
 
 use super::{Case, at, id, run_cases};
 
-/// Dead letters of which there are none yet.
+/// An empty store of dead store.
 #[async_trait]
 pub(crate) trait DeadLettersFixture: Send + Sync + 'static {
     fn dead_letters(&self) -> Arc<dyn DeadLetters>;
 
-    /// Closes the store and opens it again, as after a restart.
+    /// Closes the store and opens it again, like a restart.
     async fn restart(&mut self);
 }
 
 type Fixture = Box<dyn DeadLettersFixture>;
 
-/// Puts dead letters to the test; `fresh` makes new ones for each case.
-pub(crate) async fn run<Fresh>(at_once: usize, fresh: impl Fn() -> Fresh)
+/// Runs the suite; `fresh` makes a new store for each case.
+pub(crate) async fn run<Fresh>(concurrency: usize, fresh: impl Fn() -> Fresh)
 where
     Fresh: Future<Output = Fixture> + Send + 'static,
 {
-    run_cases(CASES, at_once, fresh).await;
+    run_cases(CASES, concurrency, fresh).await;
 }
 
 const CASES: &[Case<Fixture>] = &[
-    ("a letter comes back as it was", |f| Box::pin(a_letter_comes_back_as_it_was(f))),
-    ("a second put merges", |f| Box::pin(a_second_put_merges(f))),
-    ("concurrent puts of one letter are one letter", |f| {
-        Box::pin(concurrent_puts_of_one_letter_are_one_letter(f))
+    ("a dead letter is returned unchanged", |f| Box::pin(dead_letter_is_returned_unchanged(f))),
+    ("a second put merges", |f| Box::pin(second_put_merges(f))),
+    ("concurrent puts of a dead letter merge", |f| {
+        Box::pin(concurrent_puts_of_a_dead_letter_merge(f))
     }),
     ("the list is ordered, filtered and paged", |f| {
-        Box::pin(the_list_is_ordered_filtered_and_paged(f))
+        Box::pin(list_is_ordered_filtered_and_paged(f))
     }),
     ("remove and count", |f| Box::pin(remove_and_count(f))),
 ];
 
-fn letter(n: u32, code: &str, failed_at: i64) -> DeadLetter {
+fn dead_letter(n: u32, code: &str, failed_at: i64) -> DeadLetter {
     let raw = b"{\"userId\": \"\xff\xfe\0\"}".to_vec();
     DeadLetter { summary: summary(n, code, failed_at), raw }
 }
@@ -62,10 +62,10 @@ fn summary(n: u32, code: &str, failed_at: i64) -> DeadLetterSummary {
     }
 }
 
-async fn a_letter_comes_back_as_it_was(mut fixture: Fixture) {
-    let letters = fixture.dead_letters();
-    assert_eq!(letters.get(id(1)).await.unwrap(), None);
-    let plain = letter(1, "unstorable", 2_000);
+async fn dead_letter_is_returned_unchanged(mut fixture: Fixture) {
+    let store = fixture.dead_letters();
+    assert_eq!(store.get(id(1)).await.unwrap(), None);
+    let plain = dead_letter(1, "unstorable", 2_000);
     let odd = DeadLetterSummary {
         truncated_from: Some(17_000_000),
         user_id: None,
@@ -74,22 +74,22 @@ async fn a_letter_comes_back_as_it_was(mut fixture: Fixture) {
         ..summary(2, "mongodb_10334", 2_000)
     };
     let odd = DeadLetter { summary: odd, raw: Vec::new() };
-    letters.put(&plain).await.unwrap();
-    letters.put(&odd).await.unwrap();
-    drop(letters);
+    store.put(&plain).await.unwrap();
+    store.put(&odd).await.unwrap();
+    drop(store);
     fixture.restart().await;
-    let letters = fixture.dead_letters();
-    assert_eq!(letters.get(id(1)).await.unwrap().as_ref(), Some(&plain));
-    assert_eq!(letters.get(id(2)).await.unwrap().as_ref(), Some(&odd));
-    let listed = letters.list(&DeadLetterQuery { limit: 10, ..Default::default() }).await.unwrap();
+    let store = fixture.dead_letters();
+    assert_eq!(store.get(id(1)).await.unwrap().as_ref(), Some(&plain));
+    assert_eq!(store.get(id(2)).await.unwrap().as_ref(), Some(&odd));
+    let listed = store.list(&DeadLetterQuery { limit: 10, ..Default::default() }).await.unwrap();
     assert_eq!(listed, [odd.summary, plain.summary]);
 }
 
-async fn a_second_put_merges(fixture: Fixture) {
-    let letters = fixture.dead_letters();
-    let mut first = letter(1, "mongodb_121", 2_000);
+async fn second_put_merges(fixture: Fixture) {
+    let store = fixture.dead_letters();
+    let mut first = dead_letter(1, "mongodb_121", 2_000);
     first.summary.attempts = 5;
-    letters.put(&first).await.unwrap();
+    store.put(&first).await.unwrap();
     let second = DeadLetterSummary {
         truncated_from: Some(1),
         user_id: None,
@@ -104,61 +104,62 @@ async fn a_second_put_merges(fixture: Fixture) {
         ..first.summary.clone()
     };
     let mut second = DeadLetter { summary: second, raw: b"other".to_vec() };
-    letters.put(&second).await.unwrap();
+    store.put(&second).await.unwrap();
     let mut merged = first.clone();
     merged.summary.code = "unstorable".to_owned();
     merged.summary.message = "later".to_owned();
     merged.summary.failed_at = at(3_000);
-    assert_eq!(letters.get(id(1)).await.unwrap(), Some(merged.clone()));
+    assert_eq!(store.get(id(1)).await.unwrap(), Some(merged.clone()));
 
     second.summary.attempts = 6;
     merged.summary.attempts = 6;
-    letters.put(&second).await.unwrap();
-    let kept = letters.get(id(1)).await.unwrap();
-    assert_eq!(kept, Some(merged), "the larger number of attempts");
-    assert_eq!(letters.count(None).await.unwrap(), 1);
+    store.put(&second).await.unwrap();
+    let kept = store.get(id(1)).await.unwrap();
+    assert_eq!(kept, Some(merged), "the larger number of attempts is kept");
+    assert_eq!(store.count(None).await.unwrap(), 1);
 }
 
-async fn concurrent_puts_of_one_letter_are_one_letter(fixture: Fixture) {
-    let letters = fixture.dead_letters();
+async fn concurrent_puts_of_a_dead_letter_merge(fixture: Fixture) {
+    let store = fixture.dead_letters();
     let puts: Vec<_> = (1..=16)
         .map(|attempts| {
-            let letters = Arc::clone(&letters);
+            let store = Arc::clone(&store);
             tokio::spawn(async move {
-                let mut letter = letter(1, "unstorable", 2_000);
-                letter.summary.attempts = attempts;
-                letters.put(&letter).await
+                let mut dead_letter = dead_letter(1, "unstorable", 2_000);
+                dead_letter.summary.attempts = attempts;
+                store.put(&dead_letter).await
             })
         })
         .collect();
     for put in puts {
         put.await.unwrap().unwrap();
     }
-    assert_eq!(letters.count(None).await.unwrap(), 1);
-    assert_eq!(letters.get(id(1)).await.unwrap().unwrap().summary.attempts, 16);
+    assert_eq!(store.count(None).await.unwrap(), 1);
+    assert_eq!(store.get(id(1)).await.unwrap().unwrap().summary.attempts, 16);
 }
 
-async fn the_list_is_ordered_filtered_and_paged(fixture: Fixture) {
-    let letters = fixture.dead_letters();
-    // Times in threes, so that the id decides; put in no order.
+async fn list_is_ordered_filtered_and_paged(fixture: Fixture) {
+    let store = fixture.dead_letters();
+    // Three share a time, so that the id decides. They are put in a mixed order.
     let all: Vec<_> = (0..30)
         .map(|n| {
             let code = if n % 2 == 0 { "even" } else { "odd" };
-            letter(n, code, -5_000 + i64::from(n / 3) * 1_000)
+            dead_letter(n, code, -5_000 + i64::from(n / 3) * 1_000)
         })
         .collect();
     for n in 0..30 {
-        letters.put(&all[n * 7 % 30]).await.unwrap();
+        store.put(&all[n * 7 % 30]).await.unwrap();
     }
-    let newest_first: Vec<_> = all.iter().rev().map(|letter| letter.summary.clone()).collect();
+    let newest_first: Vec<_> =
+        all.iter().rev().map(|dead_letter| dead_letter.summary.clone()).collect();
 
     let every = DeadLetterQuery { limit: 100, ..Default::default() };
-    assert_eq!(letters.list(&every).await.unwrap(), newest_first);
+    assert_eq!(store.list(&every).await.unwrap(), newest_first);
 
     let mut backwards = DeadLetterQuery { order: Order::Ascending, limit: 7, ..every };
     let mut oldest_first = Vec::new();
     loop {
-        let page = letters.list(&backwards).await.unwrap();
+        let page = store.list(&backwards).await.unwrap();
         let Some(last) = page.last() else { break };
         backwards.after = Some(Cursor { timestamp: last.failed_at, id: last.id });
         oldest_first.extend(page);
@@ -176,9 +177,9 @@ async fn the_list_is_ordered_filtered_and_paged(fixture: Fixture) {
     ] {
         let expected: Vec<_> = newest_first
             .iter()
-            .filter(|letter| code.is_none_or(|code| letter.code == code))
-            .filter(|letter| from.is_none_or(|from| letter.failed_at >= at(from)))
-            .filter(|letter| to.is_none_or(|to| letter.failed_at < at(to)))
+            .filter(|summary| code.is_none_or(|code| summary.code == code))
+            .filter(|summary| from.is_none_or(|from| summary.failed_at >= at(from)))
+            .filter(|summary| to.is_none_or(|to| summary.failed_at < at(to)))
             .cloned()
             .collect();
         let mut query = DeadLetterQuery {
@@ -191,7 +192,7 @@ async fn the_list_is_ordered_filtered_and_paged(fixture: Fixture) {
         };
         let mut found = Vec::new();
         loop {
-            let page = letters.list(&query).await.unwrap();
+            let page = store.list(&query).await.unwrap();
             assert!(page.len() <= 4);
             let Some(last) = page.last() else { break };
             query.after = Some(Cursor { timestamp: last.failed_at, id: last.id });
@@ -202,21 +203,21 @@ async fn the_list_is_ordered_filtered_and_paged(fixture: Fixture) {
 }
 
 async fn remove_and_count(fixture: Fixture) {
-    let letters = fixture.dead_letters();
-    assert_eq!(letters.count(None).await.unwrap(), 0);
+    let store = fixture.dead_letters();
+    assert_eq!(store.count(None).await.unwrap(), 0);
     for n in 0..5 {
         let code = if n % 2 == 0 { "even" } else { "odd" };
-        letters.put(&letter(n, code, 0)).await.unwrap();
+        store.put(&dead_letter(n, code, 0)).await.unwrap();
     }
-    assert_eq!(letters.count(None).await.unwrap(), 5);
-    assert_eq!(letters.count(Some("even")).await.unwrap(), 3);
-    assert_eq!(letters.count(Some("none such")).await.unwrap(), 0);
+    assert_eq!(store.count(None).await.unwrap(), 5);
+    assert_eq!(store.count(Some("even")).await.unwrap(), 3);
+    assert_eq!(store.count(Some("none such")).await.unwrap(), 0);
 
-    letters.remove(id(0)).await.unwrap();
-    letters.remove(id(0)).await.unwrap();
-    letters.remove(id(77)).await.unwrap();
-    assert_eq!(letters.count(None).await.unwrap(), 4);
-    assert_eq!(letters.get(id(0)).await.unwrap(), None);
-    letters.put(&letter(0, "even", 0)).await.unwrap();
-    assert_eq!(letters.count(None).await.unwrap(), 5, "it may come again");
+    store.remove(id(0)).await.unwrap();
+    store.remove(id(0)).await.unwrap();
+    store.remove(id(77)).await.unwrap();
+    assert_eq!(store.count(None).await.unwrap(), 4);
+    assert_eq!(store.get(id(0)).await.unwrap(), None);
+    store.put(&dead_letter(0, "even", 0)).await.unwrap();
+    assert_eq!(store.count(None).await.unwrap(), 5, "it can be put again");
 }

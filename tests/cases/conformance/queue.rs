@@ -1,4 +1,4 @@
-//! What every [`LogQueue`] promises.
+//! The promises of [`LogQueue`].
 
 mod consumer;
 
@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::ensure;
 use async_trait::async_trait;
 use eyego_log_core::Timestamp;
 use eyego_log_server::domain::queue::{AppendError, Durable, LogQueue};
@@ -13,17 +14,18 @@ use eyego_log_server::domain::record_batch::RecordBatch;
 use tokio::sync::Semaphore;
 
 use self::consumer::{Consumer, KEYS, Seen, append, append_one_per_key, batch};
-use super::{Case, PATIENCE, blocking, run_cases};
+use super::{Case, blocking, run_cases};
+use crate::fixture::TIMEOUT;
 
-/// An empty queue that takes records, alone with its consumers.
+/// An empty queue that only the test uses.
 #[async_trait]
 pub(crate) trait QueueFixture: Send + Sync + 'static {
     fn queue(&self) -> Arc<dyn LogQueue>;
 
-    /// Closes the queue and opens it again, as after a restart.
+    /// Closes the queue and opens it again, like a restart.
     async fn restart(&mut self);
 
-    /// Appends a record without a value, and answers whether that can be done.
+    /// Appends a record without a value, and returns whether the queue supports that.
     async fn append_null(&self, _key: &str) -> bool {
         false
     }
@@ -31,45 +33,51 @@ pub(crate) trait QueueFixture: Send + Sync + 'static {
 
 type Fixture = Box<dyn QueueFixture>;
 
-/// Puts a queue to the test; `fresh` makes a new one for each case.
-pub(crate) async fn run<Fresh>(at_once: usize, fresh: impl Fn() -> Fresh)
+/// Runs the suite; `fresh` makes a new queue for each case.
+pub(crate) async fn run<Fresh>(concurrency: usize, fresh: impl Fn() -> Fresh)
 where
     Fresh: Future<Output = Fixture> + Send + 'static,
 {
-    run_cases(CASES, at_once, fresh).await;
+    run_cases(CASES, concurrency, fresh).await;
 }
 
 const CASES: &[Case<Fixture>] = &[
-    ("one result per record", |q| Box::pin(one_result_per_record(q))),
-    ("each record is delivered once, in order per key", |q| {
-        Box::pin(each_record_is_delivered_once_in_order_per_key(q))
+    ("append returns one result per record", |queue| {
+        Box::pin(append_returns_one_result_per_record(queue))
     }),
-    ("bytes come back as they were", |q| Box::pin(bytes_come_back_as_they_were(q))),
-    ("partitions are assigned before they deliver", |q| {
-        Box::pin(partitions_are_assigned_before_they_deliver(q))
+    ("each record is delivered once, in order per key", |queue| {
+        Box::pin(each_record_is_delivered_once_in_order_per_key(queue))
     }),
-    ("what was not committed is delivered again", |q| {
-        Box::pin(what_was_not_committed_is_delivered_again(q))
+    ("values are delivered unchanged", |queue| Box::pin(values_are_delivered_unchanged(queue))),
+    ("partitions are assigned before they deliver", |queue| {
+        Box::pin(partitions_are_assigned_before_they_deliver(queue))
     }),
-    ("what was committed is not delivered again", |q| {
-        Box::pin(what_was_committed_is_not_delivered_again(q))
+    ("uncommitted records are delivered again", |queue| {
+        Box::pin(uncommitted_records_are_delivered_again(queue))
     }),
-    ("a commit never moves back", |q| Box::pin(a_commit_never_moves_back(q))),
-    ("a sink may break at any record", |q| Box::pin(a_sink_may_break_at_any_record(q))),
-    ("pause and resume", |q| Box::pin(pause_and_resume(q))),
-    ("many callers at once", |q| Box::pin(many_callers_at_once(q))),
-    ("a dropped append is settled nevertheless", |q| {
-        Box::pin(a_dropped_append_is_settled_nevertheless(q))
+    ("committed records are not delivered again", |queue| {
+        Box::pin(committed_records_are_not_delivered_again(queue))
     }),
-    ("lag counts what is not committed", |q| Box::pin(lag_counts_what_is_not_committed(q))),
-    ("close settles what was appended", |q| Box::pin(close_settles_what_was_appended(q))),
-    ("an acknowledged record survives a restart", |q| {
-        Box::pin(an_acknowledged_record_survives_a_restart(q))
+    ("a commit never moves back", |queue| Box::pin(commit_never_moves_back(queue))),
+    ("a sink may break at any record", |queue| Box::pin(sink_may_break_at_any_record(queue))),
+    ("a paused subscription delivers nothing until it resumes", |queue| {
+        Box::pin(paused_subscription_delivers_nothing_until_it_resumes(queue))
     }),
-    ("a poll ends when its time is up", |q| Box::pin(a_poll_ends_when_its_time_is_up(q))),
+    ("concurrent appends keep the order of each caller", |queue| {
+        Box::pin(concurrent_appends_keep_the_order_of_each_caller(queue))
+    }),
+    ("a cancelled append is still settled", |queue| {
+        Box::pin(cancelled_append_is_still_settled(queue))
+    }),
+    ("lag counts uncommitted records", |queue| Box::pin(lag_counts_uncommitted_records(queue))),
+    ("close settles all appends", |queue| Box::pin(close_settles_all_appends(queue))),
+    ("an acknowledged record survives a restart", |queue| {
+        Box::pin(acknowledged_record_survives_a_restart(queue))
+    }),
+    ("a poll ends at its timeout", |queue| Box::pin(poll_ends_at_its_timeout(queue))),
 ];
 
-async fn one_result_per_record(fixture: Fixture) {
+async fn append_returns_one_result_per_record(fixture: Fixture) {
     let queue = fixture.queue();
     assert!(queue.append(RecordBatch::default()).await.is_empty());
     for records in [1, 2, 500] {
@@ -95,7 +103,7 @@ async fn each_record_is_delivered_once_in_order_per_key(fixture: Fixture) {
     consumer.read(1200);
     consumer.read_to_the_end(&queue, &KEYS).await;
 
-    assert_eq!(consumer.values().len(), 1200, "each once");
+    assert_eq!(consumer.values().len(), 1200, "each record once");
     for (key, expected) in appended {
         let prefix = format!("{key}:");
         let of_key: Vec<_> =
@@ -104,7 +112,7 @@ async fn each_record_is_delivered_once_in_order_per_key(fixture: Fixture) {
     }
     let after = Timestamp::from(SystemTime::now());
     for record in &consumer.records {
-        // Brokers have clocks of their own.
+        // Brokers have their own clocks.
         let slack = 60_000;
         assert!(record.queued_at.as_millis() >= before.as_millis() - slack);
         assert!(record.queued_at.as_millis() <= after.as_millis() + slack);
@@ -112,7 +120,7 @@ async fn each_record_is_delivered_once_in_order_per_key(fixture: Fixture) {
     consumer.assert_offsets_ascend();
 }
 
-async fn bytes_come_back_as_they_were(fixture: Fixture) {
+async fn values_are_delivered_unchanged(fixture: Fixture) {
     let queue = fixture.queue();
     let large: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
     let values: [&[u8]; 4] = [b"", b"\0\xff not UTF-8 \xc3", &large, b"last"];
@@ -141,7 +149,7 @@ async fn partitions_are_assigned_before_they_deliver(fixture: Fixture) {
     assert!(consumer.delivered_unassigned.is_empty(), "{:?}", consumer.delivered_unassigned);
 }
 
-async fn what_was_not_committed_is_delivered_again(mut fixture: Fixture) {
+async fn uncommitted_records_are_delivered_again(mut fixture: Fixture) {
     let queue = fixture.queue();
     append_one_per_key(&queue, "x").await;
     let expected: HashSet<String> = KEYS.iter().map(|key| format!("{key}:x")).collect();
@@ -162,14 +170,14 @@ async fn what_was_not_committed_is_delivered_again(mut fixture: Fixture) {
     assert_eq!(consumer.value_set(), expected, "after a restart");
 }
 
-async fn what_was_committed_is_not_delivered_again(mut fixture: Fixture) {
+async fn committed_records_are_not_delivered_again(mut fixture: Fixture) {
     let queue = fixture.queue();
     for n in 0..10 {
         append_one_per_key(&queue, &n.to_string()).await;
     }
     let mut consumer = Consumer::of(&queue);
     consumer.read(10 * KEYS.len());
-    // The first half of each partition.
+    // Commits the first half of each partition.
     let mut halves = Vec::new();
     let mut rest = HashSet::new();
     for (partition, records) in consumer.by_partition() {
@@ -205,14 +213,14 @@ async fn what_was_committed_is_not_delivered_again(mut fixture: Fixture) {
     assert_eq!(consumer.value_set(), HashSet::new(), "when all is committed");
 }
 
-async fn a_commit_never_moves_back(mut fixture: Fixture) {
+async fn commit_never_moves_back(mut fixture: Fixture) {
     let queue = fixture.queue();
     append(&queue, (0..10).map(|n| ("user", n.to_string()))).await;
     let mut consumer = Consumer::of(&queue);
     consumer.read(10);
     let partition = consumer.records[0].partition;
     consumer.commit_all();
-    // Whether it is an error is open; that it moves nothing is not.
+    // It may be an error or not, but it must not move the committed offset.
     let third = consumer.records[2].offset;
     let _ = blocking(|| consumer.subscription.commit(&[(partition, third)]));
     consumer.wait_for_lag(0);
@@ -226,39 +234,40 @@ async fn a_commit_never_moves_back(mut fixture: Fixture) {
     assert_eq!(consumer.value_set(), HashSet::new());
 }
 
-async fn a_sink_may_break_at_any_record(fixture: Fixture) {
+async fn sink_may_break_at_any_record(fixture: Fixture) {
     let queue = fixture.queue();
     append(&queue, (0..200).map(|n| ("user", n.to_string()))).await;
     let mut consumer = Consumer::of(&queue);
-    let deadline = Instant::now() + PATIENCE;
     let mut sizes = [1, 2, 3, 7, 50].into_iter().cycle();
-    while consumer.records.len() < 200 {
-        assert!(Instant::now() < deadline, "only {} of 200", consumer.records.len());
+    consumer.poll_until("200 records", |consumer| {
         let before = consumer.records.len();
         let at_most = sizes.next().unwrap();
         consumer.poll(at_most);
-        assert!(consumer.records.len() <= before + at_most, "delivered after the break");
-    }
+        let after = consumer.records.len();
+        assert!(after <= before + at_most, "records were delivered after the break");
+        ensure!(after >= 200, "{after} records");
+        Ok(())
+    });
     let expected: Vec<_> = (0..200).map(|n| format!("user:{n}")).collect();
-    assert_eq!(consumer.values(), expected, "nothing is skipped or doubled");
+    assert_eq!(consumer.values(), expected, "each record once");
 }
 
-async fn pause_and_resume(fixture: Fixture) {
+async fn paused_subscription_delivers_nothing_until_it_resumes(fixture: Fixture) {
     let queue = fixture.queue();
     append(&queue, (0..50).map(|n| ("user", n.to_string()))).await;
     let mut consumer = Consumer::of(&queue);
-    let deadline = Instant::now() + PATIENCE;
-    while consumer.records.is_empty() {
-        assert!(Instant::now() < deadline, "nothing was delivered");
+    consumer.poll_until("the first record", |consumer| {
         consumer.poll(10);
-    }
+        ensure!(!consumer.records.is_empty(), "no record");
+        Ok(())
+    });
     let taken = consumer.records.len();
     consumer.subscription.pause().unwrap();
     append(&queue, (50..100).map(|n| ("user", n.to_string()))).await;
     for _ in 0..10 {
         consumer.poll(usize::MAX);
     }
-    assert_eq!(consumer.records.len(), taken, "paused");
+    assert_eq!(consumer.records.len(), taken, "records were delivered while paused");
 
     consumer.subscription.resume().unwrap();
     consumer.read(100);
@@ -266,7 +275,7 @@ async fn pause_and_resume(fixture: Fixture) {
     assert_eq!(consumer.values(), expected);
 }
 
-async fn many_callers_at_once(fixture: Fixture) {
+async fn concurrent_appends_keep_the_order_of_each_caller(fixture: Fixture) {
     let queue = fixture.queue();
     let mut consumer = Consumer::of(&queue);
     let callers: Vec<_> = (0..64)
@@ -280,7 +289,7 @@ async fn many_callers_at_once(fixture: Fixture) {
             })
         })
         .collect();
-    // Beside the callers, so that both ends work at once.
+    // While the callers append, so that both ends work concurrently.
     consumer.read(64 * 20);
     for caller in callers {
         caller.await.unwrap();
@@ -294,29 +303,29 @@ async fn many_callers_at_once(fixture: Fixture) {
         let of_key: Vec<_> =
             consumer.values().into_iter().filter(|value| value.starts_with(&prefix)).collect();
         let expected: Vec<_> = (0..20).map(|n| format!("{key}:{n}")).collect();
-        assert_eq!(of_key, expected, "acknowledged one after the other");
+        assert_eq!(of_key, expected, "in the order of the acknowledgements");
     }
 }
 
-async fn a_dropped_append_is_settled_nevertheless(fixture: Fixture) {
+async fn cancelled_append_is_still_settled(fixture: Fixture) {
     let queue = fixture.queue();
     let budget = Arc::new(Semaphore::new(1));
     for n in 0..10 {
-        let acquired = tokio::time::timeout(PATIENCE, Arc::clone(&budget).acquire_owned()).await;
+        let acquired = tokio::time::timeout(TIMEOUT, Arc::clone(&budget).acquire_owned()).await;
         let mut batch = batch([("user", n.to_string())]);
-        batch.hold_until_settled(acquired.expect("the permit was not given back").unwrap());
-        // Polled once, so that it has begun; then its caller goes.
+        batch.hold_until_settled(acquired.expect("the permit was not released").unwrap());
+        // Polled once, so that it has begun, and then cancelled.
         let _ = tokio::time::timeout(Duration::ZERO, queue.append(batch)).await;
     }
-    let all = tokio::time::timeout(PATIENCE, budget.acquire()).await;
-    let _all = all.expect("the permit was not given back").unwrap();
+    let all = tokio::time::timeout(TIMEOUT, budget.acquire()).await;
+    let _all = all.expect("the permit was not released").unwrap();
     let mut consumer = Consumer::of(&queue);
     consumer.read(10);
     let expected: Vec<_> = (0..10).map(|n| format!("user:{n}")).collect();
     assert_eq!(consumer.values(), expected);
 }
 
-async fn lag_counts_what_is_not_committed(fixture: Fixture) {
+async fn lag_counts_uncommitted_records(fixture: Fixture) {
     let queue = fixture.queue();
     append_one_per_key(&queue, "x").await;
     let mut consumer = Consumer::of(&queue);
@@ -330,7 +339,7 @@ async fn lag_counts_what_is_not_committed(fixture: Fixture) {
     consumer.wait_for_lag(0);
 }
 
-async fn close_settles_what_was_appended(fixture: Fixture) {
+async fn close_settles_all_appends(fixture: Fixture) {
     let queue = fixture.queue();
     let appends: Vec<_> = (0..50)
         .map(|n| {
@@ -338,17 +347,17 @@ async fn close_settles_what_was_appended(fixture: Fixture) {
             tokio::spawn(async move { queue.append(batch([("user", n.to_string())])).await })
         })
         .collect();
-    queue.close(Instant::now() + PATIENCE).await;
+    queue.close(Instant::now() + TIMEOUT).await;
     for append in appends {
-        // Before the close or after: an answer comes.
-        tokio::time::timeout(PATIENCE, append).await.expect("an answer").unwrap();
+        // Whether it came before the close or after it, it returns.
+        tokio::time::timeout(TIMEOUT, append).await.expect("the append hangs").unwrap();
     }
-    let late = tokio::time::timeout(PATIENCE, queue.append(batch([("user", "late".to_owned())])));
-    let late = late.await.expect("an answer");
+    let late = tokio::time::timeout(TIMEOUT, queue.append(batch([("user", "late".to_owned())])));
+    let late = late.await.expect("the append hangs");
     assert!(matches!(late.as_slice(), [Err(AppendError::Unavailable(_))]), "{late:?}");
 }
 
-async fn an_acknowledged_record_survives_a_restart(mut fixture: Fixture) {
+async fn acknowledged_record_survives_a_restart(mut fixture: Fixture) {
     let queue = fixture.queue();
     let appends: Vec<_> = (0..50)
         .map(|n| {
@@ -375,13 +384,13 @@ async fn an_acknowledged_record_survives_a_restart(mut fixture: Fixture) {
     consumer.assert_offsets_ascend();
 }
 
-async fn a_poll_ends_when_its_time_is_up(fixture: Fixture) {
+async fn poll_ends_at_its_timeout(fixture: Fixture) {
     let queue = fixture.queue();
     let mut consumer = Consumer::of(&queue);
     for _ in 0..5 {
         let begun = Instant::now();
         consumer.poll(usize::MAX);
-        assert!(begun.elapsed() < PATIENCE);
+        assert!(begun.elapsed() < TIMEOUT);
     }
     assert!(consumer.records.is_empty());
     append(&queue, [("user", "x".to_owned())]).await;

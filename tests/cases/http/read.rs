@@ -1,15 +1,13 @@
-//! Logs are given back: by filters, in order, page by page; and what a query is refused for.
+//! Queries: filters, order, pages, and invalid parameters.
 
-use anyhow::{Context, Result};
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::api::Api;
-use super::{NDJSON, paths};
+use super::{paths, post_as};
+use crate::fixture::{NDJSON, embedded_server, get, stored};
 
 #[tokio::test]
-async fn bad_queries_are_refused_with_the_parameter_named() -> Result<()> {
-    let api = Api::start().await?;
+async fn invalid_query_returns_400_with_the_parameter() {
+    let server = embedded_server().await;
     for (query, path) in [
         ("page=0", "page"),
         ("page=5000", "page"),
@@ -24,20 +22,19 @@ async fn bad_queries_are_refused_with_the_parameter_named() -> Result<()> {
         ("userId=%FF", "userId"),
         ("metadata.a.b.c.d.e.f.g.h.i=1", "metadata.a.b.c.d.e.f.g.h.i"),
     ] {
-        let (status, answer) = api.get(&format!("/api/v1/logs?{query}")).await?;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
-        assert_eq!(paths(&answer), [path], "{query}: {answer}");
+        let (status, response) = get(&server, &format!("/api/v1/logs?{query}")).await;
+        assert_eq!(status, 400, "{query}");
+        assert_eq!(paths(&response), [path], "{query}: {response}");
     }
-    let (status, answer) = api.get("/api/v1/logs/xyz").await?;
-    assert_eq!((status, paths(&answer)), (StatusCode::BAD_REQUEST, vec!["id"]));
-    let (status, answer) = api.get("/api/v1/logs/69682d8d81847b87ab93264b").await?;
-    assert_eq!((status, &answer["status"]), (StatusCode::NOT_FOUND, &json!("fail")));
-    Ok(())
+    let (status, response) = get(&server, "/api/v1/logs/xyz").await;
+    assert_eq!((status, paths(&response)), (400, vec!["id"]));
+    let (status, response) = get(&server, "/api/v1/logs/69682d8d81847b87ab93264b").await;
+    assert_eq!((status, &response["status"]), (404, &json!("fail")));
 }
 
 #[tokio::test]
-async fn filters_order_pages_and_cursors_agree() -> Result<()> {
-    let api = Api::start().await?;
+async fn filters_order_pages_and_cursors_agree() {
+    let server = embedded_server().await;
     let lines: Vec<_> = (0..57)
         .map(|n| {
             json!({"userId": format!("user-{}", n % 3), "action": if n % 2 == 0 { "EVEN" } else { "ODD" },
@@ -45,12 +42,12 @@ async fn filters_order_pages_and_cursors_agree() -> Result<()> {
             .to_string()
         })
         .collect();
-    let (_, answer) = api.post("/api/v1/logs/batch", NDJSON, lines.join("\n")).await?;
-    for id in answer["ids"].as_array().context("no ids")? {
-        api.stored(id.as_str().context("no id")?).await?;
+    let (_, response) = post_as(&server, "/api/v1/logs/batch", NDJSON, lines.join("\n")).await;
+    for id in response["ids"].as_array().unwrap() {
+        stored(&server, id.as_str().unwrap()).await;
     }
-    let (_, all) = api.get("/api/v1/logs?limit=1000").await?;
-    let all = all["data"].as_array().context("no data")?.clone();
+    let (_, all) = get(&server, "/api/v1/logs?limit=1000").await;
+    let all = all["data"].as_array().unwrap().clone();
     assert_eq!(all.len(), 57);
     let place = |log: &Value| (log["timestamp"].to_string(), log["id"].to_string());
     assert!(all.is_sorted_by(|a, b| place(a) > place(b)), "newest first");
@@ -60,14 +57,14 @@ async fn filters_order_pages_and_cursors_agree() -> Result<()> {
             if order == "desc" { all.clone() } else { all.iter().rev().cloned().collect() };
         let (mut by_cursor, mut by_page, mut cursor) = (Vec::new(), Vec::new(), String::new());
         for page in 1.. {
-            let (_, answer) =
-                api.get(&format!("/api/v1/logs?limit=10&order={order}{cursor}")).await?;
-            by_cursor.extend(answer["data"].as_array().context("no data")?.clone());
+            let (_, response) =
+                get(&server, &format!("/api/v1/logs?limit=10&order={order}{cursor}")).await;
+            by_cursor.extend(response["data"].as_array().unwrap().clone());
             let (_, paged) =
-                api.get(&format!("/api/v1/logs?limit=10&order={order}&page={page}")).await?;
+                get(&server, &format!("/api/v1/logs?limit=10&order={order}&page={page}")).await;
             assert_eq!(paged["page"], page);
-            by_page.extend(paged["data"].as_array().context("no data")?.clone());
-            match answer["nextCursor"].as_str() {
+            by_page.extend(paged["data"].as_array().unwrap().clone());
+            match response["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => break,
             }
@@ -87,8 +84,7 @@ async fn filters_order_pages_and_cursors_agree() -> Result<()> {
         ("metadata.even.n=true&userId=user-0&action=EVEN", 10),
         ("metadata.m=null", 0),
     ] {
-        let (status, answer) = api.get(&format!("/api/v1/logs?limit=1000&{query}")).await?;
-        assert_eq!((status, &answer["results"]), (StatusCode::OK, &json!(expected)), "{query}");
+        let (status, response) = get(&server, &format!("/api/v1/logs?limit=1000&{query}")).await;
+        assert_eq!((status, &response["results"]), (200, &json!(expected)), "{query}");
     }
-    Ok(())
 }

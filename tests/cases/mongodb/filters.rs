@@ -1,5 +1,4 @@
-//! Conditions on metadata beyond what the ports' suite asks: long paths, and
-//! an operator's own index.
+//! Metadata filters beyond the conformance suite: long paths, and an index that an operator created.
 
 use eyego_log_core::LogQuery;
 use eyego_log_core::query::MetadataFilter;
@@ -14,11 +13,11 @@ async fn find(store: &Store, path: &str, value: &str) -> usize {
 }
 
 #[tokio::test]
-async fn the_longest_path_is_split_in_each_way() {
+async fn longest_path_matches_every_split_into_keys() {
     let store = Store::shared().await;
     let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let mut entries = Vec::new();
-    // A bit for each of the seven dots: a level, or a part of the key.
+    // One bit per dot of the path: it separates two levels, or is part of a key.
     for splits in 0..128_u32 {
         let mut path = String::from(keys[0]);
         for (bit, key) in keys[1..].iter().enumerate() {
@@ -42,13 +41,13 @@ async fn the_longest_path_is_split_in_each_way() {
 }
 
 #[tokio::test]
-async fn an_index_of_an_operator_serves_a_single_key() {
+async fn operators_index_is_used_for_a_single_key() {
     let store = Store::shared().await;
     let entries: Vec<_> = (0..500)
         .map(|n| entry(n, "ada", "LOGIN", i64::from(n), &format!(r#"{{"order": {n}}}"#)))
         .collect();
     store.repository().store(&entries).await.unwrap();
-    let database = store.foreign().await;
+    let database = store.raw_database().await;
     let index = doc! { "key": { "metadata.order": 1 }, "name": "order" };
     database.run_command(doc! { "createIndexes": "logs", "indexes": [index] }).await.unwrap();
     database.run_command(doc! { "profile": 2 }).await.unwrap();

@@ -1,4 +1,4 @@
-//! Documents that others wrote: the seed's, and what is no log at all.
+//! Documents that other programs wrote: those of the legacy service, and documents that are not logs.
 
 use ::mongodb::bson::oid::ObjectId;
 use ::mongodb::bson::{Bson, DateTime};
@@ -8,7 +8,7 @@ use eyego_log_server::domain::repository::LogRepository as _;
 
 use super::*;
 
-fn seeds(n: u8, metadata: impl Into<Bson>) -> Document {
+fn legacy(n: u8, metadata: impl Into<Bson>) -> Document {
     doc! {
         "_id": ObjectId::from_bytes([n; 12]),
         "userId": "eyego",
@@ -22,14 +22,19 @@ fn seeds(n: u8, metadata: impl Into<Bson>) -> Document {
 }
 
 #[tokio::test]
-async fn the_seeds_documents_read_back() {
+async fn documents_of_the_legacy_service_are_readable() {
     let store = Store::shared().await;
-    let mut without = seeds(5, Bson::Null);
-    without.remove("metadata");
+    let mut without_metadata = legacy(5, Bson::Null);
+    without_metadata.remove("metadata");
     let date = DateTime::from_millis(0);
     let mixed = doc! { "int": 1, "long": 1_i64, "double": 1.0, "large": 1e19, "at": date };
-    let documents =
-        [seeds(1, mixed), seeds(2, vec![1, 2]), seeds(3, "text"), seeds(4, Bson::Null), without];
+    let documents = [
+        legacy(1, mixed),
+        legacy(2, vec![1, 2]),
+        legacy(3, "text"),
+        legacy(4, Bson::Null),
+        without_metadata,
+    ];
     store.logs().await.insert_many(documents).await.unwrap();
     let query = LogQuery { user_id: Some("eyego".to_owned()), ..LogQuery::default() };
     let page = store.repository().find(&query).await.unwrap();
@@ -43,12 +48,12 @@ async fn the_seeds_documents_read_back() {
 }
 
 #[tokio::test]
-async fn what_is_no_log_costs_no_page_a_row() {
+async fn documents_that_are_not_logs_do_not_shorten_pages() {
     let store = Store::shared().await;
-    let ours = entries(0..20);
-    store.repository().store(&ours).await.unwrap();
+    let valid = entries(0..20);
+    store.repository().store(&valid).await.unwrap();
     let at = DateTime::from_millis(7);
-    let odd = [
+    let invalid = [
         doc! { "timestamp": at, "x": 1 },
         doc! { "_id": 7, "userId": "ada", "action": "A", "timestamp": at },
         doc! { "_id": "text", "userId": "ada", "action": "A", "timestamp": at },
@@ -58,11 +63,11 @@ async fn what_is_no_log_costs_no_page_a_row() {
         doc! { "userId": "ada", "action": "A" },
         doc! { "userId": ["ada"], "action": "A", "timestamp": at },
     ];
-    store.logs().await.insert_many(odd).await.unwrap();
+    store.logs().await.insert_many(invalid).await.unwrap();
 
     for user_id in [None, Some("ada".to_owned())] {
         for order in [Order::Ascending, Order::Descending] {
-            let mut expected = ours.clone();
+            let mut expected = valid.clone();
             if order == Order::Descending {
                 expected.reverse();
             }

@@ -1,4 +1,4 @@
-//! A MongoDB that is not there yet, and the indexes.
+//! A MongoDB that starts late, and the creation of the indexes.
 
 use eyego_log_core::LogQuery;
 use eyego_log_core::query::{Order, Start};
@@ -11,11 +11,11 @@ use super::*;
 use crate::conformance::id;
 
 #[tokio::test]
-async fn a_mongodb_that_comes_later_is_found() {
+async fn mongodb_that_starts_later_is_found() {
     let mongo = Mongo::prepare(StackOptions::default()).await.unwrap();
     let store = Store::at(mongo.uri());
     let repository = store.repository();
-    assert!(matches!(repository.health().state, PartState::Down(_)), "at once, without waiting");
+    assert!(matches!(repository.health().state, PartState::Down(_)), "its state is known at once");
 
     let began = Instant::now();
     let error = repository.store(&entries(0..3)).await.unwrap_err();
@@ -23,11 +23,11 @@ async fn a_mongodb_that_comes_later_is_found() {
     let error = repository.find(&LogQuery::default()).await.unwrap_err();
     assert!(matches!(error, ReadError::Unavailable(_)), "{error:?}");
     assert!(matches!(repository.get(id(1)).await, Err(ReadError::Unavailable(_))));
-    let letters = store.dead_letters();
+    let dead_letters = store.dead_letters();
     let query = DeadLetterQuery { limit: 1, ..DeadLetterQuery::default() };
-    assert!(matches!(letters.list(&query).await, Err(ReadError::Unavailable(_))));
-    assert!(matches!(letters.remove(id(1)).await, Err(StoreError::Transient(_))));
-    assert!(began.elapsed() < Duration::from_secs(20), "an outage is answered quickly");
+    assert!(matches!(dead_letters.list(&query).await, Err(ReadError::Unavailable(_))));
+    assert!(matches!(dead_letters.remove(id(1)).await, Err(StoreError::Transient(_))));
+    assert!(began.elapsed() < Duration::from_secs(20), "calls fail quickly during an outage");
     let refused = |state: &PartState| {
         matches!(state, PartState::Down(reason)
             if reason.contains("cannot be reached") && reason.contains("refused"))
@@ -45,30 +45,32 @@ async fn a_mongodb_that_comes_later_is_found() {
     mongo.restart(0).await.unwrap();
     store.wait_for(|state| *state == PartState::Up).await;
 
-    store.connection.shutdown(Instant::now() + PATIENCE).await;
+    store.connection.shutdown(Instant::now() + TIMEOUT).await;
     let error = repository.store(&entries(0..3)).await.unwrap_err();
     assert!(matches!(error, StoreError::Transient(_)), "{error:?}");
 }
 
 #[tokio::test]
-async fn the_indexes_are_created_where_they_are_absent() {
+async fn missing_indexes_are_created() {
     let store = Store::shared().await;
-    // What is there already is indexed in the background.
+    // Existing documents are indexed in the background.
     store.repository().store(&entries(0..10)).await.unwrap();
-    let letters = store.foreign().await.collection::<Document>("dead-letters");
-    let deadline = Instant::now() + PATIENCE;
-    while letters.list_index_names().await.unwrap_or_default().len() < 3 {
-        assert!(Instant::now() < deadline, "no indexes");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let dead_letters = store.raw_database().await.collection::<Document>("dead-letters");
+    eventually("the indexes of the dead letters", TIMEOUT, async || {
+        let names = dead_letters.list_index_names().await?;
+        ensure!(names.len() >= 3, "{names:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     let names = store.logs().await.list_index_names().await.unwrap();
     assert_eq!(names, ["_id_", "userId_1_timestamp_-1__id_-1", "timestamp_-1__id_-1"]);
     store.wait_for(|state| *state == PartState::Up).await;
 
-    // They serve the queries that they are for, at the cost of a page.
+    // Queries use them, and examine no more than a page of documents.
     let repository = store.repository();
     repository.store(&entries(0..500)).await.unwrap();
-    let database = store.foreign().await;
+    let database = store.raw_database().await;
     database.run_command(doc! { "profile": 2 }).await.unwrap();
     for user_id in [None, Some("ada".to_owned())] {
         for order in [Order::Ascending, Order::Descending] {
@@ -94,7 +96,7 @@ async fn the_indexes_are_created_where_they_are_absent() {
 }
 
 #[tokio::test]
-async fn refused_credentials_are_the_operators_to_mend() {
+async fn rejected_credentials_need_an_operator() {
     let uri = Mongo::shared().await.unwrap().uri().to_owned();
     let hosts = uri.trim_start_matches("mongodb://");
     let hosts = hosts.rsplit_once('@').map_or(hosts, |(_, hosts)| hosts);
@@ -107,7 +109,7 @@ async fn refused_credentials_are_the_operators_to_mend() {
 }
 
 #[tokio::test]
-async fn an_operator_may_keep_the_indexes_to_himself() {
+async fn missing_indexes_are_a_warning_if_creation_is_disabled() {
     let uri = Mongo::shared().await.unwrap().uri().to_owned();
     let store = Store::with(&uri, false);
     let state = store.wait_for(PartState::is_up).await;
@@ -118,15 +120,15 @@ async fn an_operator_may_keep_the_indexes_to_himself() {
 }
 
 #[tokio::test]
-async fn a_build_that_fails_is_a_warning() {
+async fn failed_index_build_is_a_warning() {
     let uri = Mongo::shared().await.unwrap().uri().to_owned();
     let mut store = Store::with(&uri, false);
-    // An index of another kind under the name that ours would have.
+    // A different index with the name of the server's index.
     let taken = doc! {
         "createIndexes": "logs",
         "indexes": [{ "key": { "x": 1 }, "name": "timestamp_-1__id_-1" }],
     };
-    store.foreign().await.run_command(taken).await.unwrap();
+    store.raw_database().await.run_command(taken).await.unwrap();
     store.connection = connect(&uri, &store.database, true);
     let state = store
         .wait_for(|state| matches!(state, PartState::Warning(w) if w.contains("cannot be created")))
@@ -136,7 +138,7 @@ async fn a_build_that_fails_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_standalone_is_enough() {
+async fn standalone_is_supported() {
     let mongo = Mongo::start(StackOptions::standalone()).await.unwrap();
     let store = Store::at(mongo.uri());
     store.wait_for(|state| *state == PartState::Up).await;
@@ -152,5 +154,5 @@ async fn a_standalone_is_enough() {
     mongo.kill(0).unwrap();
     mongo.restart(0).await.unwrap();
     store.wait_for(|state| *state == PartState::Up).await;
-    assert_eq!(count(&store).await, 10, "acknowledged is durable here too");
+    assert_eq!(count(&store).await, 10, "acknowledged logs are durable on a standalone as well");
 }

@@ -1,7 +1,4 @@
-//! See `targets.rs`.
+//! See `stack::fuzz`.
 #![no_main]
 
-#[path = "../targets.rs"]
-mod targets;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::run("body", bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| stack::fuzz::run("body", bytes));

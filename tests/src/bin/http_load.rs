@@ -1,4 +1,4 @@
-//! Loads a running server with events of about 200 bytes, and says how it fared.
+//! Loads a running server with events of about 200 bytes, and prints rate and latencies.
 //!
 //! `cargo run --release -p eyego-log-tests --bin http_load -- --seconds 10 --connections 128`
 
@@ -12,19 +12,19 @@ use stack::load::{Load, ndjson_requests, single_requests};
 /// Loads a server with events.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Where the server listens.
+    /// The server's address.
     #[arg(long, default_value = "127.0.0.1:3000")]
     address: SocketAddr,
-    /// Connections, each with one request under way.
+    /// The number of connections, each with one request in flight.
     #[arg(long, default_value_t = 128)]
     connections: usize,
-    /// How long.
+    /// The duration, in seconds.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Events in a request; more than 1: NDJSON batches.
+    /// Events per request. Values above 1 send NDJSON batches.
     #[arg(long, default_value_t = 1)]
     batch: u64,
-    /// Requests in a second, evenly; without it each connection sends as soon as it can.
+    /// Requests per second, evenly spaced. Default: each connection sends as soon as it can.
     #[arg(long)]
     rate: Option<u64>,
 }
@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
     };
     let outcome = load.run().await?;
     println!(
-        "{:.0} events/s, p50 {:?}, p99 {:?}, {} times 503, {} other answers, {} broken connections",
+        "{:.0} events/s, p50 {:?}, p99 {:?}, {} times 503, {} other responses, {} broken connections",
         outcome.rate() * cli.batch as f64,
         outcome.percentile(0.5),
         outcome.percentile(0.99),

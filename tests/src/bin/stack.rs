@@ -1,5 +1,4 @@
-//! Kafka and MongoDB for a person at a desk: starts them, says where they are, ends them on
-//! Ctrl-C.
+//! Starts Kafka and MongoDB for manual use, prints their addresses and stops them on Ctrl-C.
 
 use std::io::Write;
 
@@ -10,17 +9,17 @@ use stack::kafka::{Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Starts Apache Kafka and MongoDB, prints the variables that point the server at them, and
-/// ends both on Ctrl-C, with all that they hold.
+/// Starts Apache Kafka and MongoDB, prints the environment variables for the server, and stops
+/// both on Ctrl-C. Their data is removed.
 ///
-/// Where there is a docker engine, one of each comes from there and stays up after Ctrl-C
-/// (`docker compose down` ends it); three are always local processes.
+/// If a Docker engine is available, a single broker or member runs there and stays up after Ctrl-C
+/// (`docker compose down` stops it). Three are always local processes.
 #[derive(Debug, Parser)]
 struct Args {
-    /// How many Kafka brokers.
+    /// The number of Kafka brokers.
     #[arg(long, default_value = "1", value_parser = ["1", "3"])]
     brokers: String,
-    /// How many members of MongoDB's replica set.
+    /// The number of members of MongoDB's replica set.
     #[arg(long, default_value = "1", value_parser = ["1", "3"])]
     members: String,
 }
@@ -28,7 +27,7 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    // Before the start: Ctrl-C in the middle of it ends everything as well.
+    // Registered before the start, so that Ctrl-C during it stops everything as well.
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -36,13 +35,12 @@ async fn main() -> Result<()> {
         _ = interrupted.recv() => Ok(()),
         _ = terminated.recv() => Ok(()),
     }
-    // Leaving drops the clusters or, where they are shared, closes the pipes that their
-    // watchdogs read from: either way they end with us.
+    // Private clusters are dropped here, and the watchdogs stop shared ones when this process ends.
 }
 
 async fn serve(args: &Args) -> Result<()> {
-    writeln!(std::io::stderr(), "starting Kafka and MongoDB; the first time downloads them")?;
-    // Held until we are told to leave.
+    writeln!(std::io::stderr(), "starting Kafka and MongoDB; the first start downloads them")?;
+    // Kept until the process is interrupted.
     let ((brokers, _kafka), (uri, _mongo)) =
         tokio::try_join!(kafka(&args.brokers), mongo(&args.members))?;
     let mut out = std::io::stdout();
@@ -55,16 +53,16 @@ async fn serve(args: &Args) -> Result<()> {
 
 async fn kafka(brokers: &str) -> Result<(String, Option<Kafka>)> {
     if brokers == "1" {
-        return Ok((Kafka::shared_with(Purpose::Figures).await?.bootstrap().to_owned(), None));
+        return Ok((Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap().to_owned(), None));
     }
-    let kafka = Kafka::start(KafkaOptions::three().purpose(Purpose::Figures)).await?;
+    let kafka = Kafka::start(KafkaOptions::three().purpose(Purpose::Benchmarks)).await?;
     Ok((kafka.bootstrap().to_owned(), Some(kafka)))
 }
 
 async fn mongo(members: &str) -> Result<(String, Option<Mongo>)> {
     if members == "1" {
-        return Ok((Mongo::shared_with(Purpose::Figures).await?.uri().to_owned(), None));
+        return Ok((Mongo::shared_with(Purpose::Benchmarks).await?.uri().to_owned(), None));
     }
-    let mongo = Mongo::start(MongoOptions::three().purpose(Purpose::Figures)).await?;
+    let mongo = Mongo::start(MongoOptions::three().purpose(Purpose::Benchmarks)).await?;
     Ok((mongo.uri().to_owned(), Some(mongo)))
 }

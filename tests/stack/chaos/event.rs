@@ -1,54 +1,54 @@
-//! What is sent: each event and each request follows from the seed and a number, so that nobody has
-//! to remember a million of them.
+//! What is sent. Each event and each request follows from the random seed and a number, so that none
+//! of them has to be stored.
 
 use eyego_log_core::{LogId, Timestamp};
 use serde_json::{Value, json};
 
 use super::random::mix;
 
-/// Events in a unit: what a caller takes at a time.
+/// The number of consecutive events that a caller takes at a time.
 pub(super) const UNIT: u64 = 50;
-/// 2026-01-01, from where the times count that callers give.
+/// 2026-01-01, the start of the timestamps that callers set.
 const EPOCH_MILLIS: i64 = 1_767_225_600_000;
-/// Events that are not ours, such as probes, say so by their action.
+/// Distinguishes the events of the callers from others, such as probes.
 const ACTION: &str = "CHAOS";
 
-/// How a caller goes about a unit.
+/// How a caller sends a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Manner {
-    /// One request for all, or one for each.
+pub(super) struct SendMode {
+    /// Whether the unit is one request, or one request per event.
     pub(super) is_batch: bool,
-    /// The ids come from the server, by an `Idempotency-Key`; otherwise from the caller.
+    /// Whether the server derives the ids from an `Idempotency-Key`. Otherwise the caller sets them.
     pub(super) is_keyed: bool,
-    pub(super) insistence: Insistence,
+    pub(super) retries: Retries,
 }
 
-/// How often a caller sends.
+/// How often a caller sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Insistence {
-    /// Once, whatever comes of it: what is not acknowledged may or may not be stored.
-    Once,
+pub(super) enum Retries {
+    /// Once. An event that is not acknowledged may or may not be stored.
+    Never,
     /// Until it is acknowledged.
     UntilAcknowledged,
-    /// Once more after that, as a caller does that has lost the answer.
-    OnceMore,
+    /// Until it is acknowledged and then once again, like a caller that lost the response.
+    OnceAgain,
 }
 
-/// How the unit of this number is sent.
-pub(super) fn manner(seed: u64, unit: u64) -> Manner {
+/// Returns how the unit of this number is sent.
+pub(super) fn send_mode(seed: u64, unit: u64) -> SendMode {
     let random = mix(seed, unit);
-    Manner {
+    SendMode {
         is_batch: !random.is_multiple_of(5),
         is_keyed: (random >> 8).is_multiple_of(2),
-        insistence: match (random >> 16) % 20 {
-            0 => Insistence::Once,
-            1 | 2 => Insistence::OnceMore,
-            _ => Insistence::UntilAcknowledged,
+        retries: match (random >> 16) % 20 {
+            0 => Retries::Never,
+            1 | 2 => Retries::OnceAgain,
+            _ => Retries::UntilAcknowledged,
         },
     }
 }
 
-/// The id that the caller gives to its event of this number.
+/// Returns the id that the caller sets for event `n`.
 pub(super) fn own_id(seed: u64, n: u64) -> LogId {
     let mut bytes = [0x69; 12];
     bytes[1..4].copy_from_slice(&seed.to_be_bytes()[5..]);
@@ -56,7 +56,7 @@ pub(super) fn own_id(seed: u64, n: u64) -> LogId {
     LogId::from_bytes(bytes)
 }
 
-/// The event of this number as it is sent, without an id.
+/// Returns event `n` as it is sent, without an id.
 pub(super) fn event(n: u64) -> Value {
     let metadata = json!({
         "n": n,
@@ -75,29 +75,29 @@ pub(super) fn event(n: u64) -> Value {
     event
 }
 
-/// The time that its caller gives, for every third event.
+/// Returns the timestamp that the caller sets, for every third event.
 fn timestamp(n: u64) -> Option<String> {
     let millis = EPOCH_MILLIS + n.cast_signed();
     let given = n.is_multiple_of(3).then(|| Timestamp::from_millis(millis));
     given.flatten().map(|timestamp| timestamp.to_string())
 }
 
-/// Which event a stored log is, if it is one of ours.
+/// Returns the event number of a stored log, or `None` if the callers did not send it.
 pub(super) fn number(log: &Value) -> Option<u64> {
     (log["action"] == ACTION).then(|| log["metadata"]["n"].as_u64()).flatten()
 }
 
-/// What is wrong with a stored log that should be the event of this number.
+/// Returns how a stored log differs from event `n`.
 pub(super) fn difference(n: u64, log: &Value) -> Option<String> {
     let sent = event(n);
     let mut fields = vec!["userId", "action", "metadata"];
     if sent.get("timestamp").is_some() {
         fields.push("timestamp");
     } else if !log["timestamp"].is_string() {
-        return Some("it has no time".to_owned());
+        return Some("it has no timestamp".to_owned());
     }
     let field = fields.into_iter().find(|field| log[field] != sent[field])?;
-    Some(format!("its {field} is {}, sent was {}", log[field], sent[field]))
+    Some(format!("its {field} is {}, but {} was sent", log[field], sent[field]))
 }
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_told_by_its_number_and_differs_from_its_neighbour() {
+    fn log_matches_the_event_of_its_number_only() {
         for n in 0..100 {
             let mut log = event(n);
             log["timestamp"] = log.get("timestamp").cloned().unwrap_or(json!("2026"));
@@ -119,14 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn units_are_sent_in_each_manner() {
-        let manners: Vec<_> = (0..1_000).map(|unit| manner(7, unit)).collect();
+    fn each_send_mode_is_used() {
+        let modes: Vec<_> = (0..1_000).map(|unit| send_mode(7, unit)).collect();
         for is_batch in [true, false] {
             for is_keyed in [true, false] {
-                for insistence in
-                    [Insistence::Once, Insistence::UntilAcknowledged, Insistence::OnceMore]
-                {
-                    assert!(manners.contains(&Manner { is_batch, is_keyed, insistence }));
+                for retries in [Retries::Never, Retries::UntilAcknowledged, Retries::OnceAgain] {
+                    assert!(modes.contains(&SendMode { is_batch, is_keyed, retries }));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Does to the stack what the plan says, and mends it again.
+//! Injects the faults of the plan into the stack, and repairs them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,85 +9,86 @@ use futures_util::future::try_join_all;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::ack_log::AckLog;
+use super::deployment::Deployment;
 use super::journal::Journal;
-use super::ledger::Ledger;
 use super::plan::{Fault, Part, Plan, Step};
-use super::world::World;
+use crate::eventually;
 use crate::proxy::Proxy;
 use crate::server::Server;
 
-/// How long an election may take before a fault that needs a primary is a failure of the run.
+/// The time for an election. If there is no primary by then, the run fails.
 const ELECTION: Duration = Duration::from_secs(60);
 
-/// Carries out plan after plan until it is told that it is over.
+/// Carries out one plan after another until the load is over.
 pub(super) struct Faults {
-    pub(super) world: Arc<World>,
+    pub(super) deployment: Arc<Deployment>,
     pub(super) journal: Arc<Journal>,
-    pub(super) ledger: Arc<Ledger>,
+    pub(super) ack_log: Arc<AckLog>,
     pub(super) is_over: watch::Receiver<bool>,
-    /// Rounds whose plan was shown.
+    /// The number of rounds whose plan is in the journal.
     shown: AtomicU64,
 }
 
 impl Faults {
     pub(super) fn new(
-        world: Arc<World>,
+        deployment: Arc<Deployment>,
         journal: Arc<Journal>,
-        ledger: Arc<Ledger>,
+        ack_log: Arc<AckLog>,
         is_over: watch::Receiver<bool>,
     ) -> Self {
-        Self { world, journal, ledger, is_over, shown: AtomicU64::new(0) }
+        Self { deployment, journal, ack_log, is_over, shown: AtomicU64::new(0) }
     }
 
-    /// All lanes side by side.
+    /// Carries out all tracks of the plan concurrently.
     pub(super) async fn run(&self) -> Result<()> {
         tokio::try_join!(
-            self.lane(|plan| plan.servers),
-            self.lane(|plan| plan.brokers),
-            self.lane(|plan| plan.members)
+            self.track(|plan| plan.servers),
+            self.track(|plan| plan.brokers),
+            self.track(|plan| plan.members)
         )?;
         Ok(())
     }
 
-    async fn lane(&self, of: fn(Plan) -> Vec<Step>) -> Result<()> {
+    async fn track(&self, of: fn(Plan) -> Vec<Step>) -> Result<()> {
         let mut is_over = self.is_over.clone();
         for round in 0.. {
-            let plan = Plan::new(self.ledger.seed, round);
+            let plan = Plan::new(self.ack_log.seed, round);
             if self.shown.fetch_max(round + 1, Ordering::Relaxed) == round {
-                self.journal.say(format!("the plan of round {round}:\n{plan}"));
+                self.journal.note(format!("the plan of round {round}:\n{plan}"));
             }
             for step in of(plan) {
-                if timeout(step.calm, is_over.wait_for(|is_over| *is_over)).await.is_ok() {
+                if timeout(step.pause, is_over.wait_for(|is_over| *is_over)).await.is_ok() {
                     return Ok(());
                 }
                 let done = self.carry_out(step).await;
-                done.with_context(|| format!("after this the stack did not recover: {step}"))?;
+                done.with_context(|| format!("the stack did not recover from: {step}"))?;
             }
         }
         Ok(())
     }
 
     async fn carry_out(&self, step: Step) -> Result<()> {
-        let part = self.find(step.part).await?;
+        let part = self.resolve(step.part).await?;
         let which = if part == step.part { String::new() } else { format!(" ({part})") };
-        self.journal.say(format!("{step}{which}"));
+        self.journal.note(format!("{step}{which}"));
         let began = Instant::now();
         match part {
             Part::Api(n) => {
-                let api = &self.world.apis[n];
+                let api = &self.deployment.apis[n];
                 self.hit_server(&api.server, Some(&api.proxy), step).await?;
             }
-            Part::Worker(n) => self.hit_server(&self.world.workers[n], None, step).await?,
+            Part::Worker(n) => self.hit_server(&self.deployment.workers[n], None, step).await?,
             Part::AllWorkers => {
-                let workers = self.world.workers.iter();
+                let workers = self.deployment.workers.iter();
                 try_join_all(workers.map(|worker| self.hit_server(worker, None, step))).await?;
             }
             Part::Broker(n) => self.hit_broker(n, step).await?,
             Part::Member(n) => self.hit_member(n, step).await?,
-            Part::Primary => bail!("the primary has a number"),
+            Part::Primary => bail!("the primary has not been resolved to a member"),
         }
-        self.world.mended();
-        self.journal.say(format!("{step}: over, {:.1} s", began.elapsed().as_secs_f64()));
+        self.deployment.note_repair();
+        self.journal.note(format!("{step}: over, {:.1} s", began.elapsed().as_secs_f64()));
         let kind = match step.fault {
             Fault::Delay(_) => "delay".to_owned(),
             fault => fault.to_string(),
@@ -104,19 +105,13 @@ impl Faults {
         Ok(())
     }
 
-    /// Which member is primary; other parts are what they are.
-    async fn find(&self, part: Part) -> Result<Part> {
+    /// Resolves the primary to a member. Other parts stay as they are.
+    async fn resolve(&self, part: Part) -> Result<Part> {
         if part != Part::Primary {
             return Ok(part);
         }
-        let deadline = Instant::now() + ELECTION;
-        loop {
-            match self.world.mongo.primary().await {
-                Ok(member) => return Ok(Part::Member(member)),
-                Err(error) if Instant::now() >= deadline => return Err(error),
-                Err(_) => sleep(Duration::from_millis(200)).await,
-            }
-        }
+        let primary = || self.deployment.mongo.primary();
+        Ok(Part::Member(eventually("a primary", ELECTION, primary).await?))
     }
 
     async fn hit_server(&self, server: &Server, proxy: Option<&Proxy>, step: Step) -> Result<()> {
@@ -125,55 +120,55 @@ impl Faults {
             Fault::Stop => {
                 let status = server.terminate().await?;
                 if !status.success() {
-                    self.ledger.complain(format!("{}: ended with {status}", step.part));
+                    self.ack_log.report(format!("{}: exited with {status}", step.part));
                 }
             }
             Fault::Freeze => {
                 server.pause()?;
-                sleep(step.lasts).await;
+                sleep(step.duration).await;
                 return server.resume();
             }
-            _ => return disturb(proxy.context("it has no proxy")?, step).await,
+            _ => return disturb(proxy.context("the server has no proxy")?, step).await,
         }
-        sleep(step.lasts).await;
+        sleep(step.duration).await;
         server.restart().await
     }
 
     async fn hit_broker(&self, n: usize, step: Step) -> Result<()> {
-        let kafka = &self.world.kafka;
+        let kafka = &self.deployment.kafka;
         match step.fault {
             Fault::Kill => kafka.kill(n)?,
             Fault::Stop => kafka.stop(n).await?,
             Fault::Freeze => {
                 kafka.pause(n)?;
-                sleep(step.lasts).await;
+                sleep(step.duration).await;
                 kafka.resume(n)?;
                 return kafka.ready().await;
             }
             _ => return disturb(kafka.proxy(n)?, step).await,
         }
-        sleep(step.lasts).await;
+        sleep(step.duration).await;
         kafka.restart(n).await?;
         kafka.ready().await
     }
 
     async fn hit_member(&self, n: usize, step: Step) -> Result<()> {
-        let mongo = &self.world.mongo;
+        let mongo = &self.deployment.mongo;
         match step.fault {
             Fault::Kill => mongo.kill(n)?,
             Fault::Stop => mongo.stop(n).await?,
             Fault::Freeze => {
                 mongo.pause(n)?;
-                sleep(step.lasts).await;
+                sleep(step.duration).await;
                 mongo.resume(n)?;
                 return mongo.ready().await;
             }
             Fault::StepDown => {
-                if let Err(error) = mongo.step_down(step.lasts).await {
-                    // Another election came first, which is as good.
-                    self.journal.say(format!("it did not step down: {error:#}"));
+                if let Err(error) = mongo.step_down(step.duration).await {
+                    // Another election was faster, which has the same effect.
+                    self.journal.note(format!("the primary did not step down: {error:#}"));
                 }
-                sleep(step.lasts).await;
+                sleep(step.duration).await;
                 return mongo.ready().await;
             }
             _ => {
@@ -181,13 +176,13 @@ impl Faults {
                 return mongo.ready().await;
             }
         }
-        sleep(step.lasts).await;
+        sleep(step.duration).await;
         mongo.restart(n).await?;
         mongo.ready().await
     }
 }
 
-/// What a proxy can do.
+/// Injects a network fault through a proxy.
 async fn disturb(proxy: &Proxy, step: Step) -> Result<()> {
     match step.fault {
         Fault::Cut => proxy.cut(),
@@ -195,10 +190,10 @@ async fn disturb(proxy: &Proxy, step: Step) -> Result<()> {
         Fault::Delay(by) => proxy.delay(by, by),
         Fault::Stall => proxy.stall(),
         Fault::Kill | Fault::Stop | Fault::Freeze | Fault::StepDown => {
-            bail!("a proxy cannot do this: {step}")
+            bail!("not a network fault: {step}")
         }
     }
-    sleep(step.lasts).await;
+    sleep(step.duration).await;
     proxy.heal();
     Ok(())
 }

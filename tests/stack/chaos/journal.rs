@@ -1,11 +1,11 @@
-//! What the run did and how far it is: kept, and shown at once to whoever wants to watch.
+//! The journal of a run: its actions and its progress, kept and optionally printed at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-/// What a run tells.
+/// The journal of a run.
 #[derive(Debug)]
 pub struct Journal {
     began: Instant,
@@ -16,18 +16,18 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Entries {
     lines: Vec<String>,
-    done: BTreeMap<String, u64>,
+    faults: BTreeMap<String, u64>,
 }
 
 impl Journal {
-    /// An empty one; `is_shown`: each line goes to stdout as well.
+    /// Creates an empty journal. If `is_shown`, each line is also printed to stdout.
     #[must_use]
     pub fn new(is_shown: bool) -> Self {
         Self { began: Instant::now(), is_shown, entries: Mutex::default() }
     }
 
-    #[expect(clippy::print_stdout, reason = "whoever runs this wants to watch it")]
-    pub(super) fn say(&self, text: impl AsRef<str>) {
+    #[expect(clippy::print_stdout, reason = "shows the progress to the user")]
+    pub(super) fn note(&self, text: impl AsRef<str>) {
         let line = format!("{:6.1} s  {}", self.began.elapsed().as_secs_f64(), text.as_ref());
         if self.is_shown {
             println!("{line}");
@@ -35,18 +35,18 @@ impl Journal {
         self.slot().lines.push(line);
     }
 
-    /// A fault of this kind is over.
-    pub(super) fn count(&self, what: String) {
-        *self.slot().done.entry(what).or_default() += 1;
+    /// Counts a fault of this kind.
+    pub(super) fn count(&self, fault: String) {
+        *self.slot().faults.entry(fault).or_default() += 1;
     }
 
-    /// How often each kind of fault took place.
+    /// Returns how often each kind of fault was injected.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<String, u64> {
-        self.slot().done.clone()
+        self.slot().faults.clone()
     }
 
-    /// Everything that was said.
+    /// Returns all lines.
     #[must_use]
     pub fn text(&self) -> String {
         self.slot().lines.join("\n")

@@ -1,45 +1,46 @@
-//! What happens to which part, in which order and for how long: a pure function of the seed.
+//! The plan: which fault hits which part, in which order and for how long. It is a pure function of
+//! the random seed.
 //!
-//! A plan has three lanes that run side by side, one each for our servers, for the brokers and
-//! for the members of the replica set. Within a lane one fault is over, and what it hit is whole
-//! again, before the next one begins: so never more than one broker and one mongod are away, and a
-//! majority of each is left. Servers have no majority: all workers may die at once.
+//! A plan has three tracks that run concurrently: one for the servers, one for the brokers and one
+//! for the members of the replica set. Within a track, a fault is over and its part has recovered
+//! before the next fault begins. So at most one broker and one mongod are down at a time, and a
+//! majority of each is left. Servers need no majority: all workers may be killed at once.
 //!
-//! A lane's times are pauses, not moments: how long a killed broker takes to come back is not
-//! ours to plan.
+//! A track holds pauses instead of points in time, because the recovery time of a killed broker
+//! cannot be planned.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::random::{Random, mix};
 
-/// Servers that take events.
+/// The number of API servers.
 pub(super) const APIS: usize = 2;
-/// Servers that store.
+/// The number of workers.
 pub(super) const WORKERS: usize = 3;
-/// Brokers of Kafka.
+/// The number of Kafka brokers.
 pub(super) const BROKERS: usize = 3;
-/// Members of the replica set.
+/// The number of members of the replica set.
 pub(super) const MEMBERS: usize = 3;
 
-/// What a fault hits, counted from 0.
+/// The part that a fault hits, numbered from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// A server that takes events.
+    /// An API server.
     Api(usize),
-    /// A server that stores.
+    /// A worker.
     Worker(usize),
-    /// All that store.
+    /// All workers.
     AllWorkers,
     /// A broker of Kafka.
     Broker(usize),
     /// A member of the replica set.
     Member(usize),
-    /// Whichever member is primary when the time has come.
+    /// The member that is primary when the fault begins.
     Primary,
 }
 
-/// What happens to it.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// SIGKILL, and a start afterwards.
@@ -48,44 +49,44 @@ pub enum Fault {
     Stop,
     /// SIGSTOP, and SIGCONT afterwards.
     Freeze,
-    /// Its connections end, and may be opened again at once.
+    /// Its connections are closed, and can be opened again at once.
     Cut,
-    /// Its connections end, and cannot be opened.
+    /// Its connections are closed, and new ones are refused.
     Refuse,
-    /// Its connections have this much more latency in each direction.
+    /// Its connections get this much additional latency in each direction.
     Delay(Duration),
-    /// Its connections stay open, and nothing comes through.
+    /// Its connections stay open, and no bytes are forwarded.
     Stall,
     /// Another member becomes primary.
     StepDown,
 }
 
-/// One fault in a lane.
+/// One fault in a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// How long nothing happens in the lane before it.
-    pub calm: Duration,
-    /// What it hits.
+    /// The pause before it.
+    pub pause: Duration,
+    /// The part that it hits.
     pub part: Part,
-    /// What happens.
+    /// The kind of fault.
     pub fault: Fault,
     /// How long it lasts.
-    pub lasts: Duration,
+    pub duration: Duration,
 }
 
-/// One round: each kind of fault at least once.
+/// One round, which has each kind of fault at least once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// What happens to our servers.
+    /// The faults of the servers.
     pub servers: Vec<Step>,
-    /// What happens to Kafka.
+    /// The faults of Kafka.
     pub brokers: Vec<Step>,
-    /// What happens to MongoDB.
+    /// The faults of MongoDB.
     pub members: Vec<Step>,
 }
 
 impl Plan {
-    /// The plan of the `round`th round under this seed.
+    /// Returns the plan of a round.
     #[must_use]
     pub fn new(seed: u64, round: u64) -> Self {
         let mut random = Random::new(mix(seed, round));
@@ -97,11 +98,11 @@ impl Plan {
     }
 }
 
-fn lane(random: &mut Random, faults: &mut [(Part, Fault, Duration)]) -> Vec<Step> {
+fn track(random: &mut Random, faults: &mut [(Part, Fault, Duration)]) -> Vec<Step> {
     random.shuffle(faults);
-    let step = |&(part, fault, lasts): &(Part, Fault, Duration)| {
-        let calm = random.millis(1_000, 4_000);
-        Step { calm, part, fault, lasts }
+    let step = |&(part, fault, duration): &(Part, Fault, Duration)| {
+        let pause = random.millis(1_000, 4_000);
+        Step { pause, part, fault, duration }
     };
     faults.iter().map(step).collect()
 }
@@ -119,11 +120,11 @@ fn servers(random: &mut Random) -> Vec<Step> {
         (worker(r), Fault::Kill, r.millis(0, 1_000)),
         (worker(r), Fault::Stop, r.millis(0, 3_000)),
         (worker(r), Fault::Freeze, r.millis(1_000, 5_000)),
-        // Longer than the session of the group: the others have its partitions when it wakes up.
+        // Longer than the group's session timeout: others own its partitions when it resumes.
         (worker(r), Fault::Freeze, r.millis(12_000, 16_000)),
         (Part::AllWorkers, Fault::Kill, r.millis(0, 3_000)),
     ];
-    lane(r, &mut faults)
+    track(r, &mut faults)
 }
 
 fn brokers(random: &mut Random) -> Vec<Step> {
@@ -132,14 +133,14 @@ fn brokers(random: &mut Random) -> Vec<Step> {
         (broker(r), Fault::Kill, r.millis(1_000, 8_000)),
         (broker(r), Fault::Stop, r.millis(0, 4_000)),
         (broker(r), Fault::Freeze, r.millis(1_000, 5_000)),
-        // Longer than a broker's session: the others have its partitions when it wakes up.
+        // Longer than a broker's session timeout: others lead its partitions when it resumes.
         (broker(r), Fault::Freeze, r.millis(10_000, 13_000)),
         (broker(r), Fault::Cut, Duration::ZERO),
         (broker(r), Fault::Refuse, r.millis(2_000, 7_000)),
         (broker(r), delay(r), r.millis(3_000, 8_000)),
         (broker(r), Fault::Stall, r.millis(2_000, 9_000)),
     ];
-    lane(r, &mut faults)
+    track(r, &mut faults)
 }
 
 fn members(random: &mut Random) -> Vec<Step> {
@@ -157,7 +158,7 @@ fn members(random: &mut Random) -> Vec<Step> {
         (Part::Primary, delay(r), r.millis(3_000, 8_000)),
         (Part::Primary, Fault::Stall, r.millis(2_000, 8_000)),
     ];
-    lane(r, &mut faults)
+    track(r, &mut faults)
 }
 
 fn api(random: &mut Random) -> Part {
@@ -211,8 +212,8 @@ impl fmt::Display for Fault {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.fault, self.part)?;
-        if !self.lasts.is_zero() {
-            write!(f, " for {:.1} s", self.lasts.as_secs_f64())?;
+        if !self.duration.is_zero() {
+            write!(f, " for {:.1} s", self.duration.as_secs_f64())?;
         }
         Ok(())
     }
@@ -220,9 +221,9 @@ impl fmt::Display for Step {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lanes =
+        let tracks =
             [("servers", &self.servers), ("brokers", &self.brokers), ("mongods", &self.members)];
-        for (name, steps) in lanes {
+        for (name, steps) in tracks {
             let steps: Vec<_> = steps.iter().map(ToString::to_string).collect();
             writeln!(f, "  {name}: {}", steps.join("; "))?;
         }
@@ -237,7 +238,7 @@ mod tests {
 
     type Condition = (&'static str, fn(&Step) -> bool);
 
-    /// What a round must not lack, whatever the seed.
+    /// What each round contains, for every random seed.
     const IN_EACH_ROUND: [Condition; 16] = [
         ("an api is killed", |step| {
             matches!(step, Step { part: Part::Api(_), fault: Fault::Kill, .. })
@@ -246,10 +247,10 @@ mod tests {
             matches!(step, Step { part: Part::Worker(_), fault: Fault::Kill, .. })
         }),
         ("all workers are killed", |step| step.part == Part::AllWorkers),
-        ("a worker outsleeps its session", |step| {
+        ("a worker is frozen for longer than its session", |step| {
             matches!(step.part, Part::Worker(_))
                 && step.fault == Fault::Freeze
-                && step.lasts > Duration::from_secs(11)
+                && step.duration > Duration::from_secs(11)
         }),
         ("callers are cut off", |step| {
             matches!(step, Step { part: Part::Api(_), fault: Fault::Cut, .. })
@@ -289,48 +290,48 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_seed_decides_the_plan(seed: u64, round in 0_u64..1_000) {
+        fn plan_follows_from_its_seed(seed: u64, round in 0_u64..1_000) {
             prop_assert_eq!(Plan::new(seed, round), Plan::new(seed, round));
             prop_assert_ne!(Plan::new(seed, round), Plan::new(seed, round + 1));
             prop_assert_ne!(Plan::new(seed, round), Plan::new(seed.wrapping_add(1), round));
         }
 
         #[test]
-        fn each_round_has_each_fault_and_an_end(seed: u64, round in 0_u64..1_000) {
+        fn each_round_has_each_fault_and_is_short(seed: u64, round in 0_u64..1_000) {
             let Plan { servers, brokers, members } = Plan::new(seed, round);
             let all = [servers.as_slice(), &brokers, &members].concat();
             for (what, is_it) in IN_EACH_ROUND {
-                prop_assert!(all.iter().any(is_it), "never: {what}");
+                prop_assert!(all.iter().any(is_it), "missing: {what}");
             }
-            for lane in [&servers, &brokers, &members] {
-                let planned: Duration = lane.iter().map(|step| step.calm + step.lasts).sum();
+            for track in [&servers, &brokers, &members] {
+                let planned: Duration = track.iter().map(|step| step.pause + step.duration).sum();
                 prop_assert!(planned < Duration::from_secs(120), "{planned:?}");
             }
         }
 
         #[test]
-        fn parts_exist_and_stay_in_their_lane(seed: u64, round in 0_u64..1_000) {
+        fn parts_exist_and_stay_in_their_track(seed: u64, round in 0_u64..1_000) {
             let Plan { servers, brokers, members } = Plan::new(seed, round);
             for step in servers {
-                let is_there = match step.part {
+                let exists = match step.part {
                     Part::Api(n) => n < APIS,
                     Part::Worker(n) => n < WORKERS,
                     Part::AllWorkers => true,
                     _ => false,
                 };
-                prop_assert!(is_there, "{step}");
+                prop_assert!(exists, "{step}");
             }
-            // One lane, one fault after the other: a majority stays.
+            // One track has one fault at a time, so a majority is left.
             for step in brokers {
                 prop_assert!(matches!(step.part, Part::Broker(n) if n < BROKERS), "{step}");
             }
             for step in members {
-                let is_there = match step.part {
+                let exists = match step.part {
                     Part::Member(n) => n < MEMBERS,
                     Part::Primary => true,
                     _ => false,
                 };
-                prop_assert!(is_there, "{step}");
+                prop_assert!(exists, "{step}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Records that no store can hold, put straight into the topic.
+//! Poison messages: records that no store can hold, sent directly to the topic.
 
 use std::time::Duration;
 
@@ -6,17 +6,18 @@ use anyhow::Result;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-/// How long Kafka may take to take one.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time for Kafka to acknowledge one.
+const TIMEOUT: Duration = Duration::from_secs(30);
 const KINDS: u64 = 5;
 
-/// Puts poison into a topic.
+/// Sends poison messages to a topic.
 pub(super) struct Poisoner {
     producer: FutureProducer,
     topic: String,
 }
 
-/// The value of the record of this number; none: a record with a null value, which is skipped.
+/// Returns the value of poison message `n`. `None` is a null value, which the worker
+/// skips.
 pub(super) fn value(n: u64) -> Option<Vec<u8>> {
     let text = match n % KINDS {
         0 => format!("poison {n} is not JSON"),
@@ -30,7 +31,7 @@ pub(super) fn value(n: u64) -> Option<Vec<u8>> {
     Some(text.into_bytes())
 }
 
-/// Which poison these bytes are, if they are one, whole and unchanged.
+/// Returns the number of the poison message with exactly these bytes.
 pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     let text = String::from_utf8_lossy(bytes);
     let (_, rest) = text.split_once("poison ")?;
@@ -43,19 +44,19 @@ impl Poisoner {
         let producer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("partitioner", "murmur2_random")
-            // A record that is sent once is there once.
+            // Prevents duplicates of a record that is sent once.
             .set("enable.idempotence", "true")
-            .set("message.timeout.ms", PATIENCE.as_millis().to_string())
+            .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
             .create()?;
         Ok(Self { producer, topic: topic.to_owned() })
     }
 
-    /// Answers whether the topic has it.
-    pub(super) async fn put(&self, n: u64) -> bool {
+    /// Sends one and returns whether the topic contains it.
+    pub(super) async fn send(&self, n: u64) -> bool {
         let key = format!("user-{}", n % 499);
         let value = value(n);
         let record = FutureRecord { payload: value.as_deref(), ..FutureRecord::to(&self.topic) };
-        self.producer.send(record.key(&key), PATIENCE).await.is_ok()
+        self.producer.send(record.key(&key), TIMEOUT).await.is_ok()
     }
 }
 
@@ -64,14 +65,14 @@ mod tests {
     use super::{KINDS, number, value};
 
     #[test]
-    fn poison_is_told_by_its_bytes() {
+    fn poison_is_recognised_by_its_bytes() {
         for n in 0..50 {
             let bytes = value(n);
             assert_eq!(bytes.is_none(), n % KINDS == KINDS - 1);
             if let Some(mut bytes) = bytes {
                 assert_eq!(number(&bytes), Some(n));
                 bytes.push(b'x');
-                assert_eq!(number(&bytes), None, "it is not what was sent");
+                assert_eq!(number(&bytes), None, "the bytes were changed");
             }
         }
         assert_eq!(number(b"poison"), None);

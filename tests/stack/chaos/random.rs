@@ -1,12 +1,13 @@
-//! Numbers that look random and are the same for the same seed on every machine (`SplitMix64`).
+//! Pseudo-random numbers (`SplitMix64`). They are part of the plan, so they must be the same for a
+//! seed on every machine and in every version.
 
 use std::time::Duration;
 
-/// A sequence of numbers that a seed decides.
+/// A sequence of numbers that follows from a seed.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
-/// The number that belongs to `n` under this seed.
+/// Returns the number that belongs to `n` under this seed.
 pub(super) fn mix(seed: u64, n: u64) -> u64 {
     let mut random = Random(seed ^ n.wrapping_mul(0xD6E8_FEB8_6659_FD93));
     random.next();
@@ -26,13 +27,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to one less than `limit`, which is not 0.
+    /// Returns a number from 0 to `limit - 1`. `limit` must not be 0.
     pub(super) fn below(&mut self, limit: usize) -> usize {
         let limit = limit as u64;
         usize::try_from(self.next() % limit).unwrap_or_default()
     }
 
-    /// A time within these milliseconds, both included.
+    /// Returns a duration between two numbers of milliseconds, both included.
     pub(super) fn millis(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(from + self.next() % (to - from + 1))
     }

@@ -1,18 +1,19 @@
-//! A cluster that does not run yet: everything but the start.
+//! Prepares a cluster: ports, directories, configuration and formatted storage.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::{Broker, Kafka, KafkaOptions, properties};
+use super::{Kafka, KafkaOptions, properties};
+use crate::cluster::{Cluster, Node};
 use crate::process::{Daemon, Spec};
 use crate::proxy::Proxy;
 use crate::scratch::Scratch;
 use crate::{Purpose, download, port};
 
-/// How a broker's JVM runs in production: what Kafka's own start scripts set
-/// (`kafka-server-start.sh`, `kafka-run-class.sh`).
+/// The JVM options that Kafka's own start scripts set (`kafka-server-start.sh`,
+/// `kafka-run-class.sh`).
 const PRODUCTION: [&str; 6] = [
     "-Xmx1g",
     "-Xms1g",
@@ -22,11 +23,11 @@ const PRODUCTION: [&str; 6] = [
     "-XX:+ExplicitGCInvokesConcurrent",
 ];
 
-/// Ports, directories, configuration, formatted storage.
+/// Prepares a cluster without starting it.
 pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
     ensure!(
         matches!(options.brokers, 1 | 3),
-        "a cluster has 1 or 3 brokers, not {}",
+        "a cluster must have 1 or 3 brokers, not {}",
         options.brokers
     );
     let libs = download::kafka_libs()?;
@@ -49,7 +50,7 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
         let spec = Spec::new(format!("kafka broker {index}"), "java", dir.join("kafka.log"))
             .args(match options.purpose {
                 Purpose::Tests => &["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"][..],
-                Purpose::Figures => &PRODUCTION,
+                Purpose::Benchmarks => &PRODUCTION,
             })
             .args([
                 "-Dorg.slf4j.simpleLogger.showDateTime=true",
@@ -58,7 +59,7 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
             .args(["-cp", &class_path, "kafka.Kafka"])
             .arg(&config)
             .dir(&dir);
-        brokers.push(Broker {
+        brokers.push(Node {
             daemon: Daemon::new(spec),
             address: format!("127.0.0.1:{}", own.broker),
             proxy,
@@ -68,17 +69,17 @@ pub(super) fn lay_out(options: &KafkaOptions) -> Result<Kafka> {
     format_storage(&class_path, &configs)?;
     let addresses: Vec<&str> = brokers.iter().map(|broker| broker.address.as_str()).collect();
     let bootstrap = addresses.join(",");
-    Ok(Kafka { brokers, bootstrap, _scratch: scratch })
+    Ok(Kafka { cluster: Cluster::new(brokers, scratch), bootstrap })
 }
 
-/// The second listener of a broker, and the proxy before it.
+/// Returns the second listener of a broker, and the proxy in front of it.
 fn outside() -> Result<(properties::Outside, Proxy)> {
     let listens = port::free()?;
     let proxy = Proxy::start(listens)?;
     Ok((properties::Outside { listens, advertised: proxy.port() }, proxy))
 }
 
-/// One short JVM per broker, side by side.
+/// Formats the storage of all brokers concurrently, each by its own JVM.
 fn format_storage(class_path: &str, configs: &[impl AsRef<Path> + Sync]) -> Result<()> {
     std::thread::scope(|scope| {
         let formats: Vec<_> = configs
@@ -107,6 +108,6 @@ fn format_storage(class_path: &str, configs: &[impl AsRef<Path> + Sync]) -> Resu
             .collect();
         formats
             .into_iter()
-            .try_for_each(|format| format.join().map_err(|_| anyhow!("a format panicked"))?)
+            .try_for_each(|format| format.join().map_err(|_| anyhow!("formatting panicked"))?)
     })
 }

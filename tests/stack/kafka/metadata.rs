@@ -1,4 +1,4 @@
-//! What the brokers say about the cluster.
+//! The cluster's metadata, as the brokers report it.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use anyhow::{Context, Result, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, Producer};
 
-/// How long one look at a broker of ours may take.
+/// The timeout of a request to a broker of the harness.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long somebody else's Kafka may take to answer.
-const FOREIGN_TIMEOUT: Duration = Duration::from_secs(15);
+/// The timeout of a request to a Kafka that the harness did not start.
+const EXTERNAL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Succeeds when any of the brokers answers.
-pub(super) async fn answers(bootstrap: String) -> Result<()> {
-    tokio::task::spawn_blocking(move || alive(&bootstrap, FOREIGN_TIMEOUT)).await?.map(drop)
+/// Returns an error if no broker responds.
+pub(super) async fn responds(bootstrap: String) -> Result<()> {
+    tokio::task::spawn_blocking(move || alive(&bootstrap, EXTERNAL_TIMEOUT)).await?.map(drop)
 }
 
-/// Succeeds when the broker at `address` lists all of `expected` as alive.
-pub(super) async fn knows(address: String, expected: &[i32]) -> Result<()> {
+/// Returns an error unless the broker at `address` lists all of `expected` as alive.
+pub(super) async fn lists(address: String, expected: &[i32]) -> Result<()> {
     let listed = tokio::task::spawn_blocking(move || alive(&address, PROBE_TIMEOUT)).await??;
     ensure!(
         expected.iter().all(|id| listed.contains(id)),
-        "brokers {expected:?} are expected, {listed:?} are alive"
+        "expected brokers {expected:?}, but it lists {listed:?}"
     );
     Ok(())
 }
 
-fn alive(bootstrap: &str, patience: Duration) -> Result<Vec<i32>> {
-    let metadata = client(bootstrap)?.client().fetch_metadata(None, patience)?;
+fn alive(bootstrap: &str, timeout: Duration) -> Result<Vec<i32>> {
+    let metadata = client(bootstrap)?.client().fetch_metadata(None, timeout)?;
     Ok(metadata.brokers().iter().map(rdkafka::metadata::MetadataBroker::id).collect())
 }
 
@@ -40,7 +40,7 @@ pub(super) fn partition_leader(bootstrap: &str, topic: &str, partition: i32) -> 
         .flat_map(rdkafka::metadata::MetadataTopic::partitions)
         .find(|candidate| candidate.id() == partition)
         .map(rdkafka::metadata::MetadataPartition::leader)
-        .with_context(|| format!("there is no partition {partition} of {topic}"))
+        .with_context(|| format!("topic {topic} has no partition {partition}"))
 }
 
 fn client(bootstrap: &str) -> Result<BaseProducer> {

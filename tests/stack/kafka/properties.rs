@@ -3,26 +3,27 @@
 use std::fmt::Write;
 use std::path::Path;
 
-/// Sixteen bytes in base64, as Kafka wants it. Clusters do not know one another: one id serves.
+/// Sixteen bytes in base64, as Kafka requires. All clusters can have the same id, because they never
+/// communicate.
 pub(super) const CLUSTER_ID: &str = "ZXllZ28tbG9nLXN0YWNrMQ";
 
-/// What one broker listens on.
+/// The ports of one broker.
 #[derive(Debug)]
 pub(super) struct Ports {
     pub(super) broker: u16,
     pub(super) controller: u16,
 }
 
-/// A second listener, for clients that come through a proxy. A broker names to a client what it
-/// advertises for the listener that the client came by, so no client gets past its proxy.
+/// A second listener, for clients that connect through a proxy. A broker tells a client the address
+/// that it advertises for the client's listener, so no client bypasses the proxy.
 #[derive(Debug)]
 pub(super) struct Outside {
     pub(super) listens: u16,
     pub(super) advertised: u16,
 }
 
-/// The text of `server.properties` for the broker at `index` of `ports`; `extra` comes last, and
-/// the last one of a key wins.
+/// Returns the text of `server.properties` for the broker at `index` of `ports`. `extra` comes last,
+/// because Kafka uses the last value of a key.
 pub(super) fn render(
     index: usize,
     ports: &[Ports],
@@ -64,12 +65,12 @@ group.initial.rebalance.delay.ms=0
         dir = dir.display(),
     );
     if replicas == 1 {
-        // A broker that was killed is let in again only when its old session has run out. With
-        // several brokers the default of 9 s stays: it is what users see when a leader dies.
+        // A killed broker can rejoin only after its old session has expired. With several brokers
+        // the default of 9 s stays, because that is what users see when a leader dies.
         text.push_str("broker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=500\n");
     }
     if let Some(Outside { listens, advertised }) = outside {
-        // Of a key the last one counts. Brokers go on speaking to one another directly.
+        // These override the lines above. Brokers still connect to one another directly.
         let _ = write!(
             text,
             "listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller},\
@@ -92,7 +93,7 @@ mod tests {
     use super::{Ports, render};
 
     #[test]
-    fn three_brokers_replicate_and_name_one_another() {
+    fn three_brokers_replicate_and_list_one_another() {
         let ports =
             [(1, 2), (3, 4), (5, 6)].map(|(broker, controller)| Ports { broker, controller });
         let extra = [("message.max.bytes".to_owned(), "1000".to_owned())];
@@ -106,7 +107,7 @@ mod tests {
             "log.dirs=/d/data",
             "message.max.bytes=1000",
         ] {
-            assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in {text}");
+            assert!(text.lines().any(|candidate| candidate == line), "missing {line} in {text}");
         }
     }
 }

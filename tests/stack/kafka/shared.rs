@@ -1,54 +1,42 @@
-//! The one Kafka of a test process.
+//! The Kafka that a test process shares.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tokio::sync::OnceCell;
 
 use super::{Kafka, KafkaOptions, metadata};
 use crate::{Purpose, compose};
 
-/// The Kafka that all cases share: there is nothing on it to kill.
+/// The Kafka that all tests of a process share. It cannot be killed or paused.
 #[derive(Debug, Clone)]
 pub struct SharedKafka {
     bootstrap: String,
 }
 
 impl SharedKafka {
-    /// The value for `bootstrap.servers`.
+    /// Returns the value for `bootstrap.servers`.
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
     }
 }
 
-/// Never dropped: its watchdog ends it with the process.
+/// Never dropped: the watchdog kills the broker when the process ends.
 static SHARED: OnceCell<(SharedKafka, Option<Kafka>)> = OnceCell::const_new();
 
 pub(super) async fn get(purpose: Purpose) -> Result<SharedKafka> {
-    let (shared, _) = SHARED.get_or_try_init(|| start_shared(purpose)).await?;
+    let (shared, _) = SHARED.get_or_try_init(|| find_or_start(purpose)).await?;
     Ok(shared.clone())
 }
 
-async fn start_shared(purpose: Purpose) -> Result<(SharedKafka, Option<Kafka>)> {
+async fn find_or_start(purpose: Purpose) -> Result<(SharedKafka, Option<Kafka>)> {
     if let Ok(bootstrap) = std::env::var("EYEGO_TEST_KAFKA_BROKERS") {
-        metadata::answers(bootstrap.clone()).await.with_context(|| {
-            format!("no Kafka answers at EYEGO_TEST_KAFKA_BROKERS ({bootstrap})")
+        metadata::responds(bootstrap.clone()).await.with_context(|| {
+            format!("EYEGO_TEST_KAFKA_BROKERS ({bootstrap}): no broker responds")
         })?;
         return Ok((SharedKafka { bootstrap }, None));
     }
-    let docker =
-        tokio::task::spawn_blocking(|| compose::available().then(|| compose::up("kafka"))).await?;
-    let docker_error = match docker {
-        Some(Ok(())) => {
-            return Ok((SharedKafka { bootstrap: compose::KAFKA.to_owned() }, None));
-        }
-        Some(Err(error)) => Some(error),
-        None => None,
-    };
-    let kafka = Kafka::start(KafkaOptions::default().purpose(purpose)).await.map_err(|error| {
-        match docker_error {
-            Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
-            None => error,
-        }
-    })?;
-    Ok((SharedKafka { bootstrap: kafka.bootstrap.clone() }, Some(kafka)))
+    let local = Kafka::start(KafkaOptions::default().purpose(purpose));
+    let kafka = compose::service_or_local("kafka", local).await?;
+    let bootstrap = kafka.as_ref().map_or(compose::KAFKA, Kafka::bootstrap).to_owned();
+    Ok((SharedKafka { bootstrap }, kafka))
 }

@@ -1,7 +1,7 @@
-//! The commands that make members a replica set and ask how they are, through the driver.
+//! The commands that initiate a replica set and query the state of its members.
 //!
-//! Each call has a client of its own: a client lives on the runtime that made it, and each test
-//! has a runtime of its own.
+//! Each call creates a client, because a client is bound to the runtime that created it and each
+//! test has its own runtime.
 
 use std::time::Duration;
 
@@ -21,19 +21,19 @@ async fn client(uri: &str) -> ::mongodb::error::Result<Client> {
     Client::with_options(options)
 }
 
-/// Asks one member, whatever its state.
-async fn ask(address: &str, command: Document) -> ::mongodb::error::Result<Document> {
+/// Runs a command on one member, whatever its state.
+async fn run(address: &str, command: Document) -> ::mongodb::error::Result<Document> {
     let uri = format!("mongodb://{address}/?directConnection=true");
     client(&uri).await?.database("admin").run_command(command).await
 }
 
 async fn hello(address: &str, field: &str) -> Result<bool> {
-    let answer = ask(address, doc! { "hello": 1 }).await?;
-    Ok(answer.get_bool(field).unwrap_or(false))
+    let reply = run(address, doc! { "hello": 1 }).await?;
+    Ok(reply.get_bool(field).unwrap_or(false))
 }
 
 pub(super) async fn ping(address: &str) -> Result<()> {
-    ask(address, doc! { "ping": 1 }).await?;
+    run(address, doc! { "ping": 1 }).await?;
     Ok(())
 }
 
@@ -41,30 +41,30 @@ pub(super) async fn is_primary(address: &str) -> Result<bool> {
     hello(address, "isWritablePrimary").await
 }
 
-/// Succeeds when the member is primary or secondary.
-pub(super) async fn serving(address: &str) -> Result<()> {
+/// Returns an error unless the member is primary or secondary.
+pub(super) async fn serves(address: &str) -> Result<()> {
     ensure!(
         is_primary(address).await? || hello(address, "secondary").await?,
-        "neither primary nor secondary"
+        "it is neither primary nor secondary"
     );
     Ok(())
 }
 
-/// Makes the members, known to one another as `hosts`, a replica set; one that exists stays as it
-/// is. The command goes to one of them at its own address.
+/// Initiates a replica set whose members have the addresses `hosts`, unless that has been done. The
+/// command goes to the member at `address`.
 pub(super) async fn initiate(address: &str, name: &str, hosts: &[String]) -> Result<()> {
     let members: Vec<Document> =
         (0..).zip(hosts).map(|(id, host): (i32, _)| doc! { "_id": id, "host": host }).collect();
-    // A dead primary is replaced within seconds, not after the default of 10 s.
+    // A dead primary is replaced sooner than after the default of 10 s.
     let settings = doc! { "electionTimeoutMillis": 3_000, "heartbeatIntervalMillis": 500 };
     let config = doc! { "_id": name, "members": members, "settings": settings };
-    match ask(address, doc! { "replSetInitiate": config }).await {
+    match run(address, doc! { "replSetInitiate": config }).await {
         Err(error) if code(&error) == Some(ALREADY_INITIALIZED) => Ok(()),
-        answer => answer.map(drop).context("replSetInitiate failed"),
+        reply => reply.map(drop).context("replSetInitiate failed"),
     }
 }
 
-/// Writes into a database of our own with `w: majority`.
+/// Writes into the harness's own database with `w: majority`.
 pub(super) async fn majority_write(uri: &str) -> Result<()> {
     let concern = WriteConcern::builder()
         .w(::mongodb::options::Acknowledgment::Majority)
@@ -84,8 +84,8 @@ pub(super) async fn majority_write(uri: &str) -> Result<()> {
 pub(super) async fn step_down(address: &str, period: Duration) -> Result<()> {
     let seconds = i64::try_from(period.as_secs()).unwrap_or(i64::MAX).max(1);
     let catch_up = (seconds - 1).min(5);
-    // Without `force` a set of one, which has nobody to follow, would refuse.
-    ask(
+    // A set of one refuses without `force`, because it has no secondary.
+    run(
         address,
         doc! { "replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": catch_up, "force": true },
     )

@@ -1,55 +1,43 @@
-//! The one MongoDB of a test process.
+//! The MongoDB that a test process shares.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tokio::sync::OnceCell;
 
 use super::{Mongo, MongoOptions, admin};
 use crate::{Purpose, compose};
 
-/// The MongoDB that all cases share: there is nothing on it to kill.
+/// The MongoDB that all tests of a process share. It cannot be killed or paused.
 #[derive(Debug, Clone)]
 pub struct SharedMongo {
     uri: String,
 }
 
 impl SharedMongo {
-    /// The connection string.
+    /// Returns the connection string.
     #[must_use]
     pub fn uri(&self) -> &str {
         &self.uri
     }
 }
 
-/// Never dropped: its watchdog ends it with the process.
+/// Never dropped: the watchdog kills mongod when the process ends.
 static SHARED: OnceCell<(SharedMongo, Option<Mongo>)> = OnceCell::const_new();
 
 pub(super) async fn get(purpose: Purpose) -> Result<SharedMongo> {
-    let (shared, _) = SHARED.get_or_try_init(|| start_shared(purpose)).await?;
+    let (shared, _) = SHARED.get_or_try_init(|| find_or_start(purpose)).await?;
     Ok(shared.clone())
 }
 
-async fn start_shared(purpose: Purpose) -> Result<(SharedMongo, Option<Mongo>)> {
+async fn find_or_start(purpose: Purpose) -> Result<(SharedMongo, Option<Mongo>)> {
     if let Ok(uri) = std::env::var("EYEGO_TEST_MONGODB_URI") {
-        // The URI itself may hold a password.
+        // The message does not show the URI, which may hold a password.
         admin::majority_write(&uri)
             .await
-            .context("no MongoDB takes a write at EYEGO_TEST_MONGODB_URI")?;
+            .context("EYEGO_TEST_MONGODB_URI: a majority write fails")?;
         return Ok((SharedMongo { uri }, None));
     }
-    let docker =
-        tokio::task::spawn_blocking(|| compose::available().then(|| compose::up("mongo"))).await?;
-    let docker_error = match docker {
-        Some(Ok(())) => {
-            return Ok((SharedMongo { uri: compose::MONGODB.to_owned() }, None));
-        }
-        Some(Err(error)) => Some(error),
-        None => None,
-    };
-    let mongo = Mongo::start(MongoOptions::default().purpose(purpose)).await.map_err(|error| {
-        match docker_error {
-            Some(docker_error) => anyhow!("{error:#}; and before that: {docker_error:#}"),
-            None => error,
-        }
-    })?;
-    Ok((SharedMongo { uri: mongo.uri.clone() }, Some(mongo)))
+    let local = Mongo::start(MongoOptions::default().purpose(purpose));
+    let mongo = compose::service_or_local("mongo", local).await?;
+    let uri = mongo.as_ref().map_or(compose::MONGODB, Mongo::uri).to_owned();
+    Ok((SharedMongo { uri }, mongo))
 }

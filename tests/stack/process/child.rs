@@ -1,4 +1,4 @@
-//! One launch of a program: the shell, the watchdog, the signals.
+//! One run of a program: the shell, the watchdog and the signals.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
@@ -9,24 +9,24 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Becomes "$@" under the same process id. A line on the pipe means that the child has ended
-/// and its id may be another's by now; the pipe's end means that we have.
+/// Runs "$@" under the shell's process id, with a watchdog. If the watchdog reads a line, the child
+/// has exited and its id may belong to another process; if the pipe ends, this process has exited.
 const WATCHED: &str = r#"
 exec 3<&0 </dev/null
 ( read -r _ <&3 || kill -9 $$ ) &
 exec "$@" 3<&-
 "#;
 
-/// The signals that a test sends.
+/// A signal that a test sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: asks the process to end.
+    /// SIGTERM: asks the process to exit.
     Terminate,
     /// SIGINT: what Ctrl-C sends.
     Interrupt,
     /// SIGSTOP: freezes the process; its sockets stay open.
     Stop,
-    /// SIGCONT: lets a frozen process go on.
+    /// SIGCONT: continues a frozen process.
     Continue,
 }
 
@@ -41,7 +41,7 @@ impl Signal {
     }
 }
 
-/// What to run: the same each time the process is launched again.
+/// What to run, each time the process is started.
 #[derive(Debug, Clone)]
 pub struct Spec {
     pub(super) name: String,
@@ -52,7 +52,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A program whose output goes to the file `log`; `name` stands in error messages.
+    /// Creates a spec for a program whose output goes to the file `log`. Error messages show `name`.
     pub fn new(
         name: impl Into<String>,
         program: impl AsRef<OsStr>,
@@ -80,7 +80,7 @@ impl Spec {
         args.into_iter().fold(self, Self::arg)
     }
 
-    /// Sets an environment variable. No `EYEGO_…` variable is inherited from the parent.
+    /// Sets an environment variable. The child inherits no `EYEGO_…` variable.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.envs.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
@@ -108,14 +108,14 @@ impl Spec {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Ctrl-C at the terminal is for us alone: we decide how the children end.
+            // Ctrl-C at the terminal must reach only this process, which then stops its children.
             .process_group(0);
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
-        let leash = child.stdin.take().context("the child has no stdin pipe")?;
-        Ok(Running { child, leash })
+        let watchdog = child.stdin.take().context("the child has no stdin pipe")?;
+        Ok(Running { child, watchdog })
     }
 }
 
@@ -130,7 +130,7 @@ fn open_log(path: &Path) -> Result<File> {
 #[derive(Debug)]
 pub(super) struct Running {
     child: Child,
-    leash: ChildStdin,
+    watchdog: ChildStdin,
 }
 
 impl Running {
@@ -139,7 +139,7 @@ impl Running {
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
-        // The shell's own `kill`: sending signals through libc would need unsafe code.
+        // Uses the shell's `kill`, because sending signals through libc needs unsafe code.
         let sent = Command::new("sh")
             .args(["-c", r#"kill -s "$1" "$2""#, "sh", signal.name(), &self.child.id().to_string()])
             .output()?;
@@ -150,23 +150,23 @@ impl Running {
     }
 
     pub(super) fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        let ended = self.child.try_wait()?;
-        if ended.is_some() {
-            self.release();
+        let exited = self.child.try_wait()?;
+        if exited.is_some() {
+            self.end_watchdog();
         }
-        Ok(ended)
+        Ok(exited)
     }
 
     pub(super) fn kill(&mut self) -> Result<ExitStatus> {
         self.child.kill()?;
         let status = self.child.wait()?;
-        self.release();
+        self.end_watchdog();
         Ok(status)
     }
 
-    /// Sends the watchdog home: it may be gone already, which is as good.
-    fn release(&mut self) {
-        let _ = self.leash.write_all(b"\n");
+    /// Ends the watchdog. An error means that it has already ended.
+    fn end_watchdog(&mut self) {
+        let _ = self.watchdog.write_all(b"\n");
     }
 }
 

@@ -10,21 +10,21 @@ use tokio::time::Instant;
 
 use super::Conduct;
 
-/// Read at once at most.
+/// The largest read, in bytes.
 const CHUNK: usize = 64 << 10;
-/// Chunks under way in a direction at most: what a delayed link holds, 16 MiB.
+/// The largest number of chunks in flight in one direction: 16 MiB on a delayed link.
 const CHUNKS: usize = 256;
 
-/// Forwards until both directions have ended, or one of them broke.
+/// Forwards until both directions have ended or one has failed.
 pub(super) async fn both_ways(near: TcpStream, far: TcpStream, conduct: watch::Receiver<Conduct>) {
     let _ = near.set_nodelay(true);
     let _ = far.set_nodelay(true);
     let (near_read, near_write) = near.into_split();
     let (far_read, far_write) = far.into_split();
-    let forth = one_way(near_read, far_write, conduct.clone(), |conduct| conduct.forth);
-    let back = one_way(far_read, near_write, conduct, |conduct| conduct.back);
-    // An error of one ends both; a close is passed on, and the other direction goes on.
-    let _ = tokio::try_join!(forth, back);
+    let forward = one_way(near_read, far_write, conduct.clone(), |conduct| conduct.forward);
+    let backward = one_way(far_read, near_write, conduct, |conduct| conduct.backward);
+    // An error ends both directions. A close is forwarded, and the other direction continues.
+    let _ = tokio::try_join!(forward, backward);
 }
 
 async fn one_way(
@@ -33,7 +33,7 @@ async fn one_way(
     conduct: watch::Receiver<Conduct>,
     delay: fn(&Conduct) -> Duration,
 ) -> std::io::Result<()> {
-    // Reading goes on while earlier chunks wait for their time: latency must not cost throughput.
+    // Reading continues while earlier chunks are delayed, so that latency does not cost throughput.
     let (due, mut waiting) = mpsc::channel::<(Instant, Vec<u8>)>(CHUNKS);
     let watched = conduct.clone();
     let reading = async move {
@@ -53,17 +53,17 @@ async fn one_way(
         let mut conduct = conduct;
         while let Some((at, bytes)) = waiting.recv().await {
             tokio::time::sleep_until(at).await;
-            forwarding(&mut conduct).await?;
+            stall_over(&mut conduct).await?;
             to.write_all(&bytes).await?;
         }
-        forwarding(&mut conduct).await?;
+        stall_over(&mut conduct).await?;
         to.shutdown().await
     };
     tokio::try_join!(reading, writing).map(|((), ())| ())
 }
 
-/// Waits out a stall.
-async fn forwarding(conduct: &mut watch::Receiver<Conduct>) -> std::io::Result<()> {
+/// Waits until no stall is active.
+async fn stall_over(conduct: &mut watch::Receiver<Conduct>) -> std::io::Result<()> {
     let over = conduct.wait_for(|conduct| !conduct.is_stalled).await;
     over.map(drop).map_err(|_| std::io::ErrorKind::ConnectionAborted.into())
 }

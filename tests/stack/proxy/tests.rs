@@ -1,21 +1,22 @@
-//! The proxy before an echo.
+//! The proxy in front of an echo server.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::ensure;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::Proxy;
+use crate::eventually;
 
 const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_secs(10);
 
-/// Answers each byte with itself.
-async fn echo() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let port = listener.local_addr()?.port();
+/// Starts a server that sends back each byte, and returns its port.
+async fn echo() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
@@ -24,83 +25,76 @@ async fn echo() -> Result<u16> {
             });
         }
     });
-    Ok(port)
+    port
 }
 
 async fn connect(proxy: &Proxy) -> std::io::Result<TcpStream> {
     TcpStream::connect(("127.0.0.1", proxy.port())).await
 }
 
-/// The bytes come back.
+/// Sends the bytes and expects them back.
 async fn echoes(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     stream.write_all(bytes).await?;
-    let mut answer = vec![0; bytes.len()];
-    stream.read_exact(&mut answer).await?;
-    assert!(answer == bytes, "other bytes came back");
+    let mut received = vec![0; bytes.len()];
+    stream.read_exact(&mut received).await?;
+    assert!(received == bytes, "other bytes were received");
     Ok(())
 }
 
 #[tokio::test]
-async fn bytes_and_the_end_are_passed_on() -> Result<()> {
-    let proxy = Proxy::start(echo().await?)?;
-    let mut stream = connect(&proxy).await?;
+async fn bytes_and_end_of_stream_are_forwarded() {
+    let proxy = Proxy::start(echo().await).unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
     let bytes: Vec<u8> = (0..60_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-    timeout(LONG, echoes(&mut stream, &bytes)).await??;
+    timeout(LONG, echoes(&mut stream, &bytes)).await.unwrap().unwrap();
     assert_eq!(proxy.connections(), 1);
-    stream.shutdown().await?;
+    stream.shutdown().await.unwrap();
     let mut rest = Vec::new();
-    timeout(LONG, stream.read_to_end(&mut rest)).await??;
+    timeout(LONG, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert!(rest.is_empty());
-    Ok(())
 }
 
 #[tokio::test]
-async fn a_cut_ends_what_is_open_and_nothing_else() -> Result<()> {
-    let proxy = Proxy::start(echo().await?)?;
-    let mut stream = connect(&proxy).await?;
-    echoes(&mut stream, b"a").await?;
+async fn cut_ends_open_connections_only() {
+    let proxy = Proxy::start(echo().await).unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    echoes(&mut stream, b"a").await.unwrap();
     proxy.cut();
-    let ended = timeout(LONG, stream.read(&mut [0; 1])).await?;
+    let ended = timeout(LONG, stream.read(&mut [0; 1])).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
-    let mut stream = connect(&proxy).await?;
-    timeout(LONG, echoes(&mut stream, b"b")).await??;
-    Ok(())
+    let mut stream = connect(&proxy).await.unwrap();
+    timeout(LONG, echoes(&mut stream, b"b")).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn a_refused_port_is_nobodys_until_it_is_healed() -> Result<()> {
-    let proxy = Proxy::start(echo().await?)?;
-    let mut stream = connect(&proxy).await?;
-    echoes(&mut stream, b"a").await?;
+async fn refused_port_is_closed_until_healed() {
+    let proxy = Proxy::start(echo().await).unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    echoes(&mut stream, b"a").await.unwrap();
     proxy.refuse();
-    let ended = timeout(LONG, stream.read(&mut [0; 1])).await?;
+    let ended = timeout(LONG, stream.read(&mut [0; 1])).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
-    let deadline = Instant::now() + LONG;
-    while connect(&proxy).await.is_ok() {
-        assert!(Instant::now() < deadline, "it still listens");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually("the port to be closed", LONG, async || {
+        ensure!(connect(&proxy).await.is_err(), "it still listens");
+        Ok(())
+    })
+    .await
+    .unwrap();
     proxy.heal();
-    let mut stream = loop {
-        match connect(&proxy).await {
-            Ok(stream) => break stream,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    };
-    timeout(LONG, echoes(&mut stream, b"b")).await??;
-    Ok(())
+    let connecting = eventually("the port to be open", LONG, async || Ok(connect(&proxy).await?));
+    let mut stream = connecting.await.unwrap();
+    timeout(LONG, echoes(&mut stream, b"b")).await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn each_direction_has_its_delay_and_keeps_its_throughput() -> Result<()> {
-    let proxy = Proxy::start(echo().await?)?;
-    let mut stream = connect(&proxy).await?;
+async fn delay_applies_per_direction_and_keeps_throughput() {
+    let proxy = Proxy::start(echo().await).unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
     proxy.delay(Duration::from_millis(30), Duration::from_millis(70));
     let began = Instant::now();
-    echoes(&mut stream, b"a").await?;
+    echoes(&mut stream, b"a").await.unwrap();
     assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
-    // A hundred chunks that waited for one another would take ten seconds.
+    // One after the other, a hundred chunks would take ten seconds.
     let (mut read, mut write) = stream.split();
     let sending = async {
         for _ in 0..100 {
@@ -109,39 +103,36 @@ async fn each_direction_has_its_delay_and_keeps_its_throughput() -> Result<()> {
         }
         Ok(())
     };
-    let mut answer = vec![0; 10_000];
+    let mut received = vec![0; 10_000];
     let began = Instant::now();
-    tokio::try_join!(sending, read.read_exact(&mut answer))?;
+    tokio::try_join!(sending, read.read_exact(&mut received)).unwrap();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     proxy.heal();
-    Ok(())
 }
 
 #[tokio::test]
-async fn a_stall_holds_everything_and_loses_nothing() -> Result<()> {
-    let proxy = Proxy::start(echo().await?)?;
-    let mut old = connect(&proxy).await?;
-    echoes(&mut old, b"a").await?;
+async fn stall_holds_bytes_back_and_loses_none() {
+    let proxy = Proxy::start(echo().await).unwrap();
+    let mut old = connect(&proxy).await.unwrap();
+    echoes(&mut old, b"a").await.unwrap();
     proxy.stall();
-    let mut new = connect(&proxy).await?;
+    let mut new = connect(&proxy).await.unwrap();
     assert!(timeout(SHORT, echoes(&mut old, b"b")).await.is_err(), "it was forwarded");
     assert!(timeout(SHORT, echoes(&mut new, b"c")).await.is_err(), "it was forwarded");
     proxy.heal();
     for (stream, held) in [(&mut old, b"b"), (&mut new, b"c")] {
-        let mut answer = [0; 1];
-        timeout(LONG, stream.read_exact(&mut answer)).await??;
-        assert_eq!(&answer, held);
+        let mut received = [0; 1];
+        timeout(LONG, stream.read_exact(&mut received)).await.unwrap().unwrap();
+        assert_eq!(&received, held);
     }
-    Ok(())
 }
 
 #[tokio::test]
-async fn a_dropped_proxy_leaves_nobody_hanging() -> Result<()> {
-    let proxy = Proxy::start(echo().await?)?;
-    let mut stream = connect(&proxy).await?;
-    echoes(&mut stream, b"a").await?;
+async fn dropped_proxy_closes_its_connections() {
+    let proxy = Proxy::start(echo().await).unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    echoes(&mut stream, b"a").await.unwrap();
     drop(proxy);
-    let ended = timeout(LONG, stream.read(&mut [0; 1])).await?;
+    let ended = timeout(LONG, stream.read(&mut [0; 1])).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Where the server's binary is, and that it is up to date.
+//! Finds the server's binary and makes sure that it is up to date.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use crate::download::{run, workspace_dir};
 
-/// `EYEGO_TEST_SERVER_BIN`, or the workspace's own, built once per process.
+/// Returns `EYEGO_TEST_SERVER_BIN` or the workspace's binary, which is built once per process.
 pub(super) async fn path() -> Result<PathBuf> {
     static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
     if let Some(path) = std::env::var_os("EYEGO_TEST_SERVER_BIN") {
@@ -19,28 +19,28 @@ pub(super) async fn path() -> Result<PathBuf> {
     Ok(path.clone())
 }
 
-/// Does nothing but look when the binary is fresh.
+/// Builds the binary. Cargo only checks the sources if it is up to date.
 fn build() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let profile_dir =
-        profile_dir(&executable).context("this executable is in no target directory")?;
+        profile_dir(&executable).context("this executable is not in a target directory")?;
     let target_dir = profile_dir.parent().context("a profile's directory has a parent")?;
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-        // The one profile whose directory has another name.
+        // The only profile whose directory has a different name.
         Some("debug") | None => "dev",
         Some(name) => name,
     };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What an outer cargo tells us about our own package would look like a change to build
-    // scripts that read it, and half of the dependencies would be built again.
+    // Build scripts that read the outer cargo's variables for this package would see a change, and
+    // half of the dependencies would be built again.
     for (key, _) in std::env::vars_os() {
-        let foreign = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "OUT_DIR"];
-        if key.to_str().is_some_and(|key| foreign.iter().any(|prefix| key.starts_with(prefix))) {
+        let outer = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "OUT_DIR"];
+        if key.to_str().is_some_and(|key| outer.iter().any(|prefix| key.starts_with(prefix))) {
             cargo.env_remove(key);
         }
     }
-    // Of the whole workspace, so that dependencies have the features that they have in
-    // `cargo test --workspace`, and are not built a second time.
+    // Builds the whole workspace, so that dependencies have the same features as in
+    // `cargo test --workspace` and are not built a second time.
     cargo
         .args(["build", "--quiet", "--workspace", "--bin", "eyego-log-server"])
         .args(["--profile", profile, "--target-dir"])
@@ -62,12 +62,12 @@ mod tests {
     use std::path::Path;
 
     #[tokio::test]
-    async fn the_binary_is_there() {
+    async fn binary_is_built() {
         assert!(super::path().await.unwrap().is_file());
     }
 
     #[test]
-    fn the_profile_is_known_from_where_we_run() {
+    fn profile_directory_is_derived_from_the_executable() {
         for executable in ["/w/target/release/deps/it-1a2b", "/w/target/release/stack"] {
             assert_eq!(profile_dir(Path::new(executable)), Some(Path::new("/w/target/release")));
         }

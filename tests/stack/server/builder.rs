@@ -1,16 +1,16 @@
-//! What a server is started with.
+//! The settings that a server is started with.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{LIVE_PATIENCE, Server, binary};
+use super::{LIVE_TIMEOUT, Server, binary};
 use crate::port;
 use crate::process::{Daemon, Spec};
 use crate::scratch::Scratch;
 
-/// What to start; see [`Server::builder`].
+/// Configures and starts a server; see [`Server::builder`].
 #[derive(Debug, Clone, Default)]
 pub struct ServerBuilder {
     args: Vec<OsString>,
@@ -21,8 +21,8 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// Sets an environment variable; no other `EYEGO_…` variable reaches the server, except
-    /// `EYEGO_LISTEN` and `EYEGO_DATA_DIR`, which the harness sets.
+    /// Sets an environment variable. The server inherits no `EYEGO_…` variable; the harness sets
+    /// `EYEGO_LISTEN` and `EYEGO_DATA_DIR`.
     #[must_use]
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.envs.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
@@ -36,15 +36,15 @@ impl ServerBuilder {
         self
     }
 
-    /// Keeps the data in `dir`, which outlives the server. By default it has a directory that
-    /// outlives restarts but not the [`Server`].
+    /// Keeps the data in `dir`. Default: a directory that is kept over restarts and removed when
+    /// the [`Server`] is dropped.
     #[must_use]
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = Some(dir.into());
         self
     }
 
-    /// Listens on a given port of 127.0.0.1 instead of a free one.
+    /// Listens on this port of 127.0.0.1. Default: a free one.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
@@ -58,20 +58,21 @@ impl ServerBuilder {
         self
     }
 
-    /// Starts the server and returns once it listens (not: once it is ready).
+    /// Starts the server and waits until it listens, which may be before it is ready.
     ///
     /// # Errors
-    /// When it cannot be built, or ends or is silent instead: with the end of its log.
+    /// Returns an error if it cannot be built, or, with the end of its log, if it exits or does not
+    /// respond.
     pub async fn start(self) -> Result<Server> {
         let server = self.launch().await?;
-        server.wait_live(LIVE_PATIENCE).await?;
+        server.wait_live(LIVE_TIMEOUT).await?;
         Ok(server)
     }
 
-    /// Starts the server and returns at once: for those that are expected to refuse to run.
+    /// Starts the server and returns at once, for a server that is expected to exit.
     ///
     /// # Errors
-    /// When it cannot be built or spawned.
+    /// Returns an error if it cannot be built or spawned.
     pub async fn launch(self) -> Result<Server> {
         let binary = match self.binary {
             Some(binary) => binary,
@@ -87,7 +88,7 @@ impl ServerBuilder {
             .args(self.args)
             .env("EYEGO_LISTEN", format!("127.0.0.1:{port}"))
             .env("EYEGO_DATA_DIR", &data_dir)
-            // Not the package's directory: whatever is written by mistake vanishes as well.
+            // So that files written into the working directory by mistake are removed as well.
             .dir(scratch.path());
         for (key, value) in self.envs {
             spec = spec.env(key, value);

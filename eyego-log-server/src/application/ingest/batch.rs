@@ -1,158 +1,166 @@
-//! Many events at once: each is judged by itself.
+//! Ingests many events at once. Each event is validated and queued on its own.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use eyego_log_core::wire::{RejectedItem, RejectionCode};
-use eyego_log_core::{FieldErrors, IngestRequest, LogId, ParseError, Timestamp};
+use eyego_log_core::{FieldErrors, LogEntry, LogId, ParseError, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Ingest, code_of, out_of_memory, public_message, refusal_of};
+use super::{Ingest, IngestError, RECORD_OVERHEAD};
 use crate::application::identity;
-use crate::application::metrics::{InFlight, Refusal};
+use crate::application::metrics::InFlight;
 use crate::domain::queue::Durable;
 use crate::domain::record_batch::RecordBatch;
 
-/// Of a batch with very many faults only the first of each item is listed past
-/// this many.
-const MAX_LISTED_FAULTS: usize = 1000;
+/// Number of field errors in one batch after which only the first error of each
+/// event is kept. Bounds the response.
+const MAX_FIELD_ERRORS: usize = 1000;
+
+/// A batch that is ready for the queue. If it is dropped, its valid events are
+/// counted as abandoned.
+#[derive(Debug)]
+pub struct PreparedBatch {
+    batch: RecordBatch,
+    /// Index in the request and id of each record of `batch`.
+    records: Vec<(usize, LogId)>,
+    /// Id of each item of the request, `None` for a rejected one.
+    ids: Vec<Option<LogId>>,
+    /// Whether the server generated or derived at least one id.
+    has_assigned_ids: bool,
+    rejected: Vec<RejectedEvent>,
+    in_flight: InFlight,
+}
+
+/// Outcome of a batch.
+#[derive(Debug)]
+pub struct BatchOutcome {
+    /// Number of events that are durably queued.
+    pub accepted: usize,
+    /// Id of each item in request order, `None` for an invalid one. Present if
+    /// the server generated or derived at least one id.
+    pub ids: Option<Vec<Option<LogId>>>,
+    /// Events that are not queued, in request order.
+    pub rejected: Vec<RejectedEvent>,
+}
+
+/// An event of a batch that is not queued.
+#[derive(Debug)]
+pub struct RejectedEvent {
+    /// Index in the request, from 0.
+    pub index: usize,
+    /// The reason.
+    pub error: IngestError,
+}
+
+impl PreparedBatch {
+    fn push(&mut self, index: usize, entry: &LogEntry) {
+        self.batch.push(entry);
+        self.records.push((index, entry.id));
+        self.ids.push(Some(entry.id));
+    }
+
+    fn reject(&mut self, index: usize, error: IngestError) {
+        self.in_flight.refused(error.refusal());
+        self.ids.push(None);
+        self.rejected.push(RejectedEvent { index, error });
+    }
+}
 
 impl Ingest {
-    /// Parses the events of a batch and gives them their ids. Blocks for about
-    /// a microsecond an event.
+    /// Parses the events of a batch, assigns their ids and encodes them. Blocks
+    /// the thread for about a microsecond per event.
     #[must_use]
     pub fn prepare_batch(&self, items: &[&[u8]], idempotency_key: Option<&str>) -> PreparedBatch {
         let received_at = SystemTime::now();
         let now = Timestamp::from(received_at);
-        let bytes: usize = items.iter().map(|item| item.len() + 160).sum();
+        let bytes: usize = items.iter().map(|item| item.len() + RECORD_OVERHEAD).sum();
         let mut prepared = PreparedBatch {
             batch: RecordBatch::with_capacity(bytes, items.len()),
-            places: Vec::with_capacity(items.len()),
+            records: Vec::with_capacity(items.len()),
             ids: Vec::with_capacity(items.len()),
-            has_own_ids: false,
+            has_assigned_ids: false,
             rejected: Vec::new(),
             in_flight: self.counters.receive(items.len(), received_at),
         };
         let mut occurrences: HashMap<&[u8], u32> = HashMap::new();
-        let mut faults = 0;
+        let mut field_errors = 0;
         for (index, item) in items.iter().enumerate() {
-            let occurrence = idempotency_key.map(|key| {
+            let idempotency = idempotency_key.map(|key| {
                 let count = occurrences.entry(item).or_default();
                 *count += 1;
                 (key, *count - 1)
             });
-            if item.len() > self.limits.max_event_bytes {
-                let message = self.too_large(item.len());
-                prepared.reject(index, RejectionCode::TooLarge, message, FieldErrors::new());
-                continue;
-            }
-            match IngestRequest::parse(item, now) {
+            match self.parse(item, now) {
                 Ok(request) => {
                     let id = request.id.unwrap_or_else(|| {
-                        prepared.has_own_ids = true;
-                        match occurrence {
-                            Some((key, nth)) => identity::of_batch_item(key, item, nth),
+                        prepared.has_assigned_ids = true;
+                        match idempotency {
+                            Some((key, occurrence)) => {
+                                identity::of_batch_item(key, item, occurrence)
+                            }
                             None => self.ids.mint(now),
                         }
                     });
-                    prepared.batch.push(&request.into_entry(id, now));
-                    prepared.places.push(index);
-                    prepared.ids.push(Some(id));
+                    prepared.push(index, &request.into_entry(id, now));
                 }
-                Err(ParseError::Syntax(error)) => {
-                    let message = error.to_string();
-                    prepared.reject(index, RejectionCode::Invalid, message, FieldErrors::new());
+                Err(IngestError::Invalid(ParseError::Fields(errors))) => {
+                    field_errors += errors.len();
+                    let is_listed = field_errors <= MAX_FIELD_ERRORS;
+                    let errors = if is_listed { errors } else { first_of(errors) };
+                    prepared.reject(index, IngestError::Invalid(ParseError::Fields(errors)));
                 }
-                Err(ParseError::Fields(errors)) => {
-                    faults += errors.len();
-                    let errors = if faults > MAX_LISTED_FAULTS { first_of(errors) } else { errors };
-                    let message = errors.to_string();
-                    prepared.reject(index, RejectionCode::Invalid, message, errors);
-                }
+                Err(error) => prepared.reject(index, error),
             }
         }
         prepared
     }
 
-    /// Queues what was prepared; `permit` is the body's share of the budget.
+    /// Appends the valid events of a batch to the queue and waits until the
+    /// outcome of each is known. `permit` is the body's share of the budget.
     pub async fn enqueue_batch(
         &self,
         prepared: PreparedBatch,
         mut permit: OwnedSemaphorePermit,
     ) -> BatchOutcome {
-        let PreparedBatch { mut batch, places, ids, has_own_ids, mut rejected, mut in_flight } =
-            prepared;
+        let PreparedBatch {
+            mut batch,
+            records,
+            ids,
+            has_assigned_ids,
+            mut rejected,
+            mut in_flight,
+        } = prepared;
         let results = if batch.is_empty() {
             Vec::new()
-        } else if self.charge_events(&mut permit, batch.len()) {
-            batch.hold_until_settled(permit);
-            self.queue.append(batch).await
         } else {
-            vec![Err(out_of_memory()); batch.len()]
+            match self.budget.reserve_events(&mut permit, batch.len()) {
+                Ok(()) => {
+                    batch.hold_until_settled(permit);
+                    self.queue.append(batch).await
+                }
+                Err(error) => vec![Err(error); batch.len()],
+            }
         };
         let (mut queued, mut spooled) = (0, 0);
-        for (index, result) in places.iter().zip(results) {
+        for ((index, id), result) in records.into_iter().zip(results) {
             match result {
                 Ok(Durable::Queue) => queued += 1,
                 Ok(Durable::Spool) => spooled += 1,
                 Err(error) => {
-                    in_flight.refused(refusal_of(&error));
-                    let code = code_of(&error);
-                    rejected.push(RejectedItem {
-                        index: *index,
-                        id: ids[*index],
-                        code,
-                        message: public_message(&error).to_owned(),
-                        errors: FieldErrors::new(),
-                        retryable: code.is_retryable(),
-                    });
+                    let error = IngestError::NotQueued { id: Some(id), error };
+                    in_flight.refused(error.refusal());
+                    rejected.push(RejectedEvent { index, error });
                 }
             }
         }
         in_flight.acknowledged(Durable::Queue, queued as u64);
         in_flight.acknowledged(Durable::Spool, spooled as u64);
-        rejected.sort_by_key(|item| item.index);
+        rejected.sort_by_key(|event| event.index);
         let accepted = queued + spooled;
-        BatchOutcome { accepted, ids: has_own_ids.then_some(ids), rejected }
+        BatchOutcome { accepted, ids: has_assigned_ids.then_some(ids), rejected }
     }
 }
 
 fn first_of(errors: FieldErrors) -> FieldErrors {
     errors.into_vec().into_iter().next().map(FieldErrors::from).unwrap_or_default()
-}
-
-/// The events of a batch, on their way into the queue.
-#[derive(Debug)]
-pub struct PreparedBatch {
-    batch: RecordBatch,
-    /// The index in the request of each record of the batch.
-    places: Vec<usize>,
-    /// The id of each item of the request.
-    ids: Vec<Option<LogId>>,
-    /// Whether we minted or derived any of them.
-    has_own_ids: bool,
-    rejected: Vec<RejectedItem>,
-    in_flight: InFlight,
-}
-
-impl PreparedBatch {
-    fn reject(&mut self, index: usize, code: RejectionCode, message: String, errors: FieldErrors) {
-        let is_too_large = code == RejectionCode::TooLarge;
-        self.in_flight.refused(if is_too_large { Refusal::TooLarge } else { Refusal::Invalid });
-        self.ids.push(None);
-        let retryable = code.is_retryable();
-        let item = RejectedItem { index, id: None, code, message, errors, retryable };
-        self.rejected.push(item);
-    }
-}
-
-/// What became of a batch.
-#[derive(Debug)]
-pub struct BatchOutcome {
-    /// How many are queued.
-    pub accepted: usize,
-    /// The id of each item, where we minted or derived any.
-    pub ids: Option<Vec<Option<LogId>>>,
-    /// The others, by index.
-    pub rejected: Vec<RejectedItem>,
 }

@@ -1,8 +1,8 @@
-//! The partitions that this worker holds, and what of them is under way.
+//! The partitions assigned to this worker and their bulks in flight.
 //!
-//! Each partition has a generation that changes when the partition goes: what
-//! a bulk of an earlier one reports moves nothing any more. Partitions that
-//! stay through a rebalance keep theirs, and their bulks go on counting.
+//! Each assigned partition has a generation. It changes when the partition is
+//! revoked, so a bulk of an earlier generation does not move the watermark.
+//! Partitions that stay assigned through a rebalance keep their generation.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,27 +14,27 @@ use super::watermark::{Ticket, Watermark};
 use crate::domain::queue::{Offset, Partition};
 use crate::domain::subscription::Delivered;
 
-/// The partitions held.
+/// The assigned partitions.
 #[derive(Debug, Default)]
 pub(super) struct Assignment {
-    held: HashMap<Partition, Held>,
-    next_generation: u64,
+    partitions: HashMap<Partition, Assigned>,
+    last_generation: u64,
     bulks_in_flight: usize,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Assigned {
     generation: u64,
     watermark: Watermark,
-    /// The last record's offset, and when the queue took it.
+    /// Offset of the last delivered record, and when the queue accepted it.
     last_delivered: Option<(Offset, Timestamp)>,
     committed: Option<Offset>,
     records_in_flight: u64,
 }
 
-/// The parts of one bulk, by partition.
+/// Identifies a bulk in flight: its slice of each partition.
 #[derive(Debug)]
-pub(super) struct Settled(Vec<Slice>);
+pub(super) struct BulkTicket(Vec<Slice>);
 
 #[derive(Debug)]
 struct Slice {
@@ -45,18 +45,18 @@ struct Slice {
 }
 
 impl Assignment {
-    /// Holds these partitions from now on; those held already stay as they are.
+    /// Adds partitions. Those already assigned keep their state.
     pub(super) fn assign(&mut self, partitions: &[Partition]) {
         for partition in partitions {
-            self.hold(*partition);
+            self.assigned(*partition);
         }
     }
 
-    fn hold(&mut self, partition: Partition) -> &mut Held {
-        self.held.entry(partition).or_insert_with(|| {
-            self.next_generation += 1;
-            Held {
-                generation: self.next_generation,
+    fn assigned(&mut self, partition: Partition) -> &mut Assigned {
+        self.partitions.entry(partition).or_insert_with(|| {
+            self.last_generation += 1;
+            Assigned {
+                generation: self.last_generation,
                 watermark: Watermark::default(),
                 last_delivered: None,
                 committed: None,
@@ -65,22 +65,22 @@ impl Assignment {
         })
     }
 
-    /// Notes a delivered record. Answers whether the partition begins anew:
-    /// its offsets went back, because the topic was created again.
+    /// Notes a delivered record. Returns `true` if the offsets of its partition
+    /// start again, because the topic was recreated.
     pub(super) fn deliver(&mut self, record: &Delivered<'_>) -> bool {
         let Delivered { partition, offset, queued_at, .. } = *record;
-        let held = self.hold(partition);
-        let begins_anew = held.last_delivered.is_some_and(|(last, _)| offset <= last);
-        if begins_anew {
-            self.held.remove(&partition);
+        let assigned = self.assigned(partition);
+        let is_restarted = assigned.last_delivered.is_some_and(|(last, _)| offset <= last);
+        if is_restarted {
+            self.partitions.remove(&partition);
         }
-        self.hold(partition).last_delivered = Some((offset, queued_at));
-        begins_anew
+        self.assigned(partition).last_delivered = Some((offset, queued_at));
+        is_restarted
     }
 
-    /// How long it takes until the queue deletes the first record of each
-    /// partition that was not delivered: at least so long, since it is younger
-    /// than the last one that was.
+    /// Returns, for each partition, a lower bound of the time until the queue
+    /// deletes the first undelivered record, which is younger than the last
+    /// delivered one.
     pub(super) fn retention_left(
         &self,
         retention: Duration,
@@ -88,7 +88,7 @@ impl Assignment {
         now: Timestamp,
     ) -> Vec<(Partition, Duration)> {
         let of_partition = |(partition, lag): &(Partition, u64)| {
-            let (_, queued_at) = self.held.get(partition)?.last_delivered?;
+            let (_, queued_at) = self.partitions.get(partition)?.last_delivered?;
             let age = now.duration_since(queued_at).unwrap_or_default();
             let age = if *lag == 0 { Duration::ZERO } else { age };
             Some((*partition, retention.saturating_sub(age)))
@@ -96,69 +96,68 @@ impl Assignment {
         lag.iter().filter_map(of_partition).collect()
     }
 
-    /// Notes a bulk that is sent off.
-    pub(super) fn dispatch(&mut self, bulk: &Bulk) -> Settled {
+    /// Notes that a bulk is in flight.
+    pub(super) fn dispatch(&mut self, bulk: &Bulk) -> BulkTicket {
         self.bulks_in_flight += 1;
         let mut slices = Vec::new();
         for (partition, last_offset, records) in bulk.partitions() {
-            let held = self.hold(partition);
-            held.records_in_flight += records;
-            let ticket = held.watermark.deliver(last_offset);
-            slices.push(Slice { partition, generation: held.generation, ticket, records });
+            let assigned = self.assigned(partition);
+            assigned.records_in_flight += records;
+            let ticket = assigned.watermark.add(last_offset);
+            slices.push(Slice { partition, generation: assigned.generation, ticket, records });
         }
-        Settled(slices)
+        BulkTicket(slices)
     }
 
     /// Notes that a bulk is settled.
-    pub(super) fn complete(&mut self, settled: Settled) {
+    pub(super) fn complete(&mut self, BulkTicket(slices): BulkTicket) {
         self.bulks_in_flight = self.bulks_in_flight.saturating_sub(1);
-        for slice in settled.0 {
-            let held = self.held.get_mut(&slice.partition);
-            if let Some(held) = held.filter(|held| held.generation == slice.generation) {
-                held.watermark.complete(slice.ticket);
-                held.records_in_flight -= slice.records;
+        for slice in slices {
+            let assigned = self.partitions.get_mut(&slice.partition);
+            if let Some(assigned) = assigned.filter(|now| now.generation == slice.generation) {
+                assigned.watermark.settle(slice.ticket);
+                assigned.records_in_flight -= slice.records;
             }
         }
     }
 
-    /// Lets these partitions go; answers how many of their records were under
-    /// way.
+    /// Removes partitions and returns how many of their records are in flight.
     pub(super) fn remove(&mut self, partitions: &[Partition]) -> u64 {
-        let removed = partitions.iter().filter_map(|partition| self.held.remove(partition));
-        removed.map(|held| held.records_in_flight).sum()
+        let removed = partitions.iter().filter_map(|partition| self.partitions.remove(partition));
+        removed.map(|assigned| assigned.records_in_flight).sum()
     }
 
-    /// Whether nothing of these partitions is under way.
+    /// Returns `true` if none of these partitions has a bulk in flight.
     pub(super) fn is_settled(&self, partitions: &[Partition]) -> bool {
-        let held = partitions.iter().filter_map(|partition| self.held.get(partition));
-        held.map(|held| &held.watermark).all(Watermark::is_settled)
+        let assigned = partitions.iter().filter_map(|partition| self.partitions.get(partition));
+        assigned.map(|assigned| &assigned.watermark).all(Watermark::is_settled)
     }
 
-    /// What may be committed and is not yet.
+    /// Returns the offsets that can be committed and are not committed yet.
     pub(super) fn uncommitted(&self) -> Vec<(Partition, Offset)> {
-        let held = self.held.iter();
-        held.filter_map(|(partition, held)| {
-            let next_offset = held.watermark.next_offset()?;
-            (held.committed != Some(next_offset)).then_some((*partition, next_offset))
-        })
-        .collect()
+        let uncommitted = self.partitions.iter().filter_map(|(partition, assigned)| {
+            let next_offset = assigned.watermark.next_offset()?;
+            (assigned.committed != Some(next_offset)).then_some((*partition, next_offset))
+        });
+        uncommitted.collect()
     }
 
-    /// Notes what is committed.
+    /// Notes that these offsets are committed.
     pub(super) fn committed(&mut self, next_offsets: &[(Partition, Offset)]) {
         for (partition, next_offset) in next_offsets {
-            if let Some(held) = self.held.get_mut(partition) {
-                held.committed = Some(*next_offset);
+            if let Some(assigned) = self.partitions.get_mut(partition) {
+                assigned.committed = Some(*next_offset);
             }
         }
     }
 
-    /// The partitions held.
+    /// Returns the assigned partitions.
     pub(super) fn partitions(&self) -> Vec<Partition> {
-        self.held.keys().copied().collect()
+        self.partitions.keys().copied().collect()
     }
 
-    /// Bulks that are under way, of whatever partitions.
+    /// Returns the number of bulks in flight, including those of removed
+    /// partitions.
     pub(super) fn bulks_in_flight(&self) -> usize {
         self.bulks_in_flight
     }
@@ -175,13 +174,13 @@ mod tests {
         Delivered { partition, offset, queued_at: Timestamp::MIN, value: Some(b"x") }
     }
 
-    fn bulk(assignment: &mut Assignment, records: &[(Partition, Offset)]) -> Settled {
+    fn bulk(assignment: &mut Assignment, records: &[(Partition, Offset)]) -> BulkTicket {
         let limits = BulkLimits {
             records: 100,
             bytes: 100,
             linger_busy: Duration::ZERO,
             linger_idle: Duration::ZERO,
-            few: 0,
+            small_bulk: 0,
         };
         let mut batcher = Batcher::new(limits, Instant::now());
         for (partition, offset) in records {
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bulk_of_an_earlier_generation_moves_nothing() {
+    fn a_bulk_of_an_earlier_generation_does_not_move_the_watermark() {
         let mut assignment = Assignment::default();
         assignment.assign(&[0, 1]);
         let stale = bulk(&mut assignment, &[(0, 5), (1, 5)]);
@@ -201,7 +200,7 @@ mod tests {
         assignment.assign(&[0]);
         let fresh = bulk(&mut assignment, &[(0, 5)]);
         assignment.complete(stale);
-        assert_eq!(assignment.uncommitted(), [(1, 6)], "partition 1 was retained");
+        assert_eq!(assignment.uncommitted(), [(1, 6)], "partition 1 stayed assigned");
         assignment.complete(fresh);
         let mut uncommitted = assignment.uncommitted();
         uncommitted.sort_unstable();
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recreated_topic_begins_anew() {
+    fn a_recreated_topic_starts_a_new_generation() {
         let mut assignment = Assignment::default();
         let old = bulk(&mut assignment, &[(0, 100)]);
         assert!(assignment.deliver(&record(0, 0)));
@@ -222,16 +221,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_committed_is_not_committed_again() {
+    fn committed_offsets_are_not_committed_again() {
         let mut assignment = Assignment::default();
-        let settled = bulk(&mut assignment, &[(0, 1)]);
-        assignment.complete(settled);
+        let ticket = bulk(&mut assignment, &[(0, 1)]);
+        assignment.complete(ticket);
         assignment.committed(&[(0, 2)]);
         assert_eq!(assignment.uncommitted(), []);
     }
 
     #[test]
-    fn retention_is_left_as_if_all_were_as_old_as_the_last_delivered() {
+    fn retention_left_is_based_on_the_last_delivered_record() {
         const RETENTION: Duration = Duration::from_secs(100);
         let at = |millis| Timestamp::from_millis(millis).unwrap();
         let mut assignment = Assignment::default();
@@ -239,7 +238,7 @@ mod tests {
             assignment.deliver(&Delivered { queued_at: at(1_000), ..record(partition, 5) });
         }
         let left = assignment.retention_left(RETENTION, &[(0, 3), (1, 0), (9, 7)], at(41_000));
-        // Nothing waits in 1; of 9 nothing is known.
+        // Partition 1 has no lag, partition 9 no delivered record.
         assert_eq!(left, [(0, Duration::from_secs(60)), (1, RETENTION)]);
         let left = assignment.retention_left(RETENTION, &[(0, 3)], at(500_000));
         assert_eq!(left, [(0, Duration::ZERO)]);

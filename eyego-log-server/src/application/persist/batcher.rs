@@ -1,4 +1,4 @@
-//! Gathers delivered records into bulks. Pure: time comes in as an argument.
+//! Gathers delivered records into bulks. Pure: the time is an argument.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -8,32 +8,32 @@ use eyego_log_core::Timestamp;
 use crate::domain::queue::{Offset, Partition};
 use crate::domain::subscription::Delivered;
 
-/// When a bulk is complete.
+/// Limits of a bulk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BulkLimits {
-    /// Records in a bulk at most.
+    /// Maximum number of records.
     pub(super) records: usize,
-    /// Bytes of records in a bulk; the record that passes it is the last.
+    /// Size in bytes at which a bulk is full. The last record may exceed it.
     pub(super) bytes: usize,
-    /// How long the first record of a bulk waits for others while others come:
-    /// larger bulks cost the store less.
+    /// How long the first record of a bulk waits for more under load: larger
+    /// bulks cost the store less.
     pub(super) linger_busy: Duration,
-    /// The same where hardly any have come, and no bulk is on its way:
-    /// waiting then only costs latency.
+    /// How long the first record waits while the bulk is [small](Self::small_bulk)
+    /// and no other is in flight: waiting longer would only add latency.
     pub(super) linger_idle: Duration,
-    /// How many records are hardly any.
-    pub(super) few: usize,
+    /// Maximum number of records of a small bulk.
+    pub(super) small_bulk: usize,
 }
 
-/// Some records, in the order delivered, in one piece of memory.
+/// Records in delivery order, in one contiguous buffer.
 #[derive(Debug, Default)]
 pub(super) struct Bulk {
     bytes: Vec<u8>,
-    records: Vec<RecordPlace>,
+    records: Vec<RecordMeta>,
 }
 
 #[derive(Debug)]
-struct RecordPlace {
+struct RecordMeta {
     partition: Partition,
     offset: Offset,
     queued_at: Timestamp,
@@ -43,18 +43,18 @@ struct RecordPlace {
 /// One record of a bulk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BulkRecord<'a> {
-    /// Its partition.
+    /// Partition of the record.
     pub(super) partition: Partition,
-    /// Its place there.
+    /// Offset of the record within its partition.
     pub(super) offset: Offset,
-    /// When the queue took it.
+    /// When the queue accepted the record.
     pub(super) queued_at: Timestamp,
-    /// Its bytes; `None` for a record without a value, which says nothing.
+    /// Value of the record, or `None` for a record without a value.
     pub(super) value: Option<&'a [u8]>,
 }
 
 impl Bulk {
-    /// The records.
+    /// Returns the records, in delivery order.
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = BulkRecord<'_>> {
         self.records.iter().map(|record| BulkRecord {
             partition: record.partition,
@@ -64,25 +64,26 @@ impl Bulk {
         })
     }
 
-    /// How many records there are.
+    /// Returns the number of records.
     #[must_use]
     pub(super) fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether there is none.
+    /// Returns `true` if the bulk has no records.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Bytes of all records.
+    /// Returns the size of all values, in bytes.
     #[must_use]
     pub(super) fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Each partition in the bulk, its last offset, and its number of records.
+    /// Returns each partition in the bulk with its last offset and its number of
+    /// records.
     #[must_use]
     pub(super) fn partitions(&self) -> Vec<(Partition, Offset, u64)> {
         let mut partitions: Vec<(Partition, Offset, u64)> = Vec::new();
@@ -99,17 +100,17 @@ impl Bulk {
     }
 }
 
-/// The bulk that is being gathered.
+/// Gathers records into the next bulk.
 #[derive(Debug)]
 pub(super) struct Batcher {
     limits: BulkLimits,
     bulk: Bulk,
-    /// When its first record came.
+    /// When its first record was added.
     since: Instant,
 }
 
 impl Batcher {
-    /// An empty one.
+    /// Creates a batcher with an empty bulk.
     #[must_use]
     pub(super) fn new(limits: BulkLimits, now: Instant) -> Self {
         Self { limits, bulk: Bulk::default(), since: now }
@@ -122,7 +123,7 @@ impl Batcher {
         }
         let start = self.bulk.bytes.len();
         self.bulk.bytes.extend_from_slice(record.value.unwrap_or_default());
-        self.bulk.records.push(RecordPlace {
+        self.bulk.records.push(RecordMeta {
             partition: record.partition,
             offset: record.offset,
             queued_at: record.queued_at,
@@ -130,27 +131,29 @@ impl Batcher {
         });
     }
 
-    /// Whether the bulk takes no more.
+    /// Returns `true` if the bulk has reached a limit.
     #[must_use]
     pub(super) fn is_full(&self) -> bool {
         self.bulk.len() >= self.limits.records || self.bulk.size() >= self.limits.bytes
     }
 
-    /// How long the bulk may still wait; `None` while it is empty.
+    /// Returns how much longer the bulk may wait for records, or `None` if it is
+    /// empty. `is_idle` means that no other bulk is in flight.
     #[must_use]
-    pub(super) fn patience(&self, now: Instant, is_idle: bool) -> Option<Duration> {
+    pub(super) fn remaining_linger(&self, now: Instant, is_idle: bool) -> Option<Duration> {
         if self.bulk.is_empty() {
             return None;
         }
         if self.is_full() {
             return Some(Duration::ZERO);
         }
-        let is_quiet = is_idle && self.bulk.len() <= self.limits.few;
-        let linger = if is_quiet { self.limits.linger_idle } else { self.limits.linger_busy };
+        let is_small = self.bulk.len() <= self.limits.small_bulk;
+        let linger =
+            if is_idle && is_small { self.limits.linger_idle } else { self.limits.linger_busy };
         Some(linger.saturating_sub(now.saturating_duration_since(self.since)))
     }
 
-    /// The bulk as it is; a new one begins.
+    /// Takes the bulk and starts a new one. Returns `None` if it is empty.
     pub(super) fn take(&mut self) -> Option<Bulk> {
         if self.bulk.is_empty() {
             return None;
@@ -162,7 +165,7 @@ impl Batcher {
         Some(std::mem::replace(&mut self.bulk, next))
     }
 
-    /// Drops the records of these partitions; answers how many there were.
+    /// Drops the records of these partitions and returns their number.
     pub(super) fn discard(&mut self, partitions: &[Partition]) -> usize {
         let before = self.bulk.records.len();
         self.bulk.records.retain(|record| !partitions.contains(&record.partition));
@@ -184,7 +187,7 @@ mod tests {
         bytes: 10,
         linger_busy: Duration::from_millis(50),
         linger_idle: Duration::from_millis(5),
-        few: 1,
+        small_bulk: 1,
     };
 
     fn delivered(partition: Partition, offset: Offset, value: &[u8]) -> Delivered<'_> {
@@ -193,17 +196,17 @@ mod tests {
     }
 
     #[test]
-    fn a_bulk_is_due_by_count_by_bytes_or_by_age() {
+    fn a_bulk_is_due_by_count_by_size_or_by_age() {
         let start = Instant::now();
         let mut batcher = Batcher::new(LIMITS, start);
-        assert_eq!(batcher.patience(start, true), None);
+        assert_eq!(batcher.remaining_linger(start, true), None);
         batcher.push(&delivered(0, 0, b"x"), start);
-        assert_eq!(batcher.patience(start, true), Some(LIMITS.linger_idle));
-        assert_eq!(batcher.patience(start, false), Some(LIMITS.linger_busy));
+        assert_eq!(batcher.remaining_linger(start, true), Some(LIMITS.linger_idle));
+        assert_eq!(batcher.remaining_linger(start, false), Some(LIMITS.linger_busy));
         let later = start + LIMITS.linger_busy;
-        assert_eq!(batcher.patience(later, false), Some(Duration::ZERO));
+        assert_eq!(batcher.remaining_linger(later, false), Some(Duration::ZERO));
         batcher.push(&delivered(0, 1, b"0123456789"), start);
-        assert!(batcher.is_full(), "by bytes");
+        assert!(batcher.is_full(), "by size");
         assert_eq!(batcher.take().unwrap().len(), 2);
         for offset in 2..5 {
             assert!(!batcher.is_full());
@@ -214,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_come_out_as_they_went_in(
+        fn a_bulk_holds_the_pushed_records_except_discarded_ones(
             records in prop::collection::vec(
                 (0..3i32, prop::option::of(prop::collection::vec(any::<u8>(), 0..6))),
                 0..20,

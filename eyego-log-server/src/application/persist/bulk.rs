@@ -1,5 +1,5 @@
-//! Settles one bulk: every record of it is stored, known to be stored already,
-//! a dead letter, or skipped, and only then is the bulk done.
+//! Settles one bulk: every record is stored, found to be a duplicate, kept as a
+//! dead letter, or skipped because it has no value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,121 +13,144 @@ use crate::application::{decode, identity};
 use crate::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters};
 use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome};
 
-/// Between two attempts while the store cannot be reached.
+/// Back-off after a transient failure of the store.
 const TRANSIENT: Backoff =
     Backoff { base: Duration::from_millis(100), cap: Duration::from_secs(10) };
 
-/// Between two attempts while somebody has to mend something.
+/// Pause between retries of a failure that an operator has to fix.
 const OPERATOR: Duration = Duration::from_secs(5);
 
-/// An entry that alone is refused by an unknown code is tried this often before
-/// it counts as the culprit.
-const ATTEMPTS_OF_A_CULPRIT: u32 = 3;
+/// Number of times that an entry is refused alone, with an unknown code, before
+/// it can become a dead letter.
+const SUSPECT_ATTEMPTS: u32 = 3;
 
-/// What settling needs.
+/// Stores bulks, with retries, and writes dead letters.
 pub(super) struct Settler {
     pub(super) repository: Arc<dyn LogRepository>,
     pub(super) dead_letters: Arc<dyn DeadLetters>,
     pub(super) status: Arc<WorkerStatus>,
-    /// The name of the queue: part of a derived id.
+    /// Name of the queue, part of derived ids.
     pub(super) topic: String,
 }
 
-/// An entry of a bulk, with the place of its record there.
-type Placed = (usize, LogEntry);
+/// An entry that the store will never accept.
+struct Rejected {
+    /// Index of the record in the bulk.
+    index: usize,
+    entry: LogEntry,
+    rejection: Rejection,
+    attempts: u32,
+}
+
+/// A record of the queue, decoded.
+enum Decoded {
+    Entry(LogEntry),
+    /// The record has no value.
+    Empty,
+    /// No store can hold the record.
+    Poison(Box<DeadLetter>),
+}
 
 impl Settler {
-    /// Returns when the fate of every record is durable, and what it is.
-    /// Retries for ever.
+    /// Settles every record of a bulk and returns the outcomes. Retries without
+    /// limit.
     pub(super) async fn settle(&self, bulk: &Bulk) -> Tally {
         let mut tally = Tally::default();
         let mut entries = Vec::with_capacity(bulk.len());
-        let mut places = Vec::with_capacity(bulk.len());
-        for (place, record) in bulk.iter().enumerate() {
+        let mut indexes = Vec::with_capacity(bulk.len());
+        for (index, record) in bulk.iter().enumerate() {
             match self.decode(&record) {
                 Decoded::Entry(entry) => {
                     entries.push(entry);
-                    places.push(place);
+                    indexes.push(index);
                 }
-                Decoded::Nothing => tally.skipped += 1,
-                Decoded::Poison(letter) => self.keep_letter(*letter, &mut tally).await,
+                Decoded::Empty => tally.skipped += 1,
+                Decoded::Poison(dead_letter) => {
+                    self.put_dead_letter(*dead_letter, &mut tally).await;
+                }
             }
         }
         let records: Vec<BulkRecord<'_>> = bulk.iter().collect();
-        let rejected = self.store(entries, &places, &mut tally).await;
-        for ((place, entry), rejection, attempts) in rejected {
-            let mut letter = self.letter(&records[place], entry.id, rejection, attempts);
-            letter.summary.user_id = Some(entry.user_id.to_string());
-            self.keep_letter(letter, &mut tally).await;
+        for rejected in self.store(entries, &indexes, &mut tally).await {
+            let Rejected { index, entry, rejection, attempts } = rejected;
+            let mut dead_letter = self.dead_letter(&records[index], entry.id, rejection, attempts);
+            dead_letter.summary.user_id = Some(entry.user_id.to_string());
+            self.put_dead_letter(dead_letter, &mut tally).await;
         }
         tally
     }
 
     fn decode(&self, record: &BulkRecord<'_>) -> Decoded {
-        let Some(value) = record.value else { return Decoded::Nothing };
-        let derived = || {
+        let Some(value) = record.value else { return Decoded::Empty };
+        let derive_id = || {
             let BulkRecord { partition, offset, queued_at, .. } = *record;
             identity::of_position(&self.topic, partition, offset, queued_at, value)
         };
-        match decode::entry(value, record.queued_at, derived) {
+        match decode::entry(value, record.queued_at, derive_id) {
             Ok(entry) => Decoded::Entry(entry),
             Err(rejection) => {
-                Decoded::Poison(Box::new(self.letter(record, derived(), rejection, 1)))
+                Decoded::Poison(Box::new(self.dead_letter(record, derive_id(), rejection, 1)))
             }
         }
     }
 
-    /// Stores entries, part by part where the store refuses them as a whole.
-    /// Answers those that it will never take.
+    /// Stores entries and returns those that the store will never accept. A call
+    /// that the store refuses as a whole is split in halves. `indexes` holds the
+    /// index in the bulk of each entry.
     async fn store(
         &self,
         entries: Vec<LogEntry>,
-        places: &[usize],
+        indexes: &[usize],
         tally: &mut Tally,
-    ) -> Vec<(Placed, Rejection, u32)> {
+    ) -> Vec<Rejected> {
         let mut rejected = Vec::new();
         let mut suspects = Vec::new();
         let stored_before = self.status.known_stored();
-        let mut parts = Vec::new();
-        parts.push(0..entries.len());
-        while let Some(part) = parts.pop() {
-            if part.is_empty() {
+        let mut ranges = Vec::new();
+        ranges.push(0..entries.len());
+        while let Some(range) = ranges.pop() {
+            if range.is_empty() {
                 continue;
             }
-            match self.store_part(&entries[part.clone()], tally).await {
+            match self.store_range(&entries[range.clone()], tally).await {
                 Ok(rejections) => {
-                    for (index, rejection) in rejections {
-                        let at = part.start + index;
+                    for (offset, rejection) in rejections {
                         let list = if rejection.is_known { &mut rejected } else { &mut suspects };
-                        list.push((at, rejection));
+                        list.push((range.start + offset, rejection));
                     }
                 }
-                Err(rejection) if part.len() == 1 => suspects.push((part.start, rejection)),
+                Err(rejection) if range.len() == 1 => suspects.push((range.start, rejection)),
                 Err(_) => {
-                    let middle = part.start + part.len() / 2;
-                    parts.push(middle..part.end);
-                    parts.push(part.start..middle);
+                    let middle = range.start + range.len() / 2;
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
                 }
             }
         }
         let mut entries: Vec<Option<LogEntry>> = entries.into_iter().map(Some).collect();
-        let mut take = |at: usize| entries[at].take().map(|entry| (places[at], entry));
-        let mut letters: Vec<_> = rejected
-            .into_iter()
-            .filter_map(|(at, rejection)| Some((take(at)?, rejection, 1)))
-            .collect();
-        for (at, rejection) in suspects {
-            let Some(placed) = take(at) else { continue };
-            if let Some(verdict) = self.judge(&placed.1, rejection, stored_before, tally).await {
-                letters.push((placed, verdict.0, verdict.1));
+        let mut result = Vec::new();
+        for (position, rejection) in rejected {
+            if let Some(entry) = entries[position].take() {
+                result.push(Rejected { index: indexes[position], entry, rejection, attempts: 1 });
             }
         }
-        letters
+        for (position, rejection) in suspects {
+            let Some(entry) = entries[position].take() else { continue };
+            let resolved = self.resolve_suspect(&entry, rejection, stored_before, tally).await;
+            if let Some((rejection, attempts)) = resolved {
+                result.push(Rejected { index: indexes[position], entry, rejection, attempts });
+            }
+        }
+        result
     }
 
-    /// Stores entries; retries what passes and what somebody has to mend. An
-    /// error is a refusal of the whole call, by a code that nobody knows.
-    async fn store_part(
+    /// Stores entries, retrying transient failures and those that an operator
+    /// has to fix. Returns the rejected entries by their index in `entries`.
+    ///
+    /// # Errors
+    /// Returns a rejection if the store refuses the whole call with an unknown
+    /// code.
+    async fn store_range(
         &self,
         entries: &[LogEntry],
         tally: &mut Tally,
@@ -135,17 +158,19 @@ impl Settler {
         let mut attempt = 1;
         loop {
             match self.repository.store(entries).await {
-                Ok(outcomes) => return Ok(self.note(entries, outcomes, tally)),
+                Ok(outcomes) => return Ok(self.count_outcomes(entries, outcomes, tally)),
                 Err(StoreError::Unknown { code, message }) => {
                     return Err(Rejection { code, message, is_known: false });
                 }
-                Err(error) => self.wait_after(&error, attempt).await,
+                Err(error @ (StoreError::Transient(_) | StoreError::Operator(_))) => {
+                    self.back_off(&error, attempt).await;
+                }
             }
             attempt += 1;
         }
     }
 
-    fn note(
+    fn count_outcomes(
         &self,
         entries: &[LogEntry],
         outcomes: Vec<StoreOutcome>,
@@ -159,7 +184,7 @@ impl Settler {
                 StoreOutcome::Stored => {
                     stored += 1;
                     if let Some(received_at) = entries[index].received_at {
-                        // Another machine's clock may be ahead.
+                        // Negative if the clock of another machine is ahead.
                         let took = now.duration_since(received_at).unwrap_or_default();
                         self.status.note_stored_after(took);
                     }
@@ -170,7 +195,7 @@ impl Settler {
                         tally.conflicts += 1;
                         tracing::warn!(
                             id = %entries[index].id,
-                            "another log is stored under this id; the first one stays"
+                            "a different event is stored under this id; the stored event is kept"
                         );
                     }
                 }
@@ -186,10 +211,13 @@ impl Settler {
         rejections
     }
 
-    /// An entry was refused by an unknown code: it is the culprit if others
-    /// are stored meanwhile; while nothing is, the store is at fault and
-    /// somebody has to mend it. `None`: it is stored after all.
-    async fn judge(
+    /// Decides about an entry that was refused with an unknown code. Returns the
+    /// reason it becomes a dead letter and the number of attempts, or `None` if
+    /// it was stored after all.
+    ///
+    /// If other entries are stored in the meantime, the entry is the cause. If
+    /// none is, the store is at fault, and an operator has to fix it.
+    async fn resolve_suspect(
         &self,
         entry: &LogEntry,
         mut rejection: Rejection,
@@ -198,17 +226,19 @@ impl Settler {
     ) -> Option<(Rejection, u32)> {
         let mut attempts = 1;
         loop {
-            if attempts >= ATTEMPTS_OF_A_CULPRIT && self.status.known_stored() > stored_before {
+            let others_are_stored = self.status.known_stored() > stored_before;
+            if attempts >= SUSPECT_ATTEMPTS && others_are_stored {
                 return Some((rejection, attempts));
             }
-            if self.status.known_stored() == stored_before {
-                let Rejection { code, message, .. } = &rejection;
-                let problem = format!("the store refuses every log, by the code {code}: {message}");
-                self.wait_after(&StoreError::Operator(problem), attempts).await;
-            } else {
+            if others_are_stored {
                 tokio::time::sleep(TRANSIENT.jittered(attempts)).await;
+            } else {
+                let Rejection { code, message, .. } = &rejection;
+                let problem =
+                    format!("the store refuses every event with the code {code}: {message}");
+                self.back_off(&StoreError::Operator(problem), attempts).await;
             }
-            match self.store_part(std::slice::from_ref(entry), tally).await {
+            match self.store_range(std::slice::from_ref(entry), tally).await {
                 Ok(rejections) => match rejections.into_iter().next() {
                     Some((_, known)) if known.is_known => return Some((known, attempts + 1)),
                     Some((_, unknown)) => rejection = unknown,
@@ -220,18 +250,18 @@ impl Settler {
         }
     }
 
-    async fn wait_after(&self, error: &StoreError, attempt: u32) {
+    async fn back_off(&self, error: &StoreError, attempt: u32) {
         let delay = match error {
             StoreError::Operator(_) => OPERATOR,
             StoreError::Transient(_) | StoreError::Unknown { .. } => TRANSIENT.jittered(attempt),
         };
         if self.status.set_problem(Some(error.to_string())) {
-            tracing::error!(%error, "cannot store; trying again until it works");
+            tracing::error!(%error, "cannot store events; retrying");
         }
         tokio::time::sleep(delay).await;
     }
 
-    fn letter(
+    fn dead_letter(
         &self,
         record: &BulkRecord<'_>,
         id: LogId,
@@ -254,21 +284,16 @@ impl Settler {
         DeadLetter { summary, raw: record.value.unwrap_or_default().to_vec() }
     }
 
-    /// The watermark passes a bad record only when its letter is kept.
-    async fn keep_letter(&self, letter: DeadLetter, tally: &mut Tally) {
-        let DeadLetterSummary { id, code, message, partition, offset, .. } = &letter.summary;
-        tracing::warn!(%id, code, message, partition, offset, "a record cannot be stored: it becomes a dead letter");
+    /// Stores a dead letter, retrying without limit: the record is settled only
+    /// once its dead letter is durable.
+    async fn put_dead_letter(&self, dead_letter: DeadLetter, tally: &mut Tally) {
+        let DeadLetterSummary { id, code, message, partition, offset, .. } = &dead_letter.summary;
+        tracing::warn!(%id, code, message, partition, offset, "a record cannot be stored and becomes a dead letter");
         let mut attempt = 1;
-        while let Err(error) = self.dead_letters.put(&letter).await {
-            self.wait_after(&error, attempt).await;
+        while let Err(error) = self.dead_letters.put(&dead_letter).await {
+            self.back_off(&error, attempt).await;
             attempt += 1;
         }
-        tally.dead_letters.push(letter.summary.code);
+        tally.dead_letters.push(dead_letter.summary.code);
     }
-}
-
-enum Decoded {
-    Entry(LogEntry),
-    Nothing,
-    Poison(Box<DeadLetter>),
 }

@@ -1,21 +1,21 @@
-//! When to try again. Pure: the random number comes in from outside.
+//! Back-off between retries. Pure, except for [`Backoff::jittered`].
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
-/// Exponential back-off with full jitter: a random part of a bound that
-/// doubles. Many clients of a store that comes back do not come in step.
+/// Exponential back-off with full jitter: a random part of a bound that doubles
+/// with each attempt, so that clients of a recovering store do not retry in
+/// lockstep.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backoff {
-    /// The bound of the first delay.
+    /// Bound of the first delay.
     pub(super) base: Duration,
-    /// The bound that no delay passes.
+    /// Maximum bound.
     pub(super) cap: Duration,
 }
 
 impl Backoff {
-    /// The delay before attempt `attempt` (from 1) is repeated; `random` is in
-    /// 0.0 to 1.0.
+    /// Returns the delay after failed attempt number `attempt` (from 1).
+    /// `random` is between 0.0 and 1.0.
     #[must_use]
     pub(super) fn delay(&self, attempt: u32, random: f64) -> Duration {
         let doublings = attempt.saturating_sub(1).min(30);
@@ -23,19 +23,11 @@ impl Backoff {
         bound.mul_f64(random.clamp(0.0, 1.0))
     }
 
-    /// [`delay`](Self::delay) with a random number of this process.
+    /// Returns a random [`delay`](Self::delay).
     #[must_use]
     pub(super) fn jittered(&self, attempt: u32) -> Duration {
-        self.delay(attempt, random())
+        self.delay(attempt, fastrand::f64())
     }
-}
-
-/// A random number in 0.0 to 1.0; good enough to spread retries.
-#[expect(clippy::cast_precision_loss, reason = "53 bits fit a float")]
-fn random() -> f64 {
-    // The keys of each `RandomState` differ.
-    let bits = RandomState::new().build_hasher().finish() >> 11;
-    bits as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -56,7 +48,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_delay_passes_the_cap(attempt: u32, random in 0.0f64..=1.0) {
+        fn no_delay_exceeds_the_cap(attempt: u32, random in 0.0f64..=1.0) {
             prop_assert!(BACKOFF.delay(attempt, random) <= BACKOFF.cap);
             prop_assert!(BACKOFF.jittered(attempt) <= BACKOFF.cap);
         }

@@ -1,7 +1,7 @@
-//! How far a partition is done: the offset up to which every record is.
+//! The watermark of a partition: the offset before which every record is settled.
 //!
-//! Pure. Bulks end in any order; only what is done without a gap may be
-//! committed, or a crash would lose what lies in the gap.
+//! Bulks complete in any order, but only a range without gaps can be committed.
+//! Otherwise a crash would lose the records in the gap. Pure.
 
 use std::collections::VecDeque;
 
@@ -10,55 +10,55 @@ use crate::domain::queue::Offset;
 /// The watermark of one partition during one assignment.
 #[derive(Debug, Default)]
 pub(super) struct Watermark {
-    /// The slices that are not passed yet, in the order delivered.
+    /// Slices above the watermark, in delivery order.
     slices: VecDeque<Slice>,
-    /// The ticket of the first of them.
+    /// Ticket of the first slice.
     first: u64,
-    /// One past the last record of the slices passed.
-    passed: Option<Offset>,
+    /// One past the last record below the watermark.
+    next_offset: Option<Offset>,
 }
 
 #[derive(Debug)]
 struct Slice {
-    /// One past its last record.
+    /// One past the last record of the slice.
     next_offset: Offset,
-    done: bool,
+    is_settled: bool,
 }
 
-/// Names a slice: some records that were delivered one after the other and are
-/// done together.
+/// Identifies a slice: consecutively delivered records that are settled together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
 impl Watermark {
-    /// Notes a slice that ends with the record at `last_offset`, delivered
-    /// after all slices noted before.
-    pub(super) fn deliver(&mut self, last_offset: Offset) -> Ticket {
+    /// Adds a slice that ends with the record at `last_offset`, delivered after
+    /// all slices added before.
+    pub(super) fn add(&mut self, last_offset: Offset) -> Ticket {
         let ticket = Ticket(self.first + self.slices.len() as u64);
-        self.slices.push_back(Slice { next_offset: last_offset + 1, done: false });
+        self.slices.push_back(Slice { next_offset: last_offset + 1, is_settled: false });
         ticket
     }
 
-    /// Notes that every record of a slice is done.
-    pub(super) fn complete(&mut self, ticket: Ticket) {
-        let place = ticket.0.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
-        if let Some(slice) = place.and_then(|place| self.slices.get_mut(place)) {
-            slice.done = true;
+    /// Marks a slice as settled. Settling it again has no effect.
+    pub(super) fn settle(&mut self, ticket: Ticket) {
+        let index = ticket.0.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(slice) = index.and_then(|index| self.slices.get_mut(index)) {
+            slice.is_settled = true;
         }
-        while self.slices.front().is_some_and(|slice| slice.done) {
-            self.passed = self.slices.pop_front().map(|slice| slice.next_offset).or(self.passed);
+        while let Some(slice) = self.slices.front().filter(|slice| slice.is_settled) {
+            self.next_offset = Some(slice.next_offset);
+            self.slices.pop_front();
             self.first += 1;
         }
     }
 
-    /// The offset at which consumption may go on after a crash: every record
-    /// before it is done. `None` while no slice is.
+    /// Returns the offset at which consumption can resume after a crash, or
+    /// `None` until the first slice is settled.
     #[must_use]
     pub(super) fn next_offset(&self) -> Option<Offset> {
-        self.passed
+        self.next_offset
     }
 
-    /// Whether nothing is under way.
+    /// Returns `true` if every slice is settled.
     #[must_use]
     pub(super) fn is_settled(&self) -> bool {
         self.slices.is_empty()
@@ -72,22 +72,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_waits_for_the_gap() {
+    fn a_gap_holds_the_watermark_back() {
         let mut watermark = Watermark::default();
-        let first = watermark.deliver(4);
-        let second = watermark.deliver(9);
-        watermark.complete(second);
+        let first = watermark.add(4);
+        let second = watermark.add(9);
+        watermark.settle(second);
         assert_eq!(watermark.next_offset(), None);
-        watermark.complete(first);
+        watermark.settle(first);
         assert_eq!(watermark.next_offset(), Some(10));
         assert!(watermark.is_settled());
     }
 
     proptest! {
-        /// Against the obvious model: walk all slices from the first, stop at
-        /// the first that is not done.
+        /// Compares with a model that walks all slices up to the first unsettled one.
         #[test]
-        fn it_never_overtakes_a_record(
+        fn the_watermark_never_passes_an_unsettled_record(
             gaps in prop::collection::vec(1i64..50, 1..60),
             order in prop::collection::vec(any::<prop::sample::Index>(), 0..120),
         ) {
@@ -96,16 +95,16 @@ mod tests {
             let mut model = Vec::new();
             for gap in gaps {
                 last_offset += gap;
-                model.push((watermark.deliver(last_offset), last_offset, false));
+                model.push((watermark.add(last_offset), last_offset, false));
             }
             for index in order {
                 let at = index.index(model.len());
-                // Twice for some: a second completion says nothing new.
-                watermark.complete(model[at].0);
+                // Some indexes repeat, so some slices are settled twice.
+                watermark.settle(model[at].0);
                 model[at].2 = true;
-                let passed = model.iter().take_while(|(_, _, done)| *done).last();
-                prop_assert_eq!(watermark.next_offset(), passed.map(|(_, offset, _)| offset + 1));
-                prop_assert_eq!(watermark.is_settled(), model.iter().all(|(_, _, done)| *done));
+                let settled = model.iter().take_while(|(_, _, settled)| *settled).last();
+                prop_assert_eq!(watermark.next_offset(), settled.map(|(_, offset, _)| offset + 1));
+                prop_assert_eq!(watermark.is_settled(), model.iter().all(|(_, _, settled)| *settled));
             }
         }
     }

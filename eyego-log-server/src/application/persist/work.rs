@@ -1,5 +1,5 @@
-//! The worker's loop: from the subscription into bulks, and from what is
-//! settled to what is committed.
+//! The worker's loop: gathers records into bulks, dispatches the bulks and
+//! commits what is settled.
 
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
@@ -9,86 +9,90 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt;
 
 use super::Persist;
-use super::assignment::{Assignment, Settled};
+use super::assignment::{Assignment, BulkTicket};
 use super::batcher::{Batcher, BulkLimits};
 use crate::domain::queue::Partition;
 use crate::domain::subscription::{Signal, Subscription};
 
-/// While a bulk is under way each byte of a record stands in memory about this
-/// often: as delivered, as an entry, as the store's document, in the request.
+/// Number of copies of a record in memory while its bulk is in flight: as
+/// delivered, as an entry, as the store's document and in the store's request.
 const COPIES: usize = 4;
 
-/// How long the worker lets the queue's own buffer fill before it pauses it:
-/// pausing throws the buffer away.
+/// How long the queue's own buffer may fill before the worker pauses the
+/// subscription. Pausing discards the buffer.
 const HOLD_BEFORE_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest wait for a record, so that everything else gets its turn.
-const TURN: Duration = Duration::from_millis(100);
+/// Longest wait for a record, so that commits and completed bulks are handled in
+/// time.
+const MAX_POLL: Duration = Duration::from_millis(100);
 
-/// What the loop of one life holds.
-pub(super) struct Work<'a> {
+/// State of the worker between two steps.
+pub(super) struct WorkerLoop<'a> {
     persist: &'a Persist,
     subscription: Box<dyn Subscription>,
     batcher: Batcher,
     assignment: Assignment,
-    done: mpsc::Sender<Settled>,
-    settled: mpsc::Receiver<Settled>,
-    full_since: Option<Instant>,
+    /// Receives the ticket of each settled bulk.
+    completed: mpsc::Receiver<BulkTicket>,
+    on_complete: mpsc::Sender<BulkTicket>,
+    /// Since when no further bulk can be dispatched and the current one is full.
+    blocked_since: Option<Instant>,
     is_paused: bool,
     last_commit: Instant,
     last_error: Option<String>,
 }
 
-impl<'a> Work<'a> {
-    pub(super) fn begin(persist: &'a Persist, subscription: Box<dyn Subscription>) -> Self {
+impl<'a> WorkerLoop<'a> {
+    pub(super) fn new(persist: &'a Persist, subscription: Box<dyn Subscription>) -> Self {
         let options = &persist.options;
-        let (done, settled) = mpsc::channel();
+        let (on_complete, completed) = mpsc::channel();
         let per_bulk = options.max_bytes / COPIES / options.bulks_in_flight.max(1);
         let limits = BulkLimits {
             records: options.bulk_records,
             bytes: per_bulk.max(1),
             linger_busy: options.linger,
             linger_idle: Duration::from_millis(5),
-            few: 8,
+            small_bulk: 8,
         };
         Self {
             persist,
             subscription,
             batcher: Batcher::new(limits, Instant::now()),
             assignment: Assignment::default(),
-            done,
-            settled,
-            full_since: None,
+            completed,
+            on_complete,
+            blocked_since: None,
             is_paused: false,
             last_commit: Instant::now(),
             last_error: None,
         }
     }
 
-    /// Settles what is settled, takes what comes, sends off what is due.
-    pub(super) fn turn(&mut self) {
-        while let Ok(settled) = self.settled.try_recv() {
-            self.assignment.complete(settled);
+    /// Handles completed bulks, commits if it is due, dispatches the current bulk
+    /// if it is due, and polls for records.
+    pub(super) fn step(&mut self) {
+        while let Ok(ticket) = self.completed.try_recv() {
+            self.assignment.complete(ticket);
         }
         if self.last_commit.elapsed() >= self.persist.options.commit_interval {
             self.commit();
         }
         let now = Instant::now();
         let is_idle = self.assignment.bulks_in_flight() == 0;
-        let patience = self.batcher.patience(now, is_idle);
+        let linger = self.batcher.remaining_linger(now, is_idle);
         if self.assignment.bulks_in_flight() >= self.persist.options.bulks_in_flight {
             if self.batcher.is_full() {
-                self.wait_for_room(now);
+                self.wait_for_capacity(now);
                 return;
             }
-        } else if patience == Some(Duration::ZERO) {
+        } else if linger == Some(Duration::ZERO) {
             self.dispatch();
         }
-        self.full_since = None;
+        self.blocked_since = None;
         if self.is_paused {
             self.resume();
         }
-        self.poll(patience.filter(|patience| !patience.is_zero()).unwrap_or(TURN).min(TURN));
+        self.poll(linger.filter(|linger| !linger.is_zero()).unwrap_or(MAX_POLL).min(MAX_POLL));
     }
 
     fn poll(&mut self, timeout: Duration) {
@@ -107,12 +111,12 @@ impl<'a> Work<'a> {
             if batcher.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         for partition in restarted {
-            tracing::warn!(partition, "offsets begin again: the topic was created anew");
+            tracing::warn!(partition, "offsets start again: the topic was recreated");
         }
         match signal {
             Ok(signal) => {
-                // Silence says nothing: an error may come again with the next
-                // attempt.
+                // A poll without records does not prove that consuming works: the
+                // error may recur at the next attempt.
                 is_consuming |= matches!(signal, Signal::Assigned(_));
                 if is_consuming && let Some(error) = self.last_error.take() {
                     tracing::info!(error, "consuming works again");
@@ -122,7 +126,7 @@ impl<'a> Work<'a> {
             Err(error) => {
                 let message = error.to_string();
                 if self.last_error.as_deref() != Some(&message) {
-                    tracing::warn!(%error, "cannot consume; trying again until it works");
+                    tracing::warn!(%error, "cannot consume; retrying");
                     self.last_error = Some(message);
                 }
             }
@@ -140,79 +144,78 @@ impl<'a> Work<'a> {
                 tracing::info!(?partitions, "partitions revoked");
                 self.drain(&partitions, Instant::now() + within);
                 self.commit();
-                self.let_go(&partitions);
+                self.release_partitions(&partitions);
             }
             Signal::Lost(partitions) => {
                 tracing::warn!(?partitions, "partitions lost");
-                self.let_go(&partitions);
+                self.release_partitions(&partitions);
             }
             Signal::Expired(partition, records) => {
                 tracing::error!(
                     partition,
                     records,
-                    "the queue lost records before they were stored: past its retention, or damaged"
+                    "records were lost before they were stored: the queue's retention is too short or its disk is damaged"
                 );
                 self.persist.settler.status.count_expired(records);
             }
         }
     }
 
-    /// Waits until nothing of these partitions is under way, or it is time.
+    /// Waits until these partitions have no bulk in flight, or `deadline` passes.
     fn drain(&mut self, partitions: &[Partition], deadline: Instant) {
         self.dispatch();
         while !self.assignment.is_settled(partitions) {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.settled.recv_timeout(left) {
-                Ok(settled) => self.assignment.complete(settled),
+            match self.completed.recv_timeout(left) {
+                Ok(ticket) => self.assignment.complete(ticket),
                 Err(_) => return,
             }
         }
     }
 
-    fn let_go(&mut self, partitions: &[Partition]) {
+    fn release_partitions(&mut self, partitions: &[Partition]) {
         let gathered = self.batcher.discard(partitions) as u64;
-        // What is under way comes to its end, and is counted then.
+        // Records in flight are counted when their bulk is settled.
         let in_flight = self.assignment.remove(partitions);
-        tracing::debug!(?partitions, gathered, in_flight, "partitions let go");
+        tracing::debug!(?partitions, gathered, in_flight, "partitions released");
         self.persist.settler.status.count_released(gathered);
         self.subscription.release();
     }
 
-    /// Sends the gathered records off to be settled.
+    /// Starts settling the gathered records.
     fn dispatch(&mut self) {
         let Some(bulk) = self.batcher.take() else { return };
-        let slices = self.assignment.dispatch(&bulk);
+        let ticket = self.assignment.dispatch(&bulk);
         self.persist.settler.status.count_dispatched(bulk.len());
         let settler = Arc::clone(&self.persist.settler);
-        let done = self.done.clone();
+        let on_complete = self.on_complete.clone();
         self.persist.runtime.spawn(async move {
-            // A panic must not look like a bulk that takes for ever: it is
-            // loud, and the bulk is tried again.
+            // Without this, a panic would look like a bulk that never completes.
             let tally = loop {
                 match AssertUnwindSafe(settler.settle(&bulk)).catch_unwind().await {
                     Ok(tally) => break tally,
-                    Err(_) => tracing::error!("a bulk panicked; trying it again"),
+                    Err(_) => tracing::error!("settling a bulk panicked; retrying"),
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             };
             settler.status.count_settled(tally);
-            // The receiver is gone only when the worker has ended.
-            let _ = done.send(slices);
+            // The receiver is dropped once the worker has stopped.
+            let _ = on_complete.send(ticket);
         });
     }
 
-    /// No bulk may be sent off: waits for one to end, and keeps the queue
-    /// content meanwhile.
-    fn wait_for_room(&mut self, now: Instant) {
-        let since = *self.full_since.get_or_insert(now);
-        if let Ok(settled) = self.settled.recv_timeout(TURN / 2) {
-            self.assignment.complete(settled);
+    /// Waits for a bulk to complete, because no further one can be dispatched.
+    /// Pauses the subscription if that takes long, and keeps polling it.
+    fn wait_for_capacity(&mut self, now: Instant) {
+        let since = *self.blocked_since.get_or_insert(now);
+        if let Ok(ticket) = self.completed.recv_timeout(MAX_POLL / 2) {
+            self.assignment.complete(ticket);
             return;
         }
         if !self.is_paused && since.elapsed() >= HOLD_BEFORE_PAUSE {
             match self.subscription.pause() {
                 Ok(()) => self.is_paused = true,
-                Err(error) => tracing::warn!(%error, "cannot pause the queue"),
+                Err(error) => tracing::warn!(%error, "cannot pause the subscription"),
             }
         }
         if self.is_paused {
@@ -223,13 +226,14 @@ impl<'a> Work<'a> {
     fn resume(&mut self) {
         match self.subscription.resume() {
             Ok(()) => self.is_paused = false,
-            Err(error) => tracing::warn!(%error, "cannot resume the queue"),
+            Err(error) => tracing::warn!(%error, "cannot resume the subscription"),
         }
     }
 
+    /// Commits the settled offsets and updates lag and remaining retention.
     fn commit(&mut self) {
         self.last_commit = Instant::now();
-        self.commit_what_is_settled();
+        self.commit_offsets();
         let status = &self.persist.settler.status;
         let lag = self.subscription.lag();
         if let Some(retention) = self.subscription.retention() {
@@ -239,19 +243,20 @@ impl<'a> Work<'a> {
         status.set_lag(lag);
     }
 
-    fn commit_what_is_settled(&mut self) {
+    fn commit_offsets(&mut self) {
         let next_offsets = self.assignment.uncommitted();
         if next_offsets.is_empty() {
             return;
         }
         match self.subscription.commit(&next_offsets) {
             Ok(()) => self.assignment.committed(&next_offsets),
-            // The next commit makes good for it.
+            // The next commit includes these offsets.
             Err(error) => tracing::warn!(%error, "cannot commit offsets"),
         }
     }
 
-    /// Settles what is under way, commits, leaves.
+    /// Settles the records in flight until `deadline`, commits, and closes the
+    /// subscription.
     pub(super) fn finish(mut self, deadline: Instant) {
         let partitions = self.assignment.partitions();
         self.drain(&partitions, deadline);

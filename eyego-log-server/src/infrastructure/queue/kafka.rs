@@ -1,12 +1,14 @@
 //! The queue on Apache Kafka.
 //!
-//! | file | what |
+//! | module | contents |
 //! |---|---|
-//! | `topic` | finds or creates the topic, and watches whether it can be reached |
-//! | `producer` | appends: acks=all, idempotent, one wake-up per batch |
-//! | `consumer` | a member of the group, whose rebalances the worker answers |
+//! | `topic` | finds or creates the topic, and monitors whether it is reachable |
+//! | `producer` | creates and replaces the librdkafka producer |
+//! | `delivery` | sends a batch and collects the results of its records |
+//! | `consumer` | a member of the consumer group |
 
 mod consumer;
+mod delivery;
 mod producer;
 mod topic;
 
@@ -23,35 +25,35 @@ use crate::domain::queue::{AppendResult, LogQueue};
 use crate::domain::record_batch::RecordBatch;
 use crate::domain::subscription::{QueueError, Subscription};
 
-/// How to reach Kafka and what to do there.
+/// How to reach Kafka, and the topic to use.
 #[derive(Clone)]
 pub struct KafkaOptions {
     /// Brokers as `host:port`, separated by commas.
     pub brokers: String,
-    /// The topic.
+    /// Name of the topic.
     pub topic: String,
-    /// The group of the consumers.
+    /// Consumer group.
     pub group: String,
-    /// Partitions of the topic, if it has to be created.
+    /// Number of partitions, if the topic has to be created.
     pub partitions: i32,
-    /// Replicas of each partition, if the topic has to be created; `None`: the
-    /// broker's default.
+    /// Replicas per partition, if the topic has to be created. `None` selects
+    /// the broker's default.
     pub replication: Option<i32>,
-    /// Properties for librdkafka; they win over ours.
+    /// Properties for librdkafka, which override those set here.
     pub properties: Vec<(String, String)>,
-    /// Bytes that wait in the producer at most.
+    /// Maximum bytes queued in the producer.
     pub max_queued_bytes: usize,
-    /// Bytes that the consumer fetches ahead at most.
+    /// Maximum bytes that the consumer prefetches.
     pub max_prefetch_bytes: usize,
-    /// Bytes of a record at most.
+    /// Maximum size of a record, in bytes.
     pub max_record_bytes: usize,
-    /// Whether this process appends.
+    /// Whether this process appends records.
     pub appends: bool,
 }
 
 impl std::fmt::Debug for KafkaOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the properties: there may be a password among them.
+        // Without the properties, which may contain a password.
         f.debug_struct("KafkaOptions")
             .field("brokers", &self.brokers)
             .field("topic", &self.topic)
@@ -61,24 +63,24 @@ impl std::fmt::Debug for KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// What every client of ours begins with.
+    /// Returns the configuration that all clients share.
     fn client(&self, client_id: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", client_id)
-            // After an outage: within a second or so, not ten.
+            // Reconnects about 1 s after an outage instead of 10 s.
             .set("reconnect.backoff.max.ms", "1000")
-            // We log what matters; the rest is for debugging librdkafka.
             .set("log.connection.close", "false");
         config
     }
 
-    /// Lets the operator's properties have the last word. Those of the other
-    /// side are left out: librdkafka warns about them.
-    fn finish(&self, mut config: ClientConfig, side: Side) -> ClientConfig {
+    /// Applies the operator's properties, which take precedence. Properties
+    /// for another kind of client are skipped, because librdkafka warns about
+    /// them.
+    fn finish(&self, mut config: ClientConfig, kind: ClientKind) -> ClientConfig {
         for (name, value) in &self.properties {
-            if side.knows(name) {
+            if kind.accepts(name) {
                 config.set(name, value);
             }
         }
@@ -86,16 +88,16 @@ impl KafkaOptions {
     }
 }
 
-/// Which kind of client a property is for.
+/// The kind of client that a property applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum ClientKind {
     Producer,
     Consumer,
-    Neither,
+    Admin,
 }
 
-impl Side {
-    fn knows(self, property: &str) -> bool {
+impl ClientKind {
+    fn accepts(self, property: &str) -> bool {
         const PRODUCER: [&str; 10] = [
             "batch.",
             "compression.",
@@ -121,12 +123,13 @@ impl Side {
             "offset.",
             "consume.",
         ];
-        let is_of = |prefixes: &[&str]| prefixes.iter().any(|prefix| property.starts_with(prefix));
-        let is_producers = is_of(&PRODUCER) || property == "compression.codec";
+        let has_any =
+            |prefixes: &[&str]| prefixes.iter().any(|prefix| property.starts_with(prefix));
+        let is_for_producers = has_any(&PRODUCER) || property == "compression.codec";
         match self {
-            Self::Producer => !is_of(&CONSUMER),
-            Self::Consumer => !is_producers,
-            Self::Neither => !is_of(&CONSUMER) && !is_producers,
+            Self::Producer => !has_any(&CONSUMER),
+            Self::Consumer => !is_for_producers,
+            Self::Admin => !has_any(&CONSUMER) && !is_for_producers,
         }
     }
 }
@@ -146,16 +149,16 @@ impl std::fmt::Debug for KafkaQueue {
 }
 
 impl KafkaQueue {
-    /// A queue that connects by itself, now or when Kafka is there. To be
-    /// called within a tokio runtime.
+    /// Creates a queue that connects in the background as soon as Kafka is
+    /// reachable. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// librdkafka does not take a property.
+    /// Returns an error if librdkafka rejects a property.
     pub fn start(options: KafkaOptions) -> Result<Arc<Self>, QueueError> {
         let options = Arc::new(options);
         let topic = Topic::start(Arc::clone(&options))?;
         let producer = KafkaProducer::new(Arc::clone(&options), Arc::clone(&topic))?;
-        consumer::check(&options)?;
+        consumer::check_properties(&options)?;
         Ok(Arc::new(Self { options, topic, producer, consumer: Arc::default() }))
     }
 }
@@ -163,7 +166,13 @@ impl KafkaQueue {
 #[async_trait]
 impl LogQueue for KafkaQueue {
     async fn append(&self, batch: RecordBatch) -> Vec<AppendResult> {
-        self.producer.append(batch).await
+        let producer = match self.producer.get() {
+            Ok(producer) => producer,
+            Err(reason) => return delivery::unavailable(&reason, batch.len()),
+        };
+        let results = delivery::deliver(&producer, &self.options.topic, batch).await;
+        self.producer.replace_if_dead(&producer);
+        results
     }
 
     fn subscribe(&self) -> Result<Box<dyn Subscription>, QueueError> {
@@ -179,8 +188,7 @@ impl LogQueue for KafkaQueue {
             TopicState::Absent(reason) => PartState::Down(reason),
         };
         let state = match (topic, self.consumer.problem()) {
-            // Who appends can do that without consuming; who only consumes
-            // cannot do anything then.
+            // A process that appends is useful even if it cannot consume.
             (PartState::Up | PartState::Warning(_), Some(problem)) if self.options.appends => {
                 PartState::Warning(problem)
             }

@@ -1,10 +1,11 @@
-//! The spool: a [`LogQueue`] of two others. What the queue cannot take goes
-//! into a file of this process, durably, and from there into the queue as soon
-//! as that takes records again.
+//! The server spool: a [`LogQueue`] made of two others. Records that the queue
+//! cannot accept are stored durably in a local file, and moved into the queue
+//! once it accepts records again (ADR 0012).
 //!
-//! Bounded: past its size the answer is that of a full queue. A record may get
-//! into the queue twice, once late by itself and once from the spool; both
-//! have its id. Order is kept within the spool, not across it.
+//! The spool is bounded: beyond its size limit, records are refused as by a full
+//! queue. A record may enter the queue twice, once late from the first attempt
+//! and once from the spool; both have the same id. Spooled records keep their
+//! order among themselves, but not relative to other records.
 
 mod breaker;
 mod drain;
@@ -27,12 +28,12 @@ use crate::domain::queue::{AppendError, AppendResult, Durable, LogQueue, SpoolCo
 use crate::domain::record_batch::RecordBatch;
 use crate::domain::subscription::{QueueError, Subscription};
 
-/// What the queue has not acknowledged by then is spooled, too. Less than the
-/// queue's own patience: at full load the memory for what waits would be used
-/// up before that.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time after which records that the queue has not acknowledged are spooled.
+/// It is shorter than the queue's own timeout: at full load, the memory for
+/// waiting records would run out before that.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A queue with a spool before it.
+/// A queue with a spool in front of it.
 pub struct SpooledQueue {
     queue: Arc<dyn LogQueue>,
     spool: Arc<SqliteQueue>,
@@ -40,7 +41,7 @@ pub struct SpooledQueue {
     drain: Drain,
 }
 
-/// What callers and the drain have in common.
+/// State shared by callers and the drain.
 #[derive(Debug, Default)]
 struct Shared {
     breaker: Mutex<Breaker>,
@@ -50,64 +51,62 @@ struct Shared {
 }
 
 impl Shared {
-    /// How long the queue is to be left alone; never under the lock, which
-    /// every append takes.
-    fn pause(&self) -> Option<Duration> {
-        self.breaker.lock().pause(Instant::now())
+    fn remaining_pause(&self) -> Option<Duration> {
+        self.breaker.lock().remaining_pause(Instant::now())
     }
 
-    fn queue_took(&self) {
+    fn queue_succeeded(&self) {
         if self.breaker.lock().succeed() {
-            tracing::info!("the queue takes records again");
+            tracing::info!("the queue accepts records again");
         }
     }
 
     fn queue_failed(&self, reason: &str) {
         if self.breaker.lock().fail(Instant::now()) {
-            tracing::warn!(reason, "the queue does not take records: they go to the spool");
+            tracing::warn!(reason, "the queue does not accept records: spooling them");
         }
     }
 }
 
 impl SpooledQueue {
-    /// Puts a spool before a queue, and begins to move what an earlier process
-    /// left in it. To be called within a tokio runtime.
+    /// Puts a spool in front of a queue, and starts to move records that an
+    /// earlier process left in the spool. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// Returns an error if the thread cannot be created.
     pub fn start(queue: Arc<dyn LogQueue>, spool: Arc<SqliteQueue>) -> std::io::Result<Arc<Self>> {
         let shared = Arc::new(Shared::default());
         let drain = Drain::start(Arc::clone(&queue), Arc::clone(&spool), Arc::clone(&shared))?;
         Ok(Arc::new(Self { queue, spool, shared, drain }))
     }
 
-    /// Appends to the queue, for as long as it is worth waiting for it.
-    async fn try_queue(&self, batch: &RecordBatch) -> Vec<AppendResult> {
-        match tokio::time::timeout(PATIENCE, self.queue.append(batch.clone())).await {
+    async fn append_to_queue(&self, batch: &RecordBatch) -> Vec<AppendResult> {
+        match tokio::time::timeout(QUEUE_TIMEOUT, self.queue.append(batch.clone())).await {
             Ok(results) => results,
             Err(_) => {
-                let reason = format!("no answer within {PATIENCE:?}");
+                let reason = format!("no acknowledgement within {QUEUE_TIMEOUT:?}");
                 vec![Err(AppendError::Unavailable(reason)); batch.len()]
             }
         }
     }
 
-    async fn put_aside(&self, batch: RecordBatch) -> Vec<AppendResult> {
+    async fn append_to_spool(&self, batch: RecordBatch) -> Vec<AppendResult> {
         let results = self.spool.append(batch).await;
         results.into_iter().map(|result| result.map(|_| Durable::Spool)).collect()
     }
 }
 
-/// Whether the spool helps against this.
+/// Returns `true` for failures that may be temporary.
 fn can_be_spooled(result: &AppendResult) -> bool {
     matches!(result, Err(AppendError::Unavailable(_) | AppendError::Full(_)))
 }
 
-/// The records of these places, in their order.
-fn select(batch: &RecordBatch, is_wanted: impl Fn(usize) -> bool) -> RecordBatch {
+/// Returns the records whose index matches, in their order.
+fn select(batch: &RecordBatch, matches: impl Fn(usize) -> bool) -> RecordBatch {
     let mut selected = RecordBatch::default();
     for (index, record) in batch.iter().enumerate() {
-        if is_wanted(index) {
+        if matches(index) {
             selected.push_encoded(record.key, record.value);
         }
     }
@@ -118,19 +117,19 @@ fn select(batch: &RecordBatch, is_wanted: impl Fn(usize) -> bool) -> RecordBatch
 impl LogQueue for SpooledQueue {
     async fn append(&self, batch: RecordBatch) -> Vec<AppendResult> {
         if self.shared.breaker.lock().is_open() {
-            let results = self.put_aside(batch.clone()).await;
-            // A full spool is an answer; a broken one is none, and with nothing
-            // in it nobody would find out that the queue is back.
+            let results = self.append_to_spool(batch.clone()).await;
+            // A full spool refuses. If the spool fails, the queue is tried: with
+            // an empty spool, nothing else would detect that it works again.
             let is_broken =
                 |result: &AppendResult| matches!(result, Err(AppendError::Unavailable(_)));
             if !results.iter().any(is_broken) {
                 return results;
             }
         }
-        let mut results = self.try_queue(&batch).await;
+        let mut results = self.append_to_queue(&batch).await;
         let failed = results.iter().filter(|result| can_be_spooled(result)).count();
         if failed == 0 {
-            self.shared.queue_took();
+            self.shared.queue_succeeded();
             return results;
         }
         if let Some(Err(error)) = results.iter().find(|result| can_be_spooled(result)) {
@@ -141,10 +140,10 @@ impl LogQueue for SpooledQueue {
         } else {
             select(&batch, |index| can_be_spooled(&results[index]))
         };
-        let mut spooled = self.put_aside(rest).await.into_iter();
+        let mut spooled = self.append_to_spool(rest).await.into_iter();
         for result in results.iter_mut().filter(|result| can_be_spooled(result)) {
-            if let Some(fate) = spooled.next() {
-                *result = fate;
+            if let Some(spooled) = spooled.next() {
+                *result = spooled;
             }
         }
         results

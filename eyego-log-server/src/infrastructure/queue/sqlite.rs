@@ -1,13 +1,24 @@
-//! The embedded queue: [`LogQueue`] in one SQLite file. Here is what callers
-//! hold; `writer` owns the file, `merger` merges its log, `subscription` reads
-//! it.
+//! The embedded queue: [`LogQueue`] in one SQLite file. "Embedded queue" is the
+//! product's term; the module is named after the engine.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `submissions` | passes jobs from callers to the writer |
+//! | `writer` | the thread that owns the file and commits jobs in groups |
+//! | `checkpointer` | merges the write-ahead log into the file |
+//! | `subscription` | reads records and commits offsets |
+//! | `admission` | decides when to refuse records because storing lags |
+//! | `rows`, `chunk` | the tables, and the encoding of records within a row |
+//! | `recovery` | quarantines a damaged file and imports its readable records |
+//! | `status` | state shared between these threads |
 
+mod admission;
+mod checkpointer;
 mod chunk;
-mod inbox;
-mod merger;
+mod recovery;
 mod rows;
-mod salvage;
 mod status;
+mod submissions;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -29,32 +40,33 @@ use crate::domain::record_batch::RecordBatch;
 use crate::domain::subscription::{QueueError, Subscription};
 use crate::infrastructure::embedded::{DataDir, EmbeddedError};
 
-#[doc(hidden)]
+#[cfg(feature = "fuzzing")]
 pub use self::chunk::fuzz_chunk;
-use self::inbox::Outbox;
-use self::status::Status;
+use self::status::{Status, SubmittedRecords};
+use self::submissions::Submitter;
 pub(super) use self::subscription::SqliteSubscription;
 use self::writer::Writer;
-use super::answers::{Answers, NoAnswer, Reply};
 
-/// How a [`SqliteQueue`] is set up.
+/// Options of a [`SqliteQueue`].
 #[derive(Debug, Clone, Copy)]
 pub struct SqliteQueueOptions {
-    /// What health calls it, and its file: `queue` or `spool`.
+    /// Name of the queue's health part and of its file: `queue` or `spool`.
     pub name: &'static str,
-    /// Whether the server can do without it: then a file that cannot be opened
-    /// is tried again, and one that is damaged is set aside, and what can be
-    /// read of it is taken over.
+    /// Whether the server can run without this queue. If so, a file that cannot
+    /// be opened is retried, and a damaged file is quarantined and its readable
+    /// records are imported into a new one. A fallback accepts records however
+    /// long it takes to drain; otherwise, records are refused while storing
+    /// lags by more than about a second.
     pub is_fallback: bool,
-    /// What the records may take on disk, in bytes; past it they are refused.
-    /// The write-ahead log comes on top: a quarter of this, 32 MiB at most.
+    /// Maximum size of the records on disk, in bytes. Further records are
+    /// refused. The write-ahead log adds a quarter of this, at most 32 MiB.
     pub max_bytes: u64,
-    /// An append that is not answered within this time is not acknowledged.
+    /// Time after which an append that has not completed is not acknowledged.
     pub append_timeout: Duration,
 }
 
 impl Default for SqliteQueueOptions {
-    /// A queue of 4 GiB.
+    /// Returns the options of the server's queue: 4 GiB, and 5 s per append.
     fn default() -> Self {
         Self {
             name: "queue",
@@ -65,79 +77,99 @@ impl Default for SqliteQueueOptions {
     }
 }
 
-/// A durable queue with one partition, 0, in a file of this process.
+/// A durable queue with one partition, 0, in a local file.
 ///
-/// Concurrent appends are committed as one transaction, so that they share one
-/// sync of the disk. There is one subscription at a time.
+/// Concurrent appends are committed as a group: one transaction and one sync of
+/// the disk. Only one subscription can exist at a time.
 pub struct SqliteQueue {
     options: SqliteQueueOptions,
     path: PathBuf,
-    jobs: Outbox,
-    answers: Answers<Result<(), AppendError>>,
+    submitter: Submitter,
     status: Arc<Status>,
     writer: JoinHandle<()>,
 }
 
-/// What the writer is asked to do.
+/// A request to the writer.
 enum Job {
     Append(Append),
     Commit { next_offset: Offset, reply: Sender<Result<(), String>> },
-    SetAside { offset: Offset },
+    Quarantine { offset: Offset },
     Close { done: oneshot::Sender<()> },
 }
 
-/// Records on their way to the writer.
+/// Records to be written.
 struct Append {
     batch: RecordBatch,
-    /// After this the caller has gone: withdrawn, unless its transaction began.
+    /// The caller stops waiting at this time. The writer withdraws the records
+    /// unless their transaction has begun.
     deadline: Instant,
-    reply: Reply<Result<(), AppendError>>,
+    reply: oneshot::Sender<Result<(), AppendError>>,
+    _submitted: SubmittedRecords,
 }
 
 impl SqliteQueue {
-    /// Opens the queue in this directory; makes it if there is none. To be
-    /// called within a tokio runtime.
+    /// Opens the queue in this directory, creating its file if necessary.
     ///
     /// # Errors
-    /// The file cannot be opened, or is not ours.
+    /// Returns an error if the file cannot be opened, belongs to another
+    /// program, or has another format version.
     pub fn open(
         data_dir: &Arc<DataDir>,
         options: SqliteQueueOptions,
     ) -> Result<Arc<Self>, EmbeddedError> {
         let path = data_dir.file(&format!("{}.db", options.name));
         let status = Arc::new(Status::new(options.name));
-        let (jobs, inbox) = inbox::open();
-        let writer = Writer::open(data_dir, &path, options, inbox, Arc::clone(&status))?;
+        let (submitter, submissions) = submissions::channel();
+        let writer = Writer::open(data_dir, &path, options, submissions, Arc::clone(&status))?;
         let writer = std::thread::Builder::new()
             .name(format!("{}-writer", options.name))
             .spawn(move || writer.run())
             .map_err(EmbeddedError::Thread)?;
-        Ok(Arc::new(Self {
-            options,
-            path,
-            jobs,
-            answers: Answers::within(options.append_timeout),
-            status,
-            writer,
-        }))
+        Ok(Arc::new(Self { options, path, submitter, status, writer }))
     }
 
-    /// The one subscription.
+    /// Returns the subscription, unless it exists already.
     pub(super) fn read(&self) -> Result<SqliteSubscription, QueueError> {
         if self.status.has_subscriber.swap(true, atomic::Ordering::AcqRel) {
-            return Err(QueueError::new("the embedded queue has a subscriber already"));
+            return Err(QueueError::new("the embedded queue already has a subscriber"));
         }
-        Ok(SqliteSubscription::new(self.path.clone(), self.jobs.clone(), Arc::clone(&self.status)))
+        let (submitter, status) = (self.submitter.clone(), Arc::clone(&self.status));
+        Ok(SqliteSubscription::new(self.path.clone(), submitter, status))
     }
 
-    /// Whether the file was opened: before, nothing is known of its records.
+    /// Returns `true` once the file has been opened. Before that, its backlog
+    /// is unknown.
     pub(super) fn is_open(&self) -> bool {
         self.status.positions().end > 0
     }
 
-    /// How many records are not committed.
+    /// Returns the number of uncommitted records.
     pub(super) fn backlog(&self) -> u64 {
         self.status.positions().backlog()
+    }
+
+    async fn append_atomically(&self, batch: RecordBatch) -> Result<(), AppendError> {
+        let records = batch.len();
+        if !self.options.is_fallback
+            && let Some(wait) = self.status.excessive_wait(Instant::now())
+        {
+            return Err(AppendError::Full(format!("storing is {wait:.1?} behind")));
+        }
+        let timeout = self.options.append_timeout;
+        let deadline = Instant::now() + timeout;
+        let (reply, outcome) = oneshot::channel();
+        let submitted = SubmittedRecords::new(Arc::clone(&self.status), records);
+        let append = Append { batch, deadline, reply, _submitted: submitted };
+        if !self.submitter.submit(Job::Append(append)) {
+            return Err(closed());
+        }
+        match tokio::time::timeout_at(deadline.into(), outcome).await {
+            Ok(outcome) => outcome.unwrap_or_else(|_| Err(closed())),
+            Err(_) => {
+                let reason = format!("the disk did not complete the write within {timeout:?}");
+                Err(AppendError::Unavailable(reason))
+            }
+        }
     }
 }
 
@@ -148,22 +180,8 @@ impl LogQueue for SqliteQueue {
         if records == 0 {
             return Vec::new();
         }
-        let timeout = self.options.append_timeout;
-        let deadline = Instant::now() + timeout;
-        let (reply, answer) = self.answers.expect();
-        let outcome = if self.jobs.send(Job::Append(Append { batch, deadline, reply })) {
-            match answer.await {
-                Ok(outcome) => outcome,
-                Err(NoAnswer::Gone) => Err(closed()),
-                Err(NoAnswer::Late) => {
-                    let reason = format!("the disk did not answer within {timeout:?}");
-                    Err(AppendError::Unavailable(reason))
-                }
-            }
-        } else {
-            Err(closed())
-        };
-        // One transaction: the records share their fate.
+        // A batch is written in one transaction, so its records share the outcome.
+        let outcome = self.append_atomically(batch).await;
         vec![outcome.map(|()| Durable::Queue); records]
     }
 
@@ -182,8 +200,9 @@ impl LogQueue for SqliteQueue {
 
     async fn close(&self, deadline: Instant) {
         let (done, closed) = oneshot::channel();
-        if self.jobs.send(Job::Close { done }) {
-            // Past the deadline the process ends; what is open is in the log.
+        if self.submitter.submit(Job::Close { done }) {
+            // If the deadline passes, the process exits; committed records are
+            // in the write-ahead log.
             let _ = tokio::time::timeout_at(deadline.into(), closed).await;
         }
     }

@@ -1,23 +1,32 @@
-//! What the routes of the API work with.
+//! The state shared by the routes of the API.
+
+use std::fmt;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::body::BodyLimits;
 use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::Ingest;
-use crate::application::retrieve::Retrieve;
+use crate::domain::repository::LogRepository;
 
-/// What the routes of the API need.
-#[derive(Debug)]
+/// The use cases, ports and limits behind the routes of the API.
 pub struct Api {
-    /// Takes logs.
+    /// Accepts events.
     pub ingest: Ingest,
-    /// Gives them back.
-    pub retrieve: Retrieve,
-    /// Keeps what could not be stored.
+    /// Reads stored events.
+    pub repository: Arc<dyn LogRepository>,
+    /// Lists and replays dead letters.
     pub dead_letters: DeadLetterService,
-    /// Turns true when the process stops: then nobody waits any more.
+    /// Becomes `true` when the process stops. Requests then no longer wait for
+    /// their events to be stored.
     pub stop: watch::Receiver<bool>,
-    /// How large a body may be.
+    /// Size limits of request bodies.
     pub body_limits: BodyLimits,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("body_limits", &self.body_limits).finish_non_exhaustive()
+    }
 }

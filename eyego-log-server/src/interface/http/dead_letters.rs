@@ -1,5 +1,4 @@
-//! What could not be stored, and why: GET of the letters, and POST to store them
-//! now.
+//! GET of dead letters, and POST to replay them.
 
 use std::sync::Arc;
 
@@ -21,38 +20,39 @@ use super::body::{self, BodyLimits};
 use super::error::ApiError;
 use super::parameters;
 use super::read::log_id;
-use crate::application::dead_letters::Selection;
+use crate::application::dead_letters::{Replayed, Selection};
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary};
 
-/// The body of a replay names one thing.
+/// The body of a replay only selects dead letters.
 const BODY_LIMITS: BodyLimits = BodyLimits { max_bytes: 64 << 10 };
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct PageAnswer {
+struct ListResponse {
     status: Status,
     results: usize,
-    data: Vec<Letter>,
+    data: Vec<Summary>,
     next_cursor: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct LetterAnswer {
+struct GetResponse {
     status: Status,
-    data: WholeLetter,
+    data: SummaryWithRaw,
 }
 
 #[derive(Debug, Serialize)]
-struct ReplayAnswer {
+struct ReplayResponse {
     status: Status,
     replayed: u64,
     failed: u64,
     remaining: u64,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Letter {
+/// The JSON of a [`DeadLetterSummary`].
+#[derive(Serialize)]
+#[serde(remote = "DeadLetterSummary", rename_all = "camelCase")]
+struct SummaryJson {
     id: LogId,
     code: String,
     message: String,
@@ -63,20 +63,24 @@ struct Letter {
     offset: i64,
     queued_at: Timestamp,
     failed_at: Timestamp,
-    /// The size of the whole record where only its beginning is kept.
+    /// Size of the whole record, if only its beginning was kept.
     #[serde(rename = "cutFrom", skip_serializing_if = "Option::is_none")]
     truncated_from: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
-struct WholeLetter {
+#[serde(transparent)]
+struct Summary(#[serde(with = "SummaryJson")] DeadLetterSummary);
+
+#[derive(Debug, Serialize)]
+struct SummaryWithRaw {
     #[serde(flatten)]
-    letter: Letter,
+    summary: Summary,
     #[serde(flatten)]
     raw: Raw,
 }
 
-/// The record's bytes.
+/// The original bytes of the record.
 #[derive(Debug, Serialize)]
 enum Raw {
     #[serde(rename = "raw")]
@@ -85,45 +89,27 @@ enum Raw {
     Base64(String),
 }
 
-impl From<DeadLetterSummary> for Letter {
-    fn from(summary: DeadLetterSummary) -> Self {
-        Self {
-            id: summary.id,
-            code: summary.code,
-            message: summary.message,
-            attempts: summary.attempts,
-            user_id: summary.user_id,
-            topic: summary.topic,
-            partition: summary.partition,
-            offset: summary.offset,
-            queued_at: summary.queued_at,
-            failed_at: summary.failed_at,
-            truncated_from: summary.truncated_from,
-        }
-    }
-}
-
-impl From<DeadLetter> for WholeLetter {
-    fn from(letter: DeadLetter) -> Self {
-        let raw = match String::from_utf8(letter.raw) {
+impl From<DeadLetter> for SummaryWithRaw {
+    fn from(dead_letter: DeadLetter) -> Self {
+        let raw = match String::from_utf8(dead_letter.raw) {
             Ok(text) => Raw::Text(text),
             Err(error) => Raw::Base64(BASE64_STANDARD.encode(error.as_bytes())),
         };
-        Self { letter: letter.summary.into(), raw }
+        Self { summary: Summary(dead_letter.summary), raw }
     }
 }
 
 /// `GET /api/v1/dead-letters`
-pub(super) async fn page(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
     let found = async {
-        let query = letters_query(query.as_deref())?;
+        let query = parse_query(query.as_deref())?;
         Ok::<_, ApiError>(api.dead_letters.page(query).await?)
     };
     match found.await {
-        Ok(page) => Json(PageAnswer {
+        Ok(page) => Json(ListResponse {
             status: Status::Success,
-            results: page.letters.len(),
-            data: page.letters.into_iter().map(Letter::from).collect(),
+            results: page.dead_letters.len(),
+            data: page.dead_letters.into_iter().map(Summary).collect(),
             next_cursor: page.next.map(|cursor| cursor.to_string()),
         })
         .into_response(),
@@ -132,20 +118,19 @@ pub(super) async fn page(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
 }
 
 /// `GET /api/v1/dead-letters/{id}`
-pub(super) async fn one(
+pub(super) async fn get(
     State(api): State<Arc<Api>>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let found = async {
-        parameters::none(query.as_deref())?;
-        let id = log_id(&id)?;
-        let letter = api.dead_letters.one(id).await?;
-        letter.ok_or_else(|| ApiError::NotFound(format!("no dead letter has the id {id}")))
+        parameters::expect_none(query.as_deref())?;
+        Ok::<_, ApiError>(api.dead_letters.get(log_id(&id)?).await?)
     };
     match found.await {
-        Ok(letter) => {
-            Json(LetterAnswer { status: Status::Success, data: letter.into() }).into_response()
+        Ok(dead_letter) => {
+            let response = GetResponse { status: Status::Success, data: dead_letter.into() };
+            Json(response).into_response()
         }
         Err(error) => error.into_response(),
     }
@@ -154,35 +139,32 @@ pub(super) async fn one(
 /// `POST /api/v1/dead-letters/replay`
 pub(super) async fn replay(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (head, mut body) = request.into_parts();
-    let checked = parameters::none(head.uri.query())
+    let checked = parameters::expect_none(head.uri.query())
         .map_err(ApiError::from)
         .and_then(|()| body::media_type(&head.headers, &["application/json"]).map(drop));
     if let Err(error) = checked {
         body::discard(&mut body).await;
         return error.into_response();
     }
-    let replayed = async {
+    let result = async {
         let body = body::read(&head.headers, body, BODY_LIMITS, api.ingest.budget()).await?;
-        Ok::<_, ApiError>(api.dead_letters.replay(selection(&body.bytes)?).await?)
+        Ok::<_, ApiError>(api.dead_letters.replay(parse_selection(&body.bytes)?).await?)
     };
-    match replayed.await {
-        Ok(outcome) => Json(ReplayAnswer {
-            status: Status::Success,
-            replayed: outcome.replayed,
-            failed: outcome.failed,
-            remaining: outcome.remaining,
-        })
-        .into_response(),
+    match result.await {
+        Ok(Replayed { replayed, failed, remaining }) => {
+            let status = Status::Success;
+            Json(ReplayResponse { status, replayed, failed, remaining }).into_response()
+        }
         Err(error) => error.into_response(),
     }
 }
 
-fn letters_query(text: Option<&str>) -> Result<DeadLetterQuery, FieldErrors> {
+fn parse_query(text: Option<&str>) -> Result<DeadLetterQuery, FieldErrors> {
     let time = |value: &str| {
         value.parse::<Timestamp>().map_err(|error: ParseTimestampError| error.to_string())
     };
     let mut query = DeadLetterQuery::default();
-    parameters::read(text, |name, value| {
+    parameters::parse(text, |name, value| {
         match name {
             "code" if value.is_empty() => {
                 return Err("must not be empty; leave it out to match all".to_owned());
@@ -209,55 +191,51 @@ fn letters_query(text: Option<&str>) -> Result<DeadLetterQuery, FieldErrors> {
     if let (Some(from), Some(to)) = (query.from, query.to)
         && from > to
     {
-        let fault = format!("must not be after to ({from} > {to})");
-        return Err(FieldError::new("from", fault).into());
+        let reason = format!("must not be after to ({from} > {to})");
+        return Err(FieldError::new("from", reason).into());
     }
     Ok(query)
 }
 
-/// The letters that a body names: `{"id": …}`, `{"code": …}` or
-/// `{"all": true}`.
-fn selection(bytes: &[u8]) -> Result<Selection, ApiError> {
-    const ONE_OF: &str = "the body must be {\"id\": …}, {\"code\": …} or {\"all\": true}";
+/// Parses the body of a replay: `{"id": …}`, `{"code": …}` or `{"all": true}`.
+fn parse_selection(bytes: &[u8]) -> Result<Selection, ApiError> {
+    const SHAPE: &str = "the body must be {\"id\": …}, {\"code\": …} or {\"all\": true}";
 
     let syntax = |error: SyntaxError| ApiError::from(ParseError::Syntax(error));
     let text = wire::body_text(bytes).map_err(syntax)?;
     let raw: &RawValue =
         serde_json::from_str(text).map_err(|error| syntax(SyntaxError::from_json(&error)))?;
-    let mut faults = FieldErrors::new();
+    let mut errors = FieldErrors::new();
     let mut selections = Vec::new();
     for (name, value) in wire::members(raw) {
         let selection = match &*name {
-            "id" => string(value).and_then(|text| {
+            "id" => non_empty_string(value).and_then(|text| {
                 let id = text.parse().map_err(|error: ParseLogIdError| error.to_string());
                 id.map(Selection::Id)
             }),
-            "code" => string(value).map(Selection::Code),
+            "code" => non_empty_string(value).map(Selection::Code),
             "all" if value.get() == "true" => Ok(Selection::All),
             "all" => Err("must be true".to_owned()),
             _ => Err("is not a known field (those are id, code, all)".to_owned()),
         };
         match selection {
             Ok(selection) => selections.push(selection),
-            Err(fault) => faults.push(FieldError::new(name, fault)),
+            Err(reason) => errors.push(FieldError::new(name, reason)),
         }
     }
-    if !faults.is_empty() {
-        return Err(faults.into());
+    if !errors.is_empty() {
+        return Err(errors.into());
     }
     match <[Selection; 1]>::try_from(selections) {
         Ok([selection]) => Ok(selection),
-        Err(_) => Err(ApiError::Invalid(ONE_OF.to_owned(), FieldErrors::new())),
+        Err(_) => Err(ApiError::invalid(SHAPE)),
     }
 }
 
-fn string(value: &RawValue) -> Result<String, String> {
-    let text = serde_json::from_str(value.get()).map_err(|_| "must be a string".to_owned());
-    text.and_then(
-        |text: String| {
-            if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text) }
-        },
-    )
+fn non_empty_string(value: &RawValue) -> Result<String, String> {
+    let text: String =
+        serde_json::from_str(value.get()).map_err(|_| "must be a string".to_owned())?;
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text) }
 }
 
 #[cfg(test)]
@@ -265,12 +243,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replay_names_exactly_one_thing() {
-        let read = |text: &str| selection(text.as_bytes()).ok();
-        assert_eq!(read(r#"{"all": true}"#), Some(Selection::All));
-        assert_eq!(read(r#"{"code": "x"}"#), Some(Selection::Code("x".to_owned())));
+    fn a_replay_selects_exactly_one_thing() {
+        let parse = |text: &str| parse_selection(text.as_bytes()).ok();
+        assert_eq!(parse(r#"{"all": true}"#), Some(Selection::All));
+        assert_eq!(parse(r#"{"code": "x"}"#), Some(Selection::Code("x".to_owned())));
         let id = "69682d8d81847b87ab93264b";
-        assert_eq!(read(&format!(r#"{{"id":"{id}"}}"#)), Some(Selection::Id(id.parse().unwrap())));
+        assert_eq!(parse(&format!(r#"{{"id":"{id}"}}"#)), Some(Selection::Id(id.parse().unwrap())));
         for bad in [
             "",
             "{}",
@@ -285,7 +263,7 @@ mod tests {
             r#"{"other":1}"#,
             r#"{"all":true,"other":1}"#,
         ] {
-            assert_eq!(read(bad), None, "{bad}");
+            assert_eq!(parse(bad), None, "{bad}");
         }
     }
 }

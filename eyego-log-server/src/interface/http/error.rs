@@ -1,136 +1,155 @@
-//! Every failure of the API and its status: the one table.
+//! Failures of the API and their responses, for single events and batches alike.
+//!
+//! Two tables state each fact once: [`IngestError`] maps every reason an event is
+//! not queued to the counted refusal and the machine-readable code, and
+//! [`FailureKind::status`] maps every kind of failure to its HTTP status.
+//! [`respond`] adds `Retry-After` to every 503.
+
+use std::borrow::Cow;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use eyego_log_core::wire::{Failure, IngestAnswer, Status};
+use eyego_log_core::wire::{Failure, IngestAnswer, RejectedItem, Status};
 use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
+use serde::Serialize;
 
-use crate::application::dead_letters::ReplayError;
-use crate::application::ingest::{IngestError, public_message, refusal_of};
+use crate::application::dead_letters::DeadLetterError;
+use crate::application::ingest::{IngestError, RejectedEvent};
 use crate::application::metrics::Refusal;
 use crate::domain::queue::AppendError;
 use crate::domain::repository::ReadError;
 
-/// Seconds after which a caller should try again: long enough for a queue to
-/// drain a little, short enough for a person.
+/// Seconds that a client waits before it retries: long enough for a full queue to
+/// drain a little.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// Why a request failed.
+/// A request that failed: everything its response contains, and what only the
+/// server's log contains.
 #[derive(Debug)]
-pub(crate) enum ApiError {
-    /// The request makes no sense; the faults of its fields, if it has fields.
-    Invalid(String, FieldErrors),
-    /// There is no such thing.
-    NotFound(String),
-    /// There is, but not by this method.
-    MethodNotAllowed,
-    /// The caller takes too long.
-    TooSlow(String),
-    /// The body, or the event in it, is too large.
-    TooLarge(String),
-    /// A media type or an encoding that is not read here.
-    Unsupported(String),
-    /// The queue did not take the log of this id.
-    NotQueued(Option<LogId>, AppendError),
-    /// What is there does not allow it.
-    Conflict(String),
-    /// The store does not answer.
-    NotReadable(String),
-    /// Our fault; the text is for the log.
-    Internal(String),
+pub(crate) struct ApiError {
+    kind: FailureKind,
+    /// Message for the caller. It never contains internals.
+    message: Cow<'static, str>,
+    errors: FieldErrors,
+    /// Id of an event that was not acknowledged, for a retry with the same id.
+    id: Option<LogId>,
+    /// Details for the server's log only.
+    internals: Option<String>,
 }
 
-/// What a failure says to us and not to the caller; goes into the log.
+/// The kind of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FailureKind {
+    /// The body, or the event in it, was refused for this reason.
+    Refused(Refusal),
+    NotFound,
+    MethodNotAllowed,
+    Conflict,
+    StoreUnavailable,
+}
+
+impl FailureKind {
+    /// The table of failures and their HTTP statuses.
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Refused(Refusal::Invalid) => StatusCode::BAD_REQUEST,
+            Self::Refused(Refusal::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Refused(Refusal::Unsupported) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Refused(Refusal::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+            // An abandoned event has no caller left to see this.
+            Self::Refused(Refusal::QueueFull | Refusal::Unavailable | Refusal::Abandoned)
+            | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Refused(Refusal::Internal) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Conflict => StatusCode::CONFLICT,
+        }
+    }
+}
+
+/// Details of a failure for the server's log, attached to the response.
 #[derive(Debug, Clone)]
 pub(super) struct Internals(pub(super) String);
 
 impl ApiError {
-    pub(crate) fn field(error: FieldError) -> Self {
-        Self::Invalid(error.message.clone(), error.into())
+    fn new(kind: FailureKind, message: impl Into<Cow<'static, str>>) -> Self {
+        let errors = FieldErrors::new();
+        Self { kind, message: message.into(), errors, id: None, internals: None }
     }
 
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Invalid(..) => StatusCode::BAD_REQUEST,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge(_) | Self::NotQueued(_, AppendError::TooLarge(_)) => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
-            Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::NotQueued(_, AppendError::Full(_) | AppendError::Unavailable(_))
-            | Self::NotReadable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        }
+    /// The request is invalid, but no single field is.
+    pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(FailureKind::Refused(Refusal::Invalid), message)
     }
 
-    /// Why the body that it answers was refused, for the counters.
+    /// One field of the request is invalid.
+    pub(super) fn invalid_field(error: FieldError) -> Self {
+        FieldErrors::from(error).into()
+    }
+
+    /// The body, or the batch in it, is too large.
+    pub(super) fn too_large(message: String) -> Self {
+        Self::new(FailureKind::Refused(Refusal::TooLarge), message)
+    }
+
+    /// The body arrives too slowly.
+    pub(super) fn too_slow(message: String) -> Self {
+        Self::new(FailureKind::Refused(Refusal::TooSlow), message)
+    }
+
+    /// The media type or the encoding of the body is not supported.
+    pub(super) fn unsupported(message: String) -> Self {
+        Self::new(FailureKind::Refused(Refusal::Unsupported), message)
+    }
+
+    /// Nothing exists under this path or id.
+    pub(super) fn not_found(message: String) -> Self {
+        Self::new(FailureKind::NotFound, message)
+    }
+
+    /// The path exists, but not for this method.
+    pub(super) fn method_not_allowed() -> Self {
+        let message = "method not allowed: the Allow header lists the methods of this path";
+        Self::new(FailureKind::MethodNotAllowed, message)
+    }
+
+    /// The server failed. `internals` goes to its log.
+    pub(super) fn internal(internals: String) -> Self {
+        let message = "internal server error: the server log has the details under the request id";
+        let error = Self::new(FailureKind::Refused(Refusal::Internal), message);
+        Self { internals: Some(internals), ..error }
+    }
+
+    fn store_unavailable(internals: String) -> Self {
+        let error =
+            Self::new(FailureKind::StoreUnavailable, "the store is unavailable; retry later");
+        Self { internals: Some(internals), ..error }
+    }
+
+    /// Returns the reason under which a body that is refused as a whole is
+    /// counted.
     pub(super) fn refusal(&self) -> Refusal {
-        match self {
-            Self::Invalid(..) | Self::NotFound(_) | Self::MethodNotAllowed | Self::Conflict(_) => {
+        match self.kind {
+            FailureKind::Refused(refusal) => refusal,
+            FailureKind::NotFound | FailureKind::MethodNotAllowed | FailureKind::Conflict => {
                 Refusal::Invalid
             }
-            Self::TooSlow(_) => Refusal::TooSlow,
-            Self::TooLarge(_) => Refusal::TooLarge,
-            Self::Unsupported(_) => Refusal::Unsupported,
-            Self::NotQueued(_, error) => refusal_of(error),
-            Self::NotReadable(_) | Self::Internal(_) => Refusal::Internal,
-        }
-    }
-
-    fn internals(&self) -> Option<String> {
-        match self {
-            Self::NotQueued(_, error) => Some(error.to_string()),
-            Self::NotReadable(text) | Self::Internal(text) => Some(text.clone()),
-            Self::Invalid(..)
-            | Self::NotFound(_)
-            | Self::MethodNotAllowed
-            | Self::TooSlow(_)
-            | Self::TooLarge(_)
-            | Self::Conflict(_)
-            | Self::Unsupported(_) => None,
+            FailureKind::StoreUnavailable => Refusal::Internal,
         }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let code = self.status();
-        let status = if code.is_server_error() { Status::Error } else { Status::Fail };
-        let internals = self.internals();
-        let plain = |message: String| {
-            Json(Failure { status, message, errors: FieldErrors::new() }).into_response()
+        let Self { kind, message, errors, id, internals } = self;
+        let code = kind.status();
+        let (status, message) = (status_field(code), message.into_owned());
+        let mut response = match id {
+            Some(id) => respond(code, &IngestAnswer { status, message, id }),
+            None => respond(code, &Failure { status, message, errors }),
         };
-        let mut response = match self {
-            Self::Invalid(message, errors) => {
-                Json(Failure { status, message, errors }).into_response()
-            }
-            Self::NotQueued(Some(id), error) => {
-                let message = public_message(&error).to_owned();
-                Json(IngestAnswer { status, message, id }).into_response()
-            }
-            Self::NotQueued(None, error) => plain(public_message(&error).to_owned()),
-            Self::NotFound(message)
-            | Self::TooSlow(message)
-            | Self::TooLarge(message)
-            | Self::Conflict(message)
-            | Self::Unsupported(message) => plain(message),
-            Self::MethodNotAllowed => {
-                plain("this path does not know that method; see the Allow header".to_owned())
-            }
-            Self::NotReadable(_) => plain("the store does not answer; try again".to_owned()),
-            Self::Internal(_) => {
-                plain("something broke here; the request id leads to it in our log".to_owned())
-            }
-        };
-        *response.status_mut() = code;
-        if code == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
-        }
         if let Some(internals) = internals {
             response.extensions_mut().insert(Internals(internals));
         }
@@ -138,48 +157,196 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// Builds a JSON response. A 503 tells the client when to retry.
+pub(super) fn respond(code: StatusCode, body: &impl Serialize) -> Response {
+    let mut response = (code, Json(body)).into_response();
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    response
+}
+
+/// Returns the `status` field of an envelope.
+pub(super) fn status_field(code: StatusCode) -> Status {
+    if code.is_server_error() {
+        Status::Error
+    } else if code.is_client_error() {
+        Status::Fail
+    } else {
+        Status::Success
+    }
+}
+
+/// Returns the HTTP status of a batch of which no event is queued: 503 if a retry
+/// can succeed, 413 if each event is too large, otherwise 400.
+pub(super) fn status_of_rejected(rejected: &[RejectedEvent]) -> StatusCode {
+    let status = |event: &RejectedEvent| FailureKind::Refused(event.error.refusal()).status();
+    if rejected.iter().any(|event| event.error.code().is_retryable()) {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else if rejected.iter().all(|event| status(event) == StatusCode::PAYLOAD_TOO_LARGE) {
+        StatusCode::PAYLOAD_TOO_LARGE
+    } else {
+        StatusCode::BAD_REQUEST
+    }
+}
+
+/// Builds the item of a batch response for an event that is not queued.
+pub(super) fn rejected_item(event: RejectedEvent) -> RejectedItem {
+    let code = event.error.code();
+    let ApiError { message, errors, id, .. } = event.error.into();
+    RejectedItem {
+        index: event.index,
+        id,
+        code,
+        message: message.into_owned(),
+        errors,
+        retryable: code.is_retryable(),
+    }
+}
+
+impl From<IngestError> for ApiError {
+    fn from(error: IngestError) -> Self {
+        let kind = FailureKind::Refused(error.refusal());
+        match error {
+            IngestError::Invalid(error) => error.into(),
+            IngestError::TooLarge { bytes, max } => {
+                let message = format!("an event may have up to {max} bytes; this one has {bytes}");
+                Self::new(kind, message)
+            }
+            IngestError::NotQueued { id, error } => {
+                let internals = Some(error.to_string());
+                Self { id, internals, ..Self::new(kind, public_message(&error)) }
+            }
+        }
+    }
+}
+
+fn public_message(error: &AppendError) -> &'static str {
+    match error {
+        AppendError::Full(_) => "the queue is full; retry with the same id",
+        AppendError::Unavailable(_) => {
+            "the queue did not acknowledge the event; retry with the same id"
+        }
+        AppendError::TooLarge(_) => "the event exceeds the size limit of the queue",
+    }
+}
+
 impl From<ParseError> for ApiError {
     fn from(error: ParseError) -> Self {
-        let message = error.to_string();
         match error {
-            ParseError::Syntax(_) => Self::Invalid(message, FieldErrors::new()),
-            ParseError::Fields(errors) => Self::Invalid(message, errors),
+            ParseError::Syntax(error) => Self::invalid(error.to_string()),
+            ParseError::Fields(errors) => errors.into(),
         }
     }
 }
 
 impl From<FieldErrors> for ApiError {
     fn from(errors: FieldErrors) -> Self {
-        Self::Invalid(errors.to_string(), errors)
-    }
-}
-
-impl From<IngestError> for ApiError {
-    fn from(error: IngestError) -> Self {
-        match error {
-            IngestError::Invalid(error) => error.into(),
-            IngestError::TooLarge(message) => Self::TooLarge(message),
-            IngestError::NotQueued(id, error) => Self::NotQueued(Some(id), error),
-        }
+        let message = errors.to_string();
+        Self { errors, ..Self::invalid(message) }
     }
 }
 
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Unavailable(_) => Self::NotReadable(error.to_string()),
-            ReadError::Failed(_) => Self::Internal(error.to_string()),
+            ReadError::Unavailable(_) => Self::store_unavailable(error.to_string()),
+            ReadError::Failed(_) => Self::internal(error.to_string()),
         }
     }
 }
 
-impl From<ReplayError> for ApiError {
-    fn from(error: ReplayError) -> Self {
+impl From<DeadLetterError> for ApiError {
+    fn from(error: DeadLetterError) -> Self {
         match error {
-            ReplayError::NotFound(_) => Self::NotFound(error.to_string()),
-            ReplayError::Cut { .. } => Self::Conflict(error.to_string()),
-            ReplayError::Read(error) => error.into(),
-            ReplayError::Store(error) => Self::NotReadable(error.to_string()),
+            DeadLetterError::NotFound(_) => Self::not_found(error.to_string()),
+            DeadLetterError::Truncated { .. } => {
+                Self::new(FailureKind::Conflict, error.to_string())
+            }
+            DeadLetterError::Read(error) => error.into(),
+            DeadLetterError::Store(error) => Self::store_unavailable(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const SECRET: &str = "kafka-1.internal:9092";
+
+    fn not_queued(error: fn(String) -> AppendError) -> IngestError {
+        IngestError::NotQueued { id: Some(LogId::from_bytes([7; 12])), error: error(SECRET.into()) }
+    }
+
+    fn invalid() -> IngestError {
+        let error = FieldError::new("userId", "must be a non-empty string");
+        IngestError::Invalid(ParseError::Fields(error.into()))
+    }
+
+    fn too_large() -> IngestError {
+        IngestError::TooLarge { bytes: 3, max: 2 }
+    }
+
+    async fn response(error: impl Into<ApiError>) -> (u16, bool, Value) {
+        let response = error.into().into_response();
+        let code = response.status().as_u16();
+        let can_retry = response.headers().contains_key(RETRY_AFTER);
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains(SECRET), "{body:?}");
+        (code, can_retry, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn single_events_and_batches_report_the_same_failure() {
+        for (error, code) in [
+            (invalid as fn() -> IngestError, 400),
+            (too_large, 413),
+            (|| not_queued(AppendError::TooLarge), 413),
+            (|| not_queued(AppendError::Full), 503),
+            (|| not_queued(AppendError::Unavailable), 503),
+        ] {
+            let (single, has_retry_after, body) = response(error()).await;
+            let events = [RejectedEvent { index: 0, error: error() }];
+            assert_eq!((single, status_of_rejected(&events).as_u16()), (code, code));
+            let [event] = events;
+            let item = json!(rejected_item(event));
+            assert_eq!(item["retryable"], json!(code == 503));
+            assert_eq!(has_retry_after, code == 503);
+            assert_eq!(body["status"], if code == 503 { "error" } else { "fail" });
+            assert_eq!(body["message"], item["message"]);
+            assert_eq!(body["id"], item["id"]);
+        }
+    }
+
+    #[test]
+    fn the_status_of_a_rejected_batch_depends_on_all_its_events() {
+        for (errors, code) in [
+            (vec![invalid(), too_large(), not_queued(AppendError::Full)], 503),
+            (vec![too_large(), not_queued(AppendError::TooLarge)], 413),
+            (vec![too_large(), invalid()], 400),
+        ] {
+            let events: Vec<_> =
+                errors.into_iter().map(|error| RejectedEvent { index: 0, error }).collect();
+            assert_eq!(status_of_rejected(&events).as_u16(), code, "{events:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn internals_stay_out_of_the_response() {
+        let secret = || SECRET.to_owned();
+        for (error, code) in [
+            (ApiError::from(ReadError::Unavailable(secret())), 503),
+            (ReadError::Failed(secret()).into(), 500),
+            (ApiError::internal(secret()), 500),
+            (IngestError::NotQueued { id: None, error: AppendError::Full(secret()) }.into(), 503),
+        ] {
+            assert!(error.internals.as_ref().is_some_and(|text| text.contains(SECRET)));
+            let (actual, has_retry_after, body) = response(error).await;
+            assert_eq!((actual, has_retry_after), (code, code == 503), "{body}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Splits the body of a batch into its items; each is judged later.
+//! Splits the body of a batch into its items. They are validated later.
 
 use eyego_log_core::wire::SyntaxError;
 use eyego_log_core::{FieldError, FieldErrors, ParseError, wire};
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::error::ApiError;
 
-/// The lines of NDJSON that are not blank.
+/// Returns the lines of an NDJSON body that are not blank.
 pub(super) fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     let mut lines = Vec::new();
     let mut start = 0;
@@ -20,7 +20,10 @@ pub(super) fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-/// The elements of `[…]` or `{"logs": […]}`, each as its text.
+/// Returns the elements of `[…]` or `{"logs": […]}`, each as JSON text.
+///
+/// # Errors
+/// Returns an error if the body is not JSON or has another shape.
 pub(super) fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
     let syntax = |error: SyntaxError| ApiError::from(ParseError::Syntax(error));
     let not_json = |error: serde_json::Error| syntax(SyntaxError::from_json(&error));
@@ -31,8 +34,8 @@ pub(super) fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
         Some(b'[') => raw,
         Some(b'{') => logs_field(raw)?,
         _ => {
-            let message = "the body must be an array of logs, or {\"logs\": […]}".to_owned();
-            return Err(ApiError::Invalid(message, FieldErrors::new()));
+            let message = "the body must be an array of events or {\"logs\": […]}";
+            return Err(ApiError::invalid(message));
         }
     };
     let items: Vec<&RawValue> = serde_json::from_str(list.get()).map_err(not_json)?;
@@ -40,29 +43,32 @@ pub(super) fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
 }
 
 fn logs_field(raw: &RawValue) -> Result<&RawValue, ApiError> {
-    let mut faults = FieldErrors::new();
+    let mut errors = FieldErrors::new();
     let mut logs = None;
     for (name, value) in wire::members(raw) {
         if name != "logs" {
-            let fault = "is not a known field (the body is {\"logs\": […]})";
-            faults.push(FieldError::new(name, fault));
+            errors
+                .push(FieldError::new(name, "is not a known field (the body is {\"logs\": […]})"));
         } else if logs.replace(value).is_some() {
-            faults.push(FieldError::new("logs", "must not be repeated"));
+            errors.push(FieldError::new("logs", "must not be repeated"));
         }
     }
     match logs {
         Some(logs) if !logs.get().starts_with('[') => {
-            faults.push(FieldError::new("logs", "must be an array"));
+            errors.push(FieldError::new("logs", "must be an array"));
         }
-        None => faults.push(FieldError::new("logs", "is required: an array of logs")),
-        Some(logs) if faults.is_empty() => return Ok(logs),
+        None => errors.push(FieldError::new("logs", "is required: an array of events")),
+        Some(logs) if errors.is_empty() => return Ok(logs),
         Some(_) => {}
     }
-    Err(faults.into())
+    Err(errors.into())
 }
 
-/// For the fuzz targets.
-#[doc(hidden)]
+/// Splits any bytes, for this repository's fuzz targets.
+///
+/// # Panics
+/// Panics if a line is blank or contains a line break, or if an item is not JSON.
+#[cfg(feature = "fuzzing")]
 pub fn fuzz_batch(bytes: &[u8]) {
     for line in lines(bytes) {
         assert!(!line.is_empty() && !line.contains(&b'\n'));
@@ -70,6 +76,6 @@ pub fn fuzz_batch(bytes: &[u8]) {
     let Ok(items) = elements(bytes) else { return };
     for item in items {
         let parsed = serde_json::from_slice::<&RawValue>(item);
-        assert!(parsed.is_ok(), "an item is JSON by itself");
+        assert!(parsed.is_ok(), "an item is not JSON");
     }
 }

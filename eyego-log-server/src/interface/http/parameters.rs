@@ -1,22 +1,22 @@
-//! The parameters of a query string.
+//! Query string parameters.
 
 use eyego_log_core::{FieldError, FieldErrors};
 
-/// The parameters, percent-decoded.
+/// Returns the names and values of the parameters, percent-decoded.
 ///
 /// # Errors
-/// Those that are not percent-encoded UTF-8.
+/// Returns an error for each parameter that is not percent-encoded UTF-8.
 pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, FieldErrors> {
-    let mut faults = FieldErrors::new();
+    let mut errors = FieldErrors::new();
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (decode(name), decode(value)) {
             (Some(name), Some(value)) => pairs.push((name, value)),
-            _ => faults.push(FieldError::new(name, "must be percent-encoded UTF-8")),
+            _ => errors.push(FieldError::new(name, "must be percent-encoded UTF-8")),
         }
     }
-    if faults.is_empty() { Ok(pairs) } else { Err(faults) }
+    if errors.is_empty() { Ok(pairs) } else { Err(errors) }
 }
 
 fn decode(text: &str) -> Option<String> {
@@ -25,34 +25,35 @@ fn decode(text: &str) -> Option<String> {
     Some(decoded.into_owned())
 }
 
-/// Gives each parameter to `set`, which answers the fault of its name or value.
+/// Passes each parameter to `set`, which returns the reason if the name or the
+/// value is invalid.
 ///
 /// # Errors
-/// Every fault; a repeated parameter is one.
-pub(super) fn read(
+/// Returns all invalid parameters. A repeated parameter is invalid.
+pub(super) fn parse(
     query: Option<&str>,
     mut set: impl FnMut(&str, &str) -> Result<(), String>,
 ) -> Result<(), FieldErrors> {
-    let mut faults = FieldErrors::new();
+    let mut errors = FieldErrors::new();
     let mut seen = Vec::new();
     for (name, value) in pairs(query.unwrap_or_default())? {
-        let fault = if seen.contains(&name) {
+        let result = if seen.contains(&name) {
             Err("must not be repeated".to_owned())
         } else {
             set(&name, &value)
         };
-        if let Err(fault) = fault {
-            faults.push(FieldError::new(name.as_str(), fault));
+        if let Err(reason) = result {
+            errors.push(FieldError::new(name.as_str(), reason));
         }
         seen.push(name);
     }
-    if faults.is_empty() { Ok(()) } else { Err(faults) }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
-/// For a route that has no parameters.
+/// Checks that a route without parameters got none.
 ///
 /// # Errors
-/// There is one.
-pub(super) fn none(query: Option<&str>) -> Result<(), FieldErrors> {
-    read(query, |_, _| Err("is not a known parameter (this route has none)".to_owned()))
+/// Returns an error for each parameter.
+pub(super) fn expect_none(query: Option<&str>) -> Result<(), FieldErrors> {
+    parse(query, |_, _| Err("is not a known parameter (this route takes none)".to_owned()))
 }

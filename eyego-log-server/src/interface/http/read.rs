@@ -1,24 +1,27 @@
-//! GET of logs.
+//! GET of stored events.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use eyego_log_core::wire::{LogAnswer, Status};
+use eyego_log_core::query::Start;
+use eyego_log_core::wire::{LogAnswer, LogsPage, Status};
 use eyego_log_core::{FieldError, LogId, LogQuery, ParseLogIdError};
 
 use super::api::Api;
 use super::error::ApiError;
 use super::parameters;
+use crate::domain::repository::Page;
 
 /// `GET /api/v1/logs`
-pub(super) async fn page(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
     let found = async {
         let pairs = parameters::pairs(query.as_deref().unwrap_or_default())?;
         let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let query = LogQuery::from_pairs(pairs)?;
-        Ok::<_, ApiError>(api.retrieve.page(&query).await?)
+        let page = api.repository.find(&query).await?;
+        Ok::<_, ApiError>(logs_page(page, query.start))
     };
     match found.await {
         Ok(page) => Json(page).into_response(),
@@ -27,11 +30,11 @@ pub(super) async fn page(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
 }
 
 /// `GET /api/v1/logs/{id}`
-pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
+pub(super) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
     let found = async {
         let id = log_id(&id)?;
-        let entry = api.retrieve.one(id).await?;
-        entry.ok_or_else(|| ApiError::NotFound(format!("no log has the id {id}")))
+        let entry = api.repository.get(id).await?;
+        entry.ok_or_else(|| ApiError::not_found(format!("no event has the id {id}")))
     };
     match found.await {
         Ok(data) => Json(LogAnswer { status: Status::Success, data }).into_response(),
@@ -39,10 +42,24 @@ pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> 
     }
 }
 
-/// The id in a path.
+fn logs_page(page: Page, start: Start) -> LogsPage {
+    LogsPage {
+        status: Status::Success,
+        results: page.entries.len(),
+        page: match start {
+            Start::Page(number) => number,
+            Start::After(_) => 1,
+        },
+        data: page.entries,
+        next_cursor: page.next.map(|cursor| cursor.to_string()),
+    }
+}
+
+/// Parses the id in a path.
 ///
 /// # Errors
-/// It is none.
+/// Returns an error unless `text` is 24 hex digits.
 pub(super) fn log_id(text: &str) -> Result<LogId, ApiError> {
-    text.parse().map_err(|error: ParseLogIdError| ApiError::field(FieldError::new("id", error)))
+    text.parse()
+        .map_err(|error: ParseLogIdError| ApiError::invalid_field(FieldError::new("id", error)))
 }

@@ -1,16 +1,17 @@
-//! Which route leads where, and what every answer goes through.
+//! The routes, and the middleware around all of them.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use eyego_log_core::{LogIdGenerator, Timestamp};
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Method};
-use tower::Service;
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::api::Api;
 use super::body::discard;
@@ -21,44 +22,22 @@ use super::{dead_letters, ingest, read};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const LOGS: &str = "/api/v1/logs";
-
-/// Leads each request to its handler.
-#[derive(Debug, Clone)]
-pub struct Routes {
-    router: Router,
-    /// For the one route that nearly all requests take: a router boxes a
-    /// request's way several times.
-    api: Option<Arc<Api>>,
-}
-
-impl Routes {
-    async fn lead(mut self, request: Request) -> Response {
-        match self.api {
-            Some(api) if request.method() == Method::POST && request.uri().path() == LOGS => {
-                ingest::one(State(api), request).await
-            }
-            _ => self.router.call(request).await.unwrap_or_else(|never| match never {}),
-        }
-    }
-}
-
-/// All routes.
-pub fn api_routes(api: Arc<Api>, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Routes {
+/// Returns all routes.
+pub fn api_routes(api: Arc<Api>, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
     let router = Router::new()
-        .route(LOGS, get(read::page).post(ingest::one))
-        .route("/api/v1/logs/batch", post(ingest::many))
-        .route("/api/v1/logs/{id}", get(read::one))
-        .route("/api/v1/dead-letters", get(dead_letters::page))
+        .route("/api/v1/logs", get(read::list).post(ingest::event))
+        .route("/api/v1/logs/batch", post(ingest::batch))
+        .route("/api/v1/logs/{id}", get(read::get))
+        .route("/api/v1/dead-letters", get(dead_letters::list))
         .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
-        .route("/api/v1/dead-letters/{id}", get(dead_letters::one))
-        .with_state(Arc::clone(&api));
-    finish(router.merge(operations(readiness, metrics)), Some(api))
+        .route("/api/v1/dead-letters/{id}", get(dead_letters::get))
+        .with_state(api);
+    finish(router.merge(operations(readiness, metrics)))
 }
 
-/// The routes of a process that only works: its health and its metrics.
-pub fn operations_routes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Routes {
-    finish(operations(readiness, metrics), None)
+/// Returns the routes of a process without the API: health and metrics.
+pub fn operations_routes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
+    finish(operations(readiness, metrics))
 }
 
 fn operations(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
@@ -69,52 +48,53 @@ fn operations(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
         .merge(Router::new().route("/metrics", get(metrics::show)).with_state(metrics))
 }
 
-fn finish(router: Router, api: Option<Arc<Api>>) -> Routes {
-    let router = router.fallback(not_found).method_not_allowed_fallback(method_not_allowed);
-    Routes { router, api }
+fn finish(router: Router) -> Router {
+    let request_ids = Arc::new(LogIdGenerator::default());
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(request_ids, observe))
 }
 
 async fn not_found(request: Request) -> Response {
-    let message = format!("there is no {}", request.uri().path());
+    let message = format!("no such route: {}", request.uri().path());
     discard(&mut request.into_body()).await;
-    ApiError::NotFound(message).into_response()
+    ApiError::not_found(message).into_response()
 }
 
 async fn method_not_allowed(request: Request) -> Response {
     discard(&mut request.into_body()).await;
-    ApiError::MethodNotAllowed.into_response()
+    ApiError::method_not_allowed().into_response()
 }
 
-/// Answers a request: gives every answer its request id, turns a panic into a
-/// 500, and logs what the answer does not say.
-///
-/// Not a middleware: that clones and boxes the whole router for each request.
-pub(super) async fn answer(
-    routes: Routes,
-    request_ids: &LogIdGenerator,
+/// Sets `x-request-id` on every response, turns a panic into a 500, and logs
+/// the internals of a failure, which the response does not show.
+async fn observe(
+    State(request_ids): State<Arc<LogIdGenerator>>,
     request: Request,
+    next: Next,
 ) -> Response {
-    let id = request_id(&request, request_ids);
-    let answering = AssertUnwindSafe(routes.lead(request)).catch_unwind();
-    let mut response = match answering.await {
+    let id = request_id(&request, &request_ids);
+    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
-        Err(_) => ApiError::Internal("a handler panicked".to_owned()).into_response(),
+        Err(_) => ApiError::internal("a handler panicked".to_owned()).into_response(),
     };
     if let Some(Internals(internals)) = response.extensions().get() {
         let request_id = id.to_str().unwrap_or_default();
-        if response.status() == http::StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(request_id, internals, "a request failed");
+        if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(request_id, internals, "request failed");
         } else {
-            // The queue and the store log their troubles once; here they would
-            // be logged for every request.
-            tracing::debug!(request_id, internals, "a request was refused");
+            // At debug level: the queue and the store log an outage once, not
+            // for each request.
+            tracing::debug!(request_id, internals, "request refused");
         }
     }
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
 
-/// The caller's own id where it is harmless, else a new one.
+/// Returns the client's request id if it consists of 1 to 128 visible ASCII
+/// characters, and a generated one otherwise.
 fn request_id(request: &Request, ids: &LogIdGenerator) -> HeaderValue {
     if let Some(id) = request.headers().get(REQUEST_ID) {
         let bytes = id.as_bytes();
@@ -122,6 +102,6 @@ fn request_id(request: &Request, ids: &LogIdGenerator) -> HeaderValue {
             return id.clone();
         }
     }
-    let id = ids.mint(Timestamp::from(std::time::SystemTime::now()));
+    let id = ids.mint(Timestamp::from(SystemTime::now()));
     HeaderValue::from_bytes(&id.to_hex()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }

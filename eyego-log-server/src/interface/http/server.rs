@@ -1,93 +1,99 @@
-//! The accept loop.
+//! Accepts connections and serves HTTP/1.1 on them.
 //!
-//! Not `axum::serve`: that sets no timer on a request's head, so that a few
-//! idle sockets could hold a server's connections for ever.
+//! `axum::serve` has no timeouts: idle or slow clients could hold connections
+//! for ever. Here each connection has three:
+//!
+//! | timeout | on expiry |
+//! |---|---|
+//! | [`HEAD_TIMEOUT`]: a request's head must be complete | 408, then close |
+//! | [`IDLE_TIMEOUT`]: the next request must begin | close |
+//! | [`WRITE_TIMEOUT`]: the client must read some of a response | close |
+//!
+//! The timeouts of a request's body are in `body`.
 
-mod pace;
-
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
-use eyego_log_core::LogIdGenerator;
+use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+use tokio_io_timeout::TimeoutWriter;
+use tokio_util::task::TaskTracker;
+use tower::Service;
 
-use self::pace::{Call, Pace, Paced, Watchman};
-use super::router::{Routes, answer};
-
-/// After a failed `accept` (out of file descriptors, say).
+/// Pause after a failed `accept`, for example when the process is out of file
+/// descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a connection buffers beside the bodies' budget. The head of a request
-/// must fit. hyper's default is 400 KiB, which a thousand connections feel.
+/// Bytes that a connection buffers in addition to the bodies' budget. The head
+/// of a request must fit.
 const MAX_BUFFER: usize = 64 << 10;
 
-const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
-    content-type: application/json\r\ncontent-length: 66\r\nconnection: close\r\n\r\n\
-    {\"status\":\"fail\",\"message\":\"the head came too slowly: within 10 s\"}";
+/// Maximum time for the head of a request. hyper measures it from the end of
+/// the previous response, see [`serve_connection`].
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A socket that listens; nothing is accepted yet.
+/// Maximum time between two requests, a multiple of [`HEAD_TIMEOUT`]. Longer
+/// than the 60 s to 75 s of common proxies: if the server closes first, a
+/// request can be lost on its way.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(80);
+
+/// Maximum time in which a client reads nothing of a pending response.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// A listening socket that does not accept connections yet.
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-/// Listens.
+/// Listens on `address`.
 ///
 /// # Errors
-/// The address is taken, or not ours.
+/// Returns an error if the address is in use or does not belong to this host.
 pub async fn bind(address: &str) -> io::Result<Bound> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     Ok(Bound { listener, address })
 }
 
-/// What each connection needs.
-#[derive(Clone)]
-struct Service {
-    routes: Routes,
-    request_ids: Arc<LogIdGenerator>,
-}
-
 impl Bound {
-    /// The address, with the port that was given if 0 was asked for.
+    /// Returns the address. Its port is the one the system chose if port 0 was
+    /// requested.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop` turns true; then accepts no more, and returns when
-    /// the open requests have ended. Each connection lives in one of these
-    /// runtimes.
-    pub async fn serve(self, routes: Routes, lanes: &[Handle], mut stop: watch::Receiver<bool>) {
-        let service = Service { routes, request_ids: Arc::default() };
-        let lanes: Vec<_> = lanes.iter().map(|lane| Lane::start(lane, &stop)).collect();
-        // Each connection holds a sender: when the last is gone, all have ended.
-        let (alive, mut all_ended) = mpsc::channel::<()>(1);
+    /// Serves until `stop` becomes true. Then stops accepting connections,
+    /// closes idle ones and returns once all requests in flight have ended.
+    ///
+    /// Each connection is served by the runtime with the fewest connections.
+    pub async fn serve(self, router: Router, runtimes: &[Handle], mut stop: watch::Receiver<bool>) {
+        let runtimes: Vec<_> = runtimes.iter().map(|handle| (handle, TaskTracker::new())).collect();
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
                 accepted = self.listener.accept() => accepted,
             };
-            // It moves to another runtime, which it is to be registered with.
+            // Converted, because it is registered with this runtime, not with
+            // the one that serves it.
             match accepted.and_then(|(stream, _)| stream.into_std()) {
                 Ok(stream) => {
-                    let lane = lanes.iter().min_by_key(|lane| lane.watchman.connections());
-                    if let Some(lane) = lane {
-                        lane.serve(stream, service.clone(), alive.clone());
+                    let least_loaded = runtimes.iter().min_by_key(|(_, tasks)| tasks.len());
+                    if let Some((runtime, tasks)) = least_loaded {
+                        let serving = serve_stream(stream, router.clone(), stop.clone());
+                        tasks.spawn_on(serving, runtime);
                     }
                 }
                 Err(error) => {
@@ -97,78 +103,84 @@ impl Bound {
             }
         }
         drop(self.listener);
-        drop(alive);
-        // Nothing is ever sent: this ends when the last sender is dropped.
-        let _ = all_ended.recv().await;
+        for (_, tasks) in &runtimes {
+            tasks.close();
+            tasks.wait().await;
+        }
     }
 }
 
-/// A runtime with connections.
-struct Lane {
-    runtime: Handle,
-    watchman: Arc<Watchman>,
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
-impl Lane {
-    fn start(runtime: &Handle, stop: &watch::Receiver<bool>) -> Self {
-        let lane = Self { runtime: runtime.clone(), watchman: Arc::default() };
-        let (watchman, stop) = (Arc::clone(&lane.watchman), stop.clone());
-        runtime.spawn(async move { watchman.watch(stop).await });
-        lane
-    }
-
-    fn serve(&self, stream: std::net::TcpStream, service: Service, alive: mpsc::Sender<()>) {
-        let pace = self.watchman.admit();
-        self.runtime.spawn(async move {
-            match TcpStream::from_std(stream) {
-                Ok(stream) => serve_connection(stream, service, pace).await,
-                Err(error) => tracing::warn!(%error, "cannot serve a connection"),
-            }
-            drop(alive);
-        });
+async fn serve_stream(stream: std::net::TcpStream, router: Router, stop: watch::Receiver<bool>) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => serve_connection(stream, router, stop).await,
+        Err(error) => tracing::warn!(%error, "cannot serve a connection"),
     }
 }
 
-async fn serve_connection(stream: TcpStream, service: Service, pace: Arc<Pace>) {
-    // An answer is one small write: waiting for more of it costs 40 ms.
+/// Serves one connection.
+///
+/// hyper's timeout covers both the wait for a request and the reading of its
+/// head, and ends the connection without a response. So an idle connection is
+/// served anew until [`IDLE_TIMEOUT`], and one with a partial head gets a 408.
+async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+    // A response is one small write, which Nagle's algorithm would delay.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    let paced = Arc::clone(&pace);
-    let answering = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        paced.head_is_here();
-        let (service, pace) = (service.clone(), Arc::clone(&paced));
-        Box::pin(async move {
-            let answer = answer(service.routes, &service.request_ids, request.map(Body::new)).await;
-            pace.is_answered();
-            Ok::<_, std::convert::Infallible>(answer)
-        })
-    });
-    let mut connection = http1::Builder::new()
-        // Ours is coarser, and costs a request next to nothing.
-        .header_read_timeout(None)
-        .max_buf_size(MAX_BUFFER)
-        .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace))), answering);
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(WRITE_TIMEOUT));
+    let mut stream = Box::pin(stream);
 
-    let is_too_slow = poll_fn(|cx| {
-        loop {
-            if connection.poll_without_shutdown(cx).is_ready() {
-                return Poll::Ready(false);
+    let was_requested = AtomicBool::new(false);
+    let mut idle = Duration::ZERO;
+    loop {
+        let respond = service_fn(|request: http::Request<Incoming>| {
+            was_requested.store(true, Ordering::Relaxed);
+            router.clone().call(request)
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(MAX_BUFFER)
+            .serve_connection(TokioIo::new(stream), respond);
+        let result = tokio::select! {
+            biased;
+            result = &mut connection => result,
+            () = stopped(&mut stop) => {
+                Pin::new(&mut connection).graceful_shutdown();
+                (&mut connection).await
             }
-            match ready!(pace.poll_call(cx)) {
-                Call::Stop => Pin::new(&mut connection).graceful_shutdown(),
-                // Who sends nothing is only idle; who sent half a head should
-                // hear why.
-                Call::Idle => return Poll::Ready(false),
-                Call::HeadTooSlow => return Poll::Ready(true),
-            }
+        };
+        if !result.is_err_and(|error| error.is_timeout()) {
+            return;
         }
-    })
-    .await;
-    let mut stream = connection.into_parts().io.into_inner().into_inner();
-    // The peer may be gone already.
-    if is_too_slow {
-        let _ = stream.write_all(HEAD_TOO_SLOW).await;
+        let parts = connection.into_parts();
+        stream = parts.io.into_inner();
+        let is_idle = parts.read_buf.is_empty();
+        if !is_idle {
+            // Fails if the client is gone.
+            let _ = stream.write_all(head_too_slow().as_bytes()).await;
+        }
+        let since_request = was_requested.swap(false, Ordering::Relaxed);
+        idle = if since_request { HEAD_TIMEOUT } else { idle + HEAD_TIMEOUT };
+        if !is_idle || idle >= IDLE_TIMEOUT {
+            let _ = stream.shutdown().await;
+            return;
+        }
     }
-    let _ = stream.shutdown().await;
+}
+
+fn head_too_slow() -> String {
+    let seconds = HEAD_TIMEOUT.as_secs();
+    let message = format!("the request headers were not received completely within {seconds} s");
+    let body = format!("{{\"status\":\"fail\",\"message\":\"{message}\"}}");
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }

@@ -1,16 +1,19 @@
-//! What the suite appends with, and a consumer that remembers what it was given.
+//! Appends of the suite, and a consumer that keeps the records it received.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use eyego_log_core::Timestamp;
 use eyego_log_server::domain::queue::{LogQueue, Offset, Partition};
 use eyego_log_server::domain::record_batch::RecordBatch;
 use eyego_log_server::domain::subscription::{Signal, Subscription};
+use stack::eventually_blocking;
 
-use crate::conformance::{PATIENCE, blocking};
+use crate::conformance::blocking;
+use crate::fixture::TIMEOUT;
 
 pub(super) const KEYS: [&str; 8] = ["ada", "bob", "cem", "dao", "eva", "fay", "gus", "Ümit"];
 
@@ -35,7 +38,7 @@ pub(super) async fn append_one_per_key(queue: &Arc<dyn LogQueue>, value: &str) {
     append(queue, KEYS.map(|key| (key, value.to_owned()))).await;
 }
 
-/// A record as it was delivered.
+/// A delivered record.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) partition: Partition,
@@ -50,7 +53,7 @@ impl Seen {
     }
 }
 
-/// A consumer that remembers what it was given.
+/// A consumer that keeps the records it received.
 pub(super) struct Consumer {
     pub(super) subscription: Box<dyn Subscription>,
     pub(super) assigned: HashSet<Partition>,
@@ -69,7 +72,7 @@ impl Consumer {
         }
     }
 
-    /// Polls once, for so many records at most.
+    /// Polls once, for at most this many records.
     pub(super) fn poll(&mut self, at_most: usize) {
         let Self { subscription, assigned, records, delivered_unassigned } = self;
         let end = records.len().saturating_add(at_most);
@@ -88,7 +91,7 @@ impl Consumer {
             })
         });
         match signal {
-            // An error passes by itself: whoever reads on has a deadline.
+            // Errors are temporary, and the caller has a deadline.
             Ok(Signal::None | Signal::Expired(..)) | Err(_) => {}
             Ok(Signal::Assigned(partitions)) => assigned.extend(partitions),
             Ok(Signal::Revoked(partitions, _) | Signal::Lost(partitions)) => {
@@ -98,39 +101,46 @@ impl Consumer {
         }
     }
 
-    /// Reads until there are so many in all.
-    pub(super) fn read(&mut self, count: usize) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.records.len() < count {
-            assert!(Instant::now() < deadline, "only {} of {count}", self.records.len());
-            self.poll(usize::MAX);
-        }
-        assert_eq!(self.records.len(), count, "more than were expected");
+    /// Calls `step`, which polls, until it succeeds.
+    pub(super) fn poll_until(&mut self, what: &str, mut step: impl FnMut(&mut Self) -> Result<()>) {
+        blocking(|| eventually_blocking(what, TIMEOUT, || step(self))).unwrap();
     }
 
-    /// Reads all there is for these keys: until the marks that are appended
-    /// now come out, which are then forgotten.
-    pub(super) async fn read_to_the_end(&mut self, queue: &Arc<dyn LogQueue>, keys: &[&str]) {
-        append(queue, keys.iter().map(|key| (*key, "mark".to_owned()))).await;
-        let deadline = Instant::now() + PATIENCE;
-        let is_mark = |record: &Seen| record.text().ends_with(":mark");
-        while self.records.iter().filter(|record| is_mark(record)).count() < keys.len() {
-            assert!(Instant::now() < deadline, "the marks did not come");
-            self.poll(usize::MAX);
+    /// Reads until it has received this many records in total.
+    pub(super) fn read(&mut self, count: usize) {
+        if self.records.len() < count {
+            self.poll_until(&format!("{count} records"), |consumer| {
+                consumer.poll(usize::MAX);
+                ensure!(consumer.records.len() >= count, "{} records", consumer.records.len());
+                Ok(())
+            });
         }
-        self.records.retain(|record| !is_mark(record));
+        assert_eq!(self.records.len(), count, "more records than expected");
+    }
+
+    /// Reads all records of these keys: appends one marker per key, reads until it has received the
+    /// markers, and removes them.
+    pub(super) async fn read_to_the_end(&mut self, queue: &Arc<dyn LogQueue>, keys: &[&str]) {
+        append(queue, keys.iter().map(|key| (*key, "marker".to_owned()))).await;
+        let is_marker = |record: &Seen| record.text().ends_with(":marker");
+        self.poll_until("the markers", |consumer| {
+            consumer.poll(usize::MAX);
+            let markers = consumer.records.iter().filter(|record| is_marker(record)).count();
+            ensure!(markers >= keys.len(), "{markers} of {}", keys.len());
+            Ok(())
+        });
+        self.records.retain(|record| !is_marker(record));
     }
 
     pub(super) fn wait_for_lag(&mut self, expected: u64) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let lag: u64 = self.subscription.lag().iter().map(|(_, lag)| lag).sum();
-            if lag == expected {
-                return;
+        self.poll_until(&format!("a lag of {expected}"), |consumer| {
+            let lag: u64 = consumer.subscription.lag().iter().map(|(_, lag)| lag).sum();
+            if lag != expected {
+                consumer.poll(usize::MAX);
             }
-            assert!(Instant::now() < deadline, "the lag is {lag}, not {expected}");
-            self.poll(usize::MAX);
-        }
+            ensure!(lag == expected, "a lag of {lag}");
+            Ok(())
+        });
     }
 
     pub(super) fn commit(&mut self, next_offsets: &[(Partition, Offset)]) {

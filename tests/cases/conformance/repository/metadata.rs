@@ -1,5 +1,5 @@
-//! That what goes in comes out, and that conditions on metadata follow the
-//! rule that core states.
+//! Metadata is returned unchanged, and metadata filters match as [`MetadataFilter::matches`]
+//! specifies.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use super::{Fixture, find, store};
 use crate::conformance::{blocking, entry};
 
-pub(super) async fn odd_entries_come_back_as_they_were(fixture: Fixture) {
+pub(super) async fn unusual_logs_are_returned_unchanged(fixture: Fixture) {
     let repository = fixture.repository();
     let user = "ü".repeat(300);
     let entries: Vec<_> = [
@@ -40,7 +40,7 @@ pub(super) async fn odd_entries_come_back_as_they_were(fixture: Fixture) {
         entry(101, "x", "BEFORE", -1, "{}"),
         entry(102, "x", "FIRST", Timestamp::MIN.as_millis(), "{}"),
         entry(103, "x", "LAST", Timestamp::MAX.as_millis(), "{}"),
-        LogEntry { received_at: None, ..entry(104, "x", "SEED", 5, "{}") },
+        LogEntry { received_at: None, ..entry(104, "x", "LEGACY", 5, "{}") },
         entry(105, "x", "DEEP", 5, &("{\"a\":".repeat(31) + "{}" + &"}".repeat(31))),
     ])
     .collect();
@@ -58,7 +58,7 @@ pub(super) async fn odd_entries_come_back_as_they_were(fixture: Fixture) {
     assert_eq!(find(&repository, &query).await.len(), 12, "by a long userId");
 }
 
-pub(super) async fn any_metadata_comes_back_as_it_was(fixture: Fixture) {
+pub(super) async fn any_metadata_is_returned_unchanged(fixture: Fixture) {
     let repository = fixture.repository();
     let ids = AtomicU32::new(0);
     check(48, prop::collection::vec(any_metadata(), 1..8), |maps| {
@@ -73,12 +73,12 @@ pub(super) async fn any_metadata_comes_back_as_it_was(fixture: Fixture) {
     });
 }
 
-pub(super) async fn filters_on_metadata_follow_the_rule(fixture: Fixture) {
+pub(super) async fn metadata_filters_match_as_specified(fixture: Fixture) {
     let repository = fixture.repository();
     let ids = AtomicU32::new(0);
     let filters = prop::collection::vec(prop::collection::vec(filter(), 1..3), 12);
     check(48, (prop::collection::vec(small_object(), 1..12), filters), |(maps, filters)| {
-        // A user of their own keeps the cases apart.
+        // A new user separates the cases.
         let user = format!("user-{}", ids.load(Ordering::Relaxed));
         let entries: Vec<_> = maps.into_iter().map(|map| with_metadata(&ids, &user, map)).collect();
         Handle::current().block_on(async {
@@ -114,9 +114,9 @@ async fn assert_filtered(
     assert_eq!(find(repository, &query).await, expected, "{query:?}");
 }
 
-/// Runs a property so many times, on this thread, which may block.
+/// Runs a property this many times, on this thread, which may block.
 fn check<S: Strategy>(cases: u32, strategy: S, property: impl Fn(S::Value)) {
-    // The store remembers: a smaller case would not be the same case.
+    // No shrinking, because the store keeps the logs of earlier cases.
     let config =
         Config { cases, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
     let outcome = blocking(|| {
@@ -164,7 +164,7 @@ fn any_metadata() -> impl Strategy<Value = Map<String, Value>> {
 
 const SMALL_KEYS: &[&str] = &["a", "b", "a.b", "b.a", ".", "", "$a", "0"];
 
-/// Objects of few keys and values, so that conditions often match.
+/// Objects with few keys and values, so that filters often match.
 fn small_object() -> impl Strategy<Value = Map<String, Value>> {
     let leaf = prop::sample::select(vec![
         Value::Null,

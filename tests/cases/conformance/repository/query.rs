@@ -1,4 +1,4 @@
-//! Which logs a query finds, in which order, page by page.
+//! The logs that a query returns, their order, and pages.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use eyego_log_server::domain::repository::LogRepository;
 use super::{Fixture, find, store};
 use crate::conformance::{at, entry, id};
 
-/// Logs in groups of three of one time, from before 1970 on, of two users with
-/// three actions; the ids do not follow the times.
+/// Returns logs of two users with three actions. Each time, from before 1970 on, belongs to three
+/// logs, and the ids are not in the order of the times.
 fn logs() -> Vec<LogEntry> {
     (0..48)
         .map(|n| {
@@ -26,14 +26,14 @@ fn logs() -> Vec<LogEntry> {
 async fn filled(fixture: &Fixture) -> (Arc<dyn LogRepository>, Vec<LogEntry>) {
     let repository = fixture.repository();
     let logs = logs();
-    // Stored in another order than the one they are asked for.
+    // The order of storing differs from the order of the results.
     let (odd, even): (Vec<_>, Vec<_>) = logs.iter().cloned().partition(|log| log.id < id(24));
     store(&repository, &even).await;
     store(&repository, &odd).await;
     (repository, logs)
 }
 
-/// What the query must find, all pages in one.
+/// Returns what the query must find, all pages in one.
 fn expected(logs: &[LogEntry], query: &LogQuery) -> Vec<LogEntry> {
     let mut found: Vec<_> = logs
         .iter()
@@ -63,12 +63,12 @@ async fn all_pages(repository: &Arc<dyn LogRepository>, query: &LogQuery) -> Vec
         assert!(page.entries.len() <= query.limit as usize);
         found.extend(page.entries);
         let Some(next) = page.next else { return found };
-        assert!(found.len() < 1_000, "the cursor goes in circles");
+        assert!(found.len() < 1_000, "the cursor never ends");
         query.start = Start::After(next);
     }
 }
 
-pub(super) async fn an_empty_store_answers(fixture: Fixture) {
+pub(super) async fn empty_store_returns_an_empty_page(fixture: Fixture) {
     let repository = fixture.repository();
     let page = repository.find(&LogQuery::default()).await.unwrap();
     assert!(page.entries.is_empty());
@@ -76,11 +76,11 @@ pub(super) async fn an_empty_store_answers(fixture: Fixture) {
     assert_eq!(repository.get(id(1)).await.unwrap(), None);
 }
 
-pub(super) async fn pages_by_cursor_hold_all_once_in_order(fixture: Fixture) {
+pub(super) async fn pages_by_cursor_return_each_log_once_in_order(fixture: Fixture) {
     let (repository, logs) = filled(&fixture).await;
     for order in [Order::Descending, Order::Ascending] {
         for user_id in [None, Some("ada".to_owned())] {
-            // 24 and 48: the last page is full, and nothing comes after it.
+            // With 24 and 48 the last page is full, and nothing follows.
             for limit in [1, 5, 24, 48, 1_000] {
                 let query =
                     LogQuery { order, limit, user_id: user_id.clone(), ..LogQuery::default() };
@@ -90,10 +90,10 @@ pub(super) async fn pages_by_cursor_hold_all_once_in_order(fixture: Fixture) {
         }
     }
     let query = LogQuery { limit: 48, ..LogQuery::default() };
-    assert_eq!(repository.find(&query).await.unwrap().next, None, "nothing comes after these");
+    assert_eq!(repository.find(&query).await.unwrap().next, None, "nothing follows");
 }
 
-pub(super) async fn pages_by_number_hold_all_once_in_order(fixture: Fixture) {
+pub(super) async fn pages_by_number_return_each_log_once_in_order(fixture: Fixture) {
     let (repository, logs) = filled(&fixture).await;
     let filter = MetadataFilter::new("even", "true").unwrap();
     for order in [Order::Descending, Order::Ascending] {
@@ -112,12 +112,12 @@ pub(super) async fn pages_by_number_hold_all_once_in_order(fixture: Fixture) {
     }
 }
 
-pub(super) async fn a_cursor_keeps_its_place_while_logs_come(fixture: Fixture) {
+pub(super) async fn cursor_keeps_its_position_while_logs_are_stored(fixture: Fixture) {
     let (repository, logs) = filled(&fixture).await;
     let mut query = LogQuery { limit: 10, ..LogQuery::default() };
     let expected = expected(&logs, &query);
     let first = repository.find(&query).await.unwrap();
-    // One newer than all, and one of the very time of the page's last log.
+    // One is newer than all others, and one has the time of the page's last log.
     let last = first.entries.last().unwrap();
     let newer = entry(1_000, "eva", "LOGIN", 1_000_000, "{}");
     let beside = LogEntry { id: id(1_001), timestamp: last.timestamp, ..newer.clone() };
@@ -129,9 +129,9 @@ pub(super) async fn a_cursor_keeps_its_place_while_logs_come(fixture: Fixture) {
     assert_eq!(second.entries, expected[10..20]);
 }
 
-pub(super) async fn each_filter_narrows_alone_and_with_others(fixture: Fixture) {
+pub(super) async fn filters_narrow_alone_and_combined(fixture: Fixture) {
     let (repository, logs) = filled(&fixture).await;
-    // Each condition is there or not: every combination.
+    // Every combination of conditions.
     for combination in 0..64_u32 {
         let given = |bit: u32| combination & (1 << bit) != 0;
         let mut metadata = Vec::new();
@@ -145,7 +145,7 @@ pub(super) async fn each_filter_narrows_alone_and_with_others(fixture: Fixture) 
             let query = LogQuery {
                 user_id: given(0).then(|| "bob".to_owned()),
                 action: given(1).then(|| "CLICK".to_owned()),
-                // On the times of logs: the first is in, the last is not.
+                // Times of logs: `from` is inclusive and `to` is exclusive.
                 from: given(2).then(|| at(-4_000)),
                 to: given(3).then(|| at(5_000)),
                 metadata: metadata.clone(),

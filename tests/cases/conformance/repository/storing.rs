@@ -1,4 +1,4 @@
-//! Exactly once, durably, each entry by itself.
+//! Storing: exactly once, durably, each log independently of the others.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::conformance::{at, entry, id};
 const SAME: StoreOutcome = StoreOutcome::Duplicate { conflicting: false };
 const CONFLICT: StoreOutcome = StoreOutcome::Duplicate { conflicting: true };
 
-pub(super) async fn what_is_stored_survives_a_restart(mut fixture: Fixture) {
+pub(super) async fn stored_logs_survive_a_restart(mut fixture: Fixture) {
     let entries: Vec<_> = (0..10).map(|n| entry(n, "ada", "LOGIN", i64::from(n), "{}")).collect();
     store(&fixture.repository(), &entries).await;
     fixture.restart().await;
@@ -23,7 +23,7 @@ pub(super) async fn what_is_stored_survives_a_restart(mut fixture: Fixture) {
     assert!(repository.health().state.is_up());
 }
 
-pub(super) async fn an_id_is_stored_once(fixture: Fixture) {
+pub(super) async fn id_is_stored_once(fixture: Fixture) {
     let repository = fixture.repository();
     assert!(repository.store(&[]).await.unwrap().is_empty());
     let [a, b, c] = [1, 2, 3].map(|n| entry(n, "ada", "LOGIN", 1_000, r#"{"a": 1}"#));
@@ -40,7 +40,7 @@ pub(super) async fn concurrent_calls_store_an_id_once(fixture: Fixture) {
         .map(|call| {
             let repository = Arc::clone(&repository);
             tokio::spawn(async move {
-                // Each in an order of its own.
+                // Each call in a different order.
                 let entries: Vec<_> = (0..50)
                     .map(|n| (n * 7 + call * 13) % 50)
                     .map(|n| entry(n, "ada", "LOGIN", i64::from(n), "{}"))
@@ -63,7 +63,7 @@ pub(super) async fn concurrent_calls_store_an_id_once(fixture: Fixture) {
     assert_eq!(find(&repository, &query).await.len(), 50);
 }
 
-pub(super) async fn a_conflict_is_one_of_content(fixture: Fixture) {
+pub(super) async fn equal_log_is_a_duplicate_and_different_one_a_conflict(fixture: Fixture) {
     let repository = fixture.repository();
     let first = entry(1, "ada", "LOGIN", 1_000, r#"{"a": 1, "b": [true, null]}"#);
     store(&repository, std::slice::from_ref(&first)).await;
@@ -79,7 +79,7 @@ pub(super) async fn a_conflict_is_one_of_content(fixture: Fixture) {
             },
             SAME,
         ),
-        // The time of receipt, which we set, differs in each retry.
+        // The server sets the time of receipt, which differs between retries.
         (LogEntry { timestamp: at(99_000), received_at: Some(at(99_000)), ..first.clone() }, SAME),
         (LogEntry { timestamp: at(99_000), ..first.clone() }, CONFLICT),
         (LogEntry { user_id: UserId::new("bob").unwrap(), ..first.clone() }, CONFLICT),
@@ -97,19 +97,19 @@ pub(super) async fn a_conflict_is_one_of_content(fixture: Fixture) {
     let (entries, expected): (Vec<_>, Vec<_>) = offered.into_iter().unzip();
     assert_eq!(repository.store(&entries).await.unwrap(), expected, "in one call");
     let stored = repository.get(id(1)).await.unwrap();
-    assert_eq!(stored, Some(first), "the first one wins");
+    assert_eq!(stored, Some(first), "the first one is kept");
 
-    let within_a_call = [entry(2, "ada", "LOGIN", 0, "{}"), entry(2, "bob", "LOGIN", 0, "{}")];
-    let outcomes = repository.store(&within_a_call).await.unwrap();
+    let same_call = [entry(2, "ada", "LOGIN", 0, "{}"), entry(2, "bob", "LOGIN", 0, "{}")];
+    let outcomes = repository.store(&same_call).await.unwrap();
     assert_eq!(outcomes, [StoreOutcome::Stored, CONFLICT]);
 }
 
-pub(super) async fn a_rejected_entry_leaves_its_neighbours(fixture: Fixture) {
+pub(super) async fn rejected_log_does_not_affect_its_neighbours(fixture: Fixture) {
     let repository = fixture.repository();
-    let Some(culprit) = fixture.unstorable(5) else { return };
+    let unstorable = fixture.unstorable(5);
     let entries: Vec<_> = (0..10)
         .map(|n| match n {
-            5 => culprit.clone(),
+            5 => unstorable.clone(),
             n => entry(n, "ada", "LOGIN", i64::from(n), "{}"),
         })
         .collect();
@@ -123,12 +123,12 @@ pub(super) async fn a_rejected_entry_leaves_its_neighbours(fixture: Fixture) {
             }
         }
     }
-    assert_eq!(repository.get(culprit.id).await.unwrap(), None);
+    assert_eq!(repository.get(unstorable.id).await.unwrap(), None);
     let query = LogQuery { limit: 100, ..LogQuery::default() };
     assert_eq!(find(&repository, &query).await.len(), 9);
 }
 
-pub(super) async fn a_large_call(fixture: Fixture) {
+pub(super) async fn large_call_is_stored(fixture: Fixture) {
     let repository = fixture.repository();
     let text = "x".repeat(2_000);
     let metadata = format!(r#"{{"text": "{text}"}}"#);

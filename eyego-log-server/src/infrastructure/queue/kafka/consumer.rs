@@ -1,9 +1,9 @@
 //! A member of the consumer group.
 //!
-//! librdkafka tells of a rebalance in a callback and waits for an answer. The
-//! answer is not given there: the worker hears of it as a [`Signal`], finishes
-//! and commits what it has, and then releases. The callback's side is in
-//! `context`.
+//! librdkafka reports a rebalance in a callback and continues once partitions
+//! are assigned or unassigned. That happens outside the callback (ADR 0019): the
+//! worker receives a [`Signal`], settles and commits its records, and then
+//! releases the partitions. `context` contains the callback.
 
 mod context;
 mod gaps;
@@ -26,24 +26,24 @@ use rdkafka::topic_partition_list::{
 use self::context::{Context, Rebalance, unassign};
 use self::gaps::{Gap, Gaps};
 use super::topic::Topic;
-use super::{KafkaOptions, Side};
+use super::{ClientKind, KafkaOptions};
 use crate::domain::queue::{Offset, Partition};
 use crate::domain::subscription::{Delivered, QueueError, RecordSink, Signal, Subscription};
 
-/// How long a member may be silent before its partitions move. 45 s is Kafka's
-/// default; this is what a killed worker costs.
+/// Time without heartbeats after which a member's partitions move to others.
+/// Records wait this long after a worker was killed; Kafka's default is 45 s.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Records in one poll at most.
-const CHUNK: usize = 500;
+/// Maximum number of records per poll.
+const RECORDS_PER_POLL: usize = 500;
 
-/// Whoever asks the brokers something waits for so long.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of a request to the brokers.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Leaving a group that does not answer is given up after this.
+/// Maximum time to wait for the group when leaving it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How the consumer of this process is, for readiness.
+/// State of this process's consumer, for readiness.
 #[derive(Debug, Default)]
 pub(super) struct ConsumerState {
     problem: Mutex<Option<String>>,
@@ -59,8 +59,8 @@ impl ConsumerState {
     }
 }
 
-/// Whether librdkafka takes the properties.
-pub(super) fn check(options: &KafkaOptions) -> Result<(), QueueError> {
+/// Checks that librdkafka accepts the properties.
+pub(super) fn check_properties(options: &KafkaOptions) -> Result<(), QueueError> {
     let checked = config(options).create_native_config();
     checked.map(drop).map_err(|error| QueueError::because("EYEGO_KAFKA_PROPERTIES", error))
 }
@@ -77,27 +77,26 @@ fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
         .set("heartbeat.interval.ms", "3000")
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("queued.max.messages.kbytes", (options.max_prefetch_bytes / 1024).max(1).to_string())
-        // By default the broker answers as soon as there is one record: under
-        // load a fetch for each few of them (measured at 10,000/s: a third of
-        // the broker's CPU, a tenth of ours).
+        // By default the broker responds as soon as it has one record, so that
+        // under load each fetch returns only a few.
         .set("fetch.min.bytes", "100000")
         .set("fetch.wait.max.ms", "25")
-        // By default a full prefetch rests for a second.
+        // By default, fetching pauses for 1 s when the prefetch queue is full.
         .set("fetch.queue.backoff.ms", "20")
         .set("statistics.interval.ms", "5000");
-    options.finish(config, Side::Consumer)
+    options.finish(config, ClientKind::Consumer)
 }
 
-/// The group as one member sees it. The consumer is made when the topic is
-/// confirmed: subscribing to a topic that is absent might create it.
+/// A member of the group. Its consumer is created once the topic is confirmed,
+/// because subscribing to an absent topic could create it.
 pub(super) struct KafkaSubscription {
     options: Arc<KafkaOptions>,
     topic: Arc<Topic>,
     state: Arc<ConsumerState>,
     consumer: Option<BaseConsumer<Context>>,
-    /// The partitions of a revocation that is not answered yet.
-    unanswered: Option<TopicPartitionList>,
-    /// What this member committed: a commit never moves back.
+    /// Partitions that were revoked and are not released yet.
+    unreleased: Option<TopicPartitionList>,
+    /// Offsets that this member committed. A commit never moves back.
     committed: HashMap<Partition, Offset>,
     gaps: Gaps,
     is_paused: bool,
@@ -115,7 +114,7 @@ impl KafkaSubscription {
             topic,
             state,
             consumer: None,
-            unanswered: None,
+            unreleased: None,
             committed: HashMap::new(),
             gaps: Gaps::default(),
             is_paused: false,
@@ -124,7 +123,7 @@ impl KafkaSubscription {
 
     fn connect(&mut self, timeout: Duration) -> Result<(), QueueError> {
         if !self.topic.is_confirmed() {
-            // Health and log say why already.
+            // Health and the log already contain the reason.
             std::thread::sleep(timeout);
             return Ok(());
         }
@@ -136,8 +135,8 @@ impl KafkaSubscription {
         Ok(())
     }
 
-    /// Answers an assignment, or hands a revocation on.
-    fn rebalanced(&mut self, rebalance: Rebalance) -> Result<Signal, QueueError> {
+    /// Accepts an assignment, or reports a revocation.
+    fn handle_rebalance(&mut self, rebalance: Rebalance) -> Result<Signal, QueueError> {
         let Some(consumer) = &self.consumer else { return Ok(Signal::None) };
         let partitions = |list: &TopicPartitionList| -> Vec<Partition> {
             list.elements().iter().map(TopicPartitionListElem::partition).collect()
@@ -148,10 +147,10 @@ impl KafkaSubscription {
                     RebalanceProtocol::Cooperative => consumer.incremental_assign(&list),
                     RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.assign(&list),
                 };
-                assigned.map_err(|error| QueueError::because("cannot take partitions", error))?;
-                self.gaps.begin(&committed_before(consumer, &list));
-                // Also when nothing is paused: librdkafka remembers of a partition that it was
-                // paused when it went, and a resumption since then did not reach it.
+                assigned.map_err(|error| QueueError::because("cannot accept partitions", error))?;
+                self.gaps.expect(&committed_offsets(consumer, &list));
+                // Resumes even if nothing is paused now: a partition that was paused when it was
+                // revoked is still paused in librdkafka.
                 let flow =
                     if self.is_paused { consumer.pause(&list) } else { consumer.resume(&list) };
                 flow.map_err(|error| QueueError::because("cannot pause or resume", error))?;
@@ -162,9 +161,9 @@ impl KafkaSubscription {
                 let names = partitions(&list);
                 for partition in &names {
                     self.committed.remove(partition);
-                    self.gaps.end(*partition);
+                    self.gaps.forget(*partition);
                 }
-                self.unanswered = Some(list);
+                self.unreleased = Some(list);
                 if is_lost {
                     Ok(Signal::Lost(names))
                 } else {
@@ -174,51 +173,49 @@ impl KafkaSubscription {
         }
     }
 
-    fn note_error(&self, error: &KafkaError) -> QueueError {
+    fn record_error(&self, error: &KafkaError) -> QueueError {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::InconsistentGroupProtocol) => {
                 let group = &self.options.group;
                 let reason = format!(
-                    "the consumer group {group} is held by members that assign partitions in \
-                     another way (a worker of the system that is being replaced, perhaps): \
-                     joining when they have left"
+                    "members of the consumer group {group} use another assignment strategy \
+                     (perhaps workers of the legacy service): joining once they have left"
                 );
                 self.state.set(Some(reason.clone()));
                 return QueueError::new(reason);
             }
-            // The topic's watch knows whether the brokers can be reached, and
-            // notices when they can again.
+            // The topic's monitor reports whether the brokers are reachable.
             Some(
                 RDKafkaErrorCode::AllBrokersDown
                 | RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::OperationTimedOut
                 | RDKafkaErrorCode::Resolve,
             ) => {}
-            _ => self.state.set(Some(format!("the consumer group: {error}"))),
+            _ => self.state.set(Some(format!("consumer group: {error}"))),
         }
         QueueError::new(format!("Kafka: {error}"))
     }
 }
 
-/// Where consumption goes on in each partition, as far as the group has said.
-fn committed_before(
+/// Returns the group's committed offsets for these partitions.
+fn committed_offsets(
     consumer: &BaseConsumer<Context>,
     list: &TopicPartitionList,
 ) -> Vec<(Partition, Offset)> {
-    // Without an answer a loss before the first record is not noticed; the
-    // records matter more.
-    let committed = consumer.committed_offsets(list.clone(), ANSWER_TIMEOUT);
+    // If the request fails, records that expired before the first delivery are
+    // not counted. That must not delay the assignment.
+    let committed = consumer.committed_offsets(list.clone(), REQUEST_TIMEOUT);
     let committed = committed.map(|list| {
         let offsets = list.elements().into_iter().map(|elem| (elem.partition(), elem.offset()));
-        offsets.filter_map(|(at, offset)| Some((at, offset.to_raw()?))).collect()
+        offsets.filter_map(|(partition, offset)| Some((partition, offset.to_raw()?))).collect()
     });
     committed.unwrap_or_default()
 }
 
-/// How many records of a gap the topic has deleted. Most gaps are none: the
-/// markers of transactions, records that were compacted away.
+/// Returns the number of records in a gap that the topic has deleted, if any.
+/// Other gaps are transaction markers or compacted records.
 fn expired_in(consumer: &BaseConsumer<Context>, topic: &str, gap: &Gap) -> Option<u64> {
-    let watermarks = consumer.fetch_watermarks(topic, gap.partition, ANSWER_TIMEOUT);
+    let watermarks = consumer.fetch_watermarks(topic, gap.partition, REQUEST_TIMEOUT);
     let (low, _) = watermarks.ok()?;
     gap.below(low)
 }
@@ -242,7 +239,7 @@ impl Subscription for KafkaSubscription {
         let deadline = Instant::now() + timeout;
         let mut delivered = 0;
         let mut outcome = Ok(Signal::None);
-        while delivered < CHUNK {
+        while delivered < RECORDS_PER_POLL {
             let wait = if delivered == 0 {
                 deadline.saturating_duration_since(Instant::now())
             } else {
@@ -253,7 +250,7 @@ impl Subscription for KafkaSubscription {
                     delivered += 1;
                     let committed = self.committed.get(&message.partition());
                     if committed.is_some_and(|committed| message.offset() < *committed) {
-                        // The topic was created anew; its offsets begin again.
+                        // The topic was recreated, so its offsets restart.
                         self.committed.remove(&message.partition());
                     }
                     let is_enough = deliver(&message, sink).is_break();
@@ -268,7 +265,7 @@ impl Subscription for KafkaSubscription {
                     }
                 }
                 Some(Err(error)) => {
-                    outcome = Err(self.note_error(&error));
+                    outcome = Err(self.record_error(&error));
                     break;
                 }
                 None => break,
@@ -282,7 +279,7 @@ impl Subscription for KafkaSubscription {
         }
         let rebalance = consumer.context().rebalances.lock().pop_front();
         match rebalance {
-            Some(rebalance) => self.rebalanced(rebalance),
+            Some(rebalance) => self.handle_rebalance(rebalance),
             None => outcome,
         }
     }
@@ -315,7 +312,7 @@ impl Subscription for KafkaSubscription {
     }
 
     fn release(&mut self) {
-        let (Some(consumer), Some(list)) = (&self.consumer, self.unanswered.take()) else { return };
+        let (Some(consumer), Some(list)) = (&self.consumer, self.unreleased.take()) else { return };
         if let Err(error) = unassign(consumer, &list) {
             tracing::warn!(%error, "cannot release partitions");
         }
@@ -358,33 +355,35 @@ impl Subscription for KafkaSubscription {
     }
 
     fn close(self: Box<Self>) {
-        // As in `drop`.
+        // Dropping it leaves the group.
     }
 }
 
 impl Drop for KafkaSubscription {
-    /// Leaves the group, however this member ends: librdkafka would wait for
-    /// ever for the answer to a last rebalance.
+    /// Leaves the group. librdkafka would otherwise wait forever for a pending
+    /// rebalance to be handled.
     fn drop(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
         consumer.context().is_closing.store(true, Ordering::Release);
-        let unanswered = self.unanswered.take();
+        let unreleased = self.unreleased.take();
         let (done, closed) = mpsc::channel();
-        // Leaving the group can hang where the brokers do.
+        // Leaving the group can hang if the brokers do.
         std::thread::spawn(move || {
-            // Only the group's peace of mind is at stake: we are leaving.
+            // Errors do not matter, because this member leaves the group anyway.
             for rebalance in consumer.context().rebalances.lock().drain(..) {
                 let (Rebalance::Assign(list) | Rebalance::Revoke { list, .. }) = rebalance;
                 let _ = unassign(&consumer, &list);
             }
-            if let Some(list) = unanswered {
+            if let Some(list) = unreleased {
                 let _ = unassign(&consumer, &list);
             }
             drop(consumer);
             let _ = done.send(());
         });
         if closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
-            tracing::warn!("the consumer group does not answer; leaving without a word");
+            tracing::warn!(
+                "the consumer group did not respond; its partitions move once the session expires"
+            );
         }
     }
 }

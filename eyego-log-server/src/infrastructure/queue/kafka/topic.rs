@@ -1,8 +1,8 @@
-//! Finds or creates the topic, and watches whether it can be reached.
+//! Finds or creates the topic, and monitors whether it is reachable.
 //!
-//! Nothing is produced or consumed before that: the broker would create the
-//! topic by itself, with its default number of partitions, and the keys would
-//! move when somebody mends that.
+//! Nothing is produced or consumed before the topic is confirmed. Otherwise the
+//! broker might create it with its default number of partitions, and changing
+//! that number later would move keys between partitions.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,58 +18,61 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::watch;
 
-use super::{KafkaOptions, Side};
+use super::{ClientKind, KafkaOptions};
 use crate::domain::subscription::QueueError;
 
-/// Between two looks at a topic that is there, and at one that is not.
-const LOOK_WHEN_READY: Duration = Duration::from_secs(3);
-const LOOK_WHEN_ABSENT: Duration = Duration::from_millis(500);
+/// Interval at which a reachable topic is checked.
+const READY_INTERVAL: Duration = Duration::from_secs(3);
 
-/// For the brokers to answer one question.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval at which an absent or unreachable topic is checked.
+const ABSENT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Explicit, so that the broker's default never decides how long a log that
-/// nobody has stored yet is kept: 7 days.
+/// Timeout of a request to the brokers.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Retention of the topic: 7 days. It is set explicitly, because the broker's
+/// default could delete events before they are stored.
 const RETENTION_MS: &str = "604800000";
 
-/// What is known of the topic.
+/// Last observed state of the topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TopicState {
-    /// It is there and reachable.
+    /// The topic exists and is reachable.
     Ready {
-        /// What an operator should know about it.
+        /// Configuration problem that an operator should fix.
         warning: Option<String>,
     },
-    /// It is not, for this reason.
+    /// The topic is absent or unreachable, for this reason.
     Absent(String),
 }
 
-/// The topic, as a task in the background sees it.
+/// The topic, monitored by a background task.
 pub(super) struct Topic {
     options: Arc<KafkaOptions>,
     state: Mutex<TopicState>,
-    /// As the topic says; `None`: for ever, or not known.
+    /// Retention of the topic; `None` if it is unlimited or unknown.
     retention: Mutex<Option<Duration>>,
-    /// Whether it was ever there: from then on producing and consuming are safe.
+    /// Whether the topic was found once, so that producing and consuming do not
+    /// create it.
     is_confirmed: watch::Sender<bool>,
     is_stopped: watch::Sender<bool>,
 }
 
-/// What the watch asks the brokers with.
+/// Clients of the monitor.
 struct Clients {
-    /// A consumer: a producer's metadata request may create the topic.
+    /// A consumer, because a producer's metadata request can create the topic.
     metadata: Arc<BaseConsumer>,
     admin: AdminClient<DefaultClientContext>,
 }
 
 impl Topic {
-    /// Begins to look for the topic.
+    /// Starts to monitor the topic. Must be called within a tokio runtime.
     pub(super) fn start(options: Arc<KafkaOptions>) -> Result<Arc<Self>, QueueError> {
         let failed = |error| QueueError::because("cannot create a Kafka client", error);
         let mut config = options.client("eyego-topic");
         config.set("allow.auto.create.topics", "false");
-        let config = options.finish(config, Side::Neither);
-        let admin = options.finish(options.client("eyego-topic"), Side::Neither);
+        let config = options.finish(config, ClientKind::Admin);
+        let admin = options.finish(options.client("eyego-topic"), ClientKind::Admin);
         let clients = Clients {
             metadata: Arc::new(config.create().map_err(failed)?),
             admin: admin.create().map_err(failed)?,
@@ -81,26 +84,26 @@ impl Topic {
             is_confirmed: watch::Sender::new(false),
             is_stopped: watch::Sender::new(false),
         });
-        tokio::spawn(Arc::clone(&topic).watch(clients));
+        tokio::spawn(Arc::clone(&topic).monitor(clients));
         Ok(topic)
     }
 
-    /// What is known now.
+    /// Returns the last observed state.
     pub(super) fn state(&self) -> TopicState {
         self.state.lock().clone()
     }
 
-    /// Whether it is safe to produce and consume.
+    /// Returns `true` once it is safe to produce and consume.
     pub(super) fn is_confirmed(&self) -> bool {
         *self.is_confirmed.borrow()
     }
 
-    /// How long it keeps its records.
+    /// Returns how long the topic keeps records; `None` if unlimited or unknown.
     pub(super) fn retention(&self) -> Option<Duration> {
         *self.retention.lock()
     }
 
-    /// Why it is not there, if it is not.
+    /// Returns the reason the topic is not usable yet.
     pub(super) fn reason(&self) -> String {
         match self.state() {
             TopicState::Absent(reason) => reason,
@@ -108,17 +111,17 @@ impl Topic {
         }
     }
 
-    /// Ends the watch.
+    /// Stops the monitor.
     pub(super) fn stop(&self) {
         self.is_stopped.send_replace(true);
     }
 
-    async fn watch(self: Arc<Self>, clients: Clients) {
+    async fn monitor(self: Arc<Self>, clients: Clients) {
         let mut warning = None;
         let mut is_described = false;
         let mut stopped = self.is_stopped.subscribe();
         loop {
-            let state = match self.look(&clients).await {
+            let state = match self.find_or_create(&clients).await {
                 Ok(replicas) => {
                     if !is_described {
                         warning = self.describe(&clients.admin, replicas).await;
@@ -132,8 +135,8 @@ impl Topic {
                 }
             };
             let pause = match state {
-                TopicState::Ready { .. } => LOOK_WHEN_READY,
-                TopicState::Absent(_) => LOOK_WHEN_ABSENT,
+                TopicState::Ready { .. } => READY_INTERVAL,
+                TopicState::Absent(_) => ABSENT_INTERVAL,
             };
             self.set(state);
             tokio::select! {
@@ -144,7 +147,7 @@ impl Topic {
     }
 
     fn set(&self, state: TopicState) {
-        // First: who reads the state may act on it.
+        // Before the state is published, because readers act on it.
         if matches!(state, TopicState::Ready { .. }) {
             self.is_confirmed.send_replace(true);
         }
@@ -164,22 +167,22 @@ impl Topic {
         }
     }
 
-    /// Finds the topic, or creates it; answers how many replicas it has.
-    async fn look(&self, clients: &Clients) -> Result<usize, String> {
+    /// Finds the topic or creates it, and returns its number of replicas.
+    async fn find_or_create(&self, clients: &Clients) -> Result<usize, String> {
         match self.find(&clients.metadata).await? {
             Some(replicas) => Ok(replicas),
             None => {
                 self.create(&clients.admin).await?;
                 let found = self.find(&clients.metadata).await?;
-                found.ok_or_else(|| "the topic was created and is not known yet".to_owned())
+                found.ok_or_else(|| "the topic was created but is not visible yet".to_owned())
             }
         }
     }
 
     async fn find(&self, client: &Arc<BaseConsumer>) -> Result<Option<usize>, String> {
         let (client, name) = (Arc::clone(client), self.options.topic.clone());
-        let asked = tokio::task::spawn_blocking(move || {
-            client.fetch_metadata(Some(&name), ANSWER_TIMEOUT).map(|metadata| {
+        let request = tokio::task::spawn_blocking(move || {
+            client.fetch_metadata(Some(&name), REQUEST_TIMEOUT).map(|metadata| {
                 let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
                 let absent = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
                 if topic.error() == Some(absent) || topic.partitions().is_empty() {
@@ -191,13 +194,16 @@ impl Topic {
                 Some((replicas.unwrap_or(0), leaderless.count(), partitions.len()))
             })
         });
-        let answer = asked.await.map_err(|error| format!("asking Kafka failed: {error}"))?;
-        match answer {
+        let found =
+            request.await.map_err(|error| format!("the metadata request panicked: {error}"))?;
+        match found {
             Ok(Some((_, leaderless, all))) if leaderless == all => {
                 Err("no partition of the topic has a leader".to_owned())
             }
             Ok(found) => Ok(found.map(|(replicas, ..)| replicas)),
-            Err(error) => Err(format!("Kafka at {}: {}", self.options.brokers, brief(&error))),
+            Err(error) => {
+                Err(format!("Kafka at {}: {}", self.options.brokers, short_message(&error)))
+            }
         }
     }
 
@@ -219,7 +225,7 @@ impl Topic {
         for result in created.map_err(|error| failed(&error))? {
             match result {
                 Ok(_) => tracing::info!(topic, partitions, replication, "topic created"),
-                // Another process was faster.
+                // Another process created it.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((_, error)) => return Err(failed(&error)),
             }
@@ -227,8 +233,8 @@ impl Topic {
         Ok(())
     }
 
-    /// Learns how long the topic keeps its records; answers what an operator
-    /// should know of it.
+    /// Reads the topic's configuration: stores its retention, and returns a
+    /// warning if acknowledged records could be lost.
     async fn describe(
         &self,
         admin: &AdminClient<DefaultClientContext>,
@@ -237,15 +243,14 @@ impl Topic {
         let topic = ResourceSpecifier::Topic(&self.options.topic);
         let described = admin.describe_configs([&topic], &admin_options()).await.ok()?;
         let resource = described.into_iter().find_map(Result::ok)?;
-        // -1 is for ever.
+        // -1 means unlimited and does not parse.
         let retention = value::<u64>(&resource, "retention.ms").map(Duration::from_millis);
         *self.retention.lock() = retention;
         let min_in_sync = value::<i32>(&resource, "min.insync.replicas")?;
-        // An acknowledgement is as good as the replicas that gave it.
         (replicas > 1 && min_in_sync == 1).then(|| {
             format!(
-                "the topic has {replicas} replicas but min.insync.replicas is 1: a log can be \
-                 acknowledged by one broker and lost with it; set it to {}",
+                "the topic has {replicas} replicas but min.insync.replicas is 1: an event \
+                 acknowledged by only one broker is lost with it; set it to {}",
                 replicas - 1
             )
         })
@@ -253,10 +258,10 @@ impl Topic {
 }
 
 async fn default_replication(admin: &AdminClient<DefaultClientContext>) -> Result<i32, String> {
-    let failed = |error: KafkaError| format!("cannot ask Kafka for its defaults: {error}");
+    let failed = |error: KafkaError| format!("cannot read Kafka's defaults: {error}");
     let inner = admin.inner();
-    let metadata = inner.fetch_metadata(None, ANSWER_TIMEOUT).map_err(failed)?;
-    let broker = metadata.brokers().first().ok_or("Kafka names no broker")?.id();
+    let metadata = inner.fetch_metadata(None, REQUEST_TIMEOUT).map_err(failed)?;
+    let broker = metadata.brokers().first().ok_or("Kafka's metadata contains no broker")?.id();
     let broker = ResourceSpecifier::Broker(broker);
     let described = admin.describe_configs([&broker], &admin_options()).await.map_err(failed)?;
     let resource = described.into_iter().find_map(Result::ok);
@@ -269,16 +274,16 @@ fn value<T: FromStr>(resource: &ConfigResource, name: &str) -> Option<T> {
 
 fn admin_options() -> AdminOptions {
     AdminOptions::new()
-        .request_timeout(Some(ANSWER_TIMEOUT))
-        .operation_timeout(Some(ANSWER_TIMEOUT))
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .operation_timeout(Some(REQUEST_TIMEOUT))
 }
 
-fn brief(error: &KafkaError) -> String {
+fn short_message(error: &KafkaError) -> String {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown) => {
-            "cannot be reached".to_owned()
+            "unreachable".to_owned()
         }
-        Some(RDKafkaErrorCode::OperationTimedOut) => "does not answer".to_owned(),
+        Some(RDKafkaErrorCode::OperationTimedOut) => "request timed out".to_owned(),
         Some(code) => code.to_string(),
         None => error.to_string(),
     }

@@ -1,4 +1,4 @@
-//! The spool before a queue that fails on command.
+//! The spool in front of a queue that fails on command.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,33 +8,32 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::infrastructure::embedded::DataDir;
-use crate::infrastructure::queue::noise;
 use crate::infrastructure::queue::sqlite::SqliteQueueOptions;
 
-const WAIT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A queue in memory, as well or ill as it is told to be.
+/// A queue in memory that fails as its mode says.
 #[derive(Debug, Default)]
-struct Moody {
-    mood: Mutex<Mood>,
+struct FlakyQueue {
+    mode: Mutex<Mode>,
     records: Mutex<Vec<Vec<u8>>>,
     appends: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-enum Mood {
+enum Mode {
     #[default]
-    Well,
+    Up,
     Down,
-    /// Takes what it is given, and does not answer.
-    Mute,
-    /// Takes every other record only.
-    Half,
+    /// Accepts records and does not respond.
+    Hung,
+    /// Accepts every other record.
+    Partial,
 }
 
-impl Moody {
-    fn set(&self, mood: Mood) {
-        *self.mood.lock() = mood;
+impl FlakyQueue {
+    fn set(&self, mode: Mode) {
+        *self.mode.lock() = mode;
     }
 
     fn values(&self) -> Vec<String> {
@@ -44,92 +43,92 @@ impl Moody {
 }
 
 #[async_trait]
-impl LogQueue for Moody {
+impl LogQueue for FlakyQueue {
     async fn append(&self, batch: RecordBatch) -> Vec<AppendResult> {
         self.appends.fetch_add(1, Ordering::Relaxed);
-        let mood = *self.mood.lock();
-        let down = || Err(AppendError::Unavailable("told to be down".to_owned()));
+        let mode = *self.mode.lock();
+        let down = || Err(AppendError::Unavailable("the mode is down".to_owned()));
         let mut results = Vec::new();
         for (index, record) in batch.iter().enumerate() {
-            let result = match mood {
-                Mood::Down => down(),
-                Mood::Half if index % 2 == 1 => down(),
+            let result = match mode {
+                Mode::Down => down(),
+                Mode::Partial if index % 2 == 1 => down(),
                 _ if record.value.starts_with(b"huge") => {
-                    Err(AppendError::TooLarge("told so".to_owned()))
+                    Err(AppendError::TooLarge("huge".to_owned()))
                 }
-                Mood::Well | Mood::Mute | Mood::Half => Ok(Durable::Queue),
+                Mode::Up | Mode::Hung | Mode::Partial => Ok(Durable::Queue),
             };
             if result.is_ok() {
                 self.records.lock().push(record.value.to_vec());
             }
             results.push(result);
         }
-        if mood == Mood::Mute {
+        if mode == Mode::Hung {
             std::future::pending::<()>().await;
         }
         results
     }
 
     fn subscribe(&self) -> Result<Box<dyn Subscription>, QueueError> {
-        Err(QueueError::new("nobody reads this"))
+        Err(QueueError::new("not implemented"))
     }
 
     fn health(&self) -> PartHealth {
-        let state = match *self.mood.lock() {
-            Mood::Well => PartState::Up,
-            _ => PartState::Down("told to be ill".to_owned()),
+        let state = match *self.mode.lock() {
+            Mode::Up => PartState::Up,
+            _ => PartState::Down("the mode is not up".to_owned()),
         };
-        PartHealth { name: "moody", state }
+        PartHealth { name: "flaky", state }
     }
 
     async fn close(&self, _deadline: Instant) {}
 }
 
-struct House {
+struct Fixture {
     dir: TempDir,
-    moody: Arc<Moody>,
+    flaky: Arc<FlakyQueue>,
     queue: Arc<SpooledQueue>,
 }
 
-impl House {
+impl Fixture {
     fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let moody = Arc::new(Moody::default());
-        let queue = spooled(dir.path(), &moody, 1 << 30);
-        Self { dir, moody, queue }
+        let flaky = Arc::new(FlakyQueue::default());
+        let queue = spooled(dir.path(), &flaky, 1 << 30);
+        Self { dir, flaky, queue }
     }
 
     async fn restart(&mut self) {
-        self.queue.close(Instant::now() + WAIT).await;
-        self.queue = spooled(self.dir.path(), &self.moody, 1 << 30);
+        self.queue.close(Instant::now() + TIMEOUT).await;
+        self.queue = spooled(self.dir.path(), &self.flaky, 1 << 30);
     }
 
     async fn append(&self, values: &[&str]) -> Vec<AppendResult> {
         self.queue.append(batch(values)).await
     }
 
-    async fn until(&self, what: &str, is_so: impl Fn(SpoolCounts) -> bool) {
-        let deadline = Instant::now() + WAIT;
+    async fn wait_until(&self, condition: &str, holds: impl Fn(SpoolCounts) -> bool) {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let counts = self.queue.spool().unwrap();
-            if is_so(counts) {
+            if holds(counts) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{what}: {counts:?}");
+            assert!(Instant::now() < deadline, "timed out waiting until {condition}: {counts:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    async fn until_drained(&self) {
-        self.until("the spool is drained", |counts| counts.records == 0).await;
+    async fn wait_until_drained(&self) {
+        self.wait_until("the spool is drained", |counts| counts.records == 0).await;
     }
 }
 
-fn spooled(dir: &Path, moody: &Arc<Moody>, max_bytes: u64) -> Arc<SpooledQueue> {
+fn spooled(dir: &Path, flaky: &Arc<FlakyQueue>, max_bytes: u64) -> Arc<SpooledQueue> {
     let options =
-        SqliteQueueOptions { name: "spool", is_fallback: true, max_bytes, append_timeout: WAIT };
+        SqliteQueueOptions { name: "spool", is_fallback: true, max_bytes, append_timeout: TIMEOUT };
     let spool = SqliteQueue::open(&DataDir::open(dir).unwrap(), options).unwrap();
-    SpooledQueue::start(Arc::clone(moody) as Arc<dyn LogQueue>, spool).unwrap()
+    SpooledQueue::start(Arc::clone(flaky) as Arc<dyn LogQueue>, spool).unwrap()
 }
 
 fn batch(values: &[&str]) -> RecordBatch {
@@ -141,128 +140,132 @@ fn batch(values: &[&str]) -> RecordBatch {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_is_well_keeps_the_spool_empty() {
-    let house = House::open();
-    assert_eq!(house.append(&["a", "b"]).await, [Ok(Durable::Queue), Ok(Durable::Queue)]);
-    assert_eq!(house.moody.values(), ["a", "b"]);
-    assert_eq!(house.queue.spool().unwrap(), SpoolCounts::default());
-    assert_eq!(house.queue.health().state, PartState::Up);
+async fn working_queue_keeps_the_spool_empty() {
+    let fixture = Fixture::open();
+    assert_eq!(fixture.append(&["a", "b"]).await, [Ok(Durable::Queue), Ok(Durable::Queue)]);
+    assert_eq!(fixture.flaky.values(), ["a", "b"]);
+    assert_eq!(fixture.queue.spool().unwrap(), SpoolCounts::default());
+    assert_eq!(fixture.queue.health().state, PartState::Up);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_queue_refuses_is_spooled_and_moved_in_order_when_it_is_back() {
-    let house = House::open();
-    house.moody.set(Mood::Down);
+async fn records_are_spooled_while_the_queue_is_down_and_moved_in_order() {
+    let fixture = Fixture::open();
+    fixture.flaky.set(Mode::Down);
     let start = Instant::now();
     for n in 0..50 {
-        assert_eq!(house.append(&[&n.to_string()]).await, [Ok(Durable::Spool)]);
+        assert_eq!(fixture.append(&[&n.to_string()]).await, [Ok(Durable::Spool)]);
     }
-    let counts = house.queue.spool().unwrap();
+    let counts = fixture.queue.spool().unwrap();
     assert!(counts.is_in_use);
     assert_eq!(counts.records, 50);
     let probes = start.elapsed().as_secs() / breaker::PROBE_INTERVAL.as_secs() + 2;
-    assert!(house.moody.appends.load(Ordering::Relaxed) <= probes, "it is left alone");
-    let state = house.queue.health().state;
-    assert!(matches!(&state, PartState::Warning(why) if why.contains("spool")), "{state:?}");
+    assert!(
+        fixture.flaky.appends.load(Ordering::Relaxed) <= probes,
+        "the queue is tried once per interval"
+    );
+    let state = fixture.queue.health().state;
+    assert!(matches!(&state, PartState::Warning(reason) if reason.contains("spool")), "{state:?}");
 
-    house.moody.set(Mood::Well);
-    house.until_drained().await;
+    fixture.flaky.set(Mode::Up);
+    fixture.wait_until_drained().await;
     let expected: Vec<_> = (0..50).map(|n| n.to_string()).collect();
-    assert_eq!(house.moody.values(), expected);
-    let counts = house.queue.spool().unwrap();
+    assert_eq!(fixture.flaky.values(), expected);
+    let counts = fixture.queue.spool().unwrap();
     assert_eq!((counts.is_in_use, counts.moved), (false, 50));
-    assert_eq!(house.append(&["new"]).await, [Ok(Durable::Queue)]);
+    assert_eq!(fixture.append(&["new"]).await, [Ok(Durable::Queue)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_records_that_were_refused_are_spooled() {
-    let house = House::open();
-    house.moody.set(Mood::Half);
-    let results = house.append(&["a", "b", "huge", "d"]).await;
+async fn only_refused_records_are_spooled() {
+    let fixture = Fixture::open();
+    fixture.flaky.set(Mode::Partial);
+    let results = fixture.append(&["a", "b", "huge", "d"]).await;
     assert_eq!(results[..2], [Ok(Durable::Queue), Ok(Durable::Spool)]);
     assert!(matches!(results[2], Err(AppendError::TooLarge(_))));
     assert_eq!(results[3], Ok(Durable::Spool));
-    house.moody.set(Mood::Well);
-    house.until_drained().await;
-    assert_eq!(house.moody.values(), ["a", "b", "d"]);
+    fixture.flaky.set(Mode::Up);
+    fixture.wait_until_drained().await;
+    assert_eq!(fixture.flaky.values(), ["a", "b", "d"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_does_not_answer_is_not_waited_for() {
-    let house = House::open();
-    house.moody.set(Mood::Mute);
+async fn records_are_spooled_while_the_queue_hangs() {
+    let fixture = Fixture::open();
+    fixture.flaky.set(Mode::Hung);
     let start = Instant::now();
-    assert_eq!(house.append(&["a"]).await, [Ok(Durable::Spool)]);
-    assert!(start.elapsed() < PATIENCE * 5);
-    assert_eq!(house.append(&["b"]).await, [Ok(Durable::Spool)]);
+    assert_eq!(fixture.append(&["a"]).await, [Ok(Durable::Spool)]);
+    assert!(start.elapsed() < QUEUE_TIMEOUT * 5);
+    assert_eq!(fixture.append(&["b"]).await, [Ok(Durable::Spool)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_spool_refuses_at_once() {
+async fn full_spool_refuses_records() {
     let dir = tempfile::tempdir().unwrap();
-    let moody = Arc::new(Moody::default());
-    moody.set(Mood::Down);
-    let queue = spooled(dir.path(), &moody, 1 << 20);
-    let value: String = noise(10_000).iter().map(|byte| format!("{byte:02X}")).collect();
-    let mut taken = 0;
+    let flaky = Arc::new(FlakyQueue::default());
+    flaky.set(Mode::Down);
+    let queue = spooled(dir.path(), &flaky, 1 << 20);
+    // Random, so that it does not compress.
+    let value: String = std::iter::repeat_with(fastrand::alphanumeric).take(10_000).collect();
+    let mut accepted = 0;
     let refusal = loop {
         match queue.append(batch(&[&value])).await.remove(0) {
             Ok(place) => {
                 assert_eq!(place, Durable::Spool);
-                taken += 1;
+                accepted += 1;
             }
             Err(refusal) => break refusal,
         }
-        assert!(taken < 1000);
+        assert!(accepted < 1000);
     };
     assert!(matches!(refusal, AppendError::Full(_)), "{refusal}");
     assert!(!queue.health().state.is_up());
-    moody.set(Mood::Well);
-    let deadline = Instant::now() + WAIT;
-    while moody.values().len() < taken {
+    flaky.set(Mode::Up);
+    let deadline = Instant::now() + TIMEOUT;
+    while flaky.values().len() < accepted {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_earlier_process_left_is_moved() {
-    let mut house = House::open();
-    house.moody.set(Mood::Down);
-    house.append(&["a", "b"]).await;
-    house.restart().await;
-    assert_eq!(house.queue.spool().unwrap().records, 2);
-    house.moody.set(Mood::Well);
-    house.until_drained().await;
-    assert_eq!(house.moody.values(), ["a", "b"]);
+async fn records_left_by_an_earlier_process_are_moved() {
+    let mut fixture = Fixture::open();
+    fixture.flaky.set(Mode::Down);
+    fixture.append(&["a", "b"]).await;
+    fixture.restart().await;
+    assert_eq!(fixture.queue.spool().unwrap().records, 2);
+    fixture.flaky.set(Mode::Up);
+    fixture.wait_until_drained().await;
+    assert_eq!(fixture.flaky.values(), ["a", "b"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_queue_will_never_take_does_not_hold_up_the_rest() {
-    let house = House::open();
-    house.moody.set(Mood::Down);
-    house.append(&["a", "huge", "b"]).await;
-    house.moody.set(Mood::Well);
-    house.until_drained().await;
-    assert_eq!(house.moody.values(), ["a", "b"]);
-    let counts = house.queue.spool().unwrap();
+async fn refused_record_does_not_block_the_others() {
+    let fixture = Fixture::open();
+    fixture.flaky.set(Mode::Down);
+    fixture.append(&["a", "huge", "b"]).await;
+    fixture.flaky.set(Mode::Up);
+    fixture.wait_until_drained().await;
+    assert_eq!(fixture.flaky.values(), ["a", "b"]);
+    let counts = fixture.queue.spool().unwrap();
     assert_eq!((counts.moved, counts.quarantined), (2, 1));
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Append(usize),
-    Become(Mood),
+    SetMode(Mode),
     Restart,
-    Rest,
+    Pause,
 }
 
-fn some_steps() -> impl Strategy<Value = Vec<Step>> {
+fn random_steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (1..6_usize).prop_map(Step::Append),
-        2 => prop::sample::select(vec![Mood::Well, Mood::Down, Mood::Half]).prop_map(Step::Become),
+        2 => prop::sample::select(vec![Mode::Up, Mode::Down, Mode::Partial]).prop_map(Step::SetMode),
         1 => Just(Step::Restart),
-        1 => Just(Step::Rest),
+        1 => Just(Step::Pause),
     ];
     prop::collection::vec(step, 1..20)
 }
@@ -270,14 +273,13 @@ fn some_steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// The model is a set: what was acknowledged, wherever it lay meanwhile, is
-    /// in the queue in the end, and nothing else is.
+    /// In the end, the queue contains exactly the acknowledged records.
     #[test]
-    fn each_acknowledged_record_gets_into_the_queue(steps in some_steps()) {
+    fn queue_receives_exactly_the_acknowledged_records(steps in random_steps()) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut house = House::open();
+            let mut fixture = Fixture::open();
             let mut acknowledged = BTreeSet::new();
             let mut next = 0;
             for step in steps {
@@ -287,21 +289,21 @@ proptest! {
                             (0..records).map(|n| (next + n).to_string()).collect();
                         next += records;
                         let texts: Vec<_> = values.iter().map(String::as_str).collect();
-                        let results = house.append(&texts).await;
+                        let results = fixture.append(&texts).await;
                         for (value, result) in values.into_iter().zip(results) {
-                            assert!(result.is_ok(), "there is room: {result:?}");
+                            assert!(result.is_ok(), "the spool is not full: {result:?}");
                             acknowledged.insert(value);
                         }
                     }
-                    Step::Become(mood) => house.moody.set(mood),
-                    Step::Restart => house.restart().await,
-                    Step::Rest => tokio::time::sleep(Duration::from_millis(30)).await,
+                    Step::SetMode(mode) => fixture.flaky.set(mode),
+                    Step::Restart => fixture.restart().await,
+                    Step::Pause => tokio::time::sleep(Duration::from_millis(30)).await,
                 }
             }
-            house.moody.set(Mood::Well);
-            house.until_drained().await;
-            let there: BTreeSet<_> = house.moody.values().into_iter().collect();
-            assert_eq!(there, acknowledged);
+            fixture.flaky.set(Mode::Up);
+            fixture.wait_until_drained().await;
+            let moved: BTreeSet<_> = fixture.flaky.values().into_iter().collect();
+            assert_eq!(moved, acknowledged);
         });
     }
 }

@@ -1,51 +1,56 @@
-//! Records in one piece: what a row of the queue holds.
+//! The encoding of records within one row of the queue (ADR 0008).
 //!
-//! A row for each record would cost more than the record: an insertion, a
-//! deletion, a place in the tree. So the records of one transaction share a
-//! row, each as its length and the CRC-32 of its bytes (both `u32`,
-//! little-endian), then the bytes. SQLite keeps no sums of its pages; with
-//! these a bit that a disk has turned is noticed, not stored.
+//! One row per record would cost more than the record itself, so the records of
+//! a transaction share a row. Each record is encoded as
 //!
-//! A row that would fill pages is a zstd frame of that: records resemble each
-//! other, and what is not written need not be synced, merged and deleted. No
-//! record is as long as a frame's first four bytes would say.
+//! | field | type |
+//! |---|---|
+//! | length of the value | `u32`, little-endian |
+//! | CRC-32 of the value | `u32`, little-endian |
+//! | value | bytes |
+//!
+//! SQLite has no page checksums; with this one, altered records are detected.
+//!
+//! A row that would fill pages is stored as a zstd frame of that encoding. The
+//! magic number of a frame, read as a length, exceeds the maximum length of a
+//! record, so that both kinds of row can be told apart.
 
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{compress_bound, get_frame_content_size};
 
-/// A chunk takes no more records at so many bytes: a reader holds one in
-/// memory.
+/// Size at which a chunk accepts no more records. A reader holds a whole chunk
+/// in memory.
 pub(super) const FULL: usize = 256 << 10;
 
-/// Length and sum.
+/// Size of the length and the checksum of a record.
 pub(super) const HEADER: usize = 8;
 
-/// Shorter ones share their page with others as they are.
-const WORTH_PACKING: usize = 2 << 10;
+/// Minimum size of a compressed chunk. Smaller ones share pages with others.
+const MIN_COMPRESSED: usize = 2 << 10;
 
-/// The largest that is packed: a full one whose last record is as large as one
-/// may be. A damaged frame cannot ask for more memory.
-const LARGEST_PACKED: usize = 16 << 20;
+/// Maximum size of a compressed chunk: a full one whose last record has the
+/// maximum size. It bounds the memory that a damaged frame can request.
+const MAX_COMPRESSED: usize = 16 << 20;
 
-/// Callers wait meanwhile: of 1, -1 and -3 the one with which most is appended
-/// in a second (measured).
+/// Compression level; callers wait meanwhile (ADR 0008).
 const LEVEL: i32 = -1;
 
-/// How a zstd frame begins.
-const FRAME: [u8; 4] = zstd::zstd_safe::MAGICNUMBER.to_le_bytes();
+/// The first bytes of a zstd frame.
+const FRAME_MAGIC: [u8; 4] = zstd::zstd_safe::MAGICNUMBER.to_le_bytes();
 
-/// Records on their way into a row.
+/// Records to be written as a row.
 #[derive(Default)]
 pub(super) struct Chunk {
     bytes: Vec<u8>,
     records: u32,
-    packer: Option<Compressor<'static>>,
-    packed: Vec<u8>,
+    compressor: Option<Compressor<'static>>,
+    compressed: Vec<u8>,
 }
 
 impl Chunk {
+    /// Appends a record.
     pub(super) fn push(&mut self, record: &[u8]) {
-        // A record is bounded by the event's limit, far below 4 GiB.
+        // The maximum event size is far below 4 GiB.
         let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(&crc32fast::hash(record).to_le_bytes());
@@ -53,25 +58,21 @@ impl Chunk {
         self.records += 1;
     }
 
-    /// What the row holds.
-    pub(super) fn pack(&mut self) -> &[u8] {
-        if (WORTH_PACKING..=LARGEST_PACKED).contains(&self.bytes.len()) && self.try_pack().is_some()
-        {
-            &self.packed
-        } else {
-            &self.bytes
-        }
+    /// Returns the bytes of the row.
+    pub(super) fn encode(&mut self) -> &[u8] {
+        let is_compressible = (MIN_COMPRESSED..=MAX_COMPRESSED).contains(&self.bytes.len());
+        if is_compressible && self.compress().is_some() { &self.compressed } else { &self.bytes }
     }
 
-    /// Fails where memory does, and where it does not help.
-    fn try_pack(&mut self) -> Option<()> {
-        let packer = match &mut self.packer {
-            Some(packer) => packer,
-            None => self.packer.insert(Compressor::new(LEVEL).ok()?),
+    /// Compresses the records. Returns `None` if that fails or saves nothing.
+    fn compress(&mut self) -> Option<()> {
+        let compressor = match &mut self.compressor {
+            Some(compressor) => compressor,
+            None => self.compressor.insert(Compressor::new(LEVEL).ok()?),
         };
-        self.packed.clear();
-        self.packed.reserve(compress_bound(self.bytes.len()));
-        let length = packer.compress_to_buffer(&self.bytes, &mut self.packed).ok()?;
+        self.compressed.clear();
+        self.compressed.reserve(compress_bound(self.bytes.len()));
+        let length = compressor.compress_to_buffer(&self.bytes, &mut self.compressed).ok()?;
         (length < self.bytes.len()).then_some(())
     }
 
@@ -83,41 +84,41 @@ impl Chunk {
         self.bytes.len() >= FULL
     }
 
+    /// Removes all records, and releases the memory of unusually large ones.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.records = 0;
-        // Not for ever the memory of the largest record there was.
         self.bytes.shrink_to(2 * FULL);
-        self.packed.shrink_to(2 * FULL);
+        self.compressed.shrink_to(2 * FULL);
     }
 }
 
-/// Reads what rows hold.
+/// Decodes rows.
 #[derive(Default)]
-pub(super) struct Unpacker(Decompressor<'static>);
+pub(super) struct ChunkDecoder(Decompressor<'static>);
 
-impl Unpacker {
-    /// The records, to be [taken](take) one by one.
-    pub(super) fn unpack(&mut self, row: Vec<u8>) -> Result<Vec<u8>, Damaged> {
-        if !row.starts_with(&FRAME) {
+impl ChunkDecoder {
+    /// Decompresses a row if necessary. [`next_record`] reads the result.
+    pub(super) fn decode(&mut self, row: Vec<u8>) -> Result<Vec<u8>, Damaged> {
+        if !row.starts_with(&FRAME_MAGIC) {
             return Ok(row);
         }
         let bytes = get_frame_content_size(&row).ok().flatten().ok_or(Damaged)?;
         let bytes = usize::try_from(bytes).map_err(|_| Damaged)?;
-        if bytes > LARGEST_PACKED {
+        if bytes > MAX_COMPRESSED {
             return Err(Damaged);
         }
         self.0.decompress(&row, bytes).map_err(|_| Damaged)
     }
 }
 
-/// A record was altered on the disk.
+/// The bytes on disk differ from those that were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Damaged;
 
-/// Takes the first record off a chunk; `None` at its end. After a damaged one
-/// the next may be whole again.
-pub(super) fn take<'a>(chunk: &mut &'a [u8]) -> Option<Result<&'a [u8], Damaged>> {
+/// Removes the first record from a decoded chunk and returns it, or `None` at
+/// the end. Records after a damaged one may be intact.
+pub(super) fn next_record<'a>(chunk: &mut &'a [u8]) -> Option<Result<&'a [u8], Damaged>> {
     if chunk.is_empty() {
         return None;
     }
@@ -132,31 +133,34 @@ pub(super) fn take<'a>(chunk: &mut &'a [u8]) -> Option<Result<&'a [u8], Damaged>
         return Some(Err(Damaged));
     };
     *chunk = rest;
-    let sum = u32::from_le_bytes([c0, c1, c2, c3]);
-    Some(if crc32fast::hash(record) == sum { Ok(record) } else { Err(Damaged) })
+    let checksum = u32::from_le_bytes([c0, c1, c2, c3]);
+    Some(if crc32fast::hash(record) == checksum { Ok(record) } else { Err(Damaged) })
 }
 
-/// For the fuzz targets: any bytes are read to their end, and what is whole is
-/// read the same way when it is written again.
-#[doc(hidden)]
+/// Fuzz target: decodes any bytes, and checks that intact records survive
+/// another round trip.
+///
+/// # Panics
+/// Panics if that property does not hold.
+#[cfg(feature = "fuzzing")]
 pub fn fuzz_chunk(row: &[u8]) {
-    let mut unpacker = Unpacker::default();
-    let Ok(bytes) = unpacker.unpack(row.to_vec()) else { return };
-    let (mut left, mut whole) = (&bytes[..], Chunk::default());
-    while let Some(record) = take(&mut left) {
+    let mut decoder = ChunkDecoder::default();
+    let Ok(bytes) = decoder.decode(row.to_vec()) else { return };
+    let (mut rest, mut intact) = (&bytes[..], Chunk::default());
+    while let Some(record) = next_record(&mut rest) {
         if let Ok(record) = record {
-            whole.push(record);
+            intact.push(record);
         }
     }
-    assert!(whole.bytes.len() <= bytes.len());
-    let again = unpacker.unpack(whole.pack().to_vec());
-    let again = again.unwrap_or_else(|Damaged| panic!("what was packed is unpacked"));
+    assert!(intact.bytes.len() <= bytes.len());
+    let again = decoder.decode(intact.encode().to_vec());
+    let again = again.unwrap_or_else(|Damaged| panic!("an encoded chunk cannot be decoded"));
     let (mut again, mut records) = (&again[..], 0);
-    while let Some(record) = take(&mut again) {
+    while let Some(record) = next_record(&mut again) {
         assert!(record.is_ok());
         records += 1;
     }
-    assert_eq!(records, whole.records());
+    assert_eq!(records, intact.records());
 }
 
 #[cfg(test)]
@@ -173,19 +177,19 @@ mod tests {
         chunk
     }
 
-    fn take_all(row: &[u8]) -> Result<Vec<Result<Vec<u8>, Damaged>>, Damaged> {
-        let bytes = Unpacker::default().unpack(row.to_vec())?;
-        let mut left = &bytes[..];
-        let taken = std::iter::from_fn(|| take(&mut left));
-        Ok(taken.map(|record| record.map(<[u8]>::to_vec)).collect())
+    fn decode_all(row: &[u8]) -> Result<Vec<Result<Vec<u8>, Damaged>>, Damaged> {
+        let bytes = ChunkDecoder::default().decode(row.to_vec())?;
+        let mut rest = &bytes[..];
+        let records = std::iter::from_fn(|| next_record(&mut rest));
+        Ok(records.map(|record| record.map(<[u8]>::to_vec)).collect())
     }
 
-    fn some_records() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    fn random_records() -> impl Strategy<Value = Vec<Vec<u8>>> {
         prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..8)
     }
 
-    /// As activity is: many, alike, and not quite.
-    fn alike() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    /// Many records that resemble each other, as events do.
+    fn similar_records() -> impl Strategy<Value = Vec<Vec<u8>>> {
         let record = (0..9999_u32, "[a-z]{0,20}").prop_map(|(user, what)| {
             format!(r#"{{"userId":"user-{user}","action":"CLICK","metadata":{{"on":"{what}"}}}}"#)
                 .into_bytes()
@@ -195,67 +199,67 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_put_in_comes_out(records in prop_oneof![some_records(), alike()]) {
+        fn records_survive_a_round_trip(records in prop_oneof![random_records(), similar_records()]) {
             let mut chunk = chunk(&records);
             prop_assert_eq!(chunk.records() as usize, records.len());
-            let whole: Vec<_> = records.into_iter().map(Ok).collect();
-            prop_assert_eq!(take_all(chunk.pack()), Ok(whole));
+            let expected: Vec<_> = records.into_iter().map(Ok).collect();
+            prop_assert_eq!(decode_all(chunk.encode()), Ok(expected));
         }
 
         #[test]
-        fn records_that_are_alike_are_packed(records in alike()) {
+        fn similar_records_are_compressed(records in similar_records()) {
             let mut chunk = chunk(&records);
             let bytes = chunk.bytes.len();
-            let row = chunk.pack();
-            prop_assert!(row.starts_with(&FRAME));
+            let row = chunk.encode();
+            prop_assert!(row.starts_with(&FRAME_MAGIC));
             prop_assert!(row.len() < bytes / 2, "{} of {bytes} bytes", row.len());
         }
 
         #[test]
-        fn a_turned_bit_never_makes_another_record(
-            records in prop_oneof![some_records(), alike()],
-            place in any::<prop::sample::Index>(),
+        fn flipped_bit_never_yields_a_different_record(
+            records in prop_oneof![random_records(), similar_records()],
+            index in any::<prop::sample::Index>(),
             bit in 0_u8..8,
         ) {
-            let mut row = chunk(&records).pack().to_vec();
-            let place = place.index(row.len());
-            row[place] ^= 1_u8 << bit;
-            let Ok(taken) = take_all(&row) else { return Ok(()) };
-            let whole = taken.iter().flatten().count();
-            // A packed one has bits that mean nothing.
-            let is_harmless = row.starts_with(&FRAME) && whole == records.len();
-            prop_assert!(is_harmless || whole < records.len() || taken.contains(&Err(Damaged)));
-            for record in taken.into_iter().flatten() {
+            let mut row = chunk(&records).encode().to_vec();
+            let index = index.index(row.len());
+            row[index] ^= 1_u8 << bit;
+            let Ok(decoded) = decode_all(&row) else { return Ok(()) };
+            let intact = decoded.iter().flatten().count();
+            // Some bits of a zstd frame have no meaning.
+            let is_harmless = row.starts_with(&FRAME_MAGIC) && intact == records.len();
+            prop_assert!(is_harmless || intact < records.len() || decoded.contains(&Err(Damaged)));
+            for record in decoded.into_iter().flatten() {
                 prop_assert!(records.contains(&record) || record.is_empty());
             }
         }
 
         #[test]
-        fn any_bytes_are_read_to_their_end(
-            frame in any::<bool>(), bytes in prop::collection::vec(any::<u8>(), 0..200),
+        fn arbitrary_bytes_are_decoded_to_their_end(
+            is_frame in any::<bool>(), bytes in prop::collection::vec(any::<u8>(), 0..200),
         ) {
-            let row = if frame { [&FRAME[..], &bytes].concat() } else { bytes };
-            if let Ok(taken) = take_all(&row) {
-                prop_assert!(frame || taken.len() <= row.len());
+            let row = if is_frame { [&FRAME_MAGIC[..], &bytes].concat() } else { bytes };
+            if let Ok(records) = decode_all(&row) {
+                prop_assert!(is_frame || records.len() <= row.len());
             }
         }
     }
 
     #[test]
-    fn a_frame_cannot_ask_for_more_memory_than_a_chunk_has() {
-        let bomb = zstd::bulk::compress(&vec![0; LARGEST_PACKED + 1], LEVEL).unwrap();
-        assert_eq!(Unpacker::default().unpack(bomb), Err(Damaged));
+    fn frame_cannot_request_more_memory_than_a_chunk_has() {
+        let bomb = zstd::bulk::compress(&vec![0; MAX_COMPRESSED + 1], LEVEL).unwrap();
+        assert_eq!(ChunkDecoder::default().decode(bomb), Err(Damaged));
     }
 
     #[test]
-    fn the_largest_record_is_packed_and_its_memory_given_back() {
+    fn largest_record_is_compressed_and_its_memory_released() {
         let record = vec![b'x'; 15 << 20];
         let mut chunk = chunk(&[vec![b'y'; FULL - HEADER - 1], record.clone()]);
-        let row = chunk.pack().to_vec();
+        let row = chunk.encode().to_vec();
         assert!(row.len() < 1 << 20);
-        let taken = take_all(&row).unwrap();
-        assert!(taken[1].as_ref() == Ok(&record));
+        let records = decode_all(&row).unwrap();
+        assert!(records[1].as_ref() == Ok(&record));
         chunk.clear();
-        assert!(chunk.bytes.capacity() + chunk.packed.capacity() <= 4 * FULL);
+        assert!(chunk.bytes.capacity() + chunk.compressed.capacity() <= 4 * FULL);
     }
 }

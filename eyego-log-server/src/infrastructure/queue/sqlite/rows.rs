@@ -1,5 +1,5 @@
-//! The rows of the queue: the statements that a transaction of the writer is
-//! made of, and where they leave the queue. Who waits for it is not known here.
+//! The tables of the queue, and the statements of the writer's transactions
+//! (ADR 0008).
 
 use eyego_log_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
@@ -10,12 +10,16 @@ use crate::domain::queue::Offset;
 use crate::domain::record_batch::RecordBatch;
 use crate::infrastructure::embedded;
 
-/// Offsets are ours to give, one to each record, from 1, without gaps: the
-/// larger of one past the last chunk and the committed offset. Chunks are
-/// deleted below the committed offset only, so none is given twice, also after
-/// all rows are gone; SQLite's AUTOINCREMENT would write a second table to
-/// promise the same. The key is not kept: with one partition it decides
-/// nothing, and the value has it.
+/// Version of the file's format.
+pub(super) const VERSION: i32 = 4;
+
+/// Offsets are assigned here, one per record, from 1, without gaps: the next is
+/// the larger of the committed offset and the end of the last chunk. Only
+/// chunks below the committed offset are deleted, so no offset is assigned
+/// twice. AUTOINCREMENT would write a second table for the same guarantee.
+///
+/// Keys are not stored: with one partition they decide nothing, and the value
+/// contains them.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE chunks (
         first_offset INTEGER PRIMARY KEY,
@@ -36,43 +40,44 @@ pub(super) const SCHEMA: &str = "
     INSERT INTO committed VALUES (0, 1);
 ";
 
-/// What a row takes beside its chunk, about.
+/// Approximate size of a row in addition to its chunk.
 const ROW_BYTES: u64 = 16;
 
-/// With more than half of the room left, what is in use is estimated for so
-/// many transactions: to ask costs SQLite as much as to write a row.
-const ESTIMATED: u32 = 16;
+/// While less than half of the limit is in use, the size is measured once per
+/// this many transactions and estimated in between: a measurement costs as much
+/// as writing a row.
+const MEASURE_INTERVAL: u32 = 16;
 
-/// What became of the batches of a transaction.
+/// Result of inserting the batches of a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Inserted {
-    /// For which of them there was room.
+    /// For each batch, whether it was inserted; if not, the queue is full.
     pub(super) had_room: Vec<bool>,
-    /// The rows' length.
+    /// Total size of the rows, in bytes.
     pub(super) bytes: usize,
 }
 
-/// Where the queue begins and ends, and how large it is; each change is of the
-/// transaction that is open, and counts when that is durable.
+/// Positions and size of the queue. Changes belong to the open transaction and
+/// take effect when it is durable.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extent {
     pub(super) positions: Positions,
-    /// Where the first chunk ends, if there is one.
+    /// End of the first chunk, if there is one.
     first_end: Option<Offset>,
-    /// What the rows take on disk.
+    /// Size of the rows on disk.
     pub(super) used_bytes: u64,
-    /// It was measured so many transactions ago.
+    /// Transactions since the size was measured.
     estimated: u32,
 }
 
 impl Extent {
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
-        let ask = |sql: &str| -> rusqlite::Result<Option<Offset>> {
+        let query = |sql: &str| -> rusqlite::Result<Option<Offset>> {
             connection.query_row(sql, [], |row| row.get(0)).optional()
         };
-        let committed = ask("SELECT next_offset FROM committed")?.unwrap_or(1);
+        let committed = query("SELECT next_offset FROM committed")?.unwrap_or(1);
         let last_end =
-            ask("SELECT first_offset + records FROM chunks ORDER BY first_offset DESC LIMIT 1")?;
+            query("SELECT first_offset + records FROM chunks ORDER BY first_offset DESC LIMIT 1")?;
         let end = last_end.map_or(committed, |end| committed.max(end));
         Ok(Self {
             positions: Positions { end, committed },
@@ -82,8 +87,7 @@ impl Extent {
         })
     }
 
-    /// Appends each batch for which there is room. The chunk is memory to work
-    /// in.
+    /// Appends each batch for which there is room, using `chunk` as a buffer.
     pub(super) fn insert<'a>(
         &mut self,
         connection: &Connection,
@@ -93,7 +97,7 @@ impl Extent {
         queued_at: Timestamp,
     ) -> rusqlite::Result<Inserted> {
         let mut inserted = Inserted::default();
-        // A transaction that failed may have left it half done.
+        // A failed transaction may have left records in it.
         chunk.clear();
         for batch in batches {
             let bytes = self.used_bytes.saturating_add(disk_bytes(batch));
@@ -113,7 +117,7 @@ impl Extent {
         Ok(inserted)
     }
 
-    /// Answers with the length of the row.
+    /// Inserts the chunk, clears it, and returns the size of its row.
     fn insert_chunk(
         &mut self,
         connection: &Connection,
@@ -124,23 +128,18 @@ impl Extent {
         if records == 0 {
             return Ok(0);
         }
-        let first = self.positions.end;
-        let row = chunk.pack();
+        let first_offset = self.positions.end;
+        let row = chunk.encode();
         let bytes = row.len();
-        connection.prepare_cached("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4)")?.execute((
-            first,
-            records,
-            queued_at.as_millis(),
-            row,
-        ))?;
-        self.positions.end = first + Offset::from(records);
+        insert_row(connection, first_offset, records, queued_at, row)?;
+        self.positions.end = first_offset + Offset::from(records);
         self.first_end.get_or_insert(self.positions.end);
         chunk.clear();
         Ok(bytes)
     }
 
-    /// Moves the committed offset forward, to the end at most: past it, it
-    /// would jump over records that are yet to come.
+    /// Moves the committed offset forward, at most to the end. Beyond the end,
+    /// it would skip records that are appended later.
     pub(super) fn commit(
         &mut self,
         connection: &Connection,
@@ -159,8 +158,12 @@ impl Extent {
         self.first_end.is_some_and(|end| end <= self.positions.committed)
     }
 
-    /// Deletes chunks that are committed, so many at most.
-    pub(super) fn delete(&mut self, connection: &Connection, at_most: u32) -> rusqlite::Result<()> {
+    /// Deletes up to `max_chunks` committed chunks.
+    pub(super) fn delete(
+        &mut self,
+        connection: &Connection,
+        max_chunks: u32,
+    ) -> rusqlite::Result<()> {
         if self.has_deletable() {
             connection
                 .prepare_cached(
@@ -169,21 +172,21 @@ impl Extent {
                          WHERE first_offset < ?1 + 0 AND first_offset + records <= ?1
                          ORDER BY first_offset LIMIT ?2)",
                 )?
-                .execute((self.positions.committed, at_most))?;
+                .execute((self.positions.committed, max_chunks))?;
             self.first_end = first_end(connection)?;
         }
         Ok(())
     }
 
-    /// Counts what is in use, if it was estimated for long enough or the limit
-    /// is near.
+    /// Measures the size if it was estimated for long enough or the limit is
+    /// near.
     pub(super) fn measure(
         &mut self,
         connection: &Connection,
         max_bytes: u64,
     ) -> rusqlite::Result<()> {
         self.estimated += 1;
-        if self.estimated >= ESTIMATED || self.used_bytes > max_bytes / 2 {
+        if self.estimated >= MEASURE_INTERVAL || self.used_bytes > max_bytes / 2 {
             self.used_bytes = used_bytes(connection)?;
             self.estimated = 0;
         }
@@ -191,20 +194,21 @@ impl Extent {
     }
 }
 
-/// Writes something, to show that it can be done.
+/// Verifies that the file can be written.
 pub(super) fn probe(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("UPDATE committed SET next_offset = next_offset", []).map(drop)
 }
 
-/// Keeps a copy of the chunk with this record, for a person to look at.
-pub(super) fn quarantined(connection: &Connection, offset: Offset) -> rusqlite::Result<()> {
+/// Copies the chunk that contains this record to the table `quarantined`, for
+/// an operator to inspect.
+pub(super) fn quarantine(connection: &Connection, offset: Offset) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO quarantined
         SELECT * FROM chunks WHERE first_offset <= ?1 + 0 ORDER BY first_offset DESC LIMIT 1";
     connection.execute(sql, [offset]).map(drop)
 }
 
-/// Takes a chunk over from another file.
-pub(super) fn take_over(connection: &Connection, chunk: &StoredChunk) -> rusqlite::Result<()> {
+/// Inserts a chunk from another file.
+pub(super) fn import(connection: &Connection, chunk: &StoredChunk) -> rusqlite::Result<()> {
     let StoredChunk { first_offset, records, queued_at, bytes } = chunk;
     insert_row(connection, *first_offset, *records, *queued_at, bytes)
 }
@@ -222,26 +226,29 @@ fn insert_row(
         .map(drop)
 }
 
-/// Where consumption goes on in what was taken over: where it stood in the file
-/// that it comes from (what is missing there is found and counted), or else
-/// with the first that is left.
-pub(super) fn begin_at(connection: &Connection, committed: Option<Offset>) -> rusqlite::Result<()> {
+/// Sets the committed offset of a file with imported records: that of the
+/// original file if it is known (missing records are then detected and
+/// counted), otherwise the first imported offset.
+pub(super) fn set_committed(
+    connection: &Connection,
+    committed: Option<Offset>,
+) -> rusqlite::Result<()> {
     let sql = "UPDATE committed SET next_offset =
         coalesce(?1, (SELECT min(first_offset) FROM chunks), 1)";
     connection.execute(sql, [committed]).map(drop)
 }
 
-/// A chunk as it lies on the disk.
+/// A row of `chunks`.
 pub(super) struct StoredChunk {
     pub(super) first_offset: Offset,
-    /// How many records it was written with.
+    /// Number of records when the chunk was written.
     pub(super) records: u32,
     pub(super) queued_at: Timestamp,
     pub(super) bytes: Vec<u8>,
 }
 
 impl StoredChunk {
-    /// From the columns of `chunks`, in their order.
+    /// Reads all columns of `chunks`, in their order.
     pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             first_offset: row.get(0)?,
@@ -252,16 +259,16 @@ impl StoredChunk {
     }
 }
 
-/// The chunk that the record of this offset lies in; if there is none, the
-/// next one.
+/// Returns the chunk that contains this offset. If there is none, returns the
+/// next chunk.
 pub(super) fn chunk_at(
     connection: &Connection,
     offset: Offset,
 ) -> rusqlite::Result<Option<StoredChunk>> {
-    // One statement, so one view of the file: between two, the writer may commit
-    // the chunk in question and the one after it, and the second statement
-    // would find the latter. `+ 0` hides the parameter from the planner, which
-    // would plan anew for every other value.
+    // One statement sees one snapshot. With two, the writer could commit this
+    // chunk and the next one in between, and the second statement would skip
+    // this one. `+ 0` hides the parameter from the planner, which would
+    // otherwise prepare the statement again for each value.
     let sql = "SELECT * FROM chunks
         WHERE first_offset >= coalesce(
             (SELECT max(first_offset) FROM chunks WHERE first_offset <= ?1 + 0), 0)
@@ -277,20 +284,21 @@ fn first_end(connection: &Connection) -> rusqlite::Result<Option<Offset>> {
         .optional()
 }
 
-/// About what the batch will take. Near the limit what it did take is measured at
-/// the end of the transaction: the difference is how far the file may overshoot.
+/// Estimates the size of a batch on disk, ignoring compression. Near the limit
+/// the size is measured after each transaction, so the file exceeds the limit
+/// at most by the error of one transaction's estimate.
 fn disk_bytes(batch: &RecordBatch) -> u64 {
     let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
     let bytes = u64::try_from(batch.size()).unwrap_or(u64::MAX);
     bytes.saturating_add(records.saturating_mul(chunk::HEADER as u64)).saturating_add(ROW_BYTES)
 }
 
-/// The pages that hold something: what the disk sees, and cheaper than a sum
-/// over the values, which each start would have to count anew.
+/// Returns the size of the pages in use, which is cheaper than adding up the
+/// rows.
 fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    let ask = |sql: &str| -> rusqlite::Result<u32> {
+    let query = |sql: &str| -> rusqlite::Result<u32> {
         connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
     };
-    let pages = ask("PRAGMA page_count")?.saturating_sub(ask("PRAGMA freelist_count")?);
+    let pages = query("PRAGMA page_count")?.saturating_sub(query("PRAGMA freelist_count")?);
     Ok(u64::from(pages) * u64::from(embedded::PAGE_BYTES))
 }

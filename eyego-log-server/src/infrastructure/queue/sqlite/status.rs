@@ -1,42 +1,45 @@
-//! What the writer tells the others: where the queue ends, what is committed,
-//! and how it is. No I/O.
+//! State that the writer shares with callers and the subscription.
 
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::admission::Admission;
 use crate::domain::health::PartState;
 use crate::domain::queue::Offset;
 
-/// Shared between the writer, the callers and the subscription; written once
-/// per transaction.
+/// The shared state. The writer updates it once per transaction.
 #[derive(Debug)]
 pub(super) struct Status {
-    /// What the log calls the queue.
+    /// Name of the queue in log lines.
     name: &'static str,
-    facts: Mutex<Facts>,
-    grown: Condvar,
+    state: Mutex<State>,
+    appended: Condvar,
+    /// Records that were submitted to the writer and not yet handled.
+    submitted: AtomicU64,
     pub(super) has_subscriber: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Facts {
+struct State {
     positions: Positions,
-    trouble: Option<String>,
+    admission: Admission,
+    failure: Option<String>,
 }
 
-/// Where the queue stands, durably.
+/// The durable positions of the queue.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Positions {
-    /// The offset that the next record gets.
+    /// Offset of the next record to be appended.
     pub(super) end: Offset,
-    /// The offset at which consumption goes on after a restart.
+    /// Offset at which consumption resumes after a restart.
     pub(super) committed: Offset,
 }
 
 impl Positions {
-    /// How many records are not committed.
+    /// Returns the number of uncommitted records.
     pub(super) fn backlog(self) -> u64 {
         u64::try_from(self.end - self.committed).unwrap_or(0)
     }
@@ -46,52 +49,84 @@ impl Status {
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             name,
-            facts: Mutex::default(),
-            grown: Condvar::new(),
+            state: Mutex::default(),
+            appended: Condvar::new(),
+            submitted: AtomicU64::new(0),
             has_subscriber: AtomicBool::new(false),
         }
     }
 
     pub(super) fn positions(&self) -> Positions {
-        self.facts.lock().positions
+        self.state.lock().positions
     }
 
-    /// Says that a transaction is durable, and wakes a waiting subscription.
+    /// Publishes the positions after a durable transaction, and wakes a waiting
+    /// subscription.
     pub(super) fn advance(&self, positions: Positions) {
-        let mut facts = self.facts.lock();
-        let has_grown = positions.end != facts.positions.end;
-        facts.positions = positions;
-        drop(facts);
+        let mut state = self.state.lock();
+        let has_grown = positions.end != state.positions.end;
+        state.positions = positions;
+        state.admission.observe(positions, Instant::now());
+        drop(state);
         if has_grown {
-            self.grown.notify_all();
+            self.appended.notify_all();
         }
     }
 
-    /// Waits until there is a record from this offset on; `false` when the
-    /// time is up.
-    pub(super) fn wait_for(&self, offset: Offset, timeout: Duration) -> bool {
-        let mut facts = self.facts.lock();
-        let is_short = |facts: &mut Facts| facts.positions.end <= offset;
-        self.grown.wait_while_for(&mut facts, is_short, timeout);
-        facts.positions.end > offset
+    /// Returns how long a new record would wait to be stored, if that is too
+    /// long to accept it.
+    pub(super) fn excessive_wait(&self, now: Instant) -> Option<Duration> {
+        let submitted = self.submitted.load(Ordering::Relaxed);
+        let state = self.state.lock();
+        state.admission.excessive_wait(state.positions.backlog() + submitted, now)
     }
 
-    /// Says what is wrong, or that nothing is.
-    pub(super) fn report(&self, trouble: Option<String>) {
-        let mut facts = self.facts.lock();
-        if facts.trouble == trouble {
+    /// Waits until there is a record at or after this offset. Returns `false`
+    /// if `timeout` passes first.
+    pub(super) fn wait_for(&self, offset: Offset, timeout: Duration) -> bool {
+        let mut state = self.state.lock();
+        let is_short = |state: &mut State| state.positions.end <= offset;
+        self.appended.wait_while_for(&mut state, is_short, timeout);
+        state.positions.end > offset
+    }
+
+    /// Publishes the reason why the file accepts no records, or `None` if it
+    /// does.
+    pub(super) fn report(&self, failure: Option<String>) {
+        let mut state = self.state.lock();
+        if state.failure == failure {
             return;
         }
-        match &trouble {
-            Some(trouble) => {
-                tracing::error!(queue = self.name, trouble, "the file cannot take records");
+        match &failure {
+            Some(reason) => {
+                tracing::error!(queue = self.name, reason, "the file does not accept records");
             }
-            None => tracing::info!(queue = self.name, "the file takes records again"),
+            None => tracing::info!(queue = self.name, "the file accepts records again"),
         }
-        facts.trouble = trouble;
+        state.failure = failure;
     }
 
     pub(super) fn state(&self) -> PartState {
-        self.facts.lock().trouble.clone().map_or(PartState::Up, PartState::Down)
+        self.state.lock().failure.clone().map_or(PartState::Up, PartState::Down)
+    }
+}
+
+/// Counts the records of an append as submitted until it is dropped.
+pub(super) struct SubmittedRecords {
+    status: Arc<Status>,
+    records: u64,
+}
+
+impl SubmittedRecords {
+    pub(super) fn new(status: Arc<Status>, records: usize) -> Self {
+        let records = records as u64;
+        status.submitted.fetch_add(records, Ordering::Relaxed);
+        Self { status, records }
+    }
+}
+
+impl Drop for SubmittedRecords {
+    fn drop(&mut self) {
+        self.status.submitted.fetch_sub(self.records, Ordering::Relaxed);
     }
 }

@@ -1,5 +1,5 @@
-//! The consumer's end of the embedded queue: reads through a connection of its
-//! own, commits through the writer.
+//! The consumer side of the embedded queue. It reads through its own connection
+//! and commits through the writer.
 
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -9,55 +9,55 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::Job;
-use super::chunk::{self, Unpacker};
-use super::inbox::Outbox;
+use super::chunk::{self, ChunkDecoder};
 use super::rows::{self, StoredChunk};
 use super::status::Status;
+use super::submissions::Submitter;
 use crate::domain::queue::{Offset, Partition};
 use crate::domain::subscription::{Delivered, QueueError, RecordSink, Signal, Subscription};
 use crate::infrastructure::embedded;
 
 const PARTITION: Partition = 0;
 
-/// A poll ends after so many records.
+/// Maximum number of records per poll.
 const RECORDS_PER_POLL: usize = 500;
 
-/// Who has read all there was looks again only after this time: while records
-/// keep coming, each transaction of the writer would wake this thread.
-const BREATH: Duration = Duration::from_millis(5);
+/// Pause after all records have been read. Without it, each transaction of the
+/// writer would wake this thread while records keep arriving.
+const CAUGHT_UP_PAUSE: Duration = Duration::from_millis(5);
 
-/// A commit that takes longer has failed, as far as the caller is concerned.
+/// Time after which a commit is reported as failed.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(in crate::infrastructure::queue) struct SqliteSubscription {
     path: PathBuf,
-    jobs: Outbox,
+    submitter: Submitter,
     status: Arc<Status>,
-    /// Opened when it is first needed, and again after it failed.
+    /// Opened at the first read, and again after a failure.
     reader: Option<Connection>,
-    unpacker: Unpacker,
-    /// In memory, so that no read transaction holds up the merging of the
-    /// write-ahead log.
+    decoder: ChunkDecoder,
+    /// Kept in memory, because an open read transaction would hold up
+    /// checkpoints.
     chunk: Option<OpenChunk>,
-    /// The offset after the last record delivered.
+    /// Offset of the next record to deliver.
     next_offset: Offset,
-    /// Records found missing or damaged, and not yet reported.
+    /// Missing or damaged records that have not been reported.
     lost: u64,
-    /// When all there was had been read.
+    /// When all records had been read, if the last poll read them all.
     caught_up: Option<Instant>,
     is_assigned: bool,
     is_paused: bool,
 }
 
 impl SqliteSubscription {
-    pub(super) fn new(path: PathBuf, jobs: Outbox, status: Arc<Status>) -> Self {
+    pub(super) fn new(path: PathBuf, submitter: Submitter, status: Arc<Status>) -> Self {
         let next_offset = status.positions().committed;
         Self {
             path,
-            jobs,
+            submitter,
             status,
             reader: None,
-            unpacker: Unpacker::default(),
+            decoder: ChunkDecoder::default(),
             chunk: None,
             next_offset,
             lost: 0,
@@ -67,10 +67,10 @@ impl SqliteSubscription {
         }
     }
 
-    /// Delivers what is at hand.
+    /// Delivers available records, without waiting for more.
     fn deliver(&mut self, sink: &mut RecordSink<'_>) -> rusqlite::Result<()> {
-        let mut left = RECORDS_PER_POLL;
-        while left > 0 {
+        let mut remaining = RECORDS_PER_POLL;
+        while remaining > 0 {
             let Some(chunk) = &mut self.chunk else {
                 if self.open_chunk()? {
                     continue;
@@ -82,11 +82,10 @@ impl SqliteSubscription {
                 self.close_chunk();
                 continue;
             };
-            // What is not new was delivered, or committed, before the chunk
-            // was opened.
+            // Skips records that were delivered or committed before the chunk was opened.
             if delivered.offset >= self.next_offset {
                 self.next_offset = delivered.offset + 1;
-                left -= 1;
+                remaining -= 1;
                 if sink(delivered).is_break() {
                     break;
                 }
@@ -95,7 +94,8 @@ impl SqliteSubscription {
         Ok(())
     }
 
-    /// Reads the chunk with the next record, if there is one.
+    /// Reads the chunk that contains the next record. Returns `false` if there
+    /// is none.
     fn open_chunk(&mut self) -> rusqlite::Result<bool> {
         let reader = match self.reader.take() {
             Some(reader) => reader,
@@ -104,8 +104,8 @@ impl SqliteSubscription {
         let reader = self.reader.insert(reader);
         let Some(stored) = rows::chunk_at(reader, self.next_offset)? else { return Ok(false) };
         let first_offset = stored.first_offset;
-        self.chunk = Some(OpenChunk::new(stored, &mut self.unpacker));
-        // None, or the chunk has records that were delivered before.
+        self.chunk = Some(OpenChunk::new(stored, &mut self.decoder));
+        // Negative if the chunk contains records that were delivered before.
         let missing = u64::try_from(first_offset - self.next_offset).unwrap_or(0);
         if missing > 0 {
             tracing::error!(
@@ -120,72 +120,72 @@ impl SqliteSubscription {
         Ok(true)
     }
 
-    /// Commits all that was delivered.
+    /// Commits all delivered records.
     pub(in crate::infrastructure::queue) fn commit_delivered(&mut self) -> Result<(), QueueError> {
         self.commit(&[(PARTITION, self.next_offset)])
     }
 
-    /// Keeps a copy of the chunk with this record in the file, whatever is
-    /// committed.
-    pub(in crate::infrastructure::queue) fn quarantined(&self, offset: Offset) {
-        // Where the writer is gone, the record is found again.
-        let _ = self.jobs.send(Job::SetAside { offset });
+    /// Keeps a copy of the chunk that contains this record, even after the
+    /// record is committed.
+    pub(in crate::infrastructure::queue) fn quarantine(&self, offset: Offset) {
+        // If the writer has stopped, the record stays uncommitted and is found
+        // again after a restart.
+        let _ = self.submitter.submit(Job::Quarantine { offset });
     }
 
-    /// Goes past the chunk.
+    /// Advances past the chunk, and quarantines it if some records are damaged.
     fn close_chunk(&mut self) {
         let Some(chunk) = self.chunk.take() else { return };
         let stored = chunk.stored;
         self.next_offset = stored.first_offset + Offset::from(stored.records);
-        let damaged = stored.records - chunk.whole;
+        let damaged = stored.records - chunk.intact;
         if damaged > 0 {
-            let path = self.path.display();
             tracing::error!(
-                file = %path,
+                file = %self.path.display(),
                 first_offset = stored.first_offset,
                 records = stored.records,
                 damaged,
-                "the disk altered records: a copy is kept in the table quarantined"
+                "records are damaged: the table `quarantined` keeps a copy"
             );
-            self.quarantined(stored.first_offset);
+            self.quarantine(stored.first_offset);
         }
         self.lost += u64::from(damaged);
     }
 }
 
-/// A chunk of which records are being delivered.
+/// The chunk whose records are being delivered.
 struct OpenChunk {
-    /// Unpacked; empty where that failed.
+    /// The chunk with decoded bytes, which are empty if decoding failed.
     stored: StoredChunk,
-    /// Where the next record begins.
-    at: usize,
+    /// Position of the next record in the bytes.
+    position: usize,
     next_offset: Offset,
-    /// How many were not damaged.
-    whole: u32,
+    /// Number of intact records so far.
+    intact: u32,
 }
 
 impl OpenChunk {
-    fn new(mut stored: StoredChunk, unpacker: &mut Unpacker) -> Self {
-        let packed = std::mem::take(&mut stored.bytes);
-        stored.bytes = unpacker.unpack(packed).unwrap_or_default();
+    fn new(mut stored: StoredChunk, decoder: &mut ChunkDecoder) -> Self {
+        let row = std::mem::take(&mut stored.bytes);
+        stored.bytes = decoder.decode(row).unwrap_or_default();
         let next_offset = stored.first_offset;
-        Self { stored, at: 0, next_offset, whole: 0 }
+        Self { stored, position: 0, next_offset, intact: 0 }
     }
 
-    /// The next whole record.
+    /// Returns the next intact record.
     fn next(&mut self) -> Option<Delivered<'_>> {
         let end = self.stored.first_offset + Offset::from(self.stored.records);
         while self.next_offset < end {
-            let mut left = &self.stored.bytes[self.at..];
-            let record = chunk::take(&mut left)?;
-            self.at = self.stored.bytes.len() - left.len();
+            let mut rest = &self.stored.bytes[self.position..];
+            let record = chunk::next_record(&mut rest)?;
+            self.position = self.stored.bytes.len() - rest.len();
             let offset = self.next_offset;
             self.next_offset += 1;
             if let Ok(value) = record {
-                self.whole += 1;
-                // The borrow checker does not see that `left` is not needed
-                // any more, were the value given out before.
-                let (start, end) = (self.at - value.len(), self.at);
+                self.intact += 1;
+                // Returning `value` itself would borrow `self` for the whole
+                // loop, which the borrow checker rejects.
+                let (start, end) = (self.position - value.len(), self.position);
                 return Some(Delivered {
                     partition: PARTITION,
                     offset,
@@ -208,10 +208,10 @@ impl Subscription for SqliteSubscription {
             std::thread::sleep(timeout);
             return Ok(Signal::None);
         }
-        let breath = self.caught_up.take().map(|at| BREATH.saturating_sub(at.elapsed()));
-        let breath = breath.unwrap_or_default().min(timeout);
-        std::thread::sleep(breath);
-        if self.status.wait_for(self.next_offset, timeout - breath) {
+        let pause = self.caught_up.take().map(|at| CAUGHT_UP_PAUSE.saturating_sub(at.elapsed()));
+        let pause = pause.unwrap_or_default().min(timeout);
+        std::thread::sleep(pause);
+        if self.status.wait_for(self.next_offset, timeout - pause) {
             self.deliver(sink).map_err(|error| {
                 self.reader = None;
                 QueueError::because("cannot read the embedded queue", error)
@@ -225,15 +225,15 @@ impl Subscription for SqliteSubscription {
     }
 
     fn commit(&mut self, next_offsets: &[(Partition, Offset)]) -> Result<(), QueueError> {
-        let ours = next_offsets.iter().filter(|(partition, _)| *partition == PARTITION);
-        let Some(next_offset) = ours.map(|(_, offset)| *offset).max() else { return Ok(()) };
-        let (reply, answer) = mpsc::channel();
-        if !self.jobs.send(Job::Commit { next_offset, reply }) {
+        let offsets = next_offsets.iter().filter(|(partition, _)| *partition == PARTITION);
+        let Some(next_offset) = offsets.map(|(_, offset)| *offset).max() else { return Ok(()) };
+        let (reply, outcome) = mpsc::channel();
+        if !self.submitter.submit(Job::Commit { next_offset, reply }) {
             return Err(QueueError::new("the embedded queue is closed"));
         }
-        match answer.recv_timeout(COMMIT_TIMEOUT) {
+        match outcome.recv_timeout(COMMIT_TIMEOUT) {
             Ok(outcome) => outcome.map_err(QueueError::new),
-            Err(error) => Err(QueueError::because("the commit was not answered", error)),
+            Err(error) => Err(QueueError::because("the commit did not complete", error)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What only this adapter promises; the rest is in the port's suite.
+//! Behaviour specific to this adapter. The conformance suite covers the port.
 
 mod damage;
 mod failure;
@@ -12,13 +12,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::domain::subscription::Signal;
-use crate::infrastructure::queue::noise;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn open(dir: &Path, max_bytes: u64) -> Arc<SqliteQueue> {
     let options =
-        SqliteQueueOptions { max_bytes, append_timeout: PATIENCE, ..SqliteQueueOptions::default() };
+        SqliteQueueOptions { max_bytes, append_timeout: TIMEOUT, ..SqliteQueueOptions::default() };
     SqliteQueue::open(&DataDir::open(dir).unwrap(), options).unwrap()
 }
 
@@ -29,7 +28,7 @@ fn fresh() -> (TempDir, Arc<SqliteQueue>) {
 }
 
 async fn close(queue: Arc<SqliteQueue>) {
-    queue.close(Instant::now() + PATIENCE).await;
+    queue.close(Instant::now() + TIMEOUT).await;
 }
 
 fn batch(values: &[&[u8]]) -> RecordBatch {
@@ -44,14 +43,14 @@ async fn append(queue: &SqliteQueue, value: &[u8]) -> Result<(), AppendError> {
     queue.append(batch(&[value])).await.remove(0).map(drop)
 }
 
-/// Everything that is there now, with its offsets.
+/// Reads all records that are available now, with their offsets.
 fn read(subscription: &mut dyn Subscription) -> Vec<(Offset, Vec<u8>)> {
     let (records, lost) = read_with_losses(subscription);
     assert_eq!(lost, 0);
     records
 }
 
-/// The same, and how many records are reported lost.
+/// Reads all available records, and counts those reported as lost.
 fn read_with_losses(subscription: &mut dyn Subscription) -> (Vec<(Offset, Vec<u8>)>, u64) {
     let (mut records, mut lost) = (Vec::new(), 0);
     loop {
@@ -68,48 +67,90 @@ fn read_with_losses(subscription: &mut dyn Subscription) -> (Vec<(Offset, Vec<u8
     }
 }
 
-async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
+async fn wait_until(condition: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + TIMEOUT;
+    while !holds() {
+        assert!(Instant::now() < deadline, "timed out waiting until {condition}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Returns bytes that do not compress.
+fn random_bytes(length: usize) -> Vec<u8> {
+    std::iter::repeat_with(|| fastrand::u8(..)).take(length).collect()
 }
 
 fn file_bytes(dir: &Path, name: &str) -> u64 {
     std::fs::metadata(dir.join(name)).map_or(0, |file| file.len())
 }
 
-/// The queue's file, past the queue.
+/// Opens a second connection to the queue's file.
 fn file(dir: &Path) -> Connection {
     Connection::open(dir.join("queue.db")).unwrap()
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_and_takes_again_when_it_is_drained() {
+async fn full_queue_refuses_records_until_it_is_drained() {
     const MAX: u64 = 4 << 20;
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path(), MAX);
     let mut subscription = queue.subscribe().unwrap();
-    let value = noise(10_000);
+    let value = random_bytes(10_000);
     for _ in 0..3 {
-        let mut taken = 0;
+        let mut accepted = 0;
         let refusal = loop {
             match append(&queue, &value).await {
-                Ok(()) => taken += 1,
+                Ok(()) => accepted += 1,
                 Err(refusal) => break refusal,
             }
         };
         assert!(matches!(&refusal, AppendError::Full(_)), "{refusal}");
-        assert!((300..=420).contains(&taken), "{taken} records of 10 kB");
-        assert!(matches!(queue.health().state, PartState::Down(why) if why.contains("full")));
+        assert!((300..=420).contains(&accepted), "{accepted} records of 10 kB");
+        assert!(matches!(queue.health().state, PartState::Down(reason) if reason.contains("full")));
 
         let records = read(&mut *subscription);
-        assert_eq!(records.len(), taken);
+        assert_eq!(records.len(), accepted);
         subscription.commit(&[(0, records.last().unwrap().0 + 1)]).unwrap();
-        wait_until("it is up again", || queue.health().state.is_up()).await;
+        wait_until("the queue is up again", || queue.health().state.is_up()).await;
     }
     assert!(file_bytes(dir.path(), "queue.db") <= MAX + (1 << 20));
+}
+
+/// Fills the queue and commits slowly, so that storing lags by seconds.
+async fn fall_behind(queue: &SqliteQueue) -> Box<dyn Subscription> {
+    let mut subscription = queue.subscribe().unwrap();
+    for _ in 0..6 {
+        for result in queue.append(batch(&[&b"x"[..]; 10_000])).await {
+            result.unwrap();
+        }
+    }
+    subscription.commit(&[(0, 2)]).unwrap();
+    // The store's rate appears to be at most 20,000 records per second.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    subscription.commit(&[(0, 1_002)]).unwrap();
+    subscription
+}
+
+#[tokio::test]
+async fn records_are_refused_while_storing_is_seconds_behind() {
+    let (_dir, queue) = fresh();
+    let mut subscription = fall_behind(&queue).await;
+    let refusal = append(&queue, b"x").await.unwrap_err();
+    let AppendError::Full(reason) = &refusal else { panic!("{refusal}") };
+    assert!(reason.contains("behind"), "{reason}");
+    assert!(queue.health().state.is_up());
+
+    subscription.commit(&[(0, 60_001)]).unwrap();
+    append(&queue, b"x").await.unwrap();
+}
+
+#[tokio::test]
+async fn fallback_accepts_records_however_long_it_takes_to_drain() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = SqliteQueueOptions { is_fallback: true, ..SqliteQueueOptions::default() };
+    let queue = SqliteQueue::open(&DataDir::open(dir.path()).unwrap(), options).unwrap();
+    let _subscription = fall_behind(&queue).await;
+    append(&queue, b"x").await.unwrap();
 }
 
 #[tokio::test]
@@ -118,9 +159,9 @@ async fn files_stay_small_while_records_pass_through() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path(), MAX);
     let mut subscription = queue.subscribe().unwrap();
-    let values = noise(500 * 1_000);
+    let values = random_bytes(500 * 1_000);
     let values: Vec<&[u8]> = values.chunks(1_000).collect();
-    // Ten times what the queue may hold.
+    // Ten times the queue's limit.
     for _ in 0..160 {
         for result in queue.append(batch(&values)).await {
             result.unwrap();
@@ -136,7 +177,7 @@ async fn files_stay_small_while_records_pass_through() {
 }
 
 #[tokio::test]
-async fn offsets_do_not_begin_again_when_all_is_gone() {
+async fn offsets_continue_after_all_records_were_deleted() {
     let (dir, queue) = fresh();
     let mut subscription = queue.subscribe().unwrap();
     for value in [b"a", b"b", b"c"] {
@@ -159,7 +200,7 @@ async fn offsets_do_not_begin_again_when_all_is_gone() {
 }
 
 #[tokio::test]
-async fn a_commit_past_the_end_skips_nothing_to_come() {
+async fn commit_beyond_the_end_does_not_skip_later_records() {
     let (_dir, queue) = fresh();
     append(&queue, b"a").await.unwrap();
     let mut subscription = queue.subscribe().unwrap();
@@ -170,7 +211,7 @@ async fn a_commit_past_the_end_skips_nothing_to_come() {
 }
 
 #[tokio::test]
-async fn there_is_one_subscription_at_a_time() {
+async fn second_subscription_is_refused_until_the_first_is_closed() {
     let (_dir, queue) = fresh();
     let first = queue.subscribe().unwrap();
     assert!(queue.subscribe().is_err());
@@ -178,9 +219,9 @@ async fn there_is_one_subscription_at_a_time() {
     queue.subscribe().unwrap();
 }
 
-/// A transaction is a chunk here, and a sync of the disk.
+/// Each chunk here is one transaction, and one sync of the disk.
 #[tokio::test]
-async fn callers_that_come_back_share_transactions() {
+async fn callers_that_append_repeatedly_share_transactions() {
     const CALLERS: u32 = 64;
     const TIMES: u32 = 20;
     let (dir, queue) = fresh();
@@ -207,13 +248,13 @@ async fn callers_that_come_back_share_transactions() {
 }
 
 #[tokio::test]
-async fn a_poll_is_woken_by_an_append() {
+async fn append_wakes_a_waiting_poll() {
     let (_dir, queue) = fresh();
     let mut subscription = queue.subscribe().unwrap();
     let waiting = std::thread::spawn(move || {
         let mut woken = None;
         while woken.is_none() {
-            let polled = subscription.poll(PATIENCE, &mut |_| {
+            let polled = subscription.poll(TIMEOUT, &mut |_| {
                 woken = Some(Instant::now());
                 ControlFlow::Continue(())
             });
@@ -221,22 +262,23 @@ async fn a_poll_is_woken_by_an_append() {
         }
         woken.unwrap()
     });
+    // Gives the poll time to start waiting.
     tokio::time::sleep(Duration::from_millis(100)).await;
     append(&queue, b"a").await.unwrap();
     let appended = Instant::now();
     let woken = waiting.join().unwrap();
-    assert!(woken.saturating_duration_since(appended) < PATIENCE / 4);
+    assert!(woken.saturating_duration_since(appended) < TIMEOUT / 4);
 }
 
-/// The search for the next chunk may not fall into the middle of what the
-/// writer does: two commits at the wrong moment once hid the first of them.
+/// Regression test: two commits between the statements that searched for the
+/// next chunk made the reader skip the first of them.
 #[test]
-fn a_reader_at_the_end_misses_nothing_that_is_written_meanwhile() {
+fn reader_at_the_end_skips_no_chunk_committed_meanwhile() {
     const CHUNKS: Offset = 20_000;
 
     let dir = tempfile::tempdir().unwrap();
     let writer = file(dir.path());
-    // Nobody pulls a plug here: without syncs there are many more moments.
+    // Without syncs, more commits happen during each search.
     writer.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").unwrap();
     writer.execute_batch(rows::SCHEMA).unwrap();
     let reader = file(dir.path());

@@ -1,6 +1,6 @@
-//! The thread that owns the queue's file: takes all requests that wait, writes
-//! them as one transaction, answers them together. It also deletes what is
-//! committed, and goes on by itself when a disk that failed works again.
+//! The thread that owns the queue's file. It takes all waiting jobs, writes them
+//! in one transaction (group commit) and replies to all of them. It also deletes
+//! committed chunks, and reopens a file that failed.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -12,66 +12,68 @@ use eyego_log_core::Timestamp;
 use rusqlite::{ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::checkpointer::Checkpointer;
 use super::chunk::Chunk;
-use super::inbox::Inbox;
-use super::merger::Merger;
 use super::rows::{self, Extent};
 use super::status::Status;
-use super::{Append, Job, SqliteQueueOptions, salvage};
+use super::submissions::Submissions;
+use super::{Append, Job, SqliteQueueOptions, recovery};
 use crate::domain::queue::{AppendError, Offset};
 use crate::infrastructure::embedded::{self, DataDir, EmbeddedError, FileFormat, WriterConnection};
 
-/// A transaction ends at so many bytes, so that nobody waits for long.
-const MAX_ROUND_BYTES: usize = 16 << 20;
+/// Size at which a group accepts no more jobs, so that its commit does not take
+/// too long.
+const MAX_GROUP_BYTES: usize = 16 << 20;
 
-/// Chunks deleted in one transaction while nobody waits, and beside others'
-/// work: more than come, so that however busy it is, what is done goes.
+/// Chunks deleted per transaction while no jobs are waiting, and along with
+/// other work. The latter is more than a transaction usually appends, so that
+/// deleting keeps up.
 const IDLE_DELETIONS: u32 = 64;
 const BUSY_DELETIONS: u32 = 4;
 
-/// With so many appends in a round the next one waits for its callers to come
-/// back: two halves that take turns would sync twice as often.
+/// After a group with at least this many appends, the writer waits for their
+/// callers to append again. Otherwise callers split into two halves that take
+/// turns, and the disk is synced twice as often.
 const BUSY_APPENDS: usize = 8;
 
-/// How long it waits for them, at most: where requests take all cores, so long
-/// that 64 of them come (measured: a fifth less CPU per event than without, and
-/// callers wait less).
-const GATHERING: Duration = Duration::from_millis(1);
+/// Maximum time the writer waits for those callers (ADR 0008).
+const GATHER_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// After a wait that brought few (callers that have better to do than to come
-/// back at once), so many rounds do without.
-const ROUNDS_WITHOUT: u32 = 32;
+/// Number of groups committed without waiting after a wait that brought few
+/// appends.
+const GROUPS_WITHOUT_WAIT: u32 = 32;
 
-/// How often a file that failed is tried again while nobody asks for it: an
-/// unready server gets no requests that would.
+/// Interval at which a file that failed is retried. Requests cannot trigger the
+/// retry, because a server that is not ready receives none.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
-    inbox: Inbox,
-    /// Taken from the inbox, too much for the last round.
+    submissions: Submissions,
+    /// Jobs that were taken but did not fit into the last group.
     waiting: VecDeque<Job>,
     status: Arc<Status>,
-    /// Before the file: it has it open too, and who closes it last ends its log.
-    merger: Merger,
+    /// Declared, and so dropped, before `file`: the last connection to close
+    /// removes the write-ahead log.
+    checkpointer: Checkpointer,
     file: WriterConnection,
     max_bytes: u64,
     chunk: Chunk,
-    /// As of the last transaction.
+    /// State after the last transaction.
     extent: Extent,
-    /// Something was refused, and there is no tenth of room since.
+    /// Records were refused, and less than a tenth of the limit has been freed
+    /// since.
     is_full: bool,
-    /// How many callers the last round answered.
-    answered: usize,
-    /// So many rounds do not wait.
-    rounds_without: u32,
+    /// Number of appends in the last group.
+    last_appends: usize,
+    /// Number of groups to commit without waiting for callers.
+    groups_without_wait: u32,
 }
 
-/// The requests of one transaction.
+/// The jobs of one transaction.
 #[derive(Default)]
-struct Round {
+struct Group {
     appends: Vec<Append>,
     commits: Vec<(Offset, Sender<Result<(), String>>)>,
-    /// Records that a reader could do nothing with.
     quarantined: Vec<Offset>,
     bytes: usize,
     close: Option<oneshot::Sender<()>>,
@@ -82,7 +84,7 @@ impl Writer {
         data_dir: &Arc<DataDir>,
         path: &Path,
         options: SqliteQueueOptions,
-        inbox: Inbox,
+        submissions: Submissions,
         status: Arc<Status>,
     ) -> Result<Self, EmbeddedError> {
         let max_bytes = options.max_bytes;
@@ -90,13 +92,13 @@ impl Writer {
         let log_pages = u32::try_from(log_pages).unwrap_or(u32::MAX).clamp(64, 4000);
         let format = FileFormat {
             application_id: 0x4579_6551, // "EyeQ"
-            version: 3,
+            version: rows::VERSION,
             schema: rows::SCHEMA,
-            // Where the merger does not keep up.
+            // Applies only if the checkpointer does not keep up.
             checkpoint_pages: 2 * log_pages,
             cache_kib: 8 << 10,
         };
-        let damaged = if options.is_fallback { salvage::quarantined(path) } else { None };
+        let damaged = if options.is_fallback { recovery::quarantine(path) } else { None };
         let mut file = match WriterConnection::open(data_dir, path.to_owned(), format) {
             Err(EmbeddedError::Sqlite { source, .. }) if options.is_fallback => {
                 status.report(Some(format!("cannot open the file: {source}")));
@@ -109,33 +111,34 @@ impl Writer {
             let connection = file.get()?;
             let in_sqlite = |source| EmbeddedError::Sqlite { path: path.to_owned(), source };
             if let Some(damaged) = damaged {
-                salvage::take_over(&damaged, connection).map_err(in_sqlite)?;
+                recovery::import(&damaged, connection).map_err(in_sqlite)?;
             }
             extent = Extent::read(connection).map_err(in_sqlite)?;
             status.advance(extent.positions);
         }
-        let merger = Merger::start(options.name, path, log_pages).map_err(EmbeddedError::Thread)?;
+        let checkpointer =
+            Checkpointer::start(options.name, path, log_pages).map_err(EmbeddedError::Thread)?;
         Ok(Self {
-            inbox,
+            submissions,
             waiting: VecDeque::new(),
             status,
-            merger,
+            checkpointer,
             file,
             max_bytes,
             chunk: Chunk::default(),
             extent,
             is_full: false,
-            answered: 0,
-            rounds_without: 0,
+            last_appends: 0,
+            groups_without_wait: 0,
         })
     }
 
-    /// Works until it is told to close, or nobody is left who could ask.
+    /// Runs until the queue is closed or all submitters are dropped.
     pub(super) fn run(mut self) {
-        while let Some(mut round) = self.next_round() {
-            self.write(&mut round);
-            if let Some(done) = round.close {
-                // Who hears of it may open the file again.
+        while let Some(mut group) = self.next_group() {
+            self.write(&mut group);
+            if let Some(done) = group.close {
+                // Closes the file first: the caller may open it again.
                 drop(self);
                 let _ = done.send(());
                 return;
@@ -143,139 +146,140 @@ impl Writer {
         }
     }
 
-    /// Waits for requests and takes all there are. `None`: nobody is left who
-    /// could ask.
-    fn next_round(&mut self) -> Option<Round> {
+    /// Waits for jobs and takes as many as fit into a group. Returns `None` if
+    /// no submitters are left.
+    fn next_group(&mut self) -> Option<Group> {
         if self.waiting.is_empty() {
             self.gather()?;
         }
-        let mut round = Round::default();
-        while round.bytes < MAX_ROUND_BYTES && round.close.is_none() {
+        let mut group = Group::default();
+        while group.bytes < MAX_GROUP_BYTES && group.close.is_none() {
             let Some(job) = self.waiting.pop_front() else { break };
-            round.add(job);
+            group.add(job);
         }
-        self.answered = round.appends.len();
-        Some(round)
+        self.last_appends = group.appends.len();
+        Some(group)
     }
 
-    /// Fills `waiting`; deletes, or tries to mend, as long as nobody asks.
+    /// Fills `waiting`. Meanwhile, deletes committed chunks or retries a file
+    /// that failed.
     fn gather(&mut self) -> Option<()> {
-        if self.answered >= BUSY_APPENDS && self.rounds_without == 0 {
+        if self.last_appends >= BUSY_APPENDS && self.groups_without_wait == 0 {
             self.wait_for_callers()?;
         }
-        self.rounds_without = self.rounds_without.saturating_sub(1);
+        self.groups_without_wait = self.groups_without_wait.saturating_sub(1);
         while self.waiting.is_empty() {
-            let patience = if !self.file.is_open() {
+            let timeout = if !self.file.is_open() {
                 Some(RETRY_INTERVAL)
             } else if self.extent.has_deletable() {
                 Some(Duration::ZERO)
             } else {
                 None
             };
-            self.waiting.extend(self.inbox.take(1, patience)?);
+            self.waiting.extend(self.submissions.take(1, timeout)?);
             if self.waiting.is_empty() {
-                self.write(&mut Round::default());
+                self.write(&mut Group::default());
             }
         }
         Some(())
     }
 
-    /// Takes jobs once more than half of the callers that were just answered
-    /// are back.
+    /// Takes jobs once most callers of the last group have appended again.
     fn wait_for_callers(&mut self) -> Option<()> {
-        let here = self.inbox.len();
-        // Until this thread runs, more will have come (measured: five eighths
-        // beat a half and three quarters, by a tenth of all appends).
-        let wanted = (here + self.answered) * 5 / 8;
-        if here >= wanted {
+        let arrived = self.submissions.len();
+        // More arrive until this thread runs, so it waits for 5/8 of them only
+        // (ADR 0008).
+        let minimum = (arrived + self.last_appends) * 5 / 8;
+        if arrived >= minimum {
             return Some(());
         }
-        let jobs = self.inbox.take(wanted, Some(GATHERING))?;
-        if jobs.len() < here + BUSY_APPENDS / 2 {
-            self.rounds_without = ROUNDS_WITHOUT;
+        let jobs = self.submissions.take(minimum, Some(GATHER_TIMEOUT))?;
+        if jobs.len() < arrived + BUSY_APPENDS / 2 {
+            self.groups_without_wait = GROUPS_WITHOUT_WAIT;
         }
         self.waiting.extend(jobs);
         Some(())
     }
 
-    /// Writes the round and answers it.
-    fn write(&mut self, round: &mut Round) {
-        match self.try_write(round) {
-            Ok(had_room) => self.succeed(round, &had_room),
-            Err(error) => self.fail(round, &error),
+    /// Writes the group and replies to its jobs.
+    fn write(&mut self, group: &mut Group) {
+        match self.try_write(group) {
+            Ok(had_room) => self.succeed(group, &had_room),
+            Err(error) => self.fail(group, &error),
         }
     }
 
-    /// Writes the round durably; answers for which appends there was room.
-    fn try_write(&mut self, round: &mut Round) -> Result<Vec<bool>, WriteError> {
+    /// Writes the group durably. Returns, for each append, whether there was
+    /// room for it.
+    fn try_write(&mut self, group: &mut Group) -> Result<Vec<bool>, WriteError> {
         let has_failed = !self.file.is_open();
         let connection = self.file.get()?;
         if has_failed {
-            // What failed may have become durable nevertheless.
+            // The transaction that failed may be durable nevertheless.
             self.extent = Extent::read(connection)?;
             self.status.advance(self.extent.positions);
         }
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-        // Opening and locking may have taken their time.
-        round.withdraw_expired(Instant::now());
+        // Opening and locking the file may have taken a while.
+        group.withdraw_expired(Instant::now());
         if has_failed {
             rows::probe(connection)?;
         }
         let mut extent = self.extent;
-        let batches = round.appends.iter().map(|append| &append.batch);
+        let batches = group.appends.iter().map(|append| &append.batch);
         let now = Timestamp::from(SystemTime::now());
         let inserted = extent.insert(connection, &mut self.chunk, batches, self.max_bytes, now)?;
-        if let Some(next_offset) = round.commits.iter().map(|(offset, _)| *offset).max() {
+        if let Some(next_offset) = group.commits.iter().map(|(offset, _)| *offset).max() {
             extent.commit(connection, next_offset)?;
         }
-        for offset in &round.quarantined {
-            rows::quarantined(connection, *offset)?;
+        for offset in &group.quarantined {
+            rows::quarantine(connection, *offset)?;
         }
-        let is_idle = round.appends.is_empty();
+        let is_idle = group.appends.is_empty();
         extent.delete(connection, if is_idle { IDLE_DELETIONS } else { BUSY_DELETIONS })?;
         extent.measure(connection, self.max_bytes)?;
         transaction.commit()?;
-        self.merger.written(connection, inserted.bytes);
+        self.checkpointer.after_write(connection, inserted.bytes);
         self.extent = extent;
         Ok(inserted.had_room)
     }
 
-    fn succeed(&mut self, round: &mut Round, had_room: &[bool]) {
-        // First: who hears that it is durable finds it there.
+    fn succeed(&mut self, group: &mut Group, had_room: &[bool]) {
+        // Before the replies: an acknowledged record must be readable.
         self.status.advance(self.extent.positions);
         let has_refused = had_room.contains(&false);
         self.is_full =
             has_refused || (self.is_full && self.extent.used_bytes > self.max_bytes / 10 * 9);
         let reason = || format!("its {} bytes are in use", self.max_bytes);
         self.status.report(self.is_full.then(|| format!("the queue is full: {}", reason())));
-        for (append, had_room) in round.appends.drain(..).zip(had_room) {
+        for (append, had_room) in group.appends.drain(..).zip(had_room) {
             let outcome = if *had_room { Ok(()) } else { Err(AppendError::Full(reason())) };
-            append.answer(outcome);
+            append.complete(outcome);
         }
-        for (_, reply) in round.commits.drain(..) {
+        for (_, reply) in group.commits.drain(..) {
             let _ = reply.send(Ok(()));
         }
     }
 
-    fn fail(&mut self, round: &mut Round, error: &WriteError) {
+    fn fail(&mut self, group: &mut Group, error: &WriteError) {
         self.file.discard();
         let reason = error.to_string();
         self.status.report(Some(reason.clone()));
-        for append in round.appends.drain(..) {
+        for append in group.appends.drain(..) {
             let error = if error.is_disk_full() {
                 AppendError::Full(reason.clone())
             } else {
                 AppendError::Unavailable(reason.clone())
             };
-            append.answer(Err(error));
+            append.complete(Err(error));
         }
-        for (_, reply) in round.commits.drain(..) {
+        for (_, reply) in group.commits.drain(..) {
             let _ = reply.send(Err(reason.clone()));
         }
     }
 }
 
-impl Round {
+impl Group {
     fn add(&mut self, job: Job) {
         match job {
             Job::Append(append) => {
@@ -283,28 +287,30 @@ impl Round {
                 self.appends.push(append);
             }
             Job::Commit { next_offset, reply } => self.commits.push((next_offset, reply)),
-            Job::SetAside { offset } => self.quarantined.push(offset),
+            Job::Quarantine { offset } => self.quarantined.push(offset),
             Job::Close { done } => self.close = Some(done),
         }
     }
 
     fn withdraw_expired(&mut self, now: Instant) {
         for expired in self.appends.extract_if(.., |append| append.deadline <= now) {
-            let error = AppendError::Unavailable("withdrawn: it waited too long".into());
-            expired.answer(Err(error));
+            let error = AppendError::Unavailable("withdrawn: not written in time".into());
+            expired.complete(Err(error));
         }
     }
 }
 
 impl Append {
-    fn answer(self, outcome: Result<(), AppendError>) {
-        // First the memory: the caller may come with the next batch at once.
+    fn complete(self, outcome: Result<(), AppendError>) {
+        // Frees the batch's share of the memory budget before the caller sends
+        // the next batch.
         drop(self.batch);
-        self.reply.send(outcome);
+        // The caller may have stopped waiting.
+        let _ = self.reply.send(outcome);
     }
 }
 
-/// Why a round failed.
+/// The reason a group was not written.
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     #[error(transparent)]

@@ -1,5 +1,5 @@
-//! What librdkafka tells a consumer: rebalances, kept until the worker has
-//! answered them, and how far each partition goes.
+//! librdkafka's callbacks: rebalances, queued until the worker handles them, and
+//! the end offset of each partition.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,19 +30,19 @@ pub(super) enum Rebalance {
     Revoke { list: TopicPartitionList, is_lost: bool },
 }
 
-/// What is known of a partition's end.
+/// Offsets of a partition, from librdkafka's statistics.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct End {
     pub(super) end: Offset,
     pub(super) committed: Offset,
 }
 
-/// Hears of rebalances and statistics.
+/// Receives the callbacks.
 #[derive(Default)]
 pub(super) struct Context {
     pub(super) rebalances: Mutex<VecDeque<Rebalance>>,
     pub(super) ends: Mutex<HashMap<Partition, End>>,
-    /// Nobody answers any more: answer at once.
+    /// The worker has stopped: rebalances are handled in the callback.
     pub(super) is_closing: AtomicBool,
 }
 
@@ -74,7 +74,7 @@ impl ConsumerContext for Context {
         let is_assignment = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.is_closing.load(Ordering::Acquire) {
             if let Err(error) = unassign(consumer, list) {
-                tracing::debug!(%error, "cannot release partitions at the end");
+                tracing::debug!(%error, "cannot release partitions while leaving the group");
             }
             return;
         }

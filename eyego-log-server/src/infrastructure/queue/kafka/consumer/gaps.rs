@@ -1,16 +1,16 @@
-//! Offsets that were expected and did not come. Pure.
+//! Detects offsets that were expected and not delivered. Pure.
 
 use std::collections::HashMap;
 
 use crate::domain::queue::{Offset, Partition};
 
-/// The offset that each partition is expected to deliver next.
+/// The next expected offset of each partition.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     next: HashMap<Partition, Offset>,
 }
 
-/// Offsets that were skipped: from `first` on, below `end`.
+/// Skipped offsets, from `first` (inclusive) to `end` (exclusive).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gap {
     pub(super) partition: Partition,
@@ -19,7 +19,7 @@ pub(super) struct Gap {
 }
 
 impl Gap {
-    /// How many of its offsets lie below the log's start.
+    /// Returns the number of offsets below the start of the log, if any.
     pub(super) fn below(&self, log_start: Offset) -> Option<u64> {
         let expired = log_start.min(self.end) - self.first;
         u64::try_from(expired).ok().filter(|expired| *expired > 0)
@@ -27,18 +27,18 @@ impl Gap {
 }
 
 impl Gaps {
-    /// These partitions go on there.
-    pub(super) fn begin(&mut self, next_offsets: &[(Partition, Offset)]) {
+    /// Sets the next expected offset of these partitions.
+    pub(super) fn expect(&mut self, next_offsets: &[(Partition, Offset)]) {
         self.next.extend(next_offsets.iter().copied().filter(|(_, offset)| *offset >= 0));
     }
 
-    /// This partition goes to somebody else.
-    pub(super) fn end(&mut self, partition: Partition) {
+    /// Forgets a partition that moves to another consumer.
+    pub(super) fn forget(&mut self, partition: Partition) {
         self.next.remove(&partition);
     }
 
-    /// Notes a delivered record; answers what was skipped before it. Where
-    /// nothing was expected, and where offsets begin again, nothing was.
+    /// Records a delivery, and returns the gap before it. There is no gap if no
+    /// offset was expected or offsets restart.
     pub(super) fn deliver(&mut self, partition: Partition, offset: Offset) -> Option<Gap> {
         let first = self.next.insert(partition, offset + 1)?;
         (first < offset).then_some(Gap { partition, first, end: offset })
@@ -50,29 +50,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_skipped_is_a_gap() {
+    fn skipped_offsets_are_a_gap() {
         let mut gaps = Gaps::default();
-        assert_eq!(gaps.deliver(0, 7), None, "nothing was expected");
+        assert_eq!(gaps.deliver(0, 7), None, "no offset was expected");
         assert_eq!(gaps.deliver(0, 8), None);
         let gap = gaps.deliver(0, 12).unwrap();
         assert_eq!(gap, Gap { partition: 0, first: 9, end: 12 });
         assert_eq!(gaps.deliver(0, 13), None);
-        assert_eq!(gaps.deliver(0, 3), None, "the topic was created anew");
-        gaps.end(0);
-        assert_eq!(gaps.deliver(0, 40), None, "somebody else consumed those");
+        assert_eq!(gaps.deliver(0, 3), None, "the topic was recreated");
+        gaps.forget(0);
+        assert_eq!(gaps.deliver(0, 40), None, "another consumer consumed those");
         // -1001: the group has committed nothing.
-        gaps.begin(&[(1, 5), (2, -1001)]);
+        gaps.expect(&[(1, 5), (2, -1001)]);
         assert!(gaps.deliver(1, 9).is_some());
         assert_eq!(gaps.deliver(2, 9), None);
     }
 
     #[test]
-    fn only_what_the_log_no_longer_has_is_lost() {
+    fn only_offsets_below_the_start_of_the_log_are_expired() {
         let gap = Gap { partition: 0, first: 10, end: 20 };
         assert_eq!(gap.below(0), None);
         assert_eq!(gap.below(10), None);
         assert_eq!(gap.below(14), Some(4));
         assert_eq!(gap.below(20), Some(10));
-        assert_eq!(gap.below(50), Some(10), "it went on meanwhile");
+        assert_eq!(gap.below(50), Some(10), "the log's start moved past the gap");
     }
 }

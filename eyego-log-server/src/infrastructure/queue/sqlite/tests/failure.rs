@@ -1,20 +1,20 @@
-//! A file that cannot be written, and a process that is killed.
+//! Files that cannot be written, and killed processes.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
 use super::*;
 
-/// Holds the file's lock for writing, as a broken disk would hold the writer.
+/// Takes the file's write lock, which blocks the writer as a hung disk would.
 fn lock(dir: &Path) -> Connection {
     let connection = file(dir);
-    connection.busy_timeout(PATIENCE).unwrap();
+    connection.busy_timeout(TIMEOUT).unwrap();
     connection.execute_batch("BEGIN IMMEDIATE").unwrap();
     connection
 }
 
 #[tokio::test]
-async fn a_file_that_fails_is_tried_again_until_it_works() {
+async fn failed_file_is_retried_until_it_works() {
     let (dir, queue) = fresh();
     append(&queue, b"before").await.unwrap();
     let locked = lock(dir.path());
@@ -23,15 +23,15 @@ async fn a_file_that_fails_is_tried_again_until_it_works() {
     assert!(matches!(queue.health().state, PartState::Down(_)));
 
     drop(locked);
-    // Without a request: an unready server gets none.
-    wait_until("it mends itself", || queue.health().state.is_up()).await;
+    // Without a request, because a server that is not ready receives none.
+    wait_until("the queue is up again", || queue.health().state.is_up()).await;
     append(&queue, b"after").await.unwrap();
     let records = read(&mut *queue.subscribe().unwrap());
     assert_eq!(records, [(1, b"before".to_vec()), (2, b"after".to_vec())]);
 }
 
 #[tokio::test]
-async fn what_waited_too_long_is_answered_and_withdrawn() {
+async fn append_that_times_out_is_withdrawn() {
     let dir = tempfile::tempdir().unwrap();
     let options = SqliteQueueOptions {
         append_timeout: Duration::from_millis(200),
@@ -39,15 +39,15 @@ async fn what_waited_too_long_is_answered_and_withdrawn() {
     };
     let queue = SqliteQueue::open(&DataDir::open(dir.path()).unwrap(), options).unwrap();
     let locked = lock(dir.path());
-    // The first occupies the writer; the second waits behind it.
+    // The first blocks the writer; the second waits behind it.
     let (first, second) = tokio::join!(append(&queue, b"first"), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        wait_until("the writer has taken the first append", || queue.submitter.is_empty()).await;
         append(&queue, b"second").await
     });
     assert!(matches!(first, Err(AppendError::Unavailable(_))));
     assert!(matches!(second, Err(AppendError::Unavailable(_))));
     drop(locked);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while append(&queue, b"third").await.is_err() {
         assert!(Instant::now() < deadline);
     }
@@ -56,12 +56,13 @@ async fn what_waited_too_long_is_answered_and_withdrawn() {
     assert!(values.iter().all(|value| value == b"third"), "{values:?}");
 }
 
-const CHILD: &str = "EYEGO_TEST_QUEUE_OF_A_PROCESS_TO_BE_KILLED";
+/// Names the child's data directory.
+const CHILD_DIR: &str = "EYEGO_TEST_CHILD_DIR";
 
-/// Not a test by itself: the process that the next one kills.
 #[tokio::test]
-async fn appends_until_it_is_killed() {
-    let Some(dir) = std::env::var_os(CHILD) else { return };
+#[ignore = "run as a child process by acknowledged_records_survive_a_kill"]
+async fn child_appends_until_it_is_killed() {
+    let dir = std::env::var_os(CHILD_DIR).unwrap();
     let queue = open(Path::new(&dir), 1 << 30);
     let mut out = std::io::stdout();
     for n in 0.. {
@@ -71,15 +72,15 @@ async fn appends_until_it_is_killed() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_kill() {
+async fn acknowledged_records_survive_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture"])
+        .args(["--ignored", "--exact", "--nocapture"])
         .arg(concat!(
             "infrastructure::queue::sqlite::tests::failure::",
-            "appends_until_it_is_killed"
+            "child_appends_until_it_is_killed"
         ))
-        .env(CHILD, dir.path())
+        .env(CHILD_DIR, dir.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

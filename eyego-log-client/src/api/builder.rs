@@ -1,0 +1,281 @@
+//! The options of a client. `env` reads them from environment variables, and
+//! `validate` checks them.
+
+mod env;
+mod parse;
+#[cfg(feature = "spool")]
+mod spool;
+pub(in crate::api) mod validate;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::loss::Loss;
+use crate::pipeline::event_queue::Overflow;
+use crate::pipeline::reporter::{LossHook, ProblemHook};
+#[cfg(feature = "spool")]
+use crate::spool::SpoolSync;
+use crate::transport::Transport;
+
+/// Sets the options of a [`Client`](crate::Client) and builds it.
+///
+/// ```
+/// use std::time::Duration;
+/// use eyego_log_client::{Client, Overflow};
+///
+/// let client = Client::builder("http://localhost:3000")
+///     .linger(Duration::from_millis(200))
+///     .max_buffer_bytes(8 << 20)
+///     .overflow(Overflow::DropOldest)
+///     .on_loss(|loss| eprintln!("{} events lost: {}", loss.count(), loss.message))
+///     .build()?;
+/// # Ok::<(), eyego_log_client::ConfigError>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ClientBuilder {
+    url: String,
+    api_key: Option<String>,
+    api_key_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    max_batch_events: usize,
+    max_batch_bytes: usize,
+    linger: Duration,
+    max_event_bytes: usize,
+    max_buffer_bytes: usize,
+    overflow: Overflow,
+    max_in_flight: usize,
+    request_timeout: Duration,
+    retry_base: Duration,
+    retry_max: Duration,
+    delivery_timeout: Duration,
+    shutdown_timeout: Duration,
+    compression: bool,
+    #[cfg(feature = "spool")]
+    spool_dir: Option<PathBuf>,
+    #[cfg(feature = "spool")]
+    spool_max_bytes: u64,
+    #[cfg(feature = "spool")]
+    spool_sync: SpoolSync,
+    transport: Option<Arc<dyn Transport>>,
+    on_loss: Option<LossHook>,
+    on_problem: Option<ProblemHook>,
+}
+
+impl ClientBuilder {
+    pub(in crate::api) fn new(url: String) -> Self {
+        Self {
+            url,
+            api_key: None,
+            api_key_file: None,
+            ca_file: None,
+            max_batch_events: 500,
+            max_batch_bytes: 512 << 10,
+            linger: Duration::from_secs(1),
+            max_event_bytes: 64 << 10,
+            max_buffer_bytes: 32 << 20,
+            overflow: Overflow::DropNewest,
+            max_in_flight: 4,
+            request_timeout: Duration::from_secs(15),
+            retry_base: Duration::from_millis(100),
+            retry_max: Duration::from_secs(30),
+            delivery_timeout: Duration::from_secs(120),
+            shutdown_timeout: Duration::from_secs(5),
+            compression: cfg!(feature = "zstd"),
+            #[cfg(feature = "spool")]
+            spool_dir: None,
+            #[cfg(feature = "spool")]
+            spool_max_bytes: 1 << 30,
+            #[cfg(feature = "spool")]
+            spool_sync: SpoolSync::default(),
+            transport: None,
+            on_loss: None,
+            on_problem: None,
+        }
+    }
+
+    /// Sets the API key, sent as `authorization: Bearer …`. Defaults to none.
+    /// The `Debug` output does not show it.
+    pub fn api_key(mut self, key: impl Into<String>) -> Self {
+        self.api_key = Some(key.into());
+        self
+    }
+
+    /// Sets a file that contains the API key and nothing else. It is read once,
+    /// by [`build`](Self::build). Defaults to none. Cannot be combined with
+    /// [`api_key`](Self::api_key).
+    pub fn api_key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.api_key_file = Some(path.into());
+        self
+    }
+
+    /// Sets a PEM file with certificate authorities to trust in addition to
+    /// those of the system. Defaults to none. Cannot be combined with
+    /// [`transport`](Self::transport).
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca_file = Some(path.into());
+        self
+    }
+
+    /// Sets the maximum number of events in a request. Defaults to 500; from 1
+    /// to 10,000.
+    pub fn max_batch_events(mut self, events: usize) -> Self {
+        self.max_batch_events = events;
+        self
+    }
+
+    /// Sets the maximum size of a request body in bytes, before compression.
+    /// Defaults to 512 KiB; from [`max_event_bytes`](Self::max_event_bytes) to
+    /// 16 MiB.
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.max_batch_bytes = bytes;
+        self
+    }
+
+    /// Sets how long an event waits for others to share its request. Defaults
+    /// to 1 s; from 0 to 60 s. [`send`](crate::Client::send) and
+    /// [`flush`](crate::Client::flush) do not wait.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// Sets the maximum size of an event as JSON, in bytes. Defaults to 64 KiB;
+    /// from 256 bytes to 16 MiB. The server has its own limit, 256 KiB by
+    /// default.
+    pub fn max_event_bytes(mut self, bytes: usize) -> Self {
+        self.max_event_bytes = bytes;
+        self
+    }
+
+    /// Sets the maximum memory of all pending events in bytes: those that are
+    /// buffered, in flight or awaiting a retry. Defaults to 32 MiB; at least
+    /// four times [`max_batch_bytes`](Self::max_batch_bytes).
+    pub fn max_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.max_buffer_bytes = bytes;
+        self
+    }
+
+    /// Sets what happens to an event when the buffer is full. Defaults to
+    /// [`Overflow::DropNewest`]. [`Overflow::Block`] can block for up to 1 h.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// Sets the maximum number of concurrent requests that deliver events.
+    /// Defaults to 4; from 1 to 64. With 1, the events of a thread stay in order
+    /// unless a request is retried.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.max_in_flight = requests;
+        self
+    }
+
+    /// Sets how long one request may take, from connecting to the end of the
+    /// response. Defaults to 15 s; from 1 ms to 10 min.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Sets the pauses between attempts. Each is a random duration up to a
+    /// limit, which is `base` after the first failure, doubles with each further
+    /// failure, and never exceeds `max`. Defaults to 100 ms and 30 s; from 1 ms
+    /// to 1 h, with `max` at least `base`.
+    pub fn retry(mut self, base: Duration, max: Duration) -> Self {
+        self.retry_base = base;
+        self.retry_max = max;
+        self
+    }
+
+    /// Sets how long after its first attempt an event is still retried.
+    /// Defaults to 120 s; from 0 (a single attempt) to 24 h.
+    ///
+    /// A pause that the server requests with `Retry-After`, of up to 5 min, can
+    /// exceed this timeout. For a spooled event the timeout begins when the
+    /// server accepts something after the first attempt, so an outage does not
+    /// count against it.
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.delivery_timeout = timeout;
+        self
+    }
+
+    /// Sets how long `shutdown`, `flush` and dropping the client wait at most.
+    /// Defaults to 5 s; from 0 to 1 h.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Sets whether request bodies of more than 1 KiB are compressed with zstd
+    /// at level 1. Defaults to true if the crate feature `zstd` is enabled. If
+    /// the server refuses compression with status 415, the client stops using
+    /// it.
+    pub fn compression(mut self, compression: bool) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Sends all requests through your own `reqwest::Client`, with its proxies,
+    /// TLS settings and headers. Replaces [`transport`](Self::transport). Needs
+    /// the crate feature `reqwest`.
+    ///
+    /// The client's thread drives the connections, so they end with
+    /// [`shutdown`](crate::Client::shutdown). Configure the `reqwest::Client` not
+    /// to follow redirects, because a redirected POST would lose its events.
+    #[cfg(feature = "reqwest")]
+    pub fn http_client(self, client: reqwest::Client) -> Self {
+        self.transport(crate::transport::reqwest::ReqwestTransport(client))
+    }
+
+    /// Sends all requests through `transport` instead of the built-in HTTP
+    /// client.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Sets a function that is called with each loss, after it was counted.
+    /// Defaults to none.
+    ///
+    /// It runs on the client's thread, on the thread whose event found the
+    /// buffer full, or on the thread that builds a client with a damaged spool.
+    /// It should return quickly, because delivery waits for it. Panics in it are
+    /// caught.
+    pub fn on_loss(mut self, hook: impl Fn(&Loss<'_>) + Send + Sync + 'static) -> Self {
+        self.on_loss = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sets a function that is called with a description of each problem: the
+    /// server refuses the API key, is unreachable or sends an unexpected
+    /// response, the worker panicked, or events are lost. A problem is reported
+    /// again only after it was resolved. Defaults to writing one line to
+    /// standard error.
+    pub fn on_problem(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.on_problem = Some(Arc::new(hook));
+        self
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    /// Hides the API key, and a password in the URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("url", &parse::without_userinfo(&self.url))
+            .field("api_key", &self.api_key.as_ref().map(|_| "***"))
+            .field("max_batch_events", &self.max_batch_events)
+            .field("max_batch_bytes", &self.max_batch_bytes)
+            .field("linger", &self.linger)
+            .field("max_event_bytes", &self.max_event_bytes)
+            .field("max_buffer_bytes", &self.max_buffer_bytes)
+            .field("overflow", &self.overflow)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("request_timeout", &self.request_timeout)
+            .field("delivery_timeout", &self.delivery_timeout)
+            .field("shutdown_timeout", &self.shutdown_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,177 @@
+//! Reads options from environment variables.
+
+use std::time::Duration;
+
+use super::{ClientBuilder, parse};
+use crate::model::errors::ConfigError;
+use crate::pipeline::event_queue::Overflow;
+
+/// How long `EYEGO_LOG_OVERFLOW=block` blocks.
+const BLOCK: Duration = Duration::from_secs(1);
+
+impl ClientBuilder {
+    /// Creates a builder from environment variables.
+    /// [`Client::from_env`](crate::Client::from_env) lists them.
+    ///
+    /// # Errors
+    /// Returns a [`ConfigError`] if `EYEGO_LOG_URL` is not set or if a variable
+    /// cannot be parsed.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_variables(|name| {
+            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+        })
+    }
+
+    fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let read = |name: &str| read(name).filter(|value| !value.trim().is_empty());
+        let url = read("EYEGO_LOG_URL").ok_or_else(|| {
+            ConfigError::new(
+                "EYEGO_LOG_URL",
+                "is not set: expected a URL such as http://localhost:3000",
+            )
+        })?;
+        let mut builder = Self::new(url);
+        builder.api_key = read("EYEGO_LOG_API_KEY");
+        builder.api_key_file = read("EYEGO_LOG_API_KEY_FILE").map(Into::into);
+        builder.ca_file = read("EYEGO_LOG_CA_FILE").map(Into::into);
+        let numbers = [
+            ("EYEGO_LOG_MAX_BATCH_EVENTS", &mut builder.max_batch_events),
+            ("EYEGO_LOG_MAX_BATCH_BYTES", &mut builder.max_batch_bytes),
+            ("EYEGO_LOG_MAX_EVENT_BYTES", &mut builder.max_event_bytes),
+            ("EYEGO_LOG_MAX_BUFFER_BYTES", &mut builder.max_buffer_bytes),
+            ("EYEGO_LOG_MAX_IN_FLIGHT", &mut builder.max_in_flight),
+        ];
+        for (name, option) in numbers {
+            if let Some(value) = read(name) {
+                *option = parse::number(name, &value)?;
+            }
+        }
+        let durations = [
+            ("EYEGO_LOG_LINGER", &mut builder.linger),
+            ("EYEGO_LOG_REQUEST_TIMEOUT", &mut builder.request_timeout),
+            ("EYEGO_LOG_DELIVERY_TIMEOUT", &mut builder.delivery_timeout),
+            ("EYEGO_LOG_SHUTDOWN_TIMEOUT", &mut builder.shutdown_timeout),
+        ];
+        for (name, option) in durations {
+            if let Some(value) = read(name) {
+                *option = parse::duration(name, &value, "a duration such as 500ms or 5s")?;
+            }
+        }
+        if let Some(value) = read("EYEGO_LOG_OVERFLOW") {
+            builder.overflow = overflow(value.trim())?;
+        }
+        if let Some(value) = read("EYEGO_LOG_COMPRESSION") {
+            builder.compression = compression(value.trim())?;
+        }
+        #[cfg(feature = "spool")]
+        builder.read_spool_variables(read)?;
+        #[cfg(not(feature = "spool"))]
+        if read("EYEGO_LOG_SPOOL_DIR").is_some() {
+            let problem = "needs the crate feature `spool`";
+            return Err(ConfigError::new("EYEGO_LOG_SPOOL_DIR", problem));
+        }
+        Ok(builder)
+    }
+}
+
+fn overflow(value: &str) -> Result<Overflow, ConfigError> {
+    match value {
+        "drop-newest" => Ok(Overflow::DropNewest),
+        "drop-oldest" => Ok(Overflow::DropOldest),
+        "block" => Ok(Overflow::Block(BLOCK)),
+        _ => {
+            let problem = format!("must be drop-newest, drop-oldest or block, not {value}");
+            Err(ConfigError::new("EYEGO_LOG_OVERFLOW", problem))
+        }
+    }
+}
+
+fn compression(value: &str) -> Result<bool, ConfigError> {
+    match value {
+        "zstd" => Ok(true),
+        "none" => Ok(false),
+        _ => {
+            let problem = format!("must be zstd or none, not {value}");
+            Err(ConfigError::new("EYEGO_LOG_COMPRESSION", problem))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<ClientBuilder, ConfigError> {
+        ClientBuilder::from_variables(|name| {
+            let mut variables = variables.iter();
+            variables.find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn every_kind_of_variable_is_parsed() {
+        let builder = read(&[
+            ("EYEGO_LOG_URL", "http://h"),
+            ("EYEGO_LOG_API_KEY", "secret"),
+            ("EYEGO_LOG_LINGER", "20ms"),
+            ("EYEGO_LOG_MAX_BATCH_EVENTS", "7"),
+            ("EYEGO_LOG_OVERFLOW", "drop-oldest"),
+            ("EYEGO_LOG_CA_FILE", ""),
+        ])
+        .unwrap();
+        assert_eq!(builder.linger, Duration::from_millis(20));
+        assert_eq!(builder.max_batch_events, 7);
+        assert_eq!(builder.overflow, Overflow::DropOldest);
+        assert_eq!(builder.ca_file, None);
+        assert!(!format!("{builder:?}").contains("secret"));
+    }
+
+    #[test]
+    fn an_invalid_variable_is_named_in_the_error() {
+        let url = ("EYEGO_LOG_URL", "http://h");
+        for (variable, value) in [
+            ("EYEGO_LOG_LINGER", "20"),
+            ("EYEGO_LOG_MAX_IN_FLIGHT", "-1"),
+            ("EYEGO_LOG_OVERFLOW", "panic"),
+            ("EYEGO_LOG_COMPRESSION", "gzip"),
+        ] {
+            let error = read(&[url, (variable, value)]).unwrap_err();
+            assert_eq!(error.option(), variable);
+            assert!(error.to_string().contains(value), "{error}");
+        }
+        assert_eq!(read(&[]).unwrap_err().option(), "EYEGO_LOG_URL");
+    }
+
+    #[cfg(feature = "spool")]
+    #[test]
+    fn spool_variables_are_parsed_and_validated() {
+        let url = ("EYEGO_LOG_URL", "http://h");
+        let dir = ("EYEGO_LOG_SPOOL_DIR", "/nowhere");
+        let options = |variables: &[(&str, &str)]| {
+            let builder = read(&[&[url, dir], variables].concat())?;
+            Ok::<_, ConfigError>(builder.spool_options()?.unwrap())
+        };
+        let defaults = options(&[]).unwrap();
+        assert_eq!((defaults.dir.to_str(), defaults.max_bytes), (Some("/nowhere"), 1 << 30));
+        assert_eq!(defaults.sync, crate::SpoolSync::Every(Duration::from_secs(1)));
+        let each = options(&[("EYEGO_LOG_SPOOL_SYNC", "batch")]).unwrap();
+        assert_eq!(each.sync, crate::SpoolSync::EachBatch);
+        for (variable, value) in
+            [("EYEGO_LOG_SPOOL_SYNC", "often"), ("EYEGO_LOG_SPOOL_MAX_BYTES", "1 GiB")]
+        {
+            let error = options(&[(variable, value)]).unwrap_err();
+            assert_eq!(error.option(), variable);
+            assert!(error.to_string().contains(value), "{error}");
+        }
+        let small = options(&[("EYEGO_LOG_SPOOL_MAX_BYTES", "1000")]).unwrap_err();
+        assert_eq!(small.option(), "spool_max_bytes");
+    }
+
+    #[cfg(not(feature = "spool"))]
+    #[test]
+    fn the_spool_needs_its_crate_feature() {
+        let variables = [("EYEGO_LOG_URL", "http://h"), ("EYEGO_LOG_SPOOL_DIR", "/nowhere")];
+        let error = read(&variables).unwrap_err();
+        assert_eq!(error.to_string(), "EYEGO_LOG_SPOOL_DIR needs the crate feature `spool`");
+    }
+}

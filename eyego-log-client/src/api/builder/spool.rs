@@ -1,0 +1,96 @@
+//! The options of the spool.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{ClientBuilder, parse};
+use crate::model::errors::ConfigError;
+use crate::spool::{SpoolOptions, SpoolSync};
+
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// The minimum size of the spool, in batches of the maximum size.
+const MIN_BATCHES: u64 = 8;
+
+impl ClientBuilder {
+    /// Sets a directory in which events are kept until they are delivered, so
+    /// that they survive the death of the process. Defaults to none, which means
+    /// no spool. Needs the crate feature `spool`.
+    ///
+    /// The directory is created if it does not exist. Only one client at a time
+    /// can use it; [`build`](Self::build) returns an error otherwise. Events that
+    /// an earlier process left there are delivered first.
+    /// [`guarantees`](crate::docs::guarantees) describes the details.
+    ///
+    /// ```
+    /// use eyego_log_client::{Client, Event};
+    ///
+    /// # let dir = tempfile::tempdir()?;
+    /// # let spool_dir = dir.path().join("spool");
+    /// # let builder = Client::builder("http://localhost:9").shutdown_timeout(std::time::Duration::ZERO);
+    /// let client = builder.spool_dir(&spool_dir).build()?;
+    /// println!("{} events from an earlier process", client.stats().recovered);
+    /// client.log(Event::new("user-123", "PAID"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spool_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.spool_dir = Some(dir.into());
+        self
+    }
+
+    /// Sets the maximum size of all spool files together, in bytes. Defaults to
+    /// 1 GiB; at least eight times [`max_batch_bytes`](Self::max_batch_bytes).
+    ///
+    /// When the spool is full, events wait in memory. When the buffer is full as
+    /// well, [`overflow`](Self::overflow) applies.
+    pub fn spool_max_bytes(mut self, bytes: u64) -> Self {
+        self.spool_max_bytes = bytes;
+        self
+    }
+
+    /// Sets when the spool is synced to disk. Defaults to
+    /// [`SpoolSync::Every`] with one second; from 1 ms to 1 h.
+    pub fn spool_sync(mut self, sync: SpoolSync) -> Self {
+        self.spool_sync = sync;
+        self
+    }
+
+    /// Reads the environment variables of the spool.
+    pub(super) fn read_spool_variables(
+        &mut self,
+        read: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), ConfigError> {
+        const MAX_BYTES: &str = "EYEGO_LOG_SPOOL_MAX_BYTES";
+        const SYNC: &str = "EYEGO_LOG_SPOOL_SYNC";
+
+        self.spool_dir = read("EYEGO_LOG_SPOOL_DIR").map(Into::into);
+        if let Some(value) = read(MAX_BYTES) {
+            self.spool_max_bytes = parse::number(MAX_BYTES, &value)?;
+        }
+        if let Some(value) = read(SYNC) {
+            self.spool_sync = if value.trim() == "batch" {
+                SpoolSync::EachBatch
+            } else {
+                let expected = "batch or a duration such as 500ms or 5s";
+                SpoolSync::Every(parse::duration(SYNC, &value, expected)?)
+            };
+        }
+        Ok(())
+    }
+
+    /// Returns the validated options, or `None` if there is no spool.
+    pub(super) fn spool_options(&self) -> Result<Option<SpoolOptions>, ConfigError> {
+        let Some(dir) = self.spool_dir.clone() else { return Ok(None) };
+        let (max_bytes, sync) = (self.spool_max_bytes, self.spool_sync);
+        let min_bytes = self.max_batch_bytes as u64 * MIN_BATCHES;
+        if max_bytes < min_bytes {
+            let problem = format!("must be at least {min_bytes} bytes, not {max_bytes}");
+            return Err(ConfigError::new("spool_max_bytes", problem));
+        }
+        if let SpoolSync::Every(interval) = sync {
+            parse::check_duration("spool_sync", interval, MIN_INTERVAL, MAX_INTERVAL)?;
+        }
+        Ok(Some(SpoolOptions { dir, max_bytes, sync }))
+    }
+}

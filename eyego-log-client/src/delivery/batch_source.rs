@@ -1,0 +1,343 @@
+//! Decides which batch is sent next: one from the event queue or, with a spool,
+//! one that went through the spool.
+//!
+//! With a spool, every batch is written to disk as soon as it is due, whether or
+//! not the server is reachable. While the server keeps up, the batch is then
+//! sent from memory. When too many batches are waiting in memory, later ones are
+//! kept only on disk and read back when their turn comes. Batches are therefore
+//! sent in the order in which they were written, those of an earlier process
+//! first.
+//!
+//! A spool that is full or cannot be written does not stop delivery. Batches
+//! that were not spooled wait in memory and are sent after all spooled ones.
+//!
+//! The source owns the spool and nothing else: the worker hands it batches and
+//! applies the [`Effect`]s that it returns.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::pipeline::batch::{Acks, Batch};
+use crate::spool::{Extent, Spool, Unread};
+
+/// How long the spool is not written after a failure.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// The fraction of the buffer that spooled batches may occupy in memory.
+const HELD_FRACTION: usize = 4;
+
+/// A consequence for the event queue or the problem report.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// The batch is in the spool and need not stay in memory.
+    Spilled(Batch),
+    /// A batch of this cost was read back into memory.
+    Refilled { cost: usize },
+    /// Spooled events can no longer be read.
+    Unreadable { epoch: u64, events: u64, acks: Acks, message: String },
+    /// A write to the spool failed.
+    SpoolFailed(io::Error),
+}
+
+/// Where the next batch to send comes from.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Batch(Batch),
+    /// The event queue, if a batch is due there.
+    Queue,
+    Nothing,
+}
+
+/// Batches that were not sent when the client ended.
+#[derive(Debug, Default)]
+pub(crate) struct Remaining {
+    pub(crate) batches: Vec<Batch>,
+    /// The acknowledgements of batches that are only on disk.
+    pub(crate) spooled_acks: Vec<Acks>,
+}
+
+#[derive(Debug)]
+pub(crate) struct BatchSource {
+    spooling: Option<Spooling>,
+}
+
+#[derive(Debug)]
+struct Spooling {
+    spool: Spool,
+    /// The memory that `held` may occupy, in bytes.
+    max_held_bytes: usize,
+    max_batch_bytes: usize,
+    max_buffer_bytes: usize,
+    /// Spooled batches that are also in memory. They are older than all batches
+    /// that are only on disk.
+    held: VecDeque<Batch>,
+    held_bytes: usize,
+    /// What the spool does not record about the batches that are only on disk.
+    marks: VecDeque<Mark>,
+    /// A batch that could not be written to the spool.
+    unwritten: Option<Batch>,
+    failing_until: Option<Instant>,
+    /// Spooled events that were handed out and are not settled.
+    handed_out: u64,
+}
+
+/// Describes consecutive records on disk that belong to the same epoch. A
+/// record with acknowledgements has a mark to itself.
+#[derive(Debug)]
+struct Mark {
+    epoch: u64,
+    extent: Extent,
+    acks: Acks,
+}
+
+impl BatchSource {
+    /// `found` is what an earlier process left in the spool.
+    pub(crate) fn new(
+        spool: Option<(Spool, Extent)>,
+        max_batch_bytes: usize,
+        max_buffer_bytes: usize,
+    ) -> Self {
+        let spooling = spool.map(|(spool, found)| Spooling {
+            spool,
+            max_held_bytes: max_buffer_bytes / HELD_FRACTION,
+            max_batch_bytes,
+            max_buffer_bytes,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            marks: VecDeque::from([Mark { epoch: 0, extent: found, acks: Acks::default() }]),
+            unwritten: None,
+            failing_until: None,
+            handed_out: 0,
+        });
+        Self { spooling }
+    }
+
+    /// Returns the spool's size in bytes, or `None` without a spool.
+    pub(crate) fn spool_bytes(&self) -> Option<u64> {
+        self.spooling.as_ref().map(|spooling| spooling.spool.bytes())
+    }
+
+    /// Syncs the spool if that is due, and ends a pause after a failure.
+    pub(crate) fn maintain(&mut self, now: Instant) -> Option<Effect> {
+        let spooling = self.spooling.as_mut()?;
+        let synced = spooling.spool.sync_if_due(now);
+        let effect = synced.err().map(|error| spooling.fail(error, now));
+        if spooling.failing_until.is_some_and(|until| until <= now) {
+            spooling.failing_until = None;
+        }
+        effect
+    }
+
+    /// Returns whether due batches must be passed to [`spool`](Self::spool).
+    pub(crate) fn accepts_batches(&self) -> bool {
+        self.spooling.as_ref().is_some_and(Spooling::accepts_batches)
+    }
+
+    /// Returns whether the spool has no room for another batch.
+    pub(crate) fn is_spool_full(&self) -> bool {
+        self.spooling.as_ref().is_some_and(|spooling| !spooling.has_room())
+    }
+
+    pub(crate) fn is_spool_failing(&self) -> bool {
+        self.spooling.as_ref().is_some_and(|spooling| spooling.failing_until.is_some())
+    }
+
+    /// Writes a batch to the spool. Requires that
+    /// [`accepts_batches`](Self::accepts_batches) is true.
+    pub(crate) fn spool(&mut self, batch: Batch, now: Instant) -> Option<Effect> {
+        self.spooling.as_mut()?.write(batch, now)
+    }
+
+    /// Returns where the next batch comes from. `pending_bytes` is the buffer
+    /// memory in use.
+    pub(crate) fn next(&mut self, pending_bytes: usize) -> (Next, Vec<Effect>) {
+        match &mut self.spooling {
+            None => (Next::Queue, Vec::new()),
+            Some(spooling) => spooling.next(pending_bytes),
+        }
+    }
+
+    /// Returns when there is something to do. `due_at` is when a batch in the
+    /// event queue is due, and `can_send_at` maps that to the time at which the
+    /// dispatcher can send it.
+    pub(crate) fn wake_at(
+        &self,
+        due_at: Option<Instant>,
+        pending_bytes: usize,
+        now: Instant,
+        can_send_at: impl Fn(Instant) -> Option<Instant>,
+    ) -> Option<Instant> {
+        match &self.spooling {
+            None => due_at.and_then(can_send_at),
+            Some(spooling) => spooling.wake_at(due_at, pending_bytes, now, can_send_at),
+        }
+    }
+
+    /// Records that events from a spool file are settled.
+    pub(crate) fn settle(&mut self, segment: Option<u64>, events: u64) {
+        if let (Some(segment), Some(spooling)) = (segment, &mut self.spooling) {
+            spooling.handed_out = spooling.handed_out.saturating_sub(events);
+            spooling.spool.settle(segment, events);
+        }
+    }
+
+    /// Closes the spool, which unlocks its directory, and returns what was not
+    /// sent.
+    pub(crate) fn close(&mut self) -> Remaining {
+        let Some(spooling) = self.spooling.take() else { return Remaining::default() };
+        let batches = spooling.unwritten.into_iter().chain(spooling.held).collect();
+        let spooled_acks = spooling.marks.into_iter().map(|mark| mark.acks).collect();
+        Remaining { batches, spooled_acks }
+    }
+}
+
+impl Spooling {
+    fn has_room(&self) -> bool {
+        self.spool.has_room(self.max_batch_bytes)
+    }
+
+    fn accepts_batches(&self) -> bool {
+        self.unwritten.is_none() && self.failing_until.is_none() && self.has_room()
+    }
+
+    fn write(&mut self, mut batch: Batch, now: Instant) -> Option<Effect> {
+        let fits = self.held_bytes + batch.cost() <= self.max_held_bytes;
+        let is_held = self.marks.is_empty() && fits;
+        let events = batch.len();
+        match self.spool.append(batch.bytes(), events, is_held, now) {
+            Err(error) => {
+                self.unwritten = Some(batch);
+                Some(self.fail(error, now))
+            }
+            Ok(segment) if is_held => {
+                batch.segment = Some(segment);
+                self.held_bytes += batch.cost();
+                self.held.push_back(batch);
+                None
+            }
+            Ok(_) => {
+                self.mark(batch.epoch, events as u64, batch.take_acks());
+                Some(Effect::Spilled(batch))
+            }
+        }
+    }
+
+    /// Pauses writing after a failure.
+    fn fail(&mut self, error: io::Error, now: Instant) -> Effect {
+        self.failing_until = Some(now + PAUSE_AFTER_FAILURE);
+        Effect::SpoolFailed(error)
+    }
+
+    fn next(&mut self, pending_bytes: usize) -> (Next, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let next = if let Some(batch) = self.next_spooled(pending_bytes, &mut effects) {
+            self.handed_out += batch.len() as u64;
+            Next::Batch(batch)
+        } else if self.has_spooled() {
+            Next::Nothing
+        } else if let Some(batch) = self.unwritten.take() {
+            Next::Batch(batch)
+        } else if self.accepts_batches() {
+            Next::Nothing
+        } else {
+            Next::Queue
+        };
+        (next, effects)
+    }
+
+    /// Returns whether a spooled batch is waiting to be sent.
+    fn has_spooled(&self) -> bool {
+        !self.held.is_empty() || self.spool.has_unread()
+    }
+
+    fn next_spooled(&mut self, pending_bytes: usize, effects: &mut Vec<Effect>) -> Option<Batch> {
+        if let Some(batch) = self.held.pop_front() {
+            self.held_bytes -= batch.cost();
+            return Some(batch);
+        }
+        while self.can_read(pending_bytes) {
+            match self.spool.read()? {
+                Unread::Lines { segment, lines } => {
+                    let mut batch = Batch::from_lines(lines);
+                    for mark in self.unmark(Extent::record(batch.len() as u64)) {
+                        batch.epoch = mark.epoch;
+                        batch.set_acks(mark.acks);
+                    }
+                    batch.segment = Some(segment);
+                    effects.push(Effect::Refilled { cost: batch.cost() });
+                    return Some(batch);
+                }
+                Unread::Lost { segment, lost, message } => {
+                    let marks = self.unmark(lost);
+                    effects.extend(marks.into_iter().map(|mark| Effect::Unreadable {
+                        epoch: mark.epoch,
+                        events: mark.extent.events,
+                        acks: mark.acks,
+                        message: message.clone(),
+                    }));
+                    self.spool.settle(segment, lost.events);
+                }
+            }
+        }
+        None
+    }
+
+    /// Returns whether there is memory for a batch from disk. One batch is
+    /// always allowed; otherwise a full buffer could never drain.
+    fn can_read(&self, pending_bytes: usize) -> bool {
+        self.handed_out == 0 || pending_bytes + self.max_batch_bytes <= self.max_buffer_bytes
+    }
+
+    fn mark(&mut self, epoch: u64, events: u64, acks: Acks) {
+        if let Some(last) = self.marks.back_mut()
+            && last.epoch == epoch
+            && last.acks.is_empty()
+            && acks.is_empty()
+        {
+            last.extent.add(Extent::record(events));
+            return;
+        }
+        self.marks.push_back(Mark { epoch, extent: Extent::record(events), acks });
+    }
+
+    /// Removes the marks of the next records.
+    fn unmark(&mut self, read: Extent) -> Vec<Mark> {
+        let mut left = read;
+        let mut marks = Vec::new();
+        while left.records > 0
+            && let Some(first) = self.marks.front_mut()
+        {
+            if first.extent.records <= left.records {
+                left.remove(first.extent);
+                marks.extend(self.marks.pop_front());
+            } else {
+                first.extent.remove(left);
+                marks.push(Mark { epoch: first.epoch, extent: left, acks: Acks::default() });
+                break;
+            }
+        }
+        marks
+    }
+
+    fn wake_at(
+        &self,
+        due_at: Option<Instant>,
+        pending_bytes: usize,
+        now: Instant,
+        can_send_at: impl Fn(Instant) -> Option<Instant>,
+    ) -> Option<Instant> {
+        let accepts_batches = self.accepts_batches();
+        let write_at = if accepts_batches { due_at } else { self.failing_until };
+        let send_at = if self.has_spooled() {
+            let can_send = !self.held.is_empty() || self.can_read(pending_bytes);
+            can_send.then_some(now)
+        } else if self.unwritten.is_some() {
+            Some(now)
+        } else {
+            due_at.filter(|_| !accepts_batches)
+        };
+        let times = [write_at, send_at.and_then(can_send_at), self.spool.sync_at()];
+        times.into_iter().flatten().min()
+    }
+}

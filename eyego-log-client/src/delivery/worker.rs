@@ -1,0 +1,311 @@
+//! The worker thread. It performs the I/O that the batch source and the
+//! dispatcher ask for, and passes them the time and the responses.
+//!
+//! The thread runs its own single-threaded runtime, so the client works under
+//! any runtime of the program, and without one.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::runtime;
+
+use crate::delivery::batch_source::{BatchSource, Effect, Next};
+use crate::delivery::compress::Compressor;
+use crate::delivery::dispatch::{Dispatcher, Ticket};
+use crate::delivery::mailbox::{Mailbox, Messages, TransportResult};
+use crate::delivery::response::{self, Classification};
+use crate::delivery::retry::RetryPolicy;
+use crate::delivery::sender::Sender;
+use crate::model::loss_reason::LossReason;
+use crate::pipeline::batch::{Acknowledgement, Batch};
+use crate::pipeline::event_queue::EventQueue;
+use crate::pipeline::reporter::Reporter;
+use crate::sync::Notify;
+use crate::transport::Transport;
+use crate::transport::endpoint::Endpoint;
+
+/// A worker that panics more often than this without a delivery in between
+/// is not restarted.
+const MAX_PANICS: u32 = 10;
+
+/// The pause before a worker that panicked is restarted.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+thread_local! {
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns whether the current thread is the worker of a client. Events that
+/// are traced there come from the client itself.
+#[cfg(feature = "tracing")]
+pub(crate) fn is_current_thread() -> bool {
+    IS_WORKER.try_with(Cell::get).unwrap_or(true)
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeliveryOptions {
+    pub(crate) retry: RetryPolicy,
+    pub(crate) max_in_flight: usize,
+    pub(crate) request_timeout: Duration,
+    pub(crate) compression: bool,
+}
+
+/// What the worker shares with the rest of the client.
+pub(crate) struct Connections {
+    pub(crate) queue: Arc<EventQueue>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) reporter: Arc<Reporter>,
+    /// Notified when the queue or the mailbox has work.
+    pub(crate) notify: Arc<Notify>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) endpoint: Arc<Endpoint>,
+}
+
+struct Worker {
+    queue: Arc<EventQueue>,
+    mailbox: Arc<Mailbox>,
+    reporter: Arc<Reporter>,
+    notify: Arc<Notify>,
+    sender: Sender,
+    source: BatchSource,
+    dispatcher: Dispatcher,
+}
+
+/// Starts the worker thread.
+///
+/// # Errors
+/// Returns the error of the operating system if the thread cannot be started.
+pub(crate) fn spawn(
+    connections: Connections,
+    options: DeliveryOptions,
+    source: BatchSource,
+) -> io::Result<()> {
+    let Connections { queue, mailbox, reporter, notify, transport, endpoint } = connections;
+    let sender = Sender {
+        transport,
+        endpoint,
+        mailbox: Arc::clone(&mailbox),
+        request_timeout: options.request_timeout,
+    };
+    let rng = fastrand::Rng::new();
+    let dispatcher =
+        Dispatcher::new(options.retry, options.max_in_flight, options.compression, rng);
+    let worker = Worker { queue, mailbox, reporter, notify, sender, source, dispatcher };
+    let thread = std::thread::Builder::new().name("eyego-log".to_owned());
+    thread.spawn(move || worker.supervise()).map(drop)
+}
+
+impl Worker {
+    /// Runs the worker until the client is closed, and restarts it after a
+    /// panic.
+    fn supervise(mut self) {
+        IS_WORKER.set(true);
+        let mut panics = 0;
+        let mut delivered = 0;
+        let (reason, message) = loop {
+            let error = match self.run_until_panic() {
+                Ok(()) => break (LossReason::Shutdown, "the client was shut down".to_owned()),
+                Err(error) => error,
+            };
+            self.dispatcher.abandon_in_flight();
+            let delivered_now = self.queue.stats().delivered;
+            panics = if delivered_now > delivered { 1 } else { panics + 1 };
+            delivered = delivered_now;
+            self.queue.update_stats(|stats| {
+                stats.worker_restarts += 1;
+                stats.last_problem = Some(error.clone());
+            });
+            if panics > MAX_PANICS {
+                let message = format!("the worker failed {panics} times in a row: {error}");
+                break (LossReason::WorkerFailed, message);
+            }
+            self.reporter.note(format!("the worker is restarted: {error}"));
+            std::thread::sleep(RESTART_PAUSE);
+        };
+        self.finish(reason, &message);
+        self.reporter.report_problems();
+    }
+
+    /// Spools what can be spooled and settles the rest as lost.
+    fn finish(&mut self, reason: LossReason, message: &str) {
+        self.spool_due_batches(Instant::now());
+        let remaining = self.source.close();
+        for acks in remaining.spooled_acks {
+            acks.send(&Acknowledgement::Spooled);
+        }
+        let batches = self.dispatcher.drain().into_iter().chain(remaining.batches);
+        let (spooled, lost): (Vec<_>, Vec<_>) = batches.partition(|batch| batch.segment.is_some());
+        spooled.into_iter().for_each(|batch| self.queue.leave_in_spool(batch));
+        self.mailbox.close();
+        self.queue.finish(reason, lost, message);
+    }
+
+    /// Runs the worker until the client is closed.
+    ///
+    /// # Errors
+    /// Returns a description if the worker panicked or its runtime could not be
+    /// created.
+    fn run_until_panic(&mut self) -> Result<(), String> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("cannot create its runtime: {error}"))?;
+        // Each call leaves the state machines consistent, so they can be reused
+        // after a panic.
+        let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run())));
+        // A name lookup may still be blocking one of the runtime's threads.
+        runtime.shutdown_background();
+        result.map_err(|panic| format!("it panicked: {}", panic_message(&*panic)))
+    }
+
+    async fn run(&mut self) {
+        let mut compressor = Compressor::default();
+        loop {
+            let Messages { responses, reads } = self.mailbox.take();
+            for (ticket, result) in responses {
+                self.handle_response(ticket, &result);
+            }
+            for job in reads {
+                tokio::spawn(self.sender.clone().read(job));
+            }
+            let now = Instant::now();
+            #[cfg(test)]
+            tests::panic_if_requested(&self.mailbox);
+            self.spool_due_batches(now);
+            self.send_batches(&mut compressor, now);
+            self.reporter.report_problems();
+            let Some(wake) = self.next_wake(now) else { return };
+            let notified = self.notify.notified();
+            match wake {
+                Wake::At(at) => drop(tokio::time::timeout_at(at.into(), notified).await),
+                Wake::OnNotification => notified.await,
+            }
+        }
+    }
+
+    fn handle_response(&mut self, ticket: Ticket, result: &TransportResult) {
+        let Some(events) = self.dispatcher.events_of(ticket) else { return };
+        let classification = response::classify(result, events, SystemTime::now());
+        match &classification {
+            Classification::Delivered => self.reporter.note_delivery(),
+            Classification::Retry { message, .. } | Classification::UnexpectedResponse(message) => {
+                let is_unexpected = matches!(classification, Classification::UnexpectedResponse(_));
+                self.queue.update_stats(|stats| {
+                    stats.failed_requests += 1;
+                    stats.unexpected_responses += u64::from(is_unexpected);
+                    stats.last_problem = Some(message.clone());
+                });
+                self.reporter.note_delivery_failure(message);
+            }
+            Classification::PerItem { .. }
+            | Classification::SplitBatch(..)
+            | Classification::DisableCompression(_)
+            | Classification::Lost(..) => {}
+        }
+        for settled in self.dispatcher.handle_response(ticket, classification, Instant::now()) {
+            let (segment, events) = (settled.batch.segment, settled.batch.len() as u64);
+            // The hooks run before the file is deleted: a crash in between
+            // reports a loss twice rather than never.
+            self.queue.settle(settled);
+            self.source.settle(segment, events);
+        }
+    }
+
+    /// Moves due batches from the queue into the spool, if there is one.
+    fn spool_due_batches(&mut self, now: Instant) {
+        if let Some(effect) = self.source.maintain(now) {
+            self.apply(effect);
+        }
+        while self.source.accepts_batches()
+            && let Some(batch) = self.queue.take_due(now)
+        {
+            if let Some(effect) = self.source.spool(batch, now) {
+                self.apply(effect);
+            }
+        }
+        if let Some(bytes) = self.source.spool_bytes() {
+            self.queue.update_stats(|stats| stats.spool_bytes = bytes);
+            if self.source.is_spool_full() {
+                self.reporter.note_spool_failure("it is full, so events wait in memory");
+            } else if !self.source.is_spool_failing() {
+                self.reporter.note_spool_works();
+            }
+        }
+    }
+
+    fn apply(&self, effect: Effect) {
+        match effect {
+            Effect::Spilled(batch) => self.queue.spill(batch),
+            Effect::Refilled { cost } => self.queue.refill(cost),
+            Effect::Unreadable { epoch, events, acks, message } => {
+                self.queue.lose_unreadable(epoch, events, acks, &message);
+            }
+            Effect::SpoolFailed(error) => {
+                let message = format!("it cannot be written ({error}), so events wait in memory");
+                self.reporter.note_spool_failure(&message);
+                self.queue.update_stats(|stats| {
+                    stats.last_problem = Some(format!("the spool failed: {message}"));
+                });
+            }
+        }
+    }
+
+    /// Sends all batches that may be sent now.
+    fn send_batches(&mut self, compressor: &mut Compressor, now: Instant) {
+        loop {
+            if self.dispatcher.wants_batch(now)
+                && let Some(batch) = self.next_batch(now)
+            {
+                self.dispatcher.offer(batch);
+            }
+            let Some(outgoing) = self.dispatcher.poll(now) else { return };
+            let ticket = outgoing.ticket;
+            let request = self.sender.batch_request(&outgoing, compressor);
+            self.queue.update_stats(|stats| stats.requests += 1);
+            tokio::spawn(self.sender.clone().post(ticket, request));
+        }
+    }
+
+    fn next_batch(&mut self, now: Instant) -> Option<Batch> {
+        let (next, effects) = self.source.next(self.queue.pending_bytes());
+        effects.into_iter().for_each(|effect| self.apply(effect));
+        let batch = match next {
+            Next::Batch(batch) => batch,
+            Next::Queue => self.queue.take_due(now)?,
+            Next::Nothing => return None,
+        };
+        if self.source.spool_bytes().is_some() && batch.segment.is_none() {
+            let events = batch.len() as u64;
+            self.queue.update_stats(|stats| stats.unspooled += events);
+        }
+        Some(batch)
+    }
+
+    /// Returns `None` when the client is closed and everything is settled, or
+    /// its deadline has passed.
+    fn next_wake(&self, now: Instant) -> Option<Wake> {
+        let schedule = self.queue.run_timers(now)?;
+        let pending_bytes = self.queue.pending_bytes();
+        let can_send_at = |due| self.dispatcher.can_send_at(due);
+        let source_at = self.source.wake_at(schedule.batch_due_at, pending_bytes, now, can_send_at);
+        let times = [source_at, schedule.timer_at, self.dispatcher.wake_at()];
+        Some(times.into_iter().flatten().min().map_or(Wake::OnNotification, Wake::At))
+    }
+}
+
+/// What the worker waits for.
+enum Wake {
+    /// A point in time, or a notification before it.
+    At(Instant),
+    OnNotification,
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Helps to test programs that log: a transport that records the events it is
+//! sent (crate feature `test-util`).
+//!
+//! ```
+//! use eyego_log_client::testing::Recorder;
+//! use eyego_log_client::{Client, Event};
+//! use serde_json::json;
+//!
+//! # async fn run() {
+//! let recorder = Recorder::new();
+//! let client = Client::builder("http://test").transport(recorder.clone()).build().unwrap();
+//!
+//! // The code under test:
+//! client.log(Event::new("ada", "LOGIN").metadata(json!({"page": "home"}))).unwrap();
+//!
+//! client.flush().await;
+//! let login = recorder.single("LOGIN");
+//! assert_eq!(login.user_id.as_str(), "ada");
+//! assert_eq!(login.metadata.to_map()["page"], "home");
+//! recorder.assert_none("LOGOUT");
+//! # }
+//! # futures_executor::block_on(run());
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use eyego_log_core::wire::IngestRequest;
+use eyego_log_core::{LogEntry, Timestamp};
+
+use crate::transport::{BoxFuture, Method, Request, Response, Transport, TransportError};
+
+/// A transport that accepts and records every event. Clones share the recorded
+/// events.
+#[derive(Debug, Clone, Default)]
+pub struct Recorder {
+    recorded: Arc<Mutex<Recorded>>,
+}
+
+#[derive(Debug, Default)]
+struct Recorded {
+    events: Vec<LogEntry>,
+    /// Responses to return instead of recording.
+    responses: VecDeque<Response>,
+}
+
+impl Recorder {
+    /// Creates a recorder without events.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns these responses to the next requests, in order, and records
+    /// nothing for them. Use this to test how a program behaves when its events
+    /// are not delivered.
+    pub fn respond_with(&self, responses: impl IntoIterator<Item = Response>) {
+        self.lock().responses.extend(responses);
+    }
+
+    /// Returns the recorded events in the order of their arrival. Flush the
+    /// client first.
+    #[must_use]
+    pub fn events(&self) -> Vec<LogEntry> {
+        self.lock().events.clone()
+    }
+
+    /// Returns the recorded events with this action.
+    #[must_use]
+    pub fn with_action(&self, action: &str) -> Vec<LogEntry> {
+        let mut events = self.events();
+        events.retain(|event| event.action.as_str() == action);
+        events
+    }
+
+    /// Returns the only recorded event with this action.
+    ///
+    /// # Panics
+    /// Panics if there is no event with this action, or more than one.
+    #[track_caller]
+    #[must_use]
+    pub fn single(&self, action: &str) -> LogEntry {
+        let mut events = self.with_action(action);
+        assert_eq!(events.len(), 1, "events with the action {action}: {:?}", self.events());
+        events.remove(0)
+    }
+
+    /// Asserts that there is no recorded event with this action.
+    ///
+    /// # Panics
+    /// Panics if there is one.
+    #[track_caller]
+    pub fn assert_none(&self, action: &str) {
+        let events = self.with_action(action);
+        assert!(events.is_empty(), "events with the action {action}: {events:?}");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, request: &Request) -> Response {
+        let mut recorded = self.lock();
+        if let Some(response) = recorded.responses.pop_front() {
+            return response;
+        }
+        if request.method == Method::Get {
+            return Response::new(
+                404,
+                r#"{"status":"fail","message":"a recorder has no stored events"}"#,
+            );
+        }
+        // The client then sends the body again, uncompressed.
+        if request.header("content-encoding").is_some() {
+            return Response::new(415, "");
+        }
+        let now = Timestamp::from(std::time::SystemTime::now());
+        let mut accepted = 0;
+        for line in request.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            if let Ok(event) = IngestRequest::parse(line, now)
+                && let Some(id) = event.id
+            {
+                let is_new = recorded.events.iter().all(|known| known.id != id);
+                if is_new {
+                    recorded.events.push(event.into_entry(id, now));
+                }
+                accepted += 1;
+            }
+        }
+        Response::new(202, format!(r#"{{"accepted":{accepted},"rejected":[]}}"#))
+    }
+}
+
+impl Transport for Recorder {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        let response = self.record(&request);
+        Box::pin(std::future::ready(Ok(response)))
+    }
+}

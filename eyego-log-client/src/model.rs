@@ -1,0 +1,9 @@
+//! The data that the public calls take and return: events, errors, losses and
+//! counts. It depends on nothing else in this crate.
+
+pub(crate) mod errors;
+pub(crate) mod event;
+pub(crate) mod line;
+pub(crate) mod loss;
+pub(crate) mod loss_reason;
+pub(crate) mod stats;

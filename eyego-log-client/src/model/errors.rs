@@ -1,0 +1,151 @@
+//! The error types of the public calls, one for each kind of call.
+
+use std::fmt;
+
+use eyego_log_core::{FieldErrors, LogId};
+
+use crate::model::loss_reason::LossReason;
+
+/// The reason why an event was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// One or more fields are invalid. The messages are the same as the
+    /// server's. The event is not counted.
+    #[error("{0}")]
+    Invalid(FieldErrors),
+    /// The event is larger than
+    /// [`ClientBuilder::max_event_bytes`](crate::ClientBuilder::max_event_bytes)
+    /// allows. The event is not counted.
+    #[error("the event has {bytes} bytes, but max_event_bytes is {max}")]
+    TooLarge {
+        /// The size of the event as JSON, in bytes.
+        bytes: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The buffer is full. The event is counted as lost
+    /// ([`LossReason::Overflow`]).
+    #[error("the buffer is full; the event is counted as lost")]
+    Full,
+    /// The client was shut down, or its worker thread failed permanently. The
+    /// event is counted as lost ([`LossReason::Shutdown`] or
+    /// [`LossReason::WorkerFailed`]).
+    #[error("the client is shut down; the event is counted as lost")]
+    Closed,
+}
+
+/// The reason why an awaited event was not delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The event was not accepted.
+    #[error(transparent)]
+    NotAccepted(#[from] LogError),
+    /// The event was accepted, then lost and counted as such.
+    #[error("event {id} was lost ({reason}): {message}")]
+    Lost {
+        /// The event's id.
+        id: LogId,
+        /// Why the event was lost.
+        reason: LossReason,
+        /// A description for people.
+        message: String,
+    },
+    /// The client was shut down before the event was delivered. The event
+    /// remains in the spool, and the next process that opens the same directory
+    /// delivers it.
+    #[error("event {id} was not delivered before shutdown and remains in the spool")]
+    Spooled {
+        /// The event's id.
+        id: LogId,
+    },
+}
+
+/// The reason why a client could not be built: an option and its problem.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{option} {problem}")]
+pub struct ConfigError {
+    option: &'static str,
+    problem: String,
+}
+
+impl ConfigError {
+    /// `problem` completes a sentence whose subject is `option`.
+    pub(crate) fn new(option: &'static str, problem: impl fmt::Display) -> Self {
+        Self { option, problem: problem.to_string() }
+    }
+
+    /// Returns the name of the invalid option: a builder method or an
+    /// environment variable.
+    #[must_use]
+    pub fn option(&self) -> &str {
+        self.option
+    }
+}
+
+/// The reason why a read failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The server responded with an error status.
+    #[error("{0}")]
+    Status(StatusError),
+    /// The server could not be reached or did not respond in time.
+    #[error("no response from the server: {0}")]
+    NoResponse(String),
+    /// The response did not come from an eyego-log server. The text includes
+    /// the beginning of its body.
+    #[error("{0}")]
+    UnexpectedResponse(String),
+    /// The client was shut down, or its worker thread failed permanently.
+    #[error("the client is shut down")]
+    Closed,
+}
+
+impl ReadError {
+    /// Returns whether the same call may succeed if it is repeated later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Status(error) => matches!(error.status, 408 | 425 | 429 | 500..=599),
+            Self::NoResponse(_) | Self::UnexpectedResponse(_) => true,
+            Self::Closed => false,
+        }
+    }
+
+    /// Returns the server's error response, if there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<&StatusError> {
+        match self {
+            Self::Status(error) => Some(error),
+            Self::NoResponse(_) | Self::UnexpectedResponse(_) | Self::Closed => None,
+        }
+    }
+}
+
+/// An error response from the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatusError {
+    /// The HTTP status code.
+    pub status: u16,
+    /// The server's message, for people.
+    pub message: String,
+    /// The errors of individual fields. Empty if no field is invalid.
+    pub errors: FieldErrors,
+    /// The id under which the server logged the request.
+    pub request_id: Option<String>,
+}
+
+impl fmt::Display for StatusError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server responded with status {}: {}", self.status, self.message)?;
+        match &self.request_id {
+            Some(id) => write!(f, " (request {id})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for StatusError {}

@@ -1,0 +1,13 @@
+//! From the call to a batch: events are checked, encoded, buffered and counted.
+//!
+//! Nothing here does I/O. The worker in `delivery` takes the batches out.
+
+pub(crate) mod accounting;
+pub(crate) mod batch;
+mod buffer;
+mod check;
+pub(crate) mod encode;
+pub(crate) mod event_queue;
+pub(crate) mod reporter;
+
+pub(crate) use buffer::BatchLimits;

@@ -1,0 +1,302 @@
+//! Encodes an event as one line of the request: `{"id":…,"userId":…,…}\n`.
+//!
+//! Encoding runs on the caller's thread, in a scratch buffer of that thread.
+//! The caller's `Serialize` implementation therefore never runs under one of
+//! the client's locks, and may itself log.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::time::SystemTime;
+
+use eyego_log_core::limits::MAX_AHEAD_MILLIS;
+use eyego_log_core::{
+    Action, FieldError, FieldErrors, LogId, LogIdGenerator, Metadata, Timestamp, UserId,
+};
+use serde::Serialize;
+
+use crate::model::errors::LogError;
+use crate::model::event::Event;
+use crate::model::line::{ID, LINE_HEAD, MILLISECONDS, TIMESTAMP};
+use crate::pipeline::check::{CheckingFormatter, Findings};
+
+/// The scratch memory that a thread keeps between events, in bytes.
+const MAX_SCRATCH: usize = 64 << 10;
+
+struct Scratch {
+    head: Head,
+    line: Vec<u8>,
+    findings: Findings,
+}
+
+impl Scratch {
+    const fn new() -> Self {
+        Self { head: Head::new(), line: Vec::new(), findings: Findings::new() }
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
+
+/// Encodes `event` and passes its id and line to `use_line`.
+///
+/// # Errors
+/// Returns [`LogError::Invalid`] if a field is invalid, [`LogError::TooLarge`]
+/// if the line is longer than `max_bytes`, or the error of `use_line`.
+pub(crate) fn with_line<M: Serialize, R>(
+    event: &Event<'_, M>,
+    ids: &LogIdGenerator,
+    max_bytes: usize,
+    use_line: impl FnOnce(LogId, &[u8]) -> Result<R, LogError>,
+) -> Result<R, LogError> {
+    let mut use_line = Some(use_line);
+    let mut run = |scratch: &mut Scratch| {
+        let id = scratch.encode(event, ids, max_bytes);
+        let result = id.and_then(|id| match use_line.take() {
+            Some(use_line) => use_line(id, &scratch.line),
+            None => Err(LogError::Closed),
+        });
+        if scratch.line.capacity() > MAX_SCRATCH {
+            scratch.line = Vec::new();
+        }
+        result
+    };
+    let result = SCRATCH.try_with(|scratch| scratch.try_borrow_mut().ok().map(|mut s| run(&mut s)));
+    match result {
+        Ok(Some(result)) => result,
+        // The caller's `Serialize` logs an event, or the thread is ending.
+        Ok(None) | Err(_) => run(&mut Scratch::new()),
+    }
+}
+
+impl Scratch {
+    fn encode<M: Serialize>(
+        &mut self,
+        event: &Event<'_, M>,
+        ids: &LogIdGenerator,
+        max_bytes: usize,
+    ) -> Result<LogId, LogError> {
+        let mut errors = FieldErrors::new();
+        let now = Timestamp::from(SystemTime::now());
+        if let Err(error) = UserId::check(&event.user_id) {
+            errors.push(FieldError::new("userId", error));
+        }
+        if let Err(error) = Action::check(&event.action) {
+            errors.push(FieldError::new("action", error));
+        }
+        let timestamp = event.timestamp.unwrap_or(now);
+        if timestamp.as_millis() > now.as_millis().saturating_add(MAX_AHEAD_MILLIS) {
+            let error = format!("must not be more than 24 hours ahead (it is {now} here)");
+            errors.push(FieldError::new("timestamp", error));
+        }
+        let id = event.id.unwrap_or_else(|| ids.mint(now));
+        let line = &mut self.line;
+        line.clear();
+        line.extend_from_slice(self.head.render(id, timestamp));
+        push_string(line, &event.user_id);
+        line.extend_from_slice(b",\"action\":");
+        push_string(line, &event.action);
+        self.encode_metadata(&event.metadata, &mut errors);
+        if !errors.is_empty() {
+            return Err(LogError::Invalid(errors));
+        }
+        self.line.extend_from_slice(b"}\n");
+        let bytes = self.line.len();
+        if bytes > max_bytes {
+            return Err(LogError::TooLarge { bytes, max: max_bytes });
+        }
+        Ok(id)
+    }
+
+    fn encode_metadata<M: Serialize>(&mut self, metadata: &M, errors: &mut FieldErrors) {
+        let Self { line, findings, .. } = self;
+        let field_start = line.len();
+        line.extend_from_slice(b",\"metadata\":");
+        let start = line.len();
+        findings.clear();
+        let formatter = CheckingFormatter(findings);
+        let mut serializer = serde_json::Serializer::with_formatter(&mut *line, formatter);
+        if let Err(error) = metadata.serialize(&mut serializer) {
+            errors.push(FieldError::new("metadata", format!("must be JSON: {error}")));
+            return;
+        }
+        if &line[start..] == b"null" {
+            line.truncate(field_start);
+            return;
+        }
+        if findings.has_raw_text {
+            // JSON allows line breaks between tokens; an NDJSON line does not.
+            for byte in &mut line[start..] {
+                if matches!(byte, b'\n' | b'\r') {
+                    *byte = b' ';
+                }
+            }
+        }
+        if findings.is_suspect || line.get(start) != Some(&b'{') {
+            let checked = match std::str::from_utf8(&line[start..]) {
+                Ok(text) => Metadata::check(text),
+                Err(error) => Err(FieldError::new("metadata", error).into()),
+            };
+            if let Err(found) = checked {
+                found.into_vec().into_iter().for_each(|error| errors.push(error));
+            }
+        }
+    }
+}
+
+fn push_string(line: &mut Vec<u8>, text: &str) {
+    let written = serde_json::to_writer(&mut *line, text);
+    debug_assert!(written.is_ok(), "writing text to memory cannot fail");
+}
+
+/// Renders the beginning of a line, in which only the id and the timestamp
+/// change.
+struct Head {
+    text: [u8; LINE_HEAD.len()],
+    /// The second in `text`. Timestamps within it differ only in their
+    /// milliseconds.
+    second: i64,
+}
+
+impl Head {
+    const fn new() -> Self {
+        Self { text: LINE_HEAD, second: i64::MIN }
+    }
+
+    fn render(&mut self, id: LogId, timestamp: Timestamp) -> &[u8; LINE_HEAD.len()] {
+        self.text[ID].copy_from_slice(&id.to_hex());
+        let millis = timestamp.as_millis();
+        let (second, millis) = (millis.div_euclid(1000), millis.rem_euclid(1000));
+        if second != self.second {
+            let mut rest = &mut self.text[TIMESTAMP];
+            let written = write!(rest, "{timestamp}");
+            debug_assert!(written.is_ok(), "a timestamp has 24 characters");
+            self.second = second;
+        }
+        for (digit, divisor) in self.text[MILLISECONDS].iter_mut().zip([100, 10, 1]) {
+            *digit = b'0' + u8::try_from(millis / divisor % 10).unwrap_or(0);
+        }
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eyego_log_core::IngestRequest;
+    use proptest::prelude::*;
+    use serde_json::value::RawValue;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::line::id_of_line;
+
+    fn line<M: Serialize>(event: &Event<'_, M>) -> Result<String, LogError> {
+        with_line(event, &LogIdGenerator::new(), 64 << 10, |id, line| {
+            assert_eq!(id_of_line(line), Some(id));
+            Ok(String::from_utf8(line.to_vec()).unwrap())
+        })
+    }
+
+    fn now() -> Timestamp {
+        SystemTime::now().into()
+    }
+
+    /// Returns the server's error message for the same event.
+    fn server_message(body: &Value) -> String {
+        IngestRequest::parse(body.to_string().as_bytes(), now()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_server_can_parse_a_line() {
+        let event = Event::new("ada \"x\"", "CLICK").metadata(json!({"a": [1, {"b": "\n"}]}));
+        let line = line(&event).unwrap();
+        let request = IngestRequest::parse(line.as_bytes(), now()).unwrap();
+        assert_eq!(request.user_id.as_str(), "ada \"x\"");
+        assert_eq!(request.metadata.as_json(), r#"{"a":[1,{"b":"\n"}]}"#);
+        assert!(request.id.is_some() && request.timestamp.is_some());
+        assert_eq!(line.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn absent_metadata_is_omitted() {
+        assert!(!line(&Event::new("u", "A")).unwrap().contains("metadata"));
+        let none: Option<Value> = None;
+        assert!(!line(&Event::new("u", "A").metadata(none)).unwrap().contains("metadata"));
+    }
+
+    #[test]
+    fn line_breaks_in_raw_metadata_become_spaces() {
+        let raw: &RawValue = serde_json::from_str("{\r\n \"k\": 1\n}").unwrap();
+        let line = line(&Event::new("u", "A").metadata(raw)).unwrap();
+        assert!(line.ends_with("\"metadata\":{   \"k\": 1 }}\n"), "{line}");
+    }
+
+    #[test]
+    fn error_messages_equal_the_servers() {
+        for (user, action, metadata) in [
+            ("", "A", json!({})),
+            ("u", "", json!({})),
+            ("u\0", "A", json!({"a\0": 1})),
+            (&"u".repeat(257), &*"a".repeat(129), json!([1])),
+            ("u", "A", json!({"n": u64::MAX})),
+            ("u", "A", (0..33).fold(json!(1), |inner, _| json!({"k": inner}))),
+        ] {
+            let error = line(&Event::new(user, action).metadata(&metadata)).unwrap_err();
+            let body = json!({"userId": user, "metadata": metadata, "action": action});
+            let server: Vec<String> =
+                server_message(&body).split("; ").map(str::to_owned).collect();
+            let mut client: Vec<String> =
+                error.to_string().split("; ").map(str::to_owned).collect();
+            // The server lists the errors in the order of the body.
+            client.sort_by_key(|message| server.iter().position(|other| other == message));
+            assert_eq!(client, server);
+        }
+    }
+
+    #[test]
+    fn unserializable_keys_and_future_timestamps_are_invalid() {
+        let map = std::collections::BTreeMap::from([((1, 2), 3)]);
+        let error = line(&Event::new("u", "A").metadata(map)).unwrap_err();
+        assert_eq!(error.to_string(), "metadata must be JSON: key must be a string");
+        let future = Timestamp::from_millis(now().as_millis() + 86_400_000 + 60_000).unwrap();
+        let error = line(&Event::new("u", "A").timestamp(future)).unwrap_err();
+        assert!(error.to_string().starts_with("timestamp must not be more than 24 hours ahead"));
+    }
+
+    #[test]
+    fn an_oversized_event_is_rejected() {
+        let result = line(&Event::new("u", "A").metadata(json!({"k": "x".repeat(65 << 10)})));
+        assert!(matches!(result, Err(LogError::TooLarge { max: 65_536, .. })));
+    }
+
+    #[test]
+    fn a_serialize_implementation_may_log() {
+        struct Logs;
+        impl Serialize for Logs {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                assert!(line(&Event::new("inner", "A")).is_ok());
+                json!({}).serialize(serializer)
+            }
+        }
+        assert!(line(&Event::new("outer", "A").metadata(Logs)).unwrap().contains("outer"));
+    }
+
+    proptest! {
+        #[test]
+        fn the_head_equals_the_formatted_id_and_timestamp(
+            times in prop::collection::vec(-62_167_219_200_000_i64..253_402_207_200_000, 1..5),
+            more in 0_i64..2000,
+        ) {
+            let mut head = Head::new();
+            let id = LogIdGenerator::new().mint(now());
+            for millis in times {
+                for millis in [millis, (millis + more).min(Timestamp::MAX.as_millis())] {
+                    let time = Timestamp::from_millis(millis).unwrap();
+                    let text = std::str::from_utf8(head.render(id, time)).unwrap();
+                    let expected = format!(r#"{{"id":"{id}","timestamp":"{time}","userId":"#);
+                    prop_assert_eq!(text, expected);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The queue between callers and the worker: the buffer and the accounting,
+//! under one lock.
+//!
+//! The lock is held while a line is copied or counts are updated, never while
+//! the program's own code runs.
+
+mod enqueue;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::model::line::Lines;
+use crate::model::loss::Loss;
+use crate::model::loss_reason::LossReason;
+use crate::model::stats::Stats;
+use crate::pipeline::accounting::Accounting;
+use crate::pipeline::batch::{Acknowledgement, Acks, Batch, Outcome, SettledBatch};
+use crate::pipeline::buffer::{BatchLimits, Buffer};
+use crate::pipeline::reporter::Reporter;
+use crate::sync::{Condvar, Mutex, MutexGuard, Notify, lock, wait_while};
+
+/// What happens to an event when the buffer is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The event is lost, and `log` returns
+    /// [`LogError::Full`](crate::LogError::Full).
+    #[default]
+    DropNewest,
+    /// The oldest buffered batch that is not in flight is lost to make room.
+    DropOldest,
+    /// `log` blocks its thread for up to this duration until there is room, and
+    /// then behaves like `DropNewest`. `send` never blocks; it behaves like
+    /// `DropNewest` immediately.
+    Block(Duration),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueueOptions {
+    pub(crate) batch: BatchLimits,
+    pub(crate) max_bytes: usize,
+    pub(crate) overflow: Overflow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// No more events are accepted. Pending events are delivered until the
+    /// deadline.
+    Closing(Instant),
+    /// The worker has ended. Later events are lost for this reason.
+    Closed(LossReason),
+}
+
+#[derive(Debug)]
+struct State {
+    buffer: Buffer,
+    accounting: Accounting,
+    phase: Phase,
+    /// Calls that wait for the worker to end.
+    end_waiters: Vec<oneshot::Sender<()>>,
+}
+
+/// When the worker must attend to the queue again.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    /// When a batch is due.
+    pub(crate) batch_due_at: Option<Instant>,
+    /// When a deadline passes or memory can be released.
+    pub(crate) timer_at: Option<Instant>,
+}
+
+pub(crate) struct EventQueue {
+    options: QueueOptions,
+    reporter: Arc<Reporter>,
+    state: Mutex<State>,
+    /// Notified when there is work for the worker.
+    worker: Arc<Notify>,
+    /// Notified when there is room for events, or when the phase changes.
+    changed: Condvar,
+}
+
+impl EventQueue {
+    pub(crate) fn new(options: QueueOptions, reporter: Arc<Reporter>, worker: Arc<Notify>) -> Self {
+        let state = State {
+            buffer: Buffer::new(options.batch),
+            accounting: Accounting::default(),
+            phase: Phase::Open,
+            end_waiters: Vec::new(),
+        };
+        Self { options, reporter, state: Mutex::new(state), worker, changed: Condvar::new() }
+    }
+
+    pub(crate) fn options(&self) -> &QueueOptions {
+        &self.options
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.state().accounting.stats.clone()
+    }
+
+    /// Returns the buffer memory in use, in bytes.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.state().accounting.stats.pending_bytes
+    }
+
+    pub(crate) fn update_stats(&self, update: impl FnOnce(&mut Stats)) {
+        update(&mut self.state().accounting.stats);
+    }
+
+    /// Counts the events that an earlier process left in the spool.
+    pub(crate) fn recover(&self, found: u64, damaged: u64, message: &str) {
+        let mut state = self.state();
+        state.accounting.recover(found, damaged);
+        if damaged == 0 {
+            return;
+        }
+        state.accounting.stats.last_problem = Some(message.to_owned());
+        drop(state);
+        self.reporter.note_loss(LossReason::Damaged, message);
+        self.report_unreadable(damaged, message);
+    }
+
+    /// Removes the next batch that is due.
+    pub(crate) fn take_due(&self, now: Instant) -> Option<Batch> {
+        self.state().buffer.take_due(now)
+    }
+
+    /// Records that a batch is in the spool and releases its memory.
+    pub(crate) fn spill(&self, batch: Batch) {
+        let mut state = self.state();
+        state.accounting.spill(batch.cost());
+        self.admit_waiters(&state);
+        self.recycle(&mut state, batch);
+    }
+
+    /// Records that a batch of `cost` bytes was read back from the spool.
+    pub(crate) fn refill(&self, cost: usize) {
+        self.state().accounting.refill(cost);
+    }
+
+    /// Records that a batch remains in the spool after the client has ended.
+    pub(crate) fn leave_in_spool(&self, mut batch: Batch) {
+        batch.acknowledge(&Acknowledgement::Spooled);
+        self.state().accounting.spill(batch.cost());
+    }
+
+    /// Counts spooled events that can no longer be read as lost.
+    pub(crate) fn lose_unreadable(&self, epoch: u64, events: u64, acks: Acks, message: &str) {
+        let outcome = Outcome::lost(LossReason::Damaged, message);
+        {
+            let mut state = self.state();
+            state.accounting.settle(epoch, events, 0, &outcome);
+            state.accounting.stats.last_problem = Some(message.to_owned());
+        }
+        acks.send(&Acknowledgement::from(&outcome));
+        self.reporter.note_loss(LossReason::Damaged, message);
+        self.report_unreadable(events, message);
+    }
+
+    /// Counts the events of a batch, acknowledges them and reports losses.
+    pub(crate) fn settle(&self, settled: SettledBatch) {
+        let SettledBatch { mut batch, outcome } = settled;
+        {
+            let mut state = self.state();
+            let (count, cost) = (batch.len() as u64, batch.cost());
+            state.accounting.settle(batch.epoch, count, cost, &outcome);
+            if let Outcome::Lost { message, .. } = &outcome {
+                state.accounting.stats.last_problem = Some(message.clone());
+            }
+            self.admit_waiters(&state);
+        }
+        batch.acknowledge(&Acknowledgement::from(&outcome));
+        if let Outcome::Lost { reason, message } = &outcome {
+            self.reporter.note_loss(*reason, message);
+            self.report_loss(*reason, message, batch.lines());
+        }
+        self.recycle(&mut self.state(), batch);
+    }
+
+    /// Resolves expired flushes and releases idle memory. Returns `None` when
+    /// the client is closing and everything is settled, or its deadline has
+    /// passed.
+    pub(crate) fn run_timers(&self, now: Instant) -> Option<Schedule> {
+        let mut state = self.state();
+        state.accounting.expire(now);
+        let mut timers = vec![state.buffer.trim(now), state.accounting.next_deadline()];
+        if let Phase::Closing(deadline) = state.phase {
+            if deadline <= now || state.accounting.stats.pending == 0 {
+                return None;
+            }
+            timers.push(Some(deadline));
+        }
+        let timer_at = timers.into_iter().flatten().min();
+        Some(Schedule { batch_due_at: state.buffer.due_at(), timer_at })
+    }
+
+    /// Starts a flush. Returns its epoch, and a channel that resolves when all
+    /// events accepted before this call are settled or the deadline passes.
+    pub(crate) fn flush(&self, deadline: Instant) -> (u64, oneshot::Receiver<()>) {
+        let mut state = self.state();
+        let epoch = state.buffer.next_epoch();
+        let settled = state.accounting.wait(epoch, deadline);
+        if matches!(state.phase, Phase::Closed(_)) {
+            state.accounting.resolve_all();
+        }
+        drop(state);
+        self.worker.notify_one();
+        (epoch, settled)
+    }
+
+    /// Returns the number of pending events up to the end of `epoch`, with the
+    /// counts at that moment.
+    pub(crate) fn pending_until(&self, epoch: u64) -> (u64, Stats) {
+        let state = self.state();
+        (state.accounting.pending_until(epoch), state.accounting.stats.clone())
+    }
+
+    /// Stops accepting events. The returned channel closes when the worker has
+    /// ended, which is soon after `deadline` at the latest. A second call does
+    /// not change the deadline.
+    pub(crate) fn close(&self, deadline: Instant) -> oneshot::Receiver<()> {
+        let (ended, receiver) = oneshot::channel();
+        let mut state = self.state();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing(deadline);
+            state.buffer.seal();
+        }
+        if !matches!(state.phase, Phase::Closed(_)) {
+            state.end_waiters.push(ended);
+        }
+        drop(state);
+        self.changed.notify_all();
+        self.worker.notify_one();
+        receiver
+    }
+
+    /// Blocks until the worker has ended or `timeout` has passed.
+    pub(crate) fn wait_closed(&self, timeout: Duration) {
+        let is_running = |state: &mut State| !matches!(state.phase, Phase::Closed(_));
+        drop(wait_while(&self.changed, self.state(), timeout, is_running));
+    }
+
+    /// Closes the queue after the worker has ended. All buffered events and
+    /// those in `batches` are lost.
+    pub(crate) fn finish(&self, reason: LossReason, batches: Vec<Batch>, message: &str) {
+        let mut lost = batches;
+        {
+            let mut state = self.state();
+            state.phase = Phase::Closed(reason);
+            lost.extend(std::iter::from_fn(|| state.buffer.take_oldest()));
+        }
+        for batch in lost {
+            self.settle(SettledBatch { batch, outcome: Outcome::lost(reason, message) });
+        }
+        let mut state = self.state();
+        state.accounting.resolve_all();
+        state.end_waiters.clear();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Wakes the threads that wait for room, once there is enough for several
+    /// of them. Waking them for each batch would cost more.
+    fn admit_waiters(&self, state: &State) {
+        let limit = self.options.max_bytes;
+        if state.accounting.stats.pending_bytes <= limit - limit / 8 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Keeps the memory of a batch for later batches.
+    fn recycle(&self, state: &mut State, batch: Batch) {
+        // A batch reserves an eighth more than it needs. Without that margin, a
+        // full buffer would free and allocate every batch.
+        let limit = self.options.max_bytes + self.options.max_bytes / 8;
+        let room = limit.saturating_sub(state.accounting.stats.pending_bytes);
+        state.buffer.recycle(batch, room, Instant::now());
+    }
+
+    fn report_loss(&self, reason: LossReason, message: &str, lines: Lines<'_>) {
+        self.reporter.report_loss(&Loss { reason, message, lines, unreadable: 0 });
+    }
+
+    fn report_unreadable(&self, unreadable: u64, message: &str) {
+        let reason = LossReason::Damaged;
+        self.reporter.report_loss(&Loss { reason, message, lines: Lines::EMPTY, unreadable });
+    }
+}
+
+impl fmt::Debug for EventQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventQueue").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, eyego_loom))]
+mod models;

@@ -1,0 +1,35 @@
+//! Batches on disk (crate feature `spool`). A batch is written before it is
+//! sent, and deleted once its events are settled. If the process dies in
+//! between, the next one reads it back.
+//!
+//! The client spool is a segmented log:
+//!
+//! - `format` defines the bytes of a file,
+//! - `segment` scans and reads one file,
+//! - `files` manages the directory: its lock, the order of the files, syncing
+//!   and deletion.
+//!
+//! `delivery::batch_source` decides which batches go through the spool and which
+//! stay in memory.
+
+#[cfg(feature = "spool")]
+mod files;
+#[cfg(feature = "spool")]
+mod format;
+#[cfg(not(feature = "spool"))]
+mod off;
+#[cfg(feature = "spool")]
+mod options;
+mod record;
+#[cfg(feature = "spool")]
+mod segment;
+
+#[cfg(feature = "spool")]
+pub(crate) use files::Spool;
+#[cfg(not(feature = "spool"))]
+pub(crate) use off::{Spool, SpoolOptions};
+#[cfg(feature = "spool")]
+pub(crate) use options::SpoolOptions;
+#[cfg(feature = "spool")]
+pub use options::SpoolSync;
+pub(crate) use record::{Extent, Unread};
