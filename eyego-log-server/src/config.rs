@@ -10,12 +10,9 @@ mod file;
 mod http;
 mod kafka;
 mod mongodb;
-#[cfg(test)]
-mod reference;
+mod options;
 mod sources;
 mod spool;
-#[cfg(test)]
-mod tests;
 mod value;
 mod worker;
 
@@ -187,3 +184,8 @@ impl Config {
 fn invalid(message: impl Into<String>) -> Result<(), ConfigError> {
     Err(ConfigError::Invalid(message.into()))
 }
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;

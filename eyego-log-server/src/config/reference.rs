@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Arg;
 
-use super::{file, sources};
+use super::{file, options};
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -61,7 +61,7 @@ fn configuration_docs_are_current() {
 fn render() -> String {
     let mut text = INTRODUCTION.to_owned();
     let mut current = None;
-    for option in sources::options() {
+    for option in options::definitions() {
         let heading = option.get_help_heading().unwrap_or("General").to_owned();
         if current.as_ref() != Some(&heading) {
             let columns = "| Flag | Variable | File key | Default | Values | Description |";
@@ -90,7 +90,7 @@ fn row(option: &Arg) -> String {
 /// Returns which values an option accepts, as its error for an invalid value says,
 /// or the name of its value if it accepts any text.
 fn values(option: &Arg) -> String {
-    let Err(reason) = sources::check(option, "?") else {
+    let Err(reason) = options::check(option, "?") else {
         return format!("`{}`", option.get_value_names().unwrap()[0]);
     };
     let reason = reason.trim_end_matches(", not `?`");
