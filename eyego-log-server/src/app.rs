@@ -158,9 +158,10 @@ impl Parts {
         status: Arc<WorkerStatus>,
         bulks: &Handle,
     ) -> anyhow::Result<Worker> {
-        let topic = match config.kafka.brokers {
-            Some(_) => config.kafka.topic.as_str(),
-            None => EMBEDDED_TOPIC,
+        let (topic, commit_interval) = match config.kafka.brokers {
+            Some(_) => (config.kafka.topic.as_str(), Duration::from_secs(1)),
+            // Admission control of the embedded queue needs frequent commits (ADR 0013).
+            None => (EMBEDDED_TOPIC, Duration::from_millis(200)),
         };
         // MongoDB stores several small bulks at once, SQLite few large
         // transactions (ADR 0017).
@@ -168,8 +169,6 @@ impl Parts {
             Store::MongoDb(_) => (1000, 4, Duration::from_millis(25)),
             Store::Embedded(_) => (16_000, 2, Duration::from_millis(250)),
         };
-        // The embedded queue's admission control needs frequent commits (ADR 0013).
-        let commit_millis = if config.kafka.brokers.is_some() { 1000 } else { 200 };
         let options = PersistOptions {
             topic: topic.to_owned(),
             // librdkafka prefetches into the other half.
@@ -177,7 +176,7 @@ impl Parts {
             bulk_records,
             linger,
             bulks_in_flight,
-            commit_interval: Duration::from_millis(commit_millis),
+            commit_interval,
         };
         let persist = Persist::new(
             Arc::clone(&self.repository),

@@ -9,8 +9,9 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use self::dead_letters::{DeadLettersCommand, ListArgs, ReplayArgs};
+use crate::app;
 use crate::config::{self, Config, ConfigError};
-use crate::{app, telemetry};
+use crate::telemetry;
 
 /// Receives user activity over HTTP, queues it durably, stores it exactly once and
 /// serves queries.

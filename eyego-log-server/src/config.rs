@@ -10,12 +10,9 @@ mod file;
 mod http;
 mod kafka;
 mod mongodb;
-#[cfg(test)]
-mod reference;
+mod options;
 mod sources;
 mod spool;
-#[cfg(test)]
-mod tests;
 mod value;
 mod worker;
 
@@ -122,7 +119,7 @@ pub enum ConfigError {
     #[error(transparent)]
     CommandLine(#[from] clap::Error),
     /// The configuration file cannot be read.
-    #[error("cannot read the configuration file {path}: {source}")]
+    #[error("cannot read the configuration file {path}")]
     Unreadable {
         /// Path of the file.
         path: PathBuf,
@@ -131,7 +128,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The configuration file is not valid TOML.
-    #[error("the configuration file {path} is not valid TOML: {source}")]
+    #[error("the configuration file {path} is not valid TOML")]
     Syntax {
         /// Path of the file.
         path: PathBuf,
@@ -187,3 +184,8 @@ impl Config {
 fn invalid(message: impl Into<String>) -> Result<(), ConfigError> {
     Err(ConfigError::Invalid(message.into()))
 }
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;

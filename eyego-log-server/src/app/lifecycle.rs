@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::Parts;
 use super::runtimes::RuntimePool;
 use super::signals::Signals;
+use super::worker::Worker;
 use crate::application::persist::WorkerStatus;
 use crate::config::Config;
 use crate::interface::http::{Metrics, Readiness, api_routes, bind, operations_routes};
@@ -72,9 +74,22 @@ pub(super) async fn serve(
         exit_immediately();
     });
     tokio::time::sleep(config.http.shutdown_delay).await;
-    let deadline = Instant::now() + config.http.shutdown_timeout;
     stop_serving.send_replace(true);
-    let requests_deadline = deadline - CLOSE_ADAPTERS.min(config.http.shutdown_timeout);
+    shut_down(&parts, serving, worker, config.http.shutdown_timeout).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for the requests in flight, then stops the worker, then closes the queue
+/// and the store. Takes up to `timeout`.
+async fn shut_down(
+    parts: &Parts,
+    serving: JoinHandle<()>,
+    worker: Option<Worker>,
+    timeout: Duration,
+) {
+    let deadline = Instant::now() + timeout;
+    let requests_deadline = deadline - CLOSE_ADAPTERS.min(timeout);
     // A completed task must not be polled again.
     if !serving.is_finished()
         && tokio::time::timeout_at(requests_deadline.into(), serving).await.is_err()
@@ -86,8 +101,6 @@ pub(super) async fn serve(
     }
     parts.queue.close(deadline).await;
     parts.store.close(deadline).await;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 #[expect(clippy::exit, reason = "a second signal asks for an immediate exit")]

@@ -20,7 +20,7 @@ pub struct EmbeddedConfig {
     #[arg(
         long,
         env = "EYEGO_QUEUE_MAX_BYTES",
-        default_value = "4 GiB",
+        default_value = "4GiB",
         value_name = "SIZE",
         value_parser = size::<u64>(MIB..=PIB)
     )]

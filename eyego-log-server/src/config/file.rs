@@ -7,7 +7,7 @@ use clap::Arg;
 use clap::builder::ValueParser;
 use toml::{Table, Value};
 
-use super::{ConfigError, Properties, sources};
+use super::{ConfigError, Properties, options};
 
 /// The values of a configuration file by the id of their option, in the form in
 /// which a flag would give them.
@@ -37,12 +37,12 @@ impl ConfigFile {
     }
 
     fn from_table(table: &Table) -> Result<Self, String> {
-        let options = sources::options();
+        let definitions = options::definitions();
         let mut values = BTreeMap::new();
-        let entries = flatten(table, &options);
+        let entries = flatten(table, &definitions);
         for (key, value) in entries {
-            let Some(option) = options.iter().find(|option| file_key(option) == key) else {
-                return Err(unknown_key(&key, &options));
+            let Some(option) = definitions.iter().find(|option| file_key(option) == key) else {
+                return Err(unknown_key(&key, &definitions));
             };
             let text = to_text(value, option).ok_or_else(|| {
                 format!("{key}: expected a string, a number or a boolean, not {}", value.type_str())
@@ -50,7 +50,7 @@ impl ConfigFile {
             if text.trim().is_empty() {
                 continue;
             }
-            sources::check(option, &text).map_err(|reason| format!("{key}: {reason}"))?;
+            options::check(option, &text).map_err(|reason| format!("{key}: {reason}"))?;
             values.insert(option.get_id().to_string(), text);
         }
         Ok(Self(values))

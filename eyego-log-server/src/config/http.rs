@@ -32,7 +32,7 @@ pub struct HttpConfig {
     #[arg(
         long,
         env = "EYEGO_MAX_EVENT_BYTES",
-        default_value = "256 KiB",
+        default_value = "256KiB",
         value_name = "SIZE",
         value_parser = size::<usize>(KIB..=15 * MIB)
     )]
@@ -53,7 +53,7 @@ pub struct HttpConfig {
     #[arg(
         long,
         env = "EYEGO_MAX_BODY_BYTES",
-        default_value = "16 MiB",
+        default_value = "16MiB",
         value_name = "SIZE",
         value_parser = size::<usize>(KIB..=GIB)
     )]

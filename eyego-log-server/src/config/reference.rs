@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Arg;
 
-use super::{file, sources};
+use super::{file, options};
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -24,7 +24,7 @@ log = \"info,eyego_log_server=debug\"
 
 [http]
 listen = \"0.0.0.0:3000\"
-max_body_bytes = \"32 MiB\"
+max_body_bytes = \"32MiB\"
 
 [kafka]
 brokers = \"kafka-1:9092,kafka-2:9092\"
@@ -37,7 +37,7 @@ brokers = \"kafka-1:9092,kafka-2:9092\"
 uri = \"mongodb://mongo-1,mongo-2,mongo-3/?replicaSet=rs0\"
 ```
 
-Sizes are written as `16 MiB`, `16MB` or a number of bytes; durations as `25s`, `500ms` or `1m 30s`.
+Sizes are written as `16MiB`, `16 MB` or a number of bytes; durations as `25s`, `500ms` or `1m 30s`.
 An unknown key or an invalid value stops the server at startup with a message that names it. The
 values of `EYEGO_KAFKA_PROPERTIES` and `EYEGO_MONGODB_URI` are never logged or shown.
 ";
@@ -61,7 +61,7 @@ fn configuration_docs_are_current() {
 fn render() -> String {
     let mut text = INTRODUCTION.to_owned();
     let mut current = None;
-    for option in sources::options() {
+    for option in options::definitions() {
         let heading = option.get_help_heading().unwrap_or("General").to_owned();
         if current.as_ref() != Some(&heading) {
             let columns = "| Flag | Variable | File key | Default | Values | Description |";
@@ -87,11 +87,11 @@ fn row(option: &Arg) -> String {
     format!("| `--{flag}` | `{variable}` | `{key}` | {default} | {values} | {description}. |\n")
 }
 
-/// Returns which values an option accepts, as its error message for an invalid
-/// value says.
+/// Returns which values an option accepts, as its error for an invalid value says,
+/// or the name of its value if it accepts any text.
 fn values(option: &Arg) -> String {
-    let Err(reason) = sources::check(option, "?") else {
-        return option.get_value_names().unwrap()[0].to_ascii_lowercase();
+    let Err(reason) = options::check(option, "?") else {
+        return format!("`{}`", option.get_value_names().unwrap()[0]);
     };
     let reason = reason.trim_end_matches(", not `?`");
     reason.trim_start_matches("expected ").replace('|', "\\|")

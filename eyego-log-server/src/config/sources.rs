@@ -4,21 +4,21 @@
 //! clap applies this order by itself once the values of the file have become the
 //! defaults of the options.
 
-use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStr, Resettable};
 use clap::error::{ContextKind, ErrorKind};
-use clap::{Arg, ArgMatches, Args, Command, value_parser};
+use clap::{Arg, ArgMatches, Command, value_parser};
 
+use super::ConfigError;
 use super::file::ConfigFile;
-use super::{Config, ConfigError};
+use super::options;
 
 /// Id of the flag that names the configuration file.
 const FILE: &str = "config";
 
-/// Parses a command line with the options of [`Config`]; adds the flag `--config`.
+/// Parses a command line with the options of `Config`; adds the flag `--config`.
 /// All of these may precede or follow a subcommand.
 ///
 /// # Errors
@@ -42,28 +42,10 @@ fn file_option() -> Arg {
         .long(FILE)
         .env("EYEGO_CONFIG")
         .value_name("FILE")
+        .help_heading(None::<&str>)
+        .display_order(0)
         .value_parser(value_parser!(PathBuf))
-        .help("TOML file with options, such as `listen` in the table `http`")
-}
-
-/// Returns the definitions of all options.
-pub(super) fn options() -> Vec<Arg> {
-    let command = Config::augment_args(Command::new("options"));
-    command.get_arguments().cloned().collect()
-}
-
-/// Checks a value of an option.
-///
-/// # Errors
-/// Returns which values the option accepts if this is not one of them.
-pub(super) fn check(option: &Arg, value: &str) -> Result<(), String> {
-    let option = option.clone().env(Resettable::Reset);
-    let flag = format!("--{}={value}", option.get_long().unwrap_or_default());
-    let command = Command::new("check").no_binary_name(true).arg(&option);
-    match command.try_get_matches_from([flag]) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(with_value(&option, reason(&option, &error), value)),
-    }
+        .help("TOML file with options, such as `listen` in table `[http]`")
 }
 
 /// A variable that is set to nothing counts as unset.
@@ -94,29 +76,7 @@ fn name_variable(command: &Command, error: clap::Error) -> ConfigError {
         return error.into();
     };
     let value = context(ContextKind::InvalidValue).unwrap_or_default();
-    let reason = with_value(option, reason(option, &error), &value);
+    let reason = options::rejection(option, &error, &value);
     let flag = option.get_long().unwrap_or_default();
     ConfigError::Invalid(format!("{} (--{flag}): {reason}", variable.to_string_lossy()))
-}
-
-/// Returns why clap rejects the value of an option.
-fn reason(option: &Arg, error: &clap::Error) -> String {
-    if let Some(source) = error.source() {
-        return source.to_string();
-    }
-    let values = option.get_possible_values();
-    if values.is_empty() {
-        return "must not be empty".to_owned();
-    }
-    let names: Vec<_> = values.iter().map(|value| value.get_name()).collect();
-    format!("expected {}", names.join(" or "))
-}
-
-/// Adds the rejected value, unless it may contain a secret.
-fn with_value(option: &Arg, reason: String, value: &str) -> String {
-    if option.is_hide_env_values_set() || value.is_empty() {
-        reason
-    } else {
-        format!("{reason}, not `{value}`")
-    }
 }

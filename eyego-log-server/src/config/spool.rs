@@ -23,7 +23,7 @@ pub struct SpoolConfig {
         id = "spool_max_bytes",
         long = "spool-max-bytes",
         env = "EYEGO_SPOOL_MAX_BYTES",
-        default_value = "1 GiB",
+        default_value = "1GiB",
         value_name = "SIZE",
         value_parser = size::<u64>(MIB..=PIB)
     )]

@@ -1,3 +1,5 @@
+//! Tests of sources, values and rules across options.
+
 use std::path::PathBuf;
 
 use clap::{Command, FromArgMatches};
@@ -48,6 +50,13 @@ fn flag_wins_over_file_and_file_over_default() {
 }
 
 #[test]
+fn empty_value_in_the_file_counts_as_unset() {
+    let config = load_file("[kafka]\nbrokers = \"\"\ntopic = \" \"\n", &[]).unwrap();
+    assert_eq!(config.kafka.brokers, None);
+    assert_eq!(config.kafka.topic, "logs-topic");
+}
+
+#[test]
 fn unknown_key_in_the_file_is_named() {
     for (text, key) in [
         ("[http]\nlissten = \"x\"\n", "http.lissten"),
@@ -89,7 +98,7 @@ fn invalid_value_names_variable_flag_and_limits() {
     );
     assert_eq!(
         error(&["--role", "both"]),
-        "EYEGO_ROLE (--role): expected all or api or worker, not `both`"
+        "EYEGO_ROLE (--role): expected all, api or worker, not `both`"
     );
     assert_eq!(
         error(&["--kafka-partitions", "0"]),

@@ -41,7 +41,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Returns a parser for a number of bytes in `range`, written as `1048576`,
-/// `1 MiB` or `1MB`.
+/// `1MiB` or `1 MB`.
 pub(super) fn size<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
@@ -87,7 +87,7 @@ pub(super) fn non_empty(text: &str) -> Result<String, String> {
 /// Formats a number of bytes in the largest unit that divides it evenly.
 pub(super) fn display_size(bytes: u64) -> String {
     let units = [(PIB, "PiB"), (TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
-    match units.into_iter().find(|(unit, _)| bytes >= *unit && bytes % unit == 0) {
+    match units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{} {name}", bytes / unit),
         None => format!("{bytes} bytes"),
     }

@@ -14,7 +14,7 @@ pub struct WorkerConfig {
         id = "worker_max_bytes",
         long = "worker-max-bytes",
         env = "EYEGO_WORKER_MAX_BYTES",
-        default_value = "64 MiB",
+        default_value = "64MiB",
         value_name = "SIZE",
         value_parser = size::<usize>(8 * MIB..=TIB)
     )]
