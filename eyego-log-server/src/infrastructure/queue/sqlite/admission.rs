@@ -52,7 +52,7 @@ impl Admission {
             return;
         };
         let elapsed = now.saturating_duration_since(last.at).as_secs_f64();
-        let records = u32::try_from(committed - last.committed).unwrap_or(u32::MAX);
+        let records = u32::try_from(committed - last.committed).unwrap_or(0);
         if records == 0 || elapsed <= 0.0 {
             return;
         }
