@@ -11,7 +11,8 @@ use crate::domain::queue::Offset;
 
 /// Longest expected wait at which records are accepted. The rest of the two
 /// seconds covers the worker's linger, its commit interval and errors of the
-/// estimate.
+/// estimate. It exceeds the `Retry-After` of 1 s, so that the worker has records
+/// to store until refused clients retry.
 const MAX_WAIT: Duration = Duration::from_millis(1200);
 
 /// A backlog up to this is always accepted, and a worker with at least this
@@ -51,7 +52,7 @@ impl Admission {
             return;
         };
         let elapsed = now.saturating_duration_since(last.at).as_secs_f64();
-        let records = u32::try_from(committed - last.committed).unwrap_or(u32::MAX);
+        let records = u32::try_from(committed - last.committed).unwrap_or(0);
         if records == 0 || elapsed <= 0.0 {
             return;
         }
@@ -63,7 +64,7 @@ impl Admission {
         self.rate = match self.rate {
             Some(average) if was_busy || rate > average => {
                 let weight = 1.0 - (-elapsed / SMOOTHING).exp();
-                Some(average + (rate - average) * weight)
+                Some((rate - average).mul_add(weight, average))
             }
             None if was_busy => Some(rate),
             unchanged => unchanged,

@@ -120,7 +120,7 @@ async fn full_queue_refuses_records_until_it_is_drained() {
 async fn fall_behind(queue: &SqliteQueue) -> Box<dyn Subscription> {
     let mut subscription = queue.subscribe().unwrap();
     for _ in 0..6 {
-        for result in queue.append(batch(&[&b"x"[..]; 10_000])).await {
+        for result in queue.append(batch(&vec![&b"x"[..]; 10_000])).await {
             result.unwrap();
         }
     }
