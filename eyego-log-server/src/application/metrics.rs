@@ -1,5 +1,8 @@
-//! What is counted on the way in, and how durations are: plain atomics, since an
-//! event costs microseconds. How they are shown is the interface's.
+//! Counters of the ingest path, and the histogram of durations.
+//!
+//! They are plain atomics, not a metrics library's types: a snapshot must be
+//! consistent (see [`IngestCounts`]), and a histogram counts a whole batch in
+//! one step. The interface encodes the snapshots.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,29 +10,30 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::queue::Durable;
 
-/// Why an event, or a body as a whole, was refused.
+/// Why an event, or a request body as a whole, was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It has faults.
+    /// It is invalid.
     Invalid,
     /// It is too large.
     TooLarge,
-    /// Its media type or its encoding is not read here.
+    /// Its media type or content encoding is not supported.
     Unsupported,
-    /// It came too slowly.
+    /// It was received too slowly.
     TooSlow,
-    /// The queue, or the memory before it, is full.
+    /// The queue, or the memory in front of it, is full.
     QueueFull,
     /// The queue did not acknowledge it.
     Unavailable,
-    /// The caller was gone before the queue answered: it may be queued.
+    /// The client disconnected before the queue responded. The event may still be
+    /// queued.
     Abandoned,
-    /// Our fault.
+    /// An internal error occurred.
     Internal,
 }
 
 impl Refusal {
-    /// Every reason, in the order of their places in a counter.
+    /// All reasons. The position of each is its index in [`ByRefusal`].
     pub const ALL: [Self; 8] = [
         Self::Invalid,
         Self::TooLarge,
@@ -41,7 +45,7 @@ impl Refusal {
         Self::Internal,
     ];
 
-    /// The reason as a label.
+    /// Returns the value of the `reason` label.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -57,46 +61,48 @@ impl Refusal {
     }
 }
 
-/// A number for each reason.
+/// One value per reason, in the order of [`Refusal::ALL`].
 pub type ByRefusal<T> = [T; Refusal::ALL.len()];
 
-/// What became of the events that callers sent.
+/// Counts received events and their outcomes.
 #[derive(Debug, Default)]
 pub struct IngestCounters {
     received: AtomicU64,
     refused: ByRefusal<AtomicU64>,
     bodies_refused: ByRefusal<AtomicU64>,
     spooled: AtomicU64,
-    /// Counts what is queued, too.
+    /// Its count is also the number of queued events.
     queued_after: Histogram,
 }
 
-/// The same at one moment: `received` is `queued`, `spooled`, `refused` and
-/// `in_flight` together.
+/// Snapshot of [`IngestCounters`].
+///
+/// `received` equals `queued + spooled + in_flight` plus the sum of `refused`.
 #[derive(Debug, Clone)]
 pub struct IngestCounts {
-    /// Events that came.
+    /// Events received.
     pub received: u64,
-    /// Events that the queue holds.
+    /// Events acknowledged by the queue.
     pub queued: u64,
-    /// Events that the spool took.
+    /// Events written to the spool.
     pub spooled: u64,
-    /// Events that were refused, in the order of [`Refusal::ALL`].
+    /// Events refused.
     pub refused: ByRefusal<u64>,
-    /// Events whose fate is open.
+    /// Events received but not yet acknowledged or refused.
     pub in_flight: u64,
-    /// Bodies that were refused before there was an event to be seen.
+    /// Bodies refused as a whole. Their events are not counted as received.
     pub bodies_refused: ByRefusal<u64>,
-    /// How long it took from the receipt of an event until it was queued.
+    /// Time from receiving an event until the queue acknowledged it.
     pub queued_after: HistogramCounts,
 }
 
 impl IngestCounters {
-    /// The counters now.
+    /// Returns a snapshot.
     #[must_use]
     pub fn counts(&self) -> IngestCounts {
-        // The fates first: each event was received before its fate was known,
-        // and this order cannot see a fate without the receipt.
+        // Reads the outcomes before `received`: an event is received before it
+        // has an outcome, so that this order never sees more outcomes than
+        // received events.
         let queued_after = self.queued_after.counts();
         let queued = queued_after.buckets.iter().sum();
         let spooled = self.spooled.load(Ordering::Acquire);
@@ -113,13 +119,13 @@ impl IngestCounters {
         }
     }
 
-    /// Counts a body that was refused as a whole.
+    /// Counts a body refused as a whole.
     pub fn refuse_body(&self, why: Refusal) {
         self.bodies_refused[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts events that came at this time; their fate is to be told to what
-    /// this answers.
+    /// Counts events received at `at`. Their outcomes are reported to the
+    /// returned value.
     pub(super) fn receive(self: &Arc<Self>, events: usize, at: SystemTime) -> InFlight {
         let events = events as u64;
         self.received.fetch_add(events, Ordering::Relaxed);
@@ -127,19 +133,19 @@ impl IngestCounters {
     }
 }
 
-/// Events whose fate is open. Those of which it is never told, because the
-/// caller went away, count as abandoned.
+/// Received events without an outcome. Those that never get one, because the
+/// client disconnected, count as abandoned when this is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
     counters: Arc<IngestCounters>,
-    /// By the clock that `receivedAt` is read from: a second reading of a
-    /// monotonic one would cost as much as all the counting.
+    /// Wall-clock time, already read for `receivedAt`. Reading a monotonic clock
+    /// as well would double the cost of counting.
     since: SystemTime,
     left: u64,
 }
 
 impl InFlight {
-    /// So many of them are durable, there.
+    /// Counts `events` of them as durable in `place`.
     pub(super) fn acknowledged(&mut self, place: Durable, events: u64) {
         if events == 0 {
             return;
@@ -147,7 +153,7 @@ impl InFlight {
         self.left -= events;
         match place {
             Durable::Queue => {
-                // A clock that was set back says nothing: as good as at once.
+                // Counts as zero if the clock was set back.
                 let took = self.since.elapsed().unwrap_or_default();
                 self.counters.queued_after.observe(took, events);
             }
@@ -157,7 +163,7 @@ impl InFlight {
         }
     }
 
-    /// One of them is refused.
+    /// Counts one of them as refused.
     pub(super) fn refused(&mut self, why: Refusal) {
         self.left -= 1;
         self.counters.refused[why as usize].fetch_add(1, Ordering::Release);
@@ -173,31 +179,31 @@ impl Drop for InFlight {
     }
 }
 
-/// The upper bounds of a histogram's buckets, in microseconds; one more bucket
-/// takes what is above.
+/// Upper bounds of a histogram's buckets, in microseconds. One more bucket holds
+/// all longer durations.
 pub const BOUNDS_MICROS: [u64; 15] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 60_000_000,
 ];
 
-/// How many durations were how long.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub struct Histogram {
     buckets: [AtomicU64; BOUNDS_MICROS.len() + 1],
     sum_micros: AtomicU64,
 }
 
-/// A histogram at one moment.
+/// Snapshot of a [`Histogram`].
 #[derive(Debug, Clone)]
 pub struct HistogramCounts {
-    /// The durations in each bucket alone.
+    /// Number of durations in each bucket, not cumulative.
     pub buckets: [u64; BOUNDS_MICROS.len() + 1],
-    /// All durations together, in microseconds.
+    /// Sum of all durations, in microseconds.
     pub sum_micros: u64,
 }
 
 impl Histogram {
-    /// Notes that something took so long, this many times.
+    /// Counts the duration `took`, `times` times.
     pub fn observe(&self, took: Duration, times: u64) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = BOUNDS_MICROS.partition_point(|bound| *bound < micros);
@@ -205,7 +211,7 @@ impl Histogram {
         self.sum_micros.fetch_add(micros.saturating_mul(times), Ordering::Relaxed);
     }
 
-    /// The histogram now.
+    /// Returns a snapshot.
     #[must_use]
     pub fn counts(&self) -> HistogramCounts {
         HistogramCounts {
@@ -220,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_event_has_one_fate() {
+    fn each_event_has_exactly_one_outcome() {
         let counters = Arc::new(IngestCounters::default());
         let mut first = counters.receive(5, SystemTime::now());
         first.acknowledged(Durable::Queue, 1);
@@ -240,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_belongs_to_its_bucket() {
+    fn bucket_bounds_are_inclusive() {
         let histogram = Histogram::default();
         for micros in [500, 501, 60_000_000, 60_000_001] {
             histogram.observe(Duration::from_micros(micros), 1);

@@ -1,4 +1,4 @@
-//! What the worker has done, and what keeps it from doing more: written by the
+//! The worker's counters and its current problem: written by the worker and its
 //! bulks, read by readiness and metrics.
 
 use std::collections::BTreeMap;
@@ -11,13 +11,13 @@ use crate::application::metrics::{Histogram, HistogramCounts};
 use crate::domain::health::PartState;
 use crate::domain::queue::Partition;
 
-/// Codes of dead letters that are counted one by one; the rest together.
+/// Maximum number of dead-letter codes with a counter of their own.
 const MAX_CODES: usize = 32;
 
-/// The code under which the rest is counted.
+/// The code under which all further dead letters are counted.
 const OTHER_CODES: &str = "other";
 
-/// The worker's counters and its problem, if it has one.
+/// The worker's counters and its current problem, if any.
 #[derive(Debug, Default)]
 pub struct WorkerStatus {
     consumed: AtomicU64,
@@ -28,9 +28,9 @@ pub struct WorkerStatus {
     skipped: AtomicU64,
     released: AtomicU64,
     expired: AtomicU64,
-    /// Records that were sent off in bulks.
+    /// Records handed to a bulk.
     dispatched: AtomicU64,
-    /// Records known to be stored, also those of bulks that are not settled.
+    /// Records known to be stored, including those of unsettled bulks.
     known_stored: AtomicU64,
     stored_after: Histogram,
     lag: Mutex<Vec<(Partition, u64)>>,
@@ -38,54 +38,58 @@ pub struct WorkerStatus {
     problem: Mutex<Option<String>>,
 }
 
-/// The counters at one moment: `consumed` is `stored`, `duplicates`,
-/// `dead_letters`, `skipped`, `released` and `in_flight` together.
+/// Snapshot of the counters.
+///
+/// `consumed` equals `stored + duplicates + skipped + released + in_flight` plus
+/// the sum of `dead_letters`.
 #[derive(Debug, Clone)]
 pub struct WorkerCounts {
-    /// Records that the queue delivered.
+    /// Records delivered by the queue.
     pub consumed: u64,
-    /// Records that this process stored.
+    /// Records stored by this process.
     pub stored: u64,
-    /// Records whose id was stored before.
+    /// Records whose id was already stored.
     pub duplicates: u64,
-    /// Those of the duplicates that said something else.
+    /// Duplicates whose content differs from the stored event.
     pub conflicts: u64,
     /// Records that became dead letters, by code.
     pub dead_letters: BTreeMap<String, u64>,
     /// Records without a value.
     pub skipped: u64,
-    /// Records dropped unsettled, since their partition went to another.
+    /// Records dropped unsettled because their partition moved to another
+    /// consumer or the worker failed. The queue delivers them again.
     pub released: u64,
-    /// Records whose fate is open.
+    /// Records consumed but not yet settled.
     pub in_flight: u64,
-    /// Records that the queue lost before they were consumed.
+    /// Records that the queue deleted before they were consumed.
     pub expired: u64,
-    /// How long it took from the receipt of an event until it was stored.
+    /// Time from receiving an event until it was stored.
     pub stored_after: HistogramCounts,
-    /// Records of each partition past the committed offset, as last seen.
+    /// Records past the committed offset of each partition, as last observed.
     pub lag: Vec<(Partition, u64)>,
-    /// How long at least it takes until the queue deletes records of each
-    /// partition that were not consumed; empty where it does not.
+    /// Minimum time until the queue deletes unconsumed records of each
+    /// partition. Empty if the queue does not delete them.
     pub retention_left: Vec<(Partition, Duration)>,
 }
 
-/// What became of the records of one bulk.
+/// Outcomes of the records of one bulk.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) stored: u64,
     pub(super) duplicates: u64,
     pub(super) conflicts: u64,
     pub(super) skipped: u64,
-    /// The code of each dead letter.
+    /// Code of each dead letter.
     pub(super) dead_letters: Vec<String>,
 }
 
 impl WorkerStatus {
-    /// The counters now.
+    /// Returns a snapshot of the counters.
     #[must_use]
     pub fn counts(&self) -> WorkerCounts {
-        // Acquire, and the fates before what was consumed: each record was
-        // consumed before its fate was known.
+        // Reads the outcomes before `consumed`: a record is consumed before it
+        // has an outcome, so that this order never sees more outcomes than
+        // consumed records.
         let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let (stored, duplicates) = (get(&self.stored), get(&self.duplicates));
         let (skipped, released) = (get(&self.skipped), get(&self.released));
@@ -108,7 +112,7 @@ impl WorkerStatus {
         }
     }
 
-    /// Whether the worker can store, as readiness shows it.
+    /// Returns whether the worker can store events, for readiness.
     #[must_use]
     pub fn state(&self) -> PartState {
         match &*self.problem.lock() {
@@ -117,7 +121,8 @@ impl WorkerStatus {
         }
     }
 
-    /// Records that are known to be stored, by this process or before.
+    /// Returns the number of records known to be stored, by this process or
+    /// earlier.
     pub(super) fn known_stored(&self) -> u64 {
         self.known_stored.load(Ordering::Relaxed)
     }
@@ -138,7 +143,7 @@ impl WorkerStatus {
         self.dispatched.fetch_add(records as u64, Ordering::Relaxed);
     }
 
-    /// Counts a bulk, once it is settled.
+    /// Counts the outcomes of a settled bulk.
     pub(super) fn count_settled(&self, tally: Tally) {
         self.stored.fetch_add(tally.stored, Ordering::Release);
         self.duplicates.fetch_add(tally.duplicates, Ordering::Release);
@@ -156,9 +161,11 @@ impl WorkerStatus {
         self.released.fetch_add(records, Ordering::Release);
     }
 
-    /// Counts what a worker that broke down had gathered and not sent off as
-    /// given back: it is delivered again. To be called by the worker's thread,
-    /// which alone writes what is read here, while nothing is gathered.
+    /// Counts the records that a failed worker had gathered but not dispatched
+    /// as released: the queue delivers them again.
+    ///
+    /// Must be called by the worker's thread, the only writer of the counters
+    /// read here, before it gathers new records.
     pub(super) fn release_gathered(&self) {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let known = get(&self.dispatched) + get(&self.released);
@@ -177,15 +184,15 @@ impl WorkerStatus {
         *self.lag.lock() = lag;
     }
 
-    /// Answers whether that is news.
+    /// Replaces the current problem, and returns whether it changed.
     pub(super) fn set_problem(&self, problem: Option<String>) -> bool {
         let mut current = self.problem.lock();
-        let is_news = *current != problem;
-        if problem.is_none() && is_news {
-            tracing::info!("storing works again");
+        let has_changed = *current != problem;
+        if problem.is_none() && has_changed {
+            tracing::info!("events can be stored again");
         }
         *current = problem;
-        is_news
+        has_changed
     }
 }
 
@@ -194,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_past_the_cap_are_counted_together() {
+    fn codes_past_the_limit_are_counted_together() {
         let status = WorkerStatus::default();
         for n in 0..40 {
             status.count_consumed();
@@ -208,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_broken_worker_had_gathered_is_given_back() {
+    fn gathered_records_of_a_failed_worker_count_as_released() {
         let status = WorkerStatus::default();
         for _ in 0..5 {
             status.count_consumed();

@@ -1,6 +1,7 @@
 //! Liveness and readiness.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,24 +17,23 @@ use crate::domain::health::{PartHealth, PartState};
 use crate::domain::queue::LogQueue;
 use crate::domain::repository::LogRepository;
 
-/// What readiness looks at.
+/// Decides whether this process is ready.
 pub struct Readiness {
     queue: Arc<dyn LogQueue>,
     repository: Arc<dyn LogRepository>,
     worker: Option<Arc<WorkerStatus>>,
-    /// Whether a process that cannot store is unready: one that only works.
-    must_store: bool,
+    requires_store: bool,
     is_stopping: AtomicBool,
 }
 
-impl std::fmt::Debug for Readiness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Readiness").finish_non_exhaustive()
     }
 }
 
 #[derive(Debug, Serialize)]
-struct Answer {
+struct HealthResponse {
     status: Status,
     message: String,
     parts: BTreeMap<&'static str, Part>,
@@ -46,74 +46,84 @@ struct Part {
     reason: Option<String>,
 }
 
+impl From<PartState> for Part {
+    fn from(state: PartState) -> Self {
+        let (state, reason) = match state {
+            PartState::Up => ("up", None),
+            PartState::Warning(reason) => ("warning", Some(reason)),
+            PartState::Down(reason) => ("down", Some(reason)),
+        };
+        Self { state, reason }
+    }
+}
+
 impl Readiness {
-    /// Looks at these; `worker` where this process has one, `must_store` where
-    /// it has nothing else.
+    /// Creates the readiness check of these parts. `worker` is `None` in a
+    /// process without a worker.
+    ///
+    /// With `requires_store`, the process is ready only while events can be
+    /// stored. This is meant for a process that has nothing but a worker: an
+    /// API can queue events while the store is down.
     #[must_use]
     pub fn new(
         queue: Arc<dyn LogQueue>,
         repository: Arc<dyn LogRepository>,
         worker: Option<Arc<WorkerStatus>>,
-        must_store: bool,
+        requires_store: bool,
     ) -> Self {
-        Self { queue, repository, worker, must_store, is_stopping: AtomicBool::new(false) }
+        Self { queue, repository, worker, requires_store, is_stopping: AtomicBool::new(false) }
     }
 
-    /// Says unready from now on.
+    /// Reports the process as not ready from now on.
     pub fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
     }
 
+    /// Returns the health of the store. It is down if the worker cannot store.
     fn store(&self) -> PartHealth {
         let mut store = self.repository.health();
         if let Some(worker) = &self.worker
-            && let PartState::Down(problem) = worker.state()
+            && let PartState::Down(reason) = worker.state()
         {
-            store.state = PartState::Down(problem);
+            store.state = PartState::Down(reason);
         }
         store
     }
 
-    fn answer(&self) -> (StatusCode, Answer) {
+    fn check(&self) -> (StatusCode, HealthResponse) {
         let store = self.store();
-        let is_stopping = self.is_stopping.load(Ordering::Acquire);
-        let can_queue = self.queue.health().state.is_up();
-        let is_ready = can_queue && (store.state.is_up() || !self.must_store) && !is_stopping;
-        let mut parts = self.queue.parts();
-        parts.push(store);
-        let message = match (is_stopping, is_ready) {
-            (true, _) => "stopping",
-            (false, true) => "ready",
-            (false, false) => "not ready",
-        };
-        let parts = parts
-            .into_iter()
-            .map(|part| {
-                let (state, reason) = match part.state {
-                    PartState::Up => ("up", None),
-                    PartState::Warning(reason) => ("warning", Some(reason)),
-                    PartState::Down(reason) => ("down", Some(reason)),
-                };
-                (part.name, Part { state, reason })
-            })
-            .collect();
-        let (code, status) = if is_ready {
-            (StatusCode::OK, Status::Success)
+        let queue = self.queue.health();
+        let mut blockers = Vec::new();
+        for (part, is_required) in [(&queue, true), (&store, self.requires_store)] {
+            if let PartState::Down(reason) = &part.state
+                && is_required
+            {
+                blockers.push(format!("{}: {reason}", part.name));
+            }
+        }
+        let (code, status, message) = if self.is_stopping.load(Ordering::Acquire) {
+            (StatusCode::SERVICE_UNAVAILABLE, Status::Error, "stopping".to_owned())
+        } else if blockers.is_empty() {
+            (StatusCode::OK, Status::Success, "ready".to_owned())
         } else {
-            (StatusCode::SERVICE_UNAVAILABLE, Status::Error)
+            let message = format!("not ready: {}", blockers.join("; "));
+            (StatusCode::SERVICE_UNAVAILABLE, Status::Error, message)
         };
-        (code, Answer { status, message: message.to_owned(), parts })
+        let parts = self.queue.parts().into_iter().chain([store]);
+        let parts = parts.map(|part| (part.name, part.state.into())).collect();
+        (code, HealthResponse { status, message, parts })
     }
 }
 
 /// `GET /health/live`
 pub(super) async fn live() -> Response {
     let message = "alive".to_owned();
-    Json(Answer { status: Status::Success, message, parts: BTreeMap::new() }).into_response()
+    Json(HealthResponse { status: Status::Success, message, parts: BTreeMap::new() })
+        .into_response()
 }
 
 /// `GET /health/ready`
 pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
-    let (code, answer) = readiness.answer();
-    (code, Json(answer)).into_response()
+    let (code, response) = readiness.check();
+    (code, Json(response)).into_response()
 }

@@ -1,181 +1,201 @@
-//! `GET /metrics`: what is counted, in Prometheus' text format.
+//! `GET /metrics`: the counters of this process in Prometheus' text format,
+//! version 0.0.4.
+//!
+//! The counters live in the application layer. Each scrape takes a snapshot of
+//! them, so that the conservation laws documented there hold in every response.
 
-use std::fmt::{self, Display, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelValue, NoLabelSet, prometheus_text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 
+use super::error::ApiError;
 use crate::application::metrics::{
     BOUNDS_MICROS, ByRefusal, HistogramCounts, IngestCounters, IngestCounts, Refusal,
 };
 use crate::application::persist::{WorkerCounts, WorkerStatus};
 use crate::domain::queue::{LogQueue, SpoolCounts};
 
-const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// What this process counts.
-pub struct Metrics {
-    ingest: Option<Arc<IngestCounters>>,
-    worker: Option<Arc<WorkerStatus>>,
-    queue: Arc<dyn LogQueue>,
-}
-
-impl fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metrics").finish_non_exhaustive()
-    }
-}
+/// The metrics of this process.
+#[derive(Debug)]
+pub struct Metrics(Registry);
 
 impl Metrics {
-    /// Shows these; `None` for what this process does not do.
+    /// Creates the metrics of these parts. `None` stands for a part that this
+    /// process does not run.
     #[must_use]
     pub fn new(
         ingest: Option<Arc<IngestCounters>>,
         worker: Option<Arc<WorkerStatus>>,
         queue: Arc<dyn LogQueue>,
     ) -> Self {
-        Self { ingest, worker, queue }
+        let mut registry = Registry::with_prefix("eyego");
+        registry.register_collector(Box::new(Parts { ingest, worker, queue }));
+        Self(registry)
     }
 
-    fn text(&self) -> String {
-        let mut text = Exposition::default();
-        if let Some(ingest) = &self.ingest {
-            show_ingest(&mut text, &ingest.counts());
-        }
-        if let Some(spool) = self.queue.spool() {
-            show_spool(&mut text, &spool);
-        }
-        if let Some(worker) = &self.worker {
-            show_worker(&mut text, &worker.counts());
-        }
-        text.0
+    fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &self.0)?;
+        Ok(text)
     }
 }
 
 /// `GET /metrics`
 pub(super) async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
-    ([(CONTENT_TYPE, TEXT_FORMAT)], metrics.text()).into_response()
+    match metrics.encode() {
+        Ok(text) => ([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response(),
+        Err(error) => ApiError::Internal(format!("cannot encode metrics: {error}")).into_response(),
+    }
 }
 
-fn show_ingest(text: &mut Exposition, counts: &IngestCounts) {
-    text.counter("eyego_ingest_received_total", "Events that came.", counts.received);
-    text.counter("eyego_ingest_queued_total", "Events that the queue holds.", counts.queued);
-    text.counter("eyego_ingest_spooled_total", "Events that the spool took.", counts.spooled);
-    text.by_refusal(
-        "eyego_ingest_refused_total",
-        "Events that were refused, by reason.",
-        &counts.refused,
-    );
-    text.gauge("eyego_ingest_in_flight", "Events whose fate is open.", counts.in_flight);
-    text.by_refusal(
-        "eyego_ingest_bodies_refused_total",
-        "Bodies that were refused as a whole, by reason; the events in them are not counted.",
-        &counts.bodies_refused,
-    );
-    text.histogram(
-        "eyego_ingest_received_to_queued_seconds",
-        "From the receipt of an event until the queue held it.",
-        &counts.queued_after,
-    );
+struct Parts {
+    ingest: Option<Arc<IngestCounters>>,
+    worker: Option<Arc<WorkerStatus>>,
+    queue: Arc<dyn LogQueue>,
 }
 
-fn show_spool(text: &mut Exposition, counts: &SpoolCounts) {
-    let help = "Whether events go to the spool now: 1 or 0.";
-    text.gauge("eyego_spool_in_use", help, counts.is_in_use.into());
-    let help = "Records that wait in the spool for the queue.";
-    text.gauge("eyego_spool_records", help, counts.records);
-    let help = "Records that this process moved from the spool into the queue.";
-    text.counter("eyego_spool_moved_total", help, counts.moved);
-    let help = "Records that cannot be moved; a copy is kept in the spool's file.";
-    text.counter("eyego_spool_quarantined_total", help, counts.quarantined);
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
 }
 
-fn show_worker(text: &mut Exposition, counts: &WorkerCounts) {
-    let mut counter = |name: &str, help: &str, value: u64| {
-        text.counter(&format!("eyego_worker_{name}_total"), help, value);
-    };
-    counter("consumed", "Records that the queue delivered.", counts.consumed);
-    counter("stored", "Records that this process stored.", counts.stored);
-    counter("duplicates", "Records whose id was stored before.", counts.duplicates);
-    counter("conflicts", "Duplicates that say something else.", counts.conflicts);
-    counter("skipped", "Records without a value.", counts.skipped);
-    counter("released", "Records left to the next owner of their partition.", counts.released);
-    counter("expired", "Records that the queue deleted before they came.", counts.expired);
-    let name = "eyego_worker_dead_letters_total";
-    text.family(name, "counter", "Records that became dead letters, by code.");
-    for (code, count) in &counts.dead_letters {
-        text.sample(name, &[("code", code)], count);
-    }
-    text.gauge("eyego_worker_in_flight", "Records whose fate is open.", counts.in_flight);
-    let name = "eyego_worker_lag";
-    text.family(name, "gauge", "Records past the committed offset, by partition.");
-    for (partition, lag) in &counts.lag {
-        text.sample(name, &[("partition", &partition.to_string())], lag);
-    }
-    let name = "eyego_worker_retention_left_seconds";
-    let help = "Until the queue deletes records that were not consumed, at least, by partition.";
-    text.family(name, "gauge", help);
-    for (partition, left) in &counts.retention_left {
-        text.sample(name, &[("partition", &partition.to_string())], left.as_secs());
-    }
-    text.histogram(
-        "eyego_worker_received_to_stored_seconds",
-        "From the receipt of an event until it was stored.",
-        &counts.stored_after,
-    );
-}
-
-/// The text as it grows.
-#[derive(Debug, Default)]
-struct Exposition(String);
-
-impl Exposition {
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.family(name, "counter", help);
-        self.sample(name, &[], value);
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: u64) {
-        self.family(name, "gauge", help);
-        self.sample(name, &[], value);
-    }
-
-    fn by_refusal(&mut self, name: &str, help: &str, counts: &ByRefusal<u64>) {
-        self.family(name, "counter", help);
-        for (refusal, count) in Refusal::ALL.iter().zip(counts) {
-            self.sample(name, &[("reason", refusal.label())], count);
+impl Collector for Parts {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut encoder = Encoder(encoder);
+        if let Some(ingest) = &self.ingest {
+            encode_ingest(&mut encoder, &ingest.counts())?;
         }
+        if let Some(spool) = self.queue.spool() {
+            encode_spool(&mut encoder, &spool)?;
+        }
+        if let Some(worker) = &self.worker {
+            encode_worker(&mut encoder, &worker.counts())?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_ingest(encoder: &mut Encoder<'_>, counts: &IngestCounts) -> fmt::Result {
+    encoder.counter("ingest_received", "Events received over HTTP.", counts.received)?;
+    encoder.counter("ingest_queued", "Events acknowledged by the queue.", counts.queued)?;
+    let help = "Events written to the spool while the queue was unavailable.";
+    encoder.counter("ingest_spooled", help, counts.spooled)?;
+    encoder.refusals("ingest_refused", "Events refused, by reason.", &counts.refused)?;
+    let help = "Events received but not yet acknowledged or refused.";
+    encoder.gauge("ingest_in_flight", help, counts.in_flight)?;
+    let help = "Request bodies refused as a whole, by reason. Their events are not counted.";
+    encoder.refusals("ingest_bodies_refused", help, &counts.bodies_refused)?;
+    let help = "Time from receiving an event until the queue acknowledged it.";
+    encoder.histogram("ingest_received_to_queued_seconds", help, &counts.queued_after)
+}
+
+fn encode_spool(encoder: &mut Encoder<'_>, counts: &SpoolCounts) -> fmt::Result {
+    let help = "1 while new events are written to the spool, otherwise 0.";
+    encoder.gauge("spool_in_use", help, counts.is_in_use.into())?;
+    let help = "Records in the spool that wait to be moved into the queue.";
+    encoder.gauge("spool_records", help, counts.records)?;
+    encoder.counter("spool_moved", "Records moved from the spool into the queue.", counts.moved)?;
+    let help = "Records that cannot be moved into the queue. The spool's file keeps a copy.";
+    encoder.counter("spool_quarantined", help, counts.quarantined)
+}
+
+fn encode_worker(encoder: &mut Encoder<'_>, counts: &WorkerCounts) -> fmt::Result {
+    encoder.counter("worker_consumed", "Records delivered by the queue.", counts.consumed)?;
+    encoder.counter("worker_stored", "Records stored by this process.", counts.stored)?;
+    let help = "Records whose id was already stored.";
+    encoder.counter("worker_duplicates", help, counts.duplicates)?;
+    let help = "Duplicates whose content differs from the stored event.";
+    encoder.counter("worker_conflicts", help, counts.conflicts)?;
+    encoder.counter("worker_skipped", "Records without a value.", counts.skipped)?;
+    let help = "Records dropped unsettled because their partition moved to another consumer.";
+    encoder.counter("worker_released", help, counts.released)?;
+    let help = "Records that the queue deleted before they were consumed.";
+    encoder.counter("worker_expired", help, counts.expired)?;
+    let help = "Records that became dead letters, by code.";
+    let by_code = counts.dead_letters.iter().map(|(code, count)| (code.as_str(), *count));
+    encoder.counters("worker_dead_letters", help, "code", by_code)?;
+    let help = "Records consumed but not yet settled.";
+    encoder.gauge("worker_in_flight", help, counts.in_flight)?;
+    let help = "Records past the committed offset, by partition.";
+    let lag = counts.lag.iter().copied();
+    encoder.gauges("worker_lag", help, "partition", lag)?;
+    let help = "Minimum time until the queue deletes unconsumed records, by partition.";
+    let left = counts.retention_left.iter().map(|(partition, left)| (*partition, left.as_secs()));
+    encoder.gauges("worker_retention_left_seconds", help, "partition", left)?;
+    let help = "Time from receiving an event until it was stored.";
+    encoder.histogram("worker_received_to_stored_seconds", help, &counts.stored_after)
+}
+
+/// Encodes metric families from plain numbers. The library appends `_total` to
+/// the names of counters.
+struct Encoder<'a>(DescriptorEncoder<'a>);
+
+impl Encoder<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
+    fn counters<L: EncodeLabelValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (label_value, value) in values {
+            family
+                .encode_family(&[(label, label_value)])?
+                .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    fn refusals(&mut self, name: &str, help: &str, counts: &ByRefusal<u64>) -> fmt::Result {
+        let values = Refusal::ALL.iter().zip(counts);
+        let values = values.map(|(refusal, count)| (refusal.label(), *count));
+        self.counters(name, help, "reason", values)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn gauges<L: EncodeLabelValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Iterator<Item = (L, u64)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (label_value, value) in values {
+            family.encode_family(&[(label, label_value)])?.encode_gauge(&value)?;
+        }
+        Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "53 bits of microseconds are 285 years")]
-    fn histogram(&mut self, name: &str, help: &str, counts: &HistogramCounts) {
-        self.family(name, "histogram", help);
-        let bucket = format!("{name}_bucket");
-        let bounds = BOUNDS_MICROS.iter().map(|bound| (*bound as f64 / 1e6).to_string());
-        let mut up_to = 0;
-        for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(counts.buckets) {
-            up_to += count;
-            self.sample(&bucket, &[("le", &bound)], up_to);
-        }
-        self.sample(&format!("{name}_sum"), &[], counts.sum_micros as f64 / 1e6);
-        self.sample(&format!("{name}_count"), &[], up_to);
-    }
-
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.0.push_str(name);
-        for (n, (label, text)) in labels.iter().enumerate() {
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{}{label}=\"{text}\"", if n == 0 { '{' } else { ',' });
-        }
-        let end = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{end} {value}");
+    fn histogram(&mut self, name: &str, help: &str, counts: &HistogramCounts) -> fmt::Result {
+        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(counts.buckets).collect();
+        let sum = counts.sum_micros as f64 / 1e6;
+        let count = counts.buckets.iter().sum();
+        self.0
+            .encode_descriptor(name, help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 }
 
@@ -183,18 +203,76 @@ impl Exposition {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_text_is_well_formed() {
-        let mut text = Exposition::default();
-        text.sample("eyego_x", &[("code", "a\"b\\c\nd"), ("n", "1")], 7);
-        assert_eq!(text.0, "eyego_x{code=\"a\\\"b\\\\c\\nd\",n=\"1\"} 7\n");
+    struct EncodeWith<F>(F);
 
-        let mut text = Exposition::default();
+    impl<F> fmt::Debug for EncodeWith<F> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("EncodeWith")
+        }
+    }
+
+    impl<F> Collector for EncodeWith<F>
+    where
+        F: Fn(&mut Encoder<'_>) -> fmt::Result + Send + Sync + 'static,
+    {
+        fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+            self.0(&mut Encoder(encoder))
+        }
+    }
+
+    fn text(encode: impl Fn(&mut Encoder<'_>) -> fmt::Result + Send + Sync + 'static) -> String {
+        let mut registry = Registry::with_prefix("eyego");
+        registry.register_collector(Box::new(EncodeWith(encode)));
+        Metrics(registry).encode().unwrap()
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let text =
+            text(|encoder| encoder.counters("x", "X.", "code", [("a\"b\\c\nd", 7)].into_iter()));
+        assert_eq!(
+            text,
+            "# HELP eyego_x_total X.\n# TYPE eyego_x_total counter\n\
+             eyego_x_total{code=\"a\\\"b\\\\c\\nd\"} 7\n"
+        );
+    }
+
+    #[test]
+    fn each_family_has_its_type_labels_and_unit() {
         let counters = Arc::new(IngestCounters::default());
-        show_ingest(&mut text, &counters.counts());
-        assert!(text.0.contains("# TYPE eyego_ingest_received_total counter\n"));
-        assert!(text.0.contains("eyego_ingest_refused_total{reason=\"invalid\"} 0\n"));
-        assert!(text.0.contains("_seconds_bucket{le=\"0.0005\"} 0\n"), "{}", text.0);
-        assert!(text.0.contains("_seconds_bucket{le=\"+Inf\"} 0\n"));
+        let ingest = text(move |encoder| encode_ingest(encoder, &counters.counts()));
+        for line in [
+            "# TYPE eyego_ingest_received_total counter",
+            "eyego_ingest_received_total 0",
+            "eyego_ingest_refused_total{reason=\"invalid\"} 0",
+            "# TYPE eyego_ingest_in_flight gauge",
+            "# TYPE eyego_ingest_received_to_queued_seconds histogram",
+            "eyego_ingest_received_to_queued_seconds_bucket{le=\"0.0005\"} 0",
+            "eyego_ingest_received_to_queued_seconds_bucket{le=\"+Inf\"} 0",
+            "eyego_ingest_received_to_queued_seconds_count 0",
+        ] {
+            assert!(ingest.lines().any(|found| found == line), "no {line} in\n{ingest}");
+        }
+        let worker = WorkerStatus::default();
+        let mut counts = worker.counts();
+        counts.lag = vec![(3, 5)];
+        let worker = text(move |encoder| encode_worker(encoder, &counts));
+        assert!(worker.contains("\neyego_worker_lag{partition=\"3\"} 5\n"), "{worker}");
+        assert!(worker.contains("\neyego_worker_consumed_total 0\n"), "{worker}");
+    }
+
+    #[test]
+    fn histogram_buckets_are_cumulative() {
+        let counts = HistogramCounts {
+            buckets: [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+            sum_micros: 61_000_000,
+        };
+        let text = text(move |encoder| encoder.histogram("h", "H.", &counts));
+        for line in
+            ["bucket{le=\"0.001\"} 2", "bucket{le=\"60\"} 2", "bucket{le=\"+Inf\"} 3", "count 3"]
+        {
+            assert!(text.contains(&format!("\neyego_h_{line}\n")), "no {line} in\n{text}");
+        }
+        assert!(text.contains("\neyego_h_sum 61"), "{text}");
     }
 }

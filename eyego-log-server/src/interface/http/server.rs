@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -115,10 +115,18 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn serve_stream(stream: std::net::TcpStream, router: Router, stop: watch::Receiver<bool>) {
-    match TcpStream::from_std(stream) {
-        Ok(stream) => serve_connection(stream, router, stop).await,
-        Err(error) => tracing::warn!(%error, "cannot serve a connection"),
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::warn!(%error, "cannot serve a connection");
+            return;
+        }
+    };
+    // A response is one small write, which Nagle's algorithm would delay.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    serve_connection(stream, router, stop).await;
 }
 
 /// Serves one connection.
@@ -126,11 +134,10 @@ async fn serve_stream(stream: std::net::TcpStream, router: Router, stop: watch::
 /// hyper's timeout covers both the wait for a request and the reading of its
 /// head, and ends the connection without a response. So an idle connection is
 /// served anew until [`IDLE_TIMEOUT`], and one with a partial head gets a 408.
-async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
-    // A response is one small write, which Nagle's algorithm would delay.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
+async fn serve_connection<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(WRITE_TIMEOUT));
     let mut stream = Box::pin(stream);
@@ -147,10 +154,14 @@ async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Re
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_BUFFER)
             .serve_connection(TokioIo::new(stream), respond);
-        let result = tokio::select! {
+        let ended = tokio::select! {
             biased;
-            result = &mut connection => result,
-            () = stopped(&mut stop) => {
+            result = &mut connection => Some(result),
+            () = stopped(&mut stop) => None,
+        };
+        let result = match ended {
+            Some(result) => result,
+            None => {
                 Pin::new(&mut connection).graceful_shutdown();
                 (&mut connection).await
             }
@@ -183,4 +194,153 @@ fn head_too_slow() -> String {
          content-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use serde_json::Value;
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::sync::watch::Sender;
+    use tokio::task::JoinHandle;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const SLOW: Duration = Duration::from_secs(200);
+    const LARGE: usize = 1 << 20;
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    struct Connection {
+        client: DuplexStream,
+        stop: Sender<bool>,
+        serving: JoinHandle<()>,
+    }
+
+    fn connect() -> Connection {
+        let router = Router::new()
+            .route("/", get(async || "ok"))
+            .route("/slow", get(async || sleep(SLOW).await))
+            .route("/large", get(async || vec![0; LARGE]));
+        let (client, server) = duplex(1024);
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(serve_connection(server, router, stopped));
+        Connection { client, stop, serving }
+    }
+
+    impl Connection {
+        async fn send(&mut self, bytes: &[u8]) {
+            self.client.write_all(bytes).await.unwrap();
+        }
+
+        async fn receive(&mut self) -> String {
+            let mut buffer = [0; 1024];
+            let length = self.client.read(&mut buffer).await.unwrap();
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        }
+
+        async fn assert_closed(mut self) {
+            assert_eq!(self.receive().await, "");
+            self.serving.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connection_is_closed_after_the_idle_timeout() {
+        let start = Instant::now();
+        connect().assert_closed().await;
+        assert_eq!(start.elapsed().as_secs(), IDLE_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_restarts_the_idle_timeout() {
+        let mut connection = connect();
+        for pause in [5, 15, 79, 79] {
+            sleep(Duration::from_secs(pause)).await;
+            connection.send(REQUEST).await;
+            assert!(connection.receive().await.starts_with("HTTP/1.1 200 "));
+        }
+        let start = Instant::now();
+        connection.assert_closed().await;
+        assert_eq!(start.elapsed().as_secs(), IDLE_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_head_gets_a_408_even_if_it_keeps_trickling() {
+        let mut connection = connect();
+        let start = Instant::now();
+        connection.send(b"GET / HTTP/1.1\r\nx-slow: ").await;
+        let mut buffer = [0; 1024];
+        let length = loop {
+            tokio::select! {
+                length = connection.client.read(&mut buffer) => break length.unwrap(),
+                () = sleep(Duration::from_secs(1)) => connection.client.write_all(b"x").await.unwrap(),
+            }
+        };
+        assert_eq!(start.elapsed().as_secs(), HEAD_TIMEOUT.as_secs());
+        let response = String::from_utf8_lossy(&buffer[..length]);
+        assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{response}");
+        assert_eq!(serde_json::from_str::<Value>(body).unwrap()["status"], "fail");
+        connection.assert_closed().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_in_flight_has_no_timeout_here() {
+        let mut connection = connect();
+        connection.send(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let start = Instant::now();
+        assert!(connection.receive().await.starts_with("HTTP/1.1 200 "));
+        assert_eq!(start.elapsed().as_secs(), SLOW.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_that_reads_slowly_gets_the_whole_response() {
+        let mut connection = connect();
+        connection.send(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let mut received = 0;
+        while received < LARGE {
+            sleep(WRITE_TIMEOUT / 2).await;
+            let length = connection.receive().await.len();
+            assert!(length > 0, "closed after {received} bytes");
+            received += length;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_that_stops_reading_is_disconnected() {
+        let mut connection = connect();
+        connection.send(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let start = Instant::now();
+        connection.serving.await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), WRITE_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stop_closes_an_idle_connection_at_once() {
+        let start = Instant::now();
+        let mut connection = connect();
+        connection.send(REQUEST).await;
+        assert!(connection.receive().await.starts_with("HTTP/1.1 200 "));
+        connection.stop.send_replace(true);
+        connection.assert_closed().await;
+        assert_eq!(start.elapsed().as_secs(), 0);
+
+        let connection = connect();
+        connection.stop.send_replace(true);
+        connection.assert_closed().await;
+        assert_eq!(start.elapsed().as_secs(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stop_lets_a_request_in_flight_finish() {
+        let mut connection = connect();
+        connection.send(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        sleep(Duration::from_secs(1)).await;
+        connection.stop.send_replace(true);
+        let response = connection.receive().await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+        connection.assert_closed().await;
+    }
 }
