@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
-use eyego_log_client::{Client, ClientBuilder, Event, LogEntry, LogId, LossReason, Order, Overflow, Stats};
+use eyego_log_client::{
+    Client, ClientBuilder, Event, LogEntry, LogId, LossReason, Order, Overflow, Stats,
+};
 use serde_json::json;
 use stack::chaos::{Scenario, Target};
 use stack::eventually;
