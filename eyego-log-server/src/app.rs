@@ -169,7 +169,7 @@ impl Parts {
             Store::Embedded(_) => (16_000, 2, Duration::from_millis(250)),
         };
         // The embedded queue's admission control needs frequent commits (ADR 0013).
-        let commit_millis = if config.kafka.is_some() { 1000 } else { 200 };
+        let commit_millis = if config.kafka.brokers.is_some() { 1000 } else { 200 };
         let options = PersistOptions {
             topic: topic.to_owned(),
             // librdkafka prefetches into the other half.
