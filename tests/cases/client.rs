@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use eyego_log_client::{ClientBuilder, Client, Event, LossReason, Order, Overflow};
+use eyego_log_client::{Client, ClientBuilder, Event, LossReason, Order, Overflow};
 use serde_json::json;
 use stack::server::{Server, ServerBuilder};
 
@@ -219,7 +219,10 @@ async fn a_killed_program_is_survived_by_its_events_on_kafka_and_mongodb() -> Re
 /// A program is killed while it logs, with the server there and away in turn, at
 /// last away, so that something is left: whatever was in its spool is stored
 /// once.
-async fn a_killed_program_is_survived_by_its_events(server: Server, client: ClientBuilder) -> Result<()> {
+async fn a_killed_program_is_survived_by_its_events(
+    server: Server,
+    client: ClientBuilder,
+) -> Result<()> {
     const RUNS: usize = 4;
 
     let dir = tempfile::tempdir()?;
