@@ -1,13 +1,13 @@
-//! Small programs that use eyego-log, to copy from: see `src/bin`.
+//! Small example programs that use eyego-log; see `src/bin`.
 //!
-//! Each runs against the server at `EYEGO_LOG_URL` and ends by itself:
+//! Each uses the server at `EYEGO_LOG_URL` and exits when it is done:
 //! `EYEGO_LOG_URL=http://localhost:3000 cargo run -p eyego-log-examples --bin quickstart`
 //!
 //! | program | shows |
 //! |---|---|
-//! | `quickstart` | logging, waiting for one event, reading back, the end |
-//! | `axum_service` | a web service that logs its requests by a layer, and its users' deeds by hand |
-//! | `tracing_events` | marked `tracing` events that become logs |
+//! | `quickstart` | logging events, waiting for one, reading events back, shutting down |
+//! | `axum_service` | a web service that logs requests with a layer and user actions directly |
+//! | `tracing_events` | `tracing` events that are logged |
 //! | `without_async` | a program without async |
-//! | `worker_with_spool` | events that outlive a crash: on disk until they are delivered |
-//! | `load` | a million events from several threads, and what it cost |
+//! | `worker_with_spool` | events that survive a crash because they are on disk |
+//! | `load` | many events from several threads, and how long it took |

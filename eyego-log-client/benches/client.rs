@@ -1,20 +1,20 @@
-//! What the client costs a program: per event at the call, among threads, in
-//! encoding, and all the way to a server that only counts. Beside each stands
-//! the ceiling, measured in the same run.
+//! The CPU cost of the client: of a call to `log`, with several threads, of
+//! encoding, and of the whole way to a server that only counts events. Each is
+//! compared with a baseline in the same run.
 //!
-//! `cargo bench -p eyego-log-client [-- enqueue|contention|encode|delivery]`, with the spool by
-//! `--features spool` before the dashes.
+//! `cargo bench -p eyego-log-client [-- enqueue|contention|encode|delivery]`. Add
+//! `--features spool` to include the spool.
 //!
-//! Times are CPU times, of the calling threads or of this process: other work
-//! on the machine changes them little. The counting server is a process of its
-//! own.
+//! All times are CPU times of the calling threads or of this process, because
+//! other load on the machine affects them little. The counting server is a
+//! separate process.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::cast_precision_loss,
     clippy::exit,
-    reason = "a bench prints, and ends where something is wrong"
+    reason = "a benchmark prints its results and stops if something is wrong"
 )]
 
 use std::hint::black_box;
@@ -34,7 +34,7 @@ use tokio::sync::Semaphore;
 
 const COUNTING_SERVER: &str = "EYEGO_BENCH_COUNTING_SERVER";
 
-/// Five fields, all static.
+/// Metadata with five fields that need no allocation.
 #[derive(Serialize, Clone, Copy)]
 struct Metadata {
     page: &'static str,
@@ -52,7 +52,7 @@ const METADATA: Metadata = Metadata {
     referrer: "https://example.com/a/b",
 };
 
-/// The same event for `serde_json` alone.
+/// The same event, to be serialized by `serde_json` alone.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Plain<'a> {
@@ -96,7 +96,7 @@ fn main() {
     }
 }
 
-/// Says that all is accepted, once its gate is open.
+/// Accepts all events once its gate is open.
 struct Counting {
     gate: Arc<Semaphore>,
 }
@@ -105,7 +105,7 @@ impl Transport for Counting {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
         let count = request.body.iter().filter(|byte| **byte == b'\n').count();
         Box::pin(async move {
-            // An error says that the gate is open for good.
+            // A closed semaphore is an open gate.
             let _ = self.gate.acquire().await;
             Ok(Response::new(202, format!(r#"{{"accepted":{count},"rejected":[]}}"#)))
         })
@@ -121,23 +121,22 @@ fn counting_client(gate: Arc<Semaphore>) -> Client {
         .unwrap()
 }
 
-/// One thread, the cost of the call. The rounds of both take turns, and what
-/// is logged is delivered between them: a backlog of megabytes would measure
-/// the memory's bandwidth.
+/// Measures a call to `log` on one thread. Rounds of both variants alternate, and
+/// each round's events are delivered before the next, because a large backlog
+/// would measure memory bandwidth.
 fn enqueue() {
     const EVENTS: u32 = 100_000;
     const ROUNDS: usize = 40;
 
     let gate = Arc::new(Semaphore::new(0));
     let client = counting_client(Arc::clone(&gate));
-    // All of a round waits at once: from here on the buffer has its memory.
+    // Buffers a whole round, so that no later round allocates.
     (0..EVENTS).for_each(|_| assert!(client.log(event()).is_ok()));
     gate.close();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut line = Vec::with_capacity(1024);
-    assert!(runtime.block_on(client.flush()).all_settled());
-    let room = || Vec::with_capacity(ROUNDS);
-    let (mut plain, mut logged) = (room(), room());
+    assert!(runtime.block_on(client.flush()).all_delivered());
+    let (mut plain, mut logged) = (Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS));
     let mut walls = Vec::with_capacity(ROUNDS);
     let mut allocations = 0;
     let per_event = |run: &mut dyn FnMut()| {
@@ -162,7 +161,7 @@ fn enqueue() {
             logged.push(cost);
         });
         allocations += counted.count_total;
-        assert!(runtime.block_on(client.flush()).all_settled());
+        assert!(runtime.block_on(client.flush()).all_delivered());
     }
     let clock = per_event(&mut || {
         for _ in 0..EVENTS {
@@ -172,8 +171,8 @@ fn enqueue() {
     walls.sort_unstable();
     let (plain, logged) = (median(plain), median(logged));
     println!(
-        "enqueue: {logged:.0} ns of CPU an event, {:.2} times serde_json alone ({plain:.0} ns); \
-         the clock alone {clock:.0} ns; wall p50 {:?}; {} allocations in {} events",
+        "enqueue: {logged:.0} ns of CPU per event, {:.2} times serde_json alone ({plain:.0} ns); \
+         reading the clock {clock:.0} ns; median wall time {:?}; {} allocations in {} events",
         logged / plain,
         walls[walls.len() / 2],
         allocations,
@@ -187,7 +186,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// Several threads at one client.
+/// Measures `log` with several threads that share a client.
 fn contention() {
     const EVENTS: u32 = 2_000_000;
 
@@ -214,14 +213,14 @@ fn contention() {
         run(EVENTS / 4);
         let (cpu, wall) = run(EVENTS);
         println!(
-            "contention: {threads} threads: {:.0} ns of CPU an event, {:.2} million events/s",
+            "contention, {threads} threads: {:.0} ns of CPU per event, {:.2} million events/s",
             cpu.as_nanos() as f64 / f64::from(EVENTS),
             f64::from(EVENTS) / wall.as_secs_f64() / 1e6,
         );
     }
 }
 
-/// Writing and compressing batches of 500, without a client around it.
+/// Measures serializing and compressing batches of 500 events, without a client.
 fn encode() {
     const BATCHES: u32 = 2000;
 
@@ -241,7 +240,7 @@ fn encode() {
     }
     let done = thread_cpu();
     println!(
-        "encode: serde_json {:.2} CPU-s/M, zstd-1 {:.2} CPU-s/M ({} to {} bytes a batch)",
+        "encode: serde_json {:.2} CPU-s/M, zstd-1 {:.2} CPU-s/M (a batch of {} bytes is compressed to {})",
         (written - begin).as_secs_f64(),
         (done - written).as_secs_f64(),
         batch.len(),
@@ -258,14 +257,14 @@ fn line(n: u32, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// All the way to a server that counts, beside a loop of raw requests with the
-/// same bodies.
+/// Measures the whole way to a counting server, compared with raw requests that
+/// have the same bodies.
 fn delivery() {
     const EVENTS: u32 = 2_000_000;
 
     let mut server = Command::new(std::env::current_exe().unwrap())
         .env(COUNTING_SERVER, "1")
-        // It ends with this pipe: also where a bench panics.
+        // The server exits when this pipe closes, even if the benchmark panics.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -297,7 +296,7 @@ fn delivery() {
                 client.log(event).unwrap();
             }
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            assert!(runtime.block_on(client.flush_within(Duration::from_secs(60))).all_settled());
+            assert!(runtime.block_on(client.flush_within(Duration::from_secs(60))).all_delivered());
         };
         run(EVENTS / 4);
         let (before, begin) = (process_cpu(), Instant::now());
@@ -318,7 +317,7 @@ fn delivery() {
 
 const USERS: [&str; 7] = ["ada", "grace", "barbara", "frances", "jean", "kathleen", "margaret"];
 
-/// The ceiling: bodies that are ready, posted one after the other.
+/// Measures the baseline: prepared bodies, posted one after the other.
 fn raw_requests(url: &str) {
     const REQUESTS: u32 = 4000;
 
@@ -331,16 +330,19 @@ fn raw_requests(url: &str) {
         let before = process_cpu();
         for _ in 0..REQUESTS {
             let request = client.post(url).header("content-encoding", "zstd").body(body.clone());
-            let answer = request.send().await.unwrap();
-            black_box(answer.bytes().await.unwrap());
+            let response = request.send().await.unwrap();
+            black_box(response.bytes().await.unwrap());
         }
         process_cpu() - before
     });
     let events = f64::from(REQUESTS) * 500.0;
-    println!("delivery, raw reqwest with ready bodies: {:.2} CPU-s/M", cpu / events * 1e6);
+    println!(
+        "delivery, reqwest with prepared bodies: {:.2} CPU-s per million events",
+        cpu / events * 1e6
+    );
 }
 
-/// The counting server: says where it listens, and answers every batch.
+/// Runs the counting server: prints its URL and accepts every batch.
 fn count_forever() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     println!("http://{}", listener.local_addr().unwrap());
@@ -378,20 +380,20 @@ fn serve(connection: &TcpStream) {
         let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
         let count =
             if is_compressed { lines(&zstd::decode_all(&body[..]).unwrap()) } else { lines(&body) };
-        let answer = format!(r#"{{"accepted":{count},"rejected":[]}}"#);
+        let body = format!(r#"{{"accepted":{count},"rejected":[]}}"#);
         let head = "HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: ";
-        let answer = format!("{head}{}\r\n\r\n{answer}", answer.len());
+        let response = format!("{head}{}\r\n\r\n{body}", body.len());
         let mut connection = connection;
-        connection.write_all(answer.as_bytes()).unwrap();
+        connection.write_all(response.as_bytes()).unwrap();
     }
 }
 
-/// CPU time of this thread so far.
+/// Returns the CPU time that this thread has used.
 fn thread_cpu() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap()
 }
 
-/// CPU seconds of this process so far, user and system.
+/// Returns the CPU seconds that this process has used, user and system.
 fn process_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = text.rsplit_once(')').unwrap().1.split_whitespace().collect();

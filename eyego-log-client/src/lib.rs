@@ -81,6 +81,10 @@
     allow(rustdoc::broken_intra_doc_links, reason = "the docs link to items of all features")
 )]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod api;
 mod delivery;
 pub mod docs;

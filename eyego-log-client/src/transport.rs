@@ -13,6 +13,9 @@ pub(crate) mod reqwest;
 /// A boxed future, as [`Transport::send`] returns it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What [`Transport::send`] resolves to.
+pub(crate) type TransportResult = Result<Response, TransportError>;
+
 /// Sends requests to the server.
 ///
 /// By default the client sends them over HTTP/1.1. Pass another implementation

@@ -1,7 +1,7 @@
-//! A web service that logs its requests by a layer, and what its users do by
-//! hand. It serves a few requests of its own and ends.
+//! A web service that logs requests with a layer and user actions directly. It
+//! sends itself a few requests and exits.
 
-#![expect(clippy::print_stdout, reason = "a program for people")]
+#![expect(clippy::print_stdout, reason = "prints for its user")]
 
 use anyhow::{Result, ensure};
 use axum::Router;
@@ -14,17 +14,17 @@ use serde_json::json;
 use tower::ServiceExt;
 
 async fn buy(State(client): State<Client>, Path((user, item)): Path<(String, u32)>) -> String {
-    // A log that finds no room is counted; it is no reason to refuse the sale.
+    // A lost event is counted and must not prevent the sale.
     if let Err(error) = client.log(Event::new(user, "BUY").metadata(json!({"item": item}))) {
-        tracing::warn!(%error, "a sale is not logged");
+        tracing::warn!(%error, "cannot log a sale");
     }
-    format!("item {item} is yours\n")
+    format!("you bought item {item}\n")
 }
 
 fn service(client: Client) -> Router {
-    let requests = RequestLogLayer::new(
+    let log_requests = RequestLogLayer::new(
         client.clone(),
-        // Logged are requests whose user is known.
+        // Only requests with a known user are logged.
         |request: &Request| {
             let user = request.headers().get("x-user")?.to_str().ok()?.to_owned();
             Some((user, request.uri().path().to_owned()))
@@ -34,14 +34,14 @@ fn service(client: Client) -> Router {
             Event::new(user, "REQUEST").metadata(json!({"path": path, "status": status}))
         },
     );
-    Router::new().route("/{user}/buy/{item}", get(buy)).with_state(client).layer(requests)
+    Router::new().route("/{user}/buy/{item}", get(buy)).with_state(client).layer(log_requests)
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let client = Client::from_env()?;
     let service = service(client.clone());
-    // Where a real service listens, this one asks itself.
+    // A real service would listen on a port instead.
     for item in 0..3 {
         let request = Request::get(format!("/ada/buy/{item}")).header("x-user", "ada");
         let response = service.clone().oneshot(request.body(axum::body::Body::empty())?).await?;

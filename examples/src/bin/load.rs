@@ -1,8 +1,8 @@
-//! Events from several threads, and what became of them.
+//! Logs many events from several threads and prints how long it took.
 //!
-//! `load [events] [threads]`, by default 100,000 from 4.
+//! Usage: `load [events] [threads]`. Defaults to 100,000 events from 4 threads.
 
-#![expect(clippy::print_stdout, reason = "a program for people")]
+#![expect(clippy::print_stdout, reason = "prints for its user")]
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let events: u64 = args.next().map_or(Ok(100_000), |text| text.parse())?;
     let threads: u64 = args.next().map_or(Ok(4), |text| text.parse())?;
-    // The threads wait for the server rather than lose events.
+    // The threads block when the buffer is full, so that no event is lost.
     let client = ClientBuilder::from_env()?
         .overflow(Overflow::Block(Duration::from_secs(60)))
         .delivery_timeout(Duration::from_secs(600))
@@ -45,7 +45,7 @@ async fn main() -> Result<()> {
                         ratio: 0.75,
                         tags: ["a", "b"],
                     };
-                    // What is lost is counted, and shown at the end.
+                    // Lost events are counted and reported below.
                     let _ = client.log(Event::new("load", "CLICK_BUTTON").metadata(metadata));
                 }
             })
@@ -57,7 +57,10 @@ async fn main() -> Result<()> {
     let logged = begin.elapsed();
     let report = client.shutdown_within(Duration::from_secs(120)).await;
     println!("logged in {logged:.2?}, delivered in {:.2?}: {report:#?}", begin.elapsed());
-    ensure!(report.stats.is_balanced() && report.stats.accepted == events, "unbalanced");
-    ensure!(report.stats.delivered == events, "some were lost");
+    ensure!(
+        report.stats.is_balanced() && report.stats.accepted == events,
+        "the counts do not balance"
+    );
+    ensure!(report.stats.delivered == events, "events were lost");
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Logging, waiting for one event, reading back, the end.
+//! Logs events, waits for one of them, reads events back and shuts down.
 
-#![expect(clippy::print_stdout, reason = "a program for people")]
+#![expect(clippy::print_stdout, reason = "prints for its user")]
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ struct Click<'a> {
 async fn main() -> Result<()> {
     let client = Client::from_env()?;
 
-    // Returns at once; what is wrong with the event is an error here.
+    // Returns immediately. An invalid event is rejected here.
     let click = Click { page: "home", x: 120, y: 48 };
     client.log(Event::new("user-123", "CLICK_BUTTON").metadata(click))?;
 
-    // Returns when the server holds it durably.
+    // Returns once the server has stored the event durably in its queue.
     let id = client.send(Event::new("user-123", "LOGOUT")).await?;
 
-    // It is stored a moment later.
+    // The event can be read a moment later.
     let mut stored = None;
     for _ in 0..100 {
         stored = client.query().get(id).await?;
@@ -35,14 +35,14 @@ async fn main() -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    ensure!(stored.is_some(), "the log {id} is not stored yet");
+    ensure!(stored.is_some(), "event {id} was not stored in time");
 
     let page = client.query().user("user-123").limit(5).fetch().await?;
-    for log in &page.data {
-        println!("{} {} {}", log.timestamp, log.action, log.metadata.as_json());
+    for entry in &page.data {
+        println!("{} {} {}", entry.timestamp, entry.action, entry.metadata.as_json());
     }
 
     let report = client.shutdown().await;
-    ensure!(report.all_settled() && report.stats.lost.total() == 0, "{report:?}");
+    ensure!(report.all_delivered(), "{report:?}");
     Ok(())
 }

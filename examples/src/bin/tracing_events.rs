@@ -1,4 +1,4 @@
-//! Marked `tracing` events become logs; all are printed as well.
+//! Prints all `tracing` events and logs the marked ones.
 
 use anyhow::{Result, ensure};
 use eyego_log_client::Client;
@@ -14,7 +14,7 @@ async fn main() -> Result<()> {
         .with(TracingLayer::new(client.clone()))
         .init();
 
-    tracing::info!("started: nobody's deed, so no log");
+    tracing::info!("started: not logged, because there is no user and action");
     tracing::info!(userId = "user-123", action = "SEARCH", query = "shoes", hits = 42, "searched");
     tracing::info!(user_id = 7, action = "LOGIN");
 

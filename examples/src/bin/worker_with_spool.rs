@@ -1,7 +1,8 @@
-//! A worker whose events outlive it: one works while the server is away and
-//! crashes, the next one delivers what it left, and goes on.
+//! A worker whose events survive a crash. The first process works while the
+//! server is unreachable and crashes. The next one delivers the events that the
+//! first one left in the spool.
 
-#![expect(clippy::print_stdout, reason = "a program for people")]
+#![expect(clippy::print_stdout, reason = "prints for its user")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,42 +27,42 @@ async fn main() -> Result<()> {
     }
     let dir = std::env::temp_dir().join(format!("eyego-log-worker-{}", std::process::id()));
     let result = run(&dir).await;
-    // A service keeps its directory, where its next process looks for it.
+    // A real service keeps its directory for the next process.
     std::fs::remove_dir_all(&dir)?;
     result
 }
 
-/// What a service does at its start: the same directory each time.
+/// Builds the client. A service uses the same directory at each start.
 fn client(builder: ClientBuilder, dir: &Path) -> Result<Client> {
-    // What waits for its batch is in memory alone: not for long.
+    // Lingering events are only in memory, so they should not linger for long.
     let builder = builder.linger(Duration::from_millis(50));
     Ok(builder.spool_dir(dir).spool_max_bytes(64 << 20).build()?)
 }
 
 async fn run(dir: &Path) -> Result<()> {
     let crashed = Command::new(std::env::current_exe()?).arg(dir).status()?;
-    ensure!(!crashed.success(), "it was to crash");
+    ensure!(!crashed.success(), "the first process should have crashed");
 
     let client = client(ClientBuilder::from_env()?, dir)?;
-    let found = client.stats().recovered;
-    println!("the worker before left {found} events");
-    ensure!(found == JOBS);
+    let recovered = client.stats().recovered;
+    println!("recovered {recovered} events from the spool");
+    ensure!(recovered == JOBS, "expected {JOBS} events");
     client.log(Event::new("worker", "STARTED"))?;
 
     let report = client.shutdown().await;
     println!("delivered {}", report.stats.delivered);
-    ensure!(report.all_settled() && report.stats.delivered == JOBS + 1, "{report:?}");
+    ensure!(report.all_delivered() && report.stats.delivered == JOBS + 1, "{report:?}");
     Ok(())
 }
 
-/// Works, with nobody there to take the events, and dies without a goodbye.
+/// Logs events while the server is unreachable, and crashes.
 async fn work_and_crash(dir: &Path) -> Result<()> {
     let client = client(Client::builder("http://127.0.0.1:1").on_problem(|_| {}), dir)?;
     for number in 0..JOBS {
         client.log(Event::new("worker", "JOB_DONE").metadata(Job { number }))?;
     }
     let mut size = client.stats().spool_bytes;
-    // The files have grown to their end when they no longer grow.
+    // All events are in the spool when its size no longer changes.
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let now = client.stats().spool_bytes;
@@ -70,6 +71,6 @@ async fn work_and_crash(dir: &Path) -> Result<()> {
         }
         size = now;
     }
-    ensure!(size > 0, "nothing reached {}", dir.display());
+    ensure!(size > 0, "nothing was written to {}", dir.display());
     std::process::abort()
 }

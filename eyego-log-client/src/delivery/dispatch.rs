@@ -16,8 +16,8 @@ use crate::delivery::retry::RetryPolicy;
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
 
-/// Bodies of up to this many bytes are not compressed.
-const MIN_COMPRESSED_BYTES: usize = 1024;
+/// Bodies of up to this many bytes are not worth compressing.
+const MAX_UNCOMPRESSED_BYTES: usize = 1024;
 
 /// Identifies a batch that is in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Dispatcher {
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let is_compressed = self.compression && batch.bytes().len() > MIN_COMPRESSED_BYTES;
+        let is_compressed = self.compression && batch.bytes().len() > MAX_UNCOMPRESSED_BYTES;
         self.in_flight.push(InFlight { ticket, batch, is_compressed });
         let InFlight { batch, .. } = self.in_flight.last()?;
         Some(OutgoingBatch { ticket, batch, is_compressed })

@@ -6,9 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::delivery::dispatch::Ticket;
 use crate::sync::{Mutex, Notify, lock};
-use crate::transport::{Request, Response, TransportError};
-
-pub(crate) type TransportResult = Result<Response, TransportError>;
+use crate::transport::{Request, TransportResult};
 
 /// A read request, and where its response goes.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use crate::delivery::mailbox::TransportResult;
 use crate::delivery::retry::retry_after;
 use crate::model::loss_reason::LossReason;
+use crate::transport::TransportResult;
 use crate::transport::describe::{describe, error_chain};
 
 /// What a response means for the events of a batch.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::delivery::compress::Compressor;
 use crate::delivery::dispatch::{OutgoingBatch, Ticket};
-use crate::delivery::mailbox::{Mailbox, ReadJob, TransportResult};
+use crate::delivery::mailbox::{Mailbox, ReadJob};
 use crate::transport::endpoint::Endpoint;
-use crate::transport::{Method, Request, Transport, TransportError};
+use crate::transport::{Method, Request, Transport, TransportError, TransportResult};
 
 /// Cheap to clone: each request runs in a task with its own clone.
 #[derive(Clone)]

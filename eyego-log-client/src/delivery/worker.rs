@@ -16,7 +16,7 @@ use tokio::runtime;
 use crate::delivery::batch_source::{BatchSource, Effect, Next};
 use crate::delivery::compress::Compressor;
 use crate::delivery::dispatch::{Dispatcher, Ticket};
-use crate::delivery::mailbox::{Mailbox, Messages, TransportResult};
+use crate::delivery::mailbox::{Mailbox, Messages};
 use crate::delivery::response::{self, Classification};
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::sender::Sender;
@@ -25,8 +25,8 @@ use crate::pipeline::batch::{Acknowledgement, Batch};
 use crate::pipeline::event_queue::EventQueue;
 use crate::pipeline::reporter::Reporter;
 use crate::sync::Notify;
-use crate::transport::Transport;
 use crate::transport::endpoint::Endpoint;
+use crate::transport::{Transport, TransportResult};
 
 /// A worker that panics more often than this without a delivery in between
 /// is not restarted.

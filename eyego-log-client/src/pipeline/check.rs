@@ -14,6 +14,9 @@ use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 /// suspect.
 const MAX_KEYS: usize = 48;
 
+const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
 /// What the formatter has found in one event's metadata.
 #[derive(Debug)]
 pub(crate) struct Findings {
@@ -72,27 +75,15 @@ impl Findings {
 
     fn begin_key(&mut self) {
         self.in_key = true;
-        self.key = 0;
+        self.key = FNV_OFFSET_BASIS;
     }
 
-    /// Adds a fragment of a key to its hash: its length, and its first and last
-    /// eight bytes. Distinct keys with the same hash only make the metadata
-    /// suspect.
-    #[inline]
-    fn hash_key(&mut self, piece: &[u8]) {
-        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-        // Loads of a fixed size, which may overlap, avoid a call to `memcpy`.
-        let (head, tail) = if let Some((head, tail)) = ends::<8>(piece) {
-            (u64::from_le_bytes(head), u64::from_le_bytes(tail))
-        } else if let Some((head, tail)) = ends::<4>(piece) {
-            (u32::from_le_bytes(head).into(), u32::from_le_bytes(tail).into())
-        } else if let (Some(first), Some(last)) = (piece.first(), piece.last()) {
-            (u64::from(*first) | u64::from(piece[piece.len() / 2]) << 8, u64::from(*last))
-        } else {
-            (0, 0)
-        };
-        let mixed = head.wrapping_mul(FACTOR) ^ tail.rotate_left(29) ^ piece.len() as u64;
-        self.key = (self.key ^ mixed).wrapping_mul(FACTOR).rotate_left(31);
+    /// Adds a fragment of a key to its FNV-1a hash. Two keys with the same hash
+    /// only make the metadata suspect.
+    fn hash_key(&mut self, fragment: &[u8]) {
+        for byte in fragment {
+            self.key = (self.key ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
+        }
     }
 
     fn end_key(&mut self) {
@@ -108,12 +99,6 @@ impl Findings {
         self.keys[self.key_count] = self.key;
         self.key_count += 1;
     }
-}
-
-/// Returns the first and last `N` bytes, if there are that many.
-#[inline]
-fn ends<const N: usize>(piece: &[u8]) -> Option<([u8; N], [u8; N])> {
-    Some((*piece.first_chunk()?, *piece.last_chunk()?))
 }
 
 /// Writes compact JSON and records its findings.

@@ -1,4 +1,4 @@
-//! What each feature adds, as a program uses it.
+//! The optional crate features, as a program uses them.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,15 +13,16 @@ use tracing_subscriber::prelude::*;
 
 use crate::server::quick;
 
-fn recorded() -> (Client, Recorder) {
+fn recording_client() -> (Client, Recorder) {
     let recorder = Recorder::new();
     (quick("http://test").transport(recorder.clone()).build().unwrap(), recorder)
 }
 
 #[test]
-fn blocking_waits_without_a_runtime_and_beside_one() {
-    let (client, recorder) = recorded();
-    blocking::wait(client.send(Event::new("ada", "LOGIN"))).unwrap();
+fn blocking_calls_work_without_a_runtime_and_next_to_one() {
+    let (client, recorder) = recording_client();
+    let blocking_client = blocking::Client::from(client.clone());
+    blocking_client.send(Event::new("ada", "LOGIN")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let other = client.clone();
@@ -31,13 +32,14 @@ fn blocking_waits_without_a_runtime_and_beside_one() {
         sent.join().unwrap().unwrap();
     });
     assert_eq!(recorder.with_action("LOGIN").len(), 3);
-    assert!(blocking::Client::from(client.clone()).query().iter().next().unwrap().is_err());
-    assert!(blocking::wait(client.shutdown()).all_settled());
+    assert!(blocking_client.query().iter().next().unwrap().is_err());
+    assert!(blocking_client.shutdown().all_delivered());
+    assert!(client.log(Event::new("ada", "LOGIN")).is_err(), "both share the same client");
 }
 
 #[tokio::test]
-async fn a_recorder_records_and_fails_where_asked() {
-    let (client, recorder) = recorded();
+async fn a_recorder_records_events_and_returns_given_responses() {
+    let (client, recorder) = recording_client();
     recorder.respond_with([Response::new(503, ""), Response::new(401, "")]);
     let lost = client.send(Event::new("ada", "LOST")).await;
     assert!(lost.is_err());
@@ -52,15 +54,15 @@ async fn a_recorder_records_and_fails_where_asked() {
 }
 
 #[tokio::test]
-async fn marked_events_are_logs_and_others_are_not() {
-    let (client, recorder) = recorded();
+async fn the_tracing_layer_logs_only_marked_events() {
+    let (client, recorder) = recording_client();
     let subscriber = tracing_subscriber::registry()
         .with(eyego_log_client::tracing::TracingLayer::new(client.clone()));
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!(userId = "ada", action = "CLICK", n = 7, big = u64::MAX, "on {}", "home");
         tracing::info!(user_id = 42, action = "VIEW");
-        tracing::info!(action = "NOBODY");
-        tracing::info!("nothing");
+        tracing::info!(action = "NO_USER");
+        tracing::info!("not marked");
     });
     assert!(client.flush().await.all_settled());
     let click = recorder.single("CLICK").metadata.to_map();
@@ -72,13 +74,13 @@ async fn marked_events_are_logs_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn requests_that_pass_are_logged() {
-    let (client, recorder) = recorded();
+async fn the_tower_layer_logs_selected_requests() {
+    let (client, recorder) = recording_client();
     let layer = RequestLogLayer::new(
         client.clone(),
         |request: &&str| request.strip_prefix("user ").map(str::to_owned),
-        |user, answer: Option<&usize>| {
-            Event::new(user, "REQUEST").metadata(json!({"answer": answer}))
+        |user, response: Option<&usize>| {
+            Event::new(user, "REQUEST").metadata(json!({"response": response}))
         },
     );
     let inner =
@@ -91,13 +93,12 @@ async fn requests_that_pass_are_logged() {
     assert!(client.flush_within(Duration::from_secs(5)).await.all_settled());
     let logged = recorder.single("REQUEST");
     assert_eq!(logged.user_id.as_str(), "ada");
-    assert_eq!(logged.metadata.as_json(), r#"{"answer":8}"#);
+    assert_eq!(logged.metadata.as_json(), r#"{"response":8}"#);
 }
 
-/// What the client's own HTTP traces is no log, even where it is marked.
 #[test]
-fn nothing_of_the_clients_own_thread_is_logged() {
-    let (client, recorder) = recorded();
+fn the_tracing_layer_ignores_events_of_the_clients_own_thread() {
+    let (client, recorder) = recording_client();
     let logging = client.clone();
     let hook = move |_: &eyego_log_client::Loss<'_>| {
         let layer = eyego_log_client::tracing::TracingLayer::new(logging.clone());

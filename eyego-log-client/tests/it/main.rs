@@ -1,13 +1,15 @@
-//! The client against made-up servers: what a real one cannot be made to do.
-//! Against the real one it is tested in the workspace's `tests`.
+//! The client with simulated servers, for behavior that the real server cannot
+//! be made to show. The workspace's `tests` run it with the real server.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong in a test fails it")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
-mod answers;
+mod architecture;
+mod eventually;
 #[cfg(all(feature = "blocking", feature = "test-util", feature = "tower", feature = "tracing"))]
 mod features;
 mod lifecycle;
 mod reading;
+mod responses;
 mod runtimes;
 mod server;
 #[cfg(feature = "spool")]

@@ -1,4 +1,4 @@
-//! Queries as they go out, and answers as they come in.
+//! Queries: their URLs, and the handling of responses.
 
 use eyego_log_client::{Client, Order, ReadError};
 use futures_util::StreamExt;
@@ -43,61 +43,64 @@ async fn every_filter_reaches_the_server() {
         .respond_with(page(&[entry(1)], None))
         .mount(&server)
         .await;
-    let logs = client.query().user("ada & co/ü+").action("A").since(time).until(time);
-    let logs = logs.metadata("cart.items", 2).limit(7).page(3).order(Order::Ascending);
-    let page = logs.fetch().await.unwrap();
+    let query = client.query().user("ada & co/ü+").action("A").since(time).until(time);
+    let query = query.metadata("cart.items", 2).limit(7).page(3).order(Order::Ascending);
+    let page = query.fetch().await.unwrap();
     assert_eq!(page.data[0].metadata.as_json(), r#"{"n":1}"#);
     assert!(page.next_cursor.is_none());
 }
 
 #[tokio::test]
-async fn a_stream_goes_through_all_pages() {
+async fn a_stream_reads_all_pages() {
     let (client, server) = client_and_server().await;
     let mounted = [
         (None, page(&[entry(1), entry(2)], Some(&cursor(2)))),
         (Some(cursor(2)), page(&[entry(3)], Some(&cursor(3)))),
         (Some(cursor(3)), page(&[], None)),
     ];
-    for (cursor, answer) in mounted {
+    for (cursor, response) in mounted {
         let mock = Mock::given(path("/api/v1/logs"));
         let mock = match cursor {
             Some(cursor) => mock.and(query_param("cursor", cursor)),
             None => mock.and(query_param_is_missing("cursor")),
         };
-        mock.respond_with(answer).mount(&server).await;
+        mock.respond_with(response).mount(&server).await;
     }
-    let logs: Vec<_> = client.query().stream().collect().await;
-    assert_eq!(logs.len(), 3);
+    let events: Vec<_> = client.query().stream().collect().await;
+    assert_eq!(events.len(), 3);
     let mut stream = client.query().stream();
     let mut count = 0;
-    while let Some(log) = stream.next().await {
-        assert!(log.is_ok());
+    while let Some(entry) = stream.next_event().await {
+        assert!(entry.is_ok());
         count += 1;
     }
     assert_eq!(count, 3);
 }
 
 #[tokio::test]
-async fn errors_say_all_that_the_server_said() {
+async fn errors_contain_everything_that_the_server_sent() {
     let (client, server) = client_and_server().await;
     let body = json!({"status": "fail", "message": "limit must be …",
         "errors": [{"path": "limit", "message": "limit must be …"}]});
-    let answer =
+    let response =
         ResponseTemplate::new(400).set_body_json(body).insert_header("x-request-id", "r-1");
-    Mock::given(path("/api/v1/logs")).respond_with(answer).mount(&server).await;
+    Mock::given(path("/api/v1/logs")).respond_with(response).mount(&server).await;
     let error = client.query().limit(5000).fetch().await.unwrap_err();
     let status = error.status().unwrap();
     assert_eq!((status.status, status.request_id.as_deref()), (400, Some("r-1")));
     assert_eq!(status.errors.iter().next().unwrap().path, "limit");
     assert!(!error.is_retryable());
-    assert_eq!(error.to_string(), "the server answered 400: limit must be … (request r-1)");
+    assert_eq!(
+        error.to_string(),
+        "the server responded with status 400: limit must be … (request r-1)"
+    );
 
-    let fault = client.query().metadata("", "x").fetch().await.unwrap_err();
-    assert_eq!(fault.status().unwrap().status, 400);
+    let invalid = client.query().metadata("", "x").fetch().await.unwrap_err();
+    assert_eq!(invalid.status().unwrap().status, 400);
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_none_and_what_makes_no_sense_is_shown() {
+async fn missing_events_and_unexpected_responses_are_distinguished() {
     let (client, server) = client_and_server().await;
     let id = format!("{:024x}", 7).parse().unwrap();
     assert!(client.query().get(id).await.unwrap().is_none());
@@ -112,6 +115,6 @@ async fn what_is_not_there_is_none_and_what_makes_no_sense_is_shown() {
     );
     assert!(error.is_retryable());
 
-    let nobody = Client::builder("http://127.0.0.1:1").build().unwrap();
-    assert!(matches!(nobody.query().fetch().await, Err(ReadError::NoResponse(_))));
+    let unreachable = Client::builder("http://127.0.0.1:1").build().unwrap();
+    assert!(matches!(unreachable.query().fetch().await, Err(ReadError::NoResponse(_))));
 }

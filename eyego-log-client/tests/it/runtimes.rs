@@ -1,16 +1,20 @@
-//! The same program under each kind of runtime, and under none.
+//! The same program with each kind of async runtime, and without one.
 
 use std::time::Duration;
 
 use eyego_log_client::{Client, Event};
 
+use crate::eventually::eventually;
 use crate::server::{FakeServer, accepted};
 
 async fn program(client: Client) {
     client.log(Event::new("a", "A")).unwrap();
     client.send(Event::new("b", "A")).await.unwrap();
     assert!(client.flush().await.all_settled());
-    assert!(client.query().limit(1).fetch().await.is_err(), "the made-up server has no logs");
+    assert!(
+        client.query().limit(1).fetch().await.is_err(),
+        "the simulated server has no stored events"
+    );
     let report = client.shutdown_within(Duration::from_secs(5)).await;
     assert_eq!((report.stats.delivered, report.all_settled()), (2, true));
 }
@@ -22,12 +26,12 @@ fn with_server(run: impl FnOnce(Client)) {
 }
 
 #[test]
-fn tokio_with_many_threads() {
+fn tokio_multi_thread() {
     with_server(|client| tokio::runtime::Runtime::new().unwrap().block_on(program(client)));
 }
 
 #[test]
-fn tokio_with_one_thread_and_no_drivers() {
+fn tokio_current_thread_without_drivers() {
     with_server(|client| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(program(client));
@@ -40,13 +44,9 @@ fn another_executor() {
 }
 
 #[test]
-fn no_runtime_at_all() {
+fn no_runtime() {
     with_server(|client| {
         client.log(Event::new("a", "A")).unwrap();
-        let stats = client.clone();
-        drop(client);
-        while stats.stats().delivered == 0 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        eventually("the event is delivered", || client.stats().delivered == 1);
     });
 }

@@ -1,4 +1,4 @@
-//! A server whose answers are chosen by the test, and what it was sent.
+//! A simulated server: the test chooses its responses and sees its requests.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
-/// A request as it came.
+/// A request that the server received.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) at: Instant,
@@ -49,14 +49,15 @@ impl Respond for Scripted {
     }
 }
 
-/// The server.
+/// A running server.
 pub(crate) struct FakeServer {
     pub(crate) server: MockServer,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl FakeServer {
-    /// Answers the `n`th request, from 0, as the script says.
+    /// Starts a server. `script` creates the response to request `n`, counted
+    /// from 0.
     pub(crate) async fn start(
         script: impl Fn(usize, &Seen) -> ResponseTemplate + Send + Sync + 'static,
     ) -> Self {
@@ -71,13 +72,13 @@ impl FakeServer {
         self.seen.lock().unwrap().clone()
     }
 
-    /// A client of this server that does not wait long for anything.
+    /// Creates a builder for a client of this server with short delays.
     pub(crate) fn client(&self) -> ClientBuilder {
         quick(&self.server.uri())
     }
 }
 
-/// A client that does not wait long for anything.
+/// Creates a builder for a client with short delays.
 pub(crate) fn quick(url: &str) -> ClientBuilder {
     Client::builder(url)
         .linger(Duration::from_millis(5))
@@ -85,14 +86,15 @@ pub(crate) fn quick(url: &str) -> ClientBuilder {
         .on_problem(|_| {})
 }
 
-/// What the real server answers when all is well.
+/// The real server's response if it accepts all events.
 pub(crate) fn accepted(seen: &Seen) -> ResponseTemplate {
     let body = json!({"status": "success", "message": "all logs queued",
         "accepted": seen.events.len(), "rejected": []});
     ResponseTemplate::new(202).set_body_json(body)
 }
 
-/// What the real server answers when some are refused: `(index, code, retryable)`.
+/// The real server's response if it rejects some events, given as
+/// `(index, code, retryable)`.
 pub(crate) fn partly(
     status: u16,
     seen: &Seen,
@@ -103,10 +105,10 @@ pub(crate) fn partly(
         .iter()
         .map(|(index, code, retryable)| {
             json!({"index": index, "id": seen.events[*index]["id"], "code": code,
-                "message": format!("it is {code}"), "errors": [], "retryable": retryable})
+                "message": format!("rejected as {code}"), "errors": [], "retryable": retryable})
         })
         .collect();
-    let body = json!({"status": "success", "message": "some", "accepted": accepted,
+    let body = json!({"status": "success", "message": "some events were rejected", "accepted": accepted,
         "rejected": rejected});
     ResponseTemplate::new(status).set_body_json(body)
 }

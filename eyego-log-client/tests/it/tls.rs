@@ -1,4 +1,4 @@
-//! `https://`: whom the client trusts, and what it says where it does not.
+//! `https://`: which certificates the client trusts, and its error messages.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -19,10 +19,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::server::quick;
 
-const ANSWER: &[u8] = b"HTTP/1.1 202 Accepted\r\nconnection: close\r\ncontent-length: 28\r\n\r\n\
+const RESPONSE: &[u8] = b"HTTP/1.1 202 Accepted\r\nconnection: close\r\ncontent-length: 28\r\n\r\n\
     {\"accepted\":1,\"rejected\":[]}";
 
-/// An authority, made for the test.
+/// A certificate authority for tests.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -38,15 +38,15 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// Its certificate, in a file.
+    /// Writes the certificate to a file in `dir`.
     fn file(&self, dir: &Path) -> PathBuf {
         let path = dir.join("ca.pem");
         std::fs::write(&path, &self.pem).unwrap();
         path
     }
 
-    /// A server for `localhost`, with a certificate by this authority, that
-    /// takes one event with each request; answers its port.
+    /// Starts a server for `localhost` with a certificate of this authority that
+    /// accepts one event per request. Returns its port.
     async fn serve(&self) -> u16 {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -64,10 +64,10 @@ impl Authority {
         tokio::spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                // Whoever does not trust us ends the handshake.
+                // A client that does not trust the certificate aborts.
                 let Ok(mut stream) = acceptor.accept(socket).await else { continue };
                 read_request(&mut stream).await;
-                let _ = stream.write_all(ANSWER).await;
+                let _ = stream.write_all(RESPONSE).await;
                 let _ = stream.shutdown().await;
             }
         });
@@ -101,33 +101,33 @@ async fn send(client: &Client) -> Result<(), (LossReason, String)> {
 }
 
 #[tokio::test]
-async fn an_authority_of_ones_own_is_trusted() {
-    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("ours"));
+async fn an_authority_in_ca_file_is_trusted() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("trusted"));
     let url = format!("https://localhost:{}", authority.serve().await);
     let client = quick(&url).ca_file(authority.file(dir.path())).build().unwrap();
     send(&client).await.unwrap();
     assert_eq!(client.stats().delivered, 1);
-    assert!(CryptoProvider::get_default().is_none(), "the provider is the program's to install");
+    assert!(CryptoProvider::get_default().is_none(), "the client must not install a provider");
 }
 
 #[tokio::test]
-async fn a_stranger_is_refused_in_words() {
-    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("ours"));
+async fn an_untrusted_certificate_is_rejected_with_a_clear_message() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("trusted"));
     let port = authority.serve().await;
-    let other = Authority::new("another").file(dir.path());
+    let other = Authority::new("untrusted").file(dir.path());
     let client = quick(&format!("https://localhost:{port}")).ca_file(&other);
     let client = client.delivery_timeout(Duration::ZERO).build().unwrap();
     let (reason, message) = send(&client).await.unwrap_err();
     assert_eq!(reason, LossReason::Expired);
     assert!(message.contains("invalid peer certificate: UnknownIssuer"), "{message}");
 
-    // The right authority, but not for this name.
+    // The authority is trusted, but the name does not match.
     let client = quick(&format!("https://127.0.0.1:{port}")).ca_file(authority.file(dir.path()));
     let client = client.delivery_timeout(Duration::ZERO).build().unwrap();
     let (_, message) = send(&client).await.unwrap_err();
     assert!(message.contains("not valid for name"), "{message}");
 
-    // TLS towards a server that speaks none.
+    // The server does not use TLS.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
@@ -139,7 +139,8 @@ async fn a_stranger_is_refused_in_words() {
     assert!(send(&client).await.is_err());
 }
 
-/// This test binary again, with this file as the system's certificates.
+/// Runs a test of this binary as a separate program, with `file` as the system's
+/// certificates.
 fn with_system_certificates(program: &str, file: &Path, own: &Path) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture", &format!("tls::{program}")]);
@@ -155,8 +156,8 @@ async fn runs_where_no_certificates_are_installed() {
     assert!(error.to_string().contains("install ca-certificates"), "{error}");
     Client::builder("http://localhost").build().unwrap();
 
-    // With a file of one's own none need be installed.
-    let authority = Authority::new("ours");
+    // With `ca_file`, no system certificates are needed.
+    let authority = Authority::new("trusted");
     let file = authority.file(Path::new(&std::env::var_os("EYEGO_TEST_CA").unwrap()));
     let url = format!("https://localhost:{}", authority.serve().await);
     let client = quick(&url).ca_file(file).build().unwrap();
@@ -165,13 +166,13 @@ async fn runs_where_no_certificates_are_installed() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_system_without_certificates_is_an_error_and_no_panic() {
+fn a_system_without_certificates_is_a_config_error() {
     let dir = TempDir::new().unwrap();
     let nothing = dir.path().join("nothing.pem");
     let output =
         with_system_certificates("runs_where_no_certificates_are_installed", &nothing, dir.path());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // An empty file is no more.
+    // An empty file has the same effect.
     std::fs::write(&nothing, "").unwrap();
     let output =
         with_system_certificates("runs_where_no_certificates_are_installed", &nothing, dir.path());

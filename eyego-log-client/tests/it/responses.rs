@@ -1,6 +1,6 @@
-//! Each answer that a server may give, and what it does to the events.
+//! Every kind of response to a batch, and what happens to its events.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
 use eyego_log_client::{Client, Event, LossReason, SendError};
@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use wiremock::ResponseTemplate;
 
+use crate::eventually::eventually;
 use crate::server::{FakeServer, Seen, accepted, partly, quick};
 
 fn log(client: &Client, users: &[&str]) {
@@ -35,7 +36,7 @@ async fn events_arrive_in_order_with_ids_and_times() {
 }
 
 #[tokio::test]
-async fn retry_after_is_a_minimum_for_all() {
+async fn retry_after_delays_all_requests() {
     let server = FakeServer::start(|n, seen| match n {
         0 => ResponseTemplate::new(429).insert_header("retry-after", "1"),
         _ => accepted(seen),
@@ -46,14 +47,14 @@ async fn retry_after_is_a_minimum_for_all() {
     client.send(Event::new("b", "A")).await.unwrap();
     let seen = server.seen();
     assert!(seen[1].at - seen[0].at >= Duration::from_secs(1));
-    assert_eq!(seen[0].events[0]["id"], seen[1].events[0]["id"], "the same log");
+    assert_eq!(seen[0].events[0]["id"], seen[1].events[0]["id"], "the same event");
     assert_eq!(client.stats().failed_requests, 1);
 }
 
 #[tokio::test]
-async fn retry_after_may_be_a_date() {
+async fn retry_after_can_be_a_date() {
     let begin = SystemTime::now();
-    // A date has no fraction of a second.
+    // An HTTP date has no fraction of a second, so two seconds are at least one.
     let server = FakeServer::start(move |n, seen| match n {
         0 => {
             let date = httpdate::fmt_http_date(begin + Duration::from_secs(2));
@@ -69,19 +70,19 @@ async fn retry_after_may_be_a_date() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_halved_down_to_the_culprit() {
+async fn a_413_loses_only_the_oversized_event() {
     let server = FakeServer::start(|_, seen| {
         if seen.users().contains(&"huge") { ResponseTemplate::new(413) } else { accepted(seen) }
     })
     .await;
     let lost = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&lost);
+    let losses = Arc::clone(&lost);
     let hook = move |loss: &eyego_log_client::Loss<'_>| {
         for event in loss.events() {
             assert!(event.id().is_some());
-            told.lock().unwrap().push((loss.reason, event.json().to_owned()));
+            losses.lock().unwrap().push((loss.reason, event.json().to_owned()));
         }
-        panic!("a hook may panic");
+        panic!("the client catches this");
     };
     let client = server.client().max_in_flight(1).on_loss(hook).build().unwrap();
     log(&client, &["a", "b", "huge", "c", "d"]);
@@ -95,7 +96,7 @@ async fn what_is_too_large_is_halved_down_to_the_culprit() {
 }
 
 #[tokio::test]
-async fn an_encoding_that_is_refused_is_not_used_again() {
+async fn compression_stays_off_after_a_415() {
     let server = FakeServer::start(|_, seen| match seen.encoding {
         Some(_) => ResponseTemplate::new(415),
         None => accepted(seen),
@@ -115,42 +116,51 @@ async fn an_encoding_that_is_refused_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn each_item_has_its_own_verdict() {
-    let server = FakeServer::start(|n, seen| match n {
-        0 => partly(
+async fn every_item_of_a_batch_has_its_own_outcome() {
+    let (release, released) = mpsc::channel();
+    let released = Mutex::new(released);
+    let server = FakeServer::start(move |n, seen| match n {
+        // Blocks until the four events have been buffered, so that they share
+        // the second request.
+        0 => {
+            released.lock().unwrap().recv().unwrap();
+            accepted(seen)
+        }
+        1 => partly(
             207,
             seen,
             &[(3, "queue_full", true), (1, "invalid", false), (2, "too_large", false)],
         ),
-        1 => partly(503, seen, &[(0, "queue_unavailable", true)]),
+        2 => partly(503, seen, &[(0, "queue_unavailable", true)]),
         _ => accepted(seen),
     })
     .await;
-    let client = server.client().linger(Duration::from_millis(100)).build().unwrap();
-    let deliveries: Vec<_> =
-        ["a", "b", "c", "d"].map(|user| client.send(Event::new(user, "A"))).into();
-    let mut ends = Vec::new();
+    let client = server.client().max_in_flight(1).build().unwrap();
+    let first = client.send(Event::new("first", "A"));
+    eventually("the first request arrives", || server.seen().len() == 1);
+    let deliveries = ["a", "b", "c", "d"].map(|user| client.send(Event::new(user, "A")));
+    release.send(()).unwrap();
+    first.await.unwrap();
+    let mut results = Vec::new();
     for delivery in deliveries {
-        ends.push(delivery.await);
+        results.push(delivery.await);
     }
-    // They may have travelled in two requests; what counts is who met which end.
+    let reason = |result: &Result<_, SendError>| match result {
+        Err(SendError::Lost { reason, .. }) => *reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(results[0].is_ok() && results[3].is_ok(), "{results:?}");
+    assert_eq!(reason(&results[1]), LossReason::Invalid);
+    assert_eq!(reason(&results[2]), LossReason::TooLarge);
+    let users: Vec<_> = server.seen().iter().map(|seen| seen.users().join(" ")).collect();
+    assert_eq!(users, ["first", "a b c d", "d", "d"]);
     let stats = client.stats();
-    assert_eq!(stats.delivered + stats.lost.total(), 4);
+    assert_eq!((stats.delivered, stats.lost.total()), (3, 2));
     assert!(stats.is_balanced());
-    if server.seen()[0].events.len() == 4 {
-        assert!(ends[0].is_ok() && ends[3].is_ok());
-        let reason = |end: &Result<_, SendError>| match end {
-            Err(SendError::Lost { reason, .. }) => *reason,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(reason(&ends[1]), LossReason::Invalid);
-        assert_eq!(reason(&ends[2]), LossReason::TooLarge);
-        assert_eq!(server.seen()[1].users(), ["d"]);
-    }
 }
 
 #[tokio::test]
-async fn a_batch_of_nothing_but_faults_is_lost_item_by_item() {
+async fn a_batch_of_invalid_events_is_lost_event_by_event() {
     let server = FakeServer::start(|_, seen| {
         let all: Vec<_> = (0..seen.events.len()).map(|index| (index, "invalid", false)).collect();
         partly(400, seen, &all)
@@ -164,26 +174,26 @@ async fn a_batch_of_nothing_but_faults_is_lost_item_by_item() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_said_once_and_not_retried() {
+async fn a_wrong_api_key_is_reported_once_and_not_retried() {
     for status in [401, 403] {
         let server = FakeServer::start(move |_, _| ResponseTemplate::new(status)).await;
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let told = Arc::clone(&said);
-        let tell = move |problem: &str| told.lock().unwrap().push(problem.to_owned());
-        let client = server.client().on_problem(tell).build().unwrap();
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let problems = Arc::clone(&reported);
+        let hook = move |problem: &str| problems.lock().unwrap().push(problem.to_owned());
+        let client = server.client().on_problem(hook).build().unwrap();
         for _ in 0..3 {
             log(&client, &["a"]);
             let _ = client.flush().await;
         }
         assert_eq!(server.seen().len(), 3, "one request for each batch");
         assert_eq!(client.stats().lost.get(LossReason::Unauthorized), 3);
-        assert_eq!(said.lock().unwrap().len(), 1);
+        assert_eq!(reported.lock().unwrap().len(), 1);
         assert!(client.stats().last_problem.unwrap().contains(&status.to_string()));
     }
 }
 
 #[tokio::test]
-async fn nonsense_is_counted_and_shown() {
+async fn unexpected_responses_are_counted_and_shown() {
     let server = FakeServer::start(|n, seen| match n {
         0 => ResponseTemplate::new(200).set_body_string("<html>please log in</html>"),
         1 => ResponseTemplate::new(302).insert_header("location", "/login"),
@@ -199,14 +209,14 @@ async fn nonsense_is_counted_and_shown() {
     let client = server.client().delivery_timeout(Duration::from_millis(50)).build().unwrap();
     let Err(SendError::Lost { reason, message, .. }) = client.send(Event::new("a", "A")).await
     else {
-        panic!("it was delivered")
+        panic!("the event was delivered")
     };
     assert_eq!(reason, LossReason::UnexpectedResponse);
     assert!(message.contains("status 200") && message.contains("<html>"), "{message}");
 }
 
 #[tokio::test]
-async fn a_hung_body_is_a_failed_attempt() {
+async fn a_request_that_times_out_is_retried() {
     let server = FakeServer::start(|n, seen| match n {
         0 => accepted(seen).set_delay(Duration::from_secs(30)),
         _ => accepted(seen),
@@ -218,23 +228,24 @@ async fn a_hung_body_is_a_failed_attempt() {
     assert_eq!((stats.requests, stats.failed_requests), (2, 1));
 }
 
-/// Answers each connection with the next of these bytes, then closes it.
-async fn raw_server(answers: Vec<&'static [u8]>) -> String {
+/// Starts a server that writes the next of these responses to each connection
+/// and then closes it.
+async fn raw_server(responses: Vec<&'static [u8]>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
-        for answer in answers {
+        for response in responses {
             let (mut socket, _) = listener.accept().await.unwrap();
             let mut buffer = [0; 4096];
             let _ = socket.read(&mut buffer).await;
-            let _ = socket.write_all(answer).await;
+            let _ = socket.write_all(response).await;
         }
     });
     url
 }
 
 #[tokio::test]
-async fn resets_and_garbage_are_failed_attempts() {
+async fn resets_and_invalid_http_are_retried() {
     let url = raw_server(vec![
         b"",
         b"SSH-2.0-OpenSSH_9.2\r\n",
@@ -249,8 +260,8 @@ async fn resets_and_garbage_are_failed_attempts() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_given_up_after_the_delivery_timeout() {
-    // A port that was free a moment ago.
+async fn events_for_an_unreachable_server_expire_after_the_delivery_timeout() {
+    // A server without responses closes its port immediately.
     let url = raw_server(Vec::new()).await;
     let client = quick(&url).delivery_timeout(Duration::from_millis(100)).build().unwrap();
     let end = client.send(Event::new("a", "A")).await;
@@ -258,19 +269,18 @@ async fn nobody_there_is_given_up_after_the_delivery_timeout() {
     assert!(client.stats().failed_requests > 1);
 }
 
-/// A `reqwest::Client` of the program is what carries the events.
 #[cfg(feature = "reqwest")]
 #[tokio::test]
-async fn a_client_that_is_handed_in_is_used() {
+async fn a_reqwest_client_of_the_program_sends_all_requests() {
     let server = FakeServer::start(|_, seen| accepted(seen)).await;
-    let own = reqwest::Client::builder().user_agent("a program of mine").build().unwrap();
+    let own = reqwest::Client::builder().user_agent("my program").build().unwrap();
     let client = server.client().http_client(own).api_key("secret").build().unwrap();
     client.send(Event::new("a", "A")).await.unwrap();
-    assert!(client.query().fetch().await.is_err(), "the made-up server has no logs");
+    assert!(client.query().fetch().await.is_err(), "the simulated server has no stored events");
     let requests = server.server.received_requests().await.unwrap();
     assert_eq!(requests.len(), 2);
     for request in &requests {
-        assert_eq!(request.headers["user-agent"], "a program of mine");
+        assert_eq!(request.headers["user-agent"], "my program");
         assert_eq!(request.headers["authorization"], "Bearer secret");
     }
     assert_eq!(client.stats().delivered, 1);
