@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use eyego_log_core::query::{Cursor, MetadataFilter, Order, Start};
-use eyego_log_core::wire::{Failure, LogAnswer, LogsPage};
+use eyego_log_core::wire::{ErrorResponse, LogResponse, LogsPage};
 use eyego_log_core::{FieldError, FieldErrors, LogEntry, LogId, LogQuery, Timestamp};
 use futures_core::Stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -169,7 +169,7 @@ impl Logs {
     /// # Errors
     /// No answer, or one that is another failure than 404.
     pub async fn get(&self, id: LogId) -> Result<Option<LogEntry>, ReadError> {
-        match get::<LogAnswer>(&self.shared, &format!("/logs/{id}")).await {
+        match get::<LogResponse>(&self.shared, &format!("/logs/{id}")).await {
             Ok(answer) => Ok(Some(answer.data)),
             Err(ReadError::Status(error)) if error.status == 404 => Ok(None),
             Err(error) => Err(error),
@@ -203,7 +203,7 @@ async fn get<T: DeserializeOwned>(shared: &Shared, path: &str) -> Result<T, Read
 
 fn failure(response: Response) -> ReadError {
     match serde_json::from_slice(&response.body) {
-        Ok(Failure { message, errors, .. }) => {
+        Ok(ErrorResponse { message, errors, .. }) => {
             let Response { status, request_id, .. } = response;
             ReadError::Status(StatusError { status, message, errors, request_id })
         }

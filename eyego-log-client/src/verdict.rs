@@ -42,7 +42,7 @@ pub(crate) struct Rejected {
     pub(crate) message: String,
 }
 
-/// `eyego_log_core::wire::BatchAnswer`, but open to codes of later servers.
+/// `eyego_log_core::wire::BatchResponse`, but open to codes of later servers.
 #[derive(Deserialize)]
 struct Answer {
     accepted: usize,

@@ -29,7 +29,7 @@ async fn caller(
         }
         let now = Timestamp::from(std::time::SystemTime::now());
         let batch: Vec<_> =
-            (0..50).map(|n| (ids.mint(now), caller << 40 | round << 8 | n)).collect();
+            (0..50).map(|n| (ids.generate(now), caller << 40 | round << 8 | n)).collect();
         let lines: Vec<_> = batch
             .iter()
             .map(|(id, n)| {

@@ -38,7 +38,7 @@ fn body(bytes: &[u8]) {
     match IngestRequest::parse(bytes, now()) {
         Ok(request) => {
             serde_json::from_slice::<serde_json::Value>(bytes).expect("what is accepted is JSON");
-            let entry = request.into_entry(LogIdGenerator::new().mint(now()), now());
+            let entry = request.into_entry(LogIdGenerator::new().generate(now()), now());
             let mut encoded = Vec::new();
             record::encode(&entry, &mut encoded);
             let decoded = record::decode(&encoded).expect("what is accepted can be read back");

@@ -170,7 +170,7 @@ impl Ingest {
         let request = IngestRequest::parse(body, now).map_err(IngestError::Invalid)?;
         let id = request.id.unwrap_or_else(|| match idempotency_key {
             Some(key) => identity::of_idempotency_key(key, request.user_id.as_str()),
-            None => self.ids.mint(now),
+            None => self.ids.generate(now),
         });
         if !self.charge_events(&mut permit, 1) {
             return Err(IngestError::NotQueued(id, out_of_memory()));

@@ -52,7 +52,7 @@ impl Ingest {
                         prepared.has_own_ids = true;
                         match occurrence {
                             Some((key, nth)) => identity::of_batch_item(key, item, nth),
-                            None => self.ids.mint(now),
+                            None => self.ids.generate(now),
                         }
                     });
                     prepared.batch.push(&request.into_entry(id, now));

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use eyego_log_core::wire::{Failure, IngestAnswer, Status};
+use eyego_log_core::wire::{ErrorResponse, IngestResponse, Status};
 use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
@@ -103,15 +103,15 @@ impl IntoResponse for ApiError {
         let status = if code.is_server_error() { Status::Error } else { Status::Fail };
         let internals = self.internals();
         let plain = |message: String| {
-            Json(Failure { status, message, errors: FieldErrors::new() }).into_response()
+            Json(ErrorResponse { status, message, errors: FieldErrors::new() }).into_response()
         };
         let mut response = match self {
             Self::Invalid(message, errors) => {
-                Json(Failure { status, message, errors }).into_response()
+                Json(ErrorResponse { status, message, errors }).into_response()
             }
             Self::NotQueued(Some(id), error) => {
                 let message = public_message(&error).to_owned();
-                Json(IngestAnswer { status, message, id }).into_response()
+                Json(IngestResponse { status, message, id }).into_response()
             }
             Self::NotQueued(None, error) => plain(public_message(&error).to_owned()),
             Self::NotFound(message)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use eyego_log_core::wire::{BatchAnswer, IngestAnswer, Status};
+use eyego_log_core::wire::{BatchResponse, IngestResponse, Status};
 use eyego_log_core::{FieldError, FieldErrors, LogEntry, LogId};
 use http::header::RETRY_AFTER;
 use http::request::Parts;
@@ -127,7 +127,7 @@ fn wait_until(query: Option<&str>) -> Result<Option<Instant>, FieldErrors> {
 }
 
 fn answer(code: StatusCode, status: Status, message: &str, id: LogId) -> Response {
-    (code, Json(IngestAnswer { status, message: message.to_owned(), id })).into_response()
+    (code, Json(IngestResponse { status, message: message.to_owned(), id })).into_response()
 }
 
 /// `POST /api/v1/logs/batch`
@@ -230,7 +230,7 @@ fn batch_answer(outcome: BatchOutcome) -> Response {
     } else {
         (StatusCode::BAD_REQUEST, Status::Fail, "no log queued: each has faults".to_owned())
     };
-    let answer = BatchAnswer { status, message, accepted, ids, rejected };
+    let answer = BatchResponse { status, message, accepted, ids, rejected };
     let mut response = (code, Json(answer)).into_response();
     if code == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use eyego_log_core::wire::{LogAnswer, Status};
+use eyego_log_core::wire::{LogResponse, Status};
 use eyego_log_core::{FieldError, LogId, LogQuery, ParseLogIdError};
 
 use super::api::Api;
@@ -34,7 +34,7 @@ pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> 
         entry.ok_or_else(|| ApiError::NotFound(format!("no log has the id {id}")))
     };
     match found.await {
-        Ok(data) => Json(LogAnswer { status: Status::Success, data }).into_response(),
+        Ok(data) => Json(LogResponse { status: Status::Success, data }).into_response(),
         Err(error) => error.into_response(),
     }
 }

@@ -31,14 +31,15 @@ pub(super) fn entry(document: &RawDocument) -> Result<LogEntry, String> {
             _ => {}
         }
     }
-    Ok(LogEntry {
-        id: id.ok_or("its _id is not an ObjectId")?,
-        user_id: user_id.ok_or("it has no userId that is a non-empty string")?,
-        action: action.ok_or("it has no action that is a non-empty string")?,
-        timestamp: timestamp.ok_or("it has no timestamp that is a date in the years 0 to 9999")?,
+    let mut entry = LogEntry::new(
+        id.ok_or("its _id is not an ObjectId")?,
+        user_id.ok_or("it has no userId that is a non-empty string")?,
+        action.ok_or("it has no action that is a non-empty string")?,
+        timestamp.ok_or("it has no timestamp that is a date in the years 0 to 9999")?,
         metadata,
-        received_at,
-    })
+    );
+    entry.received_at = received_at;
+    Ok(entry)
 }
 
 pub(super) fn time(value: RawBsonRef<'_>) -> Option<Timestamp> {

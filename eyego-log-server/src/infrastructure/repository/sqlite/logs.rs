@@ -129,12 +129,13 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
     let metadata = Metadata::from_stored(row.get(METADATA)?).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(METADATA, Type::Text, Box::new(error))
     })?;
-    Ok(LogEntry {
-        id: LogId::from_bytes(row.get(0)?),
-        user_id: UserId::from_stored(row.get::<_, String>(1)?).ok_or_else(|| empty(1))?,
-        action: Action::from_stored(row.get::<_, String>(2)?).ok_or_else(|| empty(2))?,
-        timestamp: Timestamp::from_millis_clamped(row.get(3)?),
-        received_at: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis_clamped),
+    let mut entry = LogEntry::new(
+        LogId::from_bytes(row.get(0)?),
+        UserId::from_stored(row.get::<_, String>(1)?).ok_or_else(|| empty(1))?,
+        Action::from_stored(row.get::<_, String>(2)?).ok_or_else(|| empty(2))?,
+        Timestamp::from_millis_clamped(row.get(3)?),
         metadata,
-    })
+    );
+    entry.received_at = row.get::<_, Option<i64>>(4)?.map(Timestamp::from_millis_clamped);
+    Ok(entry)
 }

@@ -22,14 +22,13 @@ fn fresh() -> (TempDir, Arc<SqliteStore>) {
 fn entry(n: u32) -> LogEntry {
     let mut id = [0; 12];
     id[8..].copy_from_slice(&n.to_be_bytes());
-    LogEntry {
-        id: LogId::from_bytes(id),
-        user_id: UserId::new("ada").unwrap(),
-        action: Action::new("LOGIN").unwrap(),
-        timestamp: Timestamp::from_millis(i64::from(n)).unwrap(),
-        metadata: Metadata::from_json(format!("{{\"n\":  {n}}}")).unwrap(),
-        received_at: None,
-    }
+    LogEntry::new(
+        LogId::from_bytes(id),
+        UserId::new("ada").unwrap(),
+        Action::new("LOGIN").unwrap(),
+        Timestamp::from_millis(i64::from(n)).unwrap(),
+        Metadata::from_json(format!("{{\"n\":  {n}}}")).unwrap(),
+    )
 }
 
 #[tokio::test]
@@ -271,13 +270,13 @@ proptest! {
         for (bulk, ends_segment) in bulks {
             let entries = bulk.into_iter().map(|(user, action, ms)| {
                 number += 1;
-                LogEntry {
-                    user_id: UserId::new(user.to_string()).unwrap(),
-                    action: Action::new(action.to_string()).unwrap(),
-                    timestamp: Timestamp::from_millis(ms.into()).unwrap(),
-                    metadata: Metadata::from_json(format!("{{\"even\":{}}}", number % 2)).unwrap(),
-                    ..entry(number)
-                }
+                LogEntry::new(
+                    entry(number).id,
+                    UserId::new(user.to_string()).unwrap(),
+                    Action::new(action.to_string()).unwrap(),
+                    Timestamp::from_millis(ms.into()).unwrap(),
+                    Metadata::from_json(format!("{{\"even\":{}}}", number % 2)).unwrap(),
+                )
             });
             store.store(entries.collect());
             if ends_segment {

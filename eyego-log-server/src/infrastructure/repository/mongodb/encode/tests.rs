@@ -9,14 +9,13 @@ use super::super::decode;
 use super::*;
 
 fn entry(metadata: Metadata) -> LogEntry {
-    LogEntry {
-        id: LogId::from_bytes([9; 12]),
-        user_id: UserId::new("u").unwrap(),
-        action: Action::new("A").unwrap(),
-        timestamp: Timestamp::from_millis(-5).unwrap(),
+    LogEntry::new(
+        LogId::from_bytes([9; 12]),
+        UserId::new("u").unwrap(),
+        Action::new("A").unwrap(),
+        Timestamp::from_millis(-5).unwrap(),
         metadata,
-        received_at: None,
-    }
+    )
 }
 
 fn encode(entry: &LogEntry) -> RawDocumentBuf {
@@ -91,11 +90,9 @@ proptest! {
         user_id in any::<String>().prop_filter_map("valid", |text| UserId::new(text).ok()),
         received_at in prop::option::of(-1_000_000_000_000_i64..1_000_000_000_000),
     ) {
-        let entry = LogEntry {
-            user_id,
-            received_at: received_at.and_then(Timestamp::from_millis),
-            ..entry(Metadata::try_from(map.clone()).unwrap())
-        };
+        let mut entry = entry(Metadata::try_from(map.clone()).unwrap());
+        entry.user_id = user_id;
+        entry.received_at = received_at.and_then(Timestamp::from_millis);
         let raw = encode(&entry);
         let document = bson::Document::try_from(&*raw).unwrap();
         let metadata = document.get("metadata").unwrap();
@@ -123,10 +120,10 @@ proptest! {
 
 #[test]
 fn the_document_has_the_fields_of_the_contract() {
-    let raw = encode(&LogEntry {
-        received_at: Timestamp::from_millis(7),
-        ..entry(Metadata::from_json(r#" { "b" : [ 1 , 2.0 ], "a": {} } "#.to_owned()).unwrap())
-    });
+    let metadata = Metadata::from_json(r#" { "b" : [ 1 , 2.0 ], "a": {} } "#.to_owned());
+    let mut received = entry(metadata.unwrap());
+    received.received_at = Timestamp::from_millis(7);
+    let raw = encode(&received);
     let document = bson::Document::try_from(&*raw).unwrap();
     let expected = doc! {
         "_id": bson::oid::ObjectId::from_bytes([9; 12]),

@@ -8,14 +8,13 @@ use super::*;
 fn entry(number: usize, metadata: &str) -> LogEntry {
     let mut id = [0; 12];
     id[4..].copy_from_slice(&number.to_be_bytes());
-    LogEntry {
-        id: LogId::from_bytes(id),
-        user_id: UserId::new("u").unwrap(),
-        action: Action::new("A").unwrap(),
-        timestamp: Timestamp::from_millis(1).unwrap(),
-        metadata: Metadata::from_stored(metadata.to_owned()).unwrap(),
-        received_at: None,
-    }
+    LogEntry::new(
+        LogId::from_bytes(id),
+        UserId::new("u").unwrap(),
+        Action::new("A").unwrap(),
+        Timestamp::from_millis(1).unwrap(),
+        Metadata::from_stored(metadata.to_owned()).unwrap(),
+    )
 }
 
 fn of_size(number: usize, size: usize) -> LogEntry {
