@@ -81,7 +81,7 @@ impl Drop for Merger {
 
 fn work(path: &Path, ordered: &Receiver<()>, is_done: &AtomicBool) {
     while ordered.recv().is_ok() {
-        if let Ok(connection) = embedded::open_beside(path) {
+        if let Ok(connection) = embedded::open_for_checkpoints(path) {
             merge(&connection);
         }
         is_done.store(true, Ordering::Release);
