@@ -1,91 +1,106 @@
-//! The log entry and its named parts.
+//! The log entry, its user id and its action.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::{MAX_ACTION_CHARS, MAX_USER_ID_CHARS};
-use crate::{LogId, Metadata, Timestamp};
+use crate::{InvalidValue, LogId, Metadata, Timestamp};
 
-/// One thing that a user did.
+/// One user event: who did what, and when.
 ///
-/// As JSON it is what `GET /api/v1/logs` shows: `id`, `userId`, `action`,
-/// `timestamp` and `metadata`.
+/// Its JSON form is the one that `GET /api/v1/logs` returns: `id`, `userId`,
+/// `action`, `timestamp` and `metadata`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct LogEntry {
-    /// Its identity.
+    /// Unique event id.
     pub id: LogId,
-    /// Who did it.
+    /// The user who did it.
     pub user_id: UserId,
-    /// What was done.
+    /// The action the user took.
     pub action: Action,
-    /// When it was done: as the caller says, else when it was received.
+    /// Time of the event: the caller's time if it sent one, otherwise the time
+    /// of receipt.
     pub timestamp: Timestamp,
-    /// What else is to be known.
+    /// Arbitrary metadata, as a JSON object.
     #[serde(default)]
     pub metadata: Metadata,
-    /// When the server received it; `None` for entries of the seed, and in the
-    /// API's answers, which do not show it.
+    /// When the server received the event. `None` for events of the legacy
+    /// service and in API responses, which do not include it.
     #[serde(skip)]
     pub received_at: Option<Timestamp>,
 }
 
 impl LogEntry {
-    /// Whether the caller named the time. Where it did not, the time is the
-    /// receipt's, and differs between an attempt and its retry.
+    /// Creates an entry without a time of receipt. To set one, assign
+    /// [`received_at`](Self::received_at).
     #[must_use]
-    pub fn has_callers_timestamp(&self) -> bool {
+    pub const fn new(
+        id: LogId,
+        user_id: UserId,
+        action: Action,
+        timestamp: Timestamp,
+        metadata: Metadata,
+    ) -> Self {
+        Self { id, user_id, action, timestamp, metadata, received_at: None }
+    }
+
+    /// Returns `true` if the caller set the timestamp. If the server set it to
+    /// the time of receipt, an attempt and its retry have different timestamps.
+    #[must_use]
+    pub fn has_caller_timestamp(&self) -> bool {
         self.received_at != Some(self.timestamp)
     }
 }
 
-/// Who did it: a non-empty string.
+/// Identifies a user: a non-empty string.
 ///
-/// [`new`](Self::new) demands what the API promises (1 to 256 characters, no
-/// U+0000); [`from_stored`](Self::from_stored) takes what is already queued or
-/// stored, however long.
+/// [`new`](Self::new) requires what the API promises (1 to 256 characters, no
+/// U+0000). [`from_stored`](Self::from_stored) accepts any non-empty string
+/// that is already queued or stored.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UserId(Box<str>);
 
-/// What was done: a non-empty string.
+/// Names what a user did: a non-empty string such as `LOGIN`.
 ///
-/// [`new`](Self::new) demands what the API promises (1 to 128 characters, no
-/// U+0000); [`from_stored`](Self::from_stored) takes what is already queued or
-/// stored, however long.
+/// [`new`](Self::new) requires what the API promises (1 to 128 characters, no
+/// U+0000). [`from_stored`](Self::from_stored) accepts any non-empty string
+/// that is already queued or stored.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Action(Box<str>);
 
 impl UserId {
-    /// The user with this name.
+    /// Creates a `UserId`.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
-    pub fn new(name: impl Into<Box<str>>) -> Result<Self, String> {
-        let name = name.into();
-        Self::check(&name)?;
-        Ok(Self(name))
+    /// Returns an error if `text` is empty, has more than
+    /// [`MAX_USER_ID_CHARS`] characters or contains U+0000.
+    pub fn new(text: impl Into<Box<str>>) -> Result<Self, InvalidValue> {
+        let text = text.into();
+        Self::check(&text)?;
+        Ok(Self(text))
     }
 
-    /// Whether [`new`](Self::new) takes this name; allocates nothing for one
-    /// that is good.
+    /// Checks whether [`new`](Self::new) accepts `text`, without allocating.
     ///
     /// # Errors
-    /// The fault, as the end of a sentence that begins with the field's name.
-    pub fn check(name: &str) -> Result<(), String> {
-        check_name(name, MAX_USER_ID_CHARS)
+    /// Returns the same error as [`new`](Self::new).
+    pub fn check(text: &str) -> Result<(), InvalidValue> {
+        check_text(text, MAX_USER_ID_CHARS)
     }
 
-    /// The user with this name, which the queue or the store holds already;
-    /// `None` when it is empty.
-    pub fn from_stored(name: impl Into<Box<str>>) -> Option<Self> {
-        let name = name.into();
-        (!name.is_empty()).then_some(Self(name))
+    /// Creates a `UserId` from text that is already queued or stored. Returns
+    /// `None` if `text` is empty.
+    pub fn from_stored(text: impl Into<Box<str>>) -> Option<Self> {
+        let text = text.into();
+        (!text.is_empty()).then_some(Self(text))
     }
 
-    /// The name.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -93,52 +108,52 @@ impl UserId {
 }
 
 impl Action {
-    /// The action with this name.
+    /// Creates an `Action`.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
-    pub fn new(name: impl Into<Box<str>>) -> Result<Self, String> {
-        let name = name.into();
-        Self::check(&name)?;
-        Ok(Self(name))
+    /// Returns an error if `text` is empty, has more than
+    /// [`MAX_ACTION_CHARS`] characters or contains U+0000.
+    pub fn new(text: impl Into<Box<str>>) -> Result<Self, InvalidValue> {
+        let text = text.into();
+        Self::check(&text)?;
+        Ok(Self(text))
     }
 
-    /// Whether [`new`](Self::new) takes this name; allocates nothing for one
-    /// that is good.
+    /// Checks whether [`new`](Self::new) accepts `text`, without allocating.
     ///
     /// # Errors
-    /// The fault, as the end of a sentence that begins with the field's name.
-    pub fn check(name: &str) -> Result<(), String> {
-        check_name(name, MAX_ACTION_CHARS)
+    /// Returns the same error as [`new`](Self::new).
+    pub fn check(text: &str) -> Result<(), InvalidValue> {
+        check_text(text, MAX_ACTION_CHARS)
     }
 
-    /// The action with this name, which the queue or the store holds already;
-    /// `None` when it is empty.
-    pub fn from_stored(name: impl Into<Box<str>>) -> Option<Self> {
-        let name = name.into();
-        (!name.is_empty()).then_some(Self(name))
+    /// Creates an `Action` from text that is already queued or stored. Returns
+    /// `None` if `text` is empty.
+    pub fn from_stored(text: impl Into<Box<str>>) -> Option<Self> {
+        let text = text.into();
+        (!text.is_empty()).then_some(Self(text))
     }
 
-    /// The name.
+    /// Returns the action as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-fn check_name(name: &str, max_chars: usize) -> Result<(), String> {
-    if name.is_empty() {
-        return Err("must be a non-empty string".to_owned());
+fn check_text(text: &str, max: usize) -> Result<(), InvalidValue> {
+    if text.is_empty() {
+        return Err(InvalidValue::Empty);
     }
-    // A character has at least one byte: counting is needed only past that.
-    if name.len() > max_chars {
-        let chars = name.chars().count();
-        if chars > max_chars {
-            return Err(format!("must have at most {max_chars} characters, not {chars}"));
+    // A character has at least one byte, so short texts need no counting.
+    if text.len() > max {
+        let actual = text.chars().count();
+        if actual > max {
+            return Err(InvalidValue::TooLong { max, actual });
         }
     }
-    if name.contains('\0') {
-        return Err("must not contain U+0000".to_owned());
+    if text.contains('\0') {
+        return Err(InvalidValue::ContainsNul);
     }
     Ok(())
 }
@@ -169,15 +184,15 @@ impl fmt::Debug for Action {
 
 impl<'de> Deserialize<'de> for UserId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = <Box<str>>::deserialize(deserializer)?;
-        Self::from_stored(name).ok_or_else(|| serde::de::Error::custom("userId is empty"))
+        let text = <Box<str>>::deserialize(deserializer)?;
+        Self::from_stored(text).ok_or_else(|| serde::de::Error::custom("userId is empty"))
     }
 }
 
 impl<'de> Deserialize<'de> for Action {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = <Box<str>>::deserialize(deserializer)?;
-        Self::from_stored(name).ok_or_else(|| serde::de::Error::custom("action is empty"))
+        let text = <Box<str>>::deserialize(deserializer)?;
+        Self::from_stored(text).ok_or_else(|| serde::de::Error::custom("action is empty"))
     }
 }
 
@@ -188,18 +203,17 @@ mod tests {
     #[test]
     fn limits_count_characters_not_bytes() {
         assert!(UserId::new("ü".repeat(256)).is_ok());
-        assert_eq!(
-            UserId::new("ü".repeat(257)).unwrap_err(),
-            "must have at most 256 characters, not 257"
-        );
+        let too_long = UserId::new("ü".repeat(257)).unwrap_err();
+        assert_eq!(too_long, InvalidValue::TooLong { max: 256, actual: 257 });
+        assert_eq!(too_long.to_string(), "must have at most 256 characters, not 257");
         assert!(Action::new("ü".repeat(128)).is_ok());
         assert!(Action::new("x".repeat(129)).is_err());
-        assert_eq!(UserId::check("a\0").unwrap_err(), "must not contain U+0000");
+        assert_eq!(UserId::check("a\0").unwrap_err().to_string(), "must not contain U+0000");
         assert!(Action::check("A").is_ok());
     }
 
     #[test]
-    fn the_queue_may_hold_longer_names_but_no_empty_one() {
+    fn stored_text_can_exceed_the_limits_but_not_be_empty() {
         assert!(UserId::from_stored("x".repeat(300)).is_some());
         assert!(UserId::from_stored("").is_none());
         assert!(Action::from_stored("").is_none());

@@ -1,25 +1,56 @@
-//! Faults of a caller's input, by the path of the field.
+//! Validation errors: why a value is invalid, and which field it belongs to.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// One fault: where it is, and what is wrong there.
+/// The reason a value is invalid.
+///
+/// The message continues a sentence that starts with the name of the field:
+/// `must be a non-empty string`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidValue {
+    /// The value is empty.
+    #[error("must be a non-empty string")]
+    Empty,
+    /// The value has too many characters (Unicode scalar values).
+    #[error("must have at most {max} characters, not {actual}")]
+    TooLong {
+        /// Maximum number of characters.
+        max: usize,
+        /// Number of characters in the value.
+        actual: usize,
+    },
+    /// The value contains U+0000.
+    #[error("must not contain U+0000")]
+    ContainsNul,
+    /// The metadata path has too many segments.
+    #[error("must have at most {max} segments after metadata")]
+    TooManySegments {
+        /// Maximum number of segments.
+        max: usize,
+    },
+}
+
+/// One invalid field of a caller's input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FieldError {
-    /// The field, such as `userId`, `metadata.items[2].price` or
-    /// `metadata["a.b"]` (a key that is not a plain word is quoted).
+    /// Path of the field, such as `userId`, `metadata.items[2].price` or
+    /// `metadata["a.b"]`. Keys that are not plain words are quoted.
     pub path: String,
-    /// The fault and its mend, for people. It begins with the path.
+    /// Human-readable message that says how to fix the field. It starts with
+    /// the path.
     pub message: String,
 }
 
 impl FieldError {
-    /// A fault at `path`; `fault` continues a sentence that the path begins:
-    /// `must be an object`.
-    pub fn new(path: impl Into<String>, fault: impl fmt::Display) -> Self {
+    /// Creates an error for the field at `path`. `reason` continues a sentence
+    /// that starts with the path, for example `must be an object`.
+    pub fn new(path: impl Into<String>, reason: impl fmt::Display) -> Self {
         let path = path.into();
-        let message = format!("{path} {fault}");
+        let message = format!("{path} {reason}");
         Self { path, message }
     }
 }
@@ -30,41 +61,43 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// Every fault that was found in one input, in the order of the input.
+impl std::error::Error for FieldError {}
+
+/// All errors found in one input, in the order of the input.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct FieldErrors(Vec<FieldError>);
 
 impl FieldErrors {
-    /// No fault yet.
+    /// Creates an empty list.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds one.
+    /// Appends an error.
     pub fn push(&mut self, error: FieldError) {
         self.0.push(error);
     }
 
-    /// Whether there is none.
+    /// Returns `true` if the list has no errors.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many there are.
+    /// Returns the number of errors.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The faults, in the order of the input.
+    /// Returns an iterator over the errors, in the order of the input.
     pub fn iter(&self) -> std::slice::Iter<'_, FieldError> {
         self.0.iter()
     }
 
-    /// The faults as a vector.
+    /// Converts the list into a vector.
     #[must_use]
     pub fn into_vec(self) -> Vec<FieldError> {
         self.0
@@ -86,6 +119,15 @@ impl<'a> IntoIterator for &'a FieldErrors {
     }
 }
 
+impl IntoIterator for FieldErrors {
+    type Item = FieldError;
+    type IntoIter = std::vec::IntoIter<FieldError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl fmt::Display for FieldErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, error) in self.0.iter().enumerate() {
@@ -100,14 +142,14 @@ impl fmt::Display for FieldErrors {
 
 impl std::error::Error for FieldErrors {}
 
-/// Where the walk through a document stands; written out only for a fault.
+/// The path of the value being checked. It is formatted only for an error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Path<'a> {
-    /// The name of a top-level field.
+    /// A top-level field.
     Field(&'a str),
-    /// A key of an object below.
+    /// A key of the object at the parent path.
     Key(&'a Path<'a>, &'a str),
-    /// An element of an array below.
+    /// An element of the array at the parent path.
     Index(&'a Path<'a>, usize),
 }
 
@@ -121,7 +163,7 @@ impl fmt::Display for Path<'_> {
                 if plain {
                     write!(f, "{parent}.{key}")
                 } else {
-                    // JSON's quoting shows a control character instead of printing it.
+                    // JSON quoting escapes control characters.
                     let quoted = serde_json::Value::from(*key);
                     write!(f, "{parent}[{quoted}]")
                 }
@@ -136,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_quote_what_is_not_a_plain_word() {
+    fn paths_quote_keys_that_are_not_plain_words() {
         let root = Path::Field("metadata");
         let items = Path::Key(&root, "items");
         let third = Path::Index(&items, 2);

@@ -1,7 +1,6 @@
-//! The identity of a log: 12 bytes in the layout of MongoDB's `ObjectId`.
+//! Event ids: 12 bytes in the layout of MongoDB's `ObjectId`.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,10 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Timestamp;
 
-/// The identity of a log.
+/// Unique event id.
 ///
-/// 24 hex digits on the wire, `_id` in the store. It is fixed once, by whoever
-/// accepts the event first, and travels with it: storing it twice is a no-op.
+/// It is 24 hex digits on the wire and `_id` in the store. The first component
+/// that accepts an event (the caller, the SDK or the server) assigns the id, and
+/// it never changes, so storing an event twice is a no-op.
 ///
 /// ```
 /// use eyego_log_core::LogId;
@@ -26,19 +26,19 @@ use crate::Timestamp;
 pub struct LogId([u8; 12]);
 
 impl LogId {
-    /// The id with these bytes.
+    /// Creates an id from its bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 12]) -> Self {
         Self(bytes)
     }
 
-    /// The id as bytes.
+    /// Returns the id as bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 12] {
         &self.0
     }
 
-    /// The id as 24 lower-case hex digits, without an allocation.
+    /// Returns the id as 24 lower-case hex digits, without allocating.
     #[must_use]
     #[inline]
     pub fn to_hex(self) -> [u8; 24] {
@@ -54,7 +54,7 @@ impl LogId {
 
 impl fmt::Display for LogId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Hex digits are ASCII: there is no other error.
+        // Hex digits are ASCII, so this cannot fail.
         f.write_str(std::str::from_utf8(&self.to_hex()).map_err(|_| fmt::Error)?)
     }
 }
@@ -65,7 +65,7 @@ impl fmt::Debug for LogId {
     }
 }
 
-/// The text is not 24 hex digits.
+/// The error of parsing a [`LogId`] from text that is not 24 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be 24 hex digits")]
 pub struct ParseLogIdError;
@@ -109,50 +109,53 @@ impl<'de> Deserialize<'de> for LogId {
     }
 }
 
-/// Mints ids: strictly ascending within one generator, unique across
-/// generators, processes and machines.
+/// Generates ids that are strictly ascending within one generator and unique
+/// across generators, processes and machines.
 ///
-/// The layout is that of an `ObjectId`: 4 bytes of seconds, 5 random bytes of
-/// this generator, 3 bytes of a counter. A clock that steps back, or more than
-/// 16,777,216 ids within a second, do not break the order: the counter then
-/// runs on into the seconds.
+/// The layout is that of an `ObjectId`: 4 bytes of seconds, 5 bytes that are
+/// random per generator, 3 bytes of a counter. If the clock steps back, or more
+/// than 16,777,216 ids are generated within a second, the counter overflows into
+/// the seconds, so the order still holds.
 ///
 /// ```
 /// use eyego_log_core::{LogIdGenerator, Timestamp};
 ///
 /// let ids = LogIdGenerator::new();
 /// let now = Timestamp::from_millis(1_768_435_085_442).unwrap();
-/// assert!(ids.mint(now) < ids.mint(now));
+/// assert!(ids.generate(now) < ids.generate(now));
 /// ```
 #[derive(Debug)]
 pub struct LogIdGenerator {
     random: [u8; 5],
-    /// `seconds << 24 | counter` of the id minted last.
+    /// `seconds << 24 | counter` of the last id.
     last: AtomicU64,
 }
 
 impl LogIdGenerator {
-    /// A generator with a random part of its own.
+    /// Creates a generator whose random part comes from the operating system.
+    ///
+    /// # Panics
+    /// Panics if the operating system has no random numbers.
     #[must_use]
     pub fn new() -> Self {
-        // `RandomState` is keyed from the operating system's randomness and
-        // changes with each call. The process id sets apart two processes
-        // that were cloned with the same memory.
-        let mut hasher = RandomState::new().build_hasher();
-        hasher.write_u32(std::process::id());
-        let [a, b, c, d, e, ..] = hasher.finish().to_be_bytes();
-        Self { random: [a, b, c, d, e], last: AtomicU64::new(0) }
+        // Two generators with the same random part would produce the same ids,
+        // and the second event of an id is dropped. A seed from the clock is
+        // therefore not good enough.
+        let mut random = [0; 5];
+        #[expect(clippy::expect_used, reason = "without randomness, ids would not be unique")]
+        getrandom::fill(&mut random).expect("the operating system provides random numbers");
+        Self { random, last: AtomicU64::new(0) }
     }
 
-    /// The next id, as of `now`.
+    /// Generates the next id at the time `now`.
     #[inline]
-    pub fn mint(&self, now: Timestamp) -> LogId {
+    pub fn generate(&self, now: Timestamp) -> LogId {
         let seconds = u64::try_from(now.as_millis() / 1000).unwrap_or(0) & 0xffff_ffff;
         let earliest = seconds << 24;
         let mut last = self.last.load(Ordering::Relaxed);
         let next = loop {
             let next = earliest.max(last + 1);
-            // Relaxed is enough: the value itself is all that is shared.
+            // Relaxed suffices: no other memory depends on this value.
             match self.last.compare_exchange_weak(last, next, Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => break next,
@@ -185,52 +188,53 @@ mod tests {
     }
 
     #[test]
-    fn ids_carry_the_seconds_of_their_minting() {
-        let id = LogIdGenerator::new().mint(at(0x6968_2d8d * 1000 + 999));
+    fn ids_start_with_the_seconds_of_their_generation() {
+        let id = LogIdGenerator::new().generate(at(0x6968_2d8d * 1000 + 999));
         assert!(id.to_string().starts_with("69682d8d"));
     }
 
     #[test]
     fn ids_are_unique_across_threads_and_ascend_within_each() {
         let ids = LogIdGenerator::new();
-        let minted: Vec<Vec<LogId>> = std::thread::scope(|scope| {
+        let generated: Vec<Vec<LogId>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
                 .map(|n| {
                     let ids = &ids;
-                    scope.spawn(move || (0..10_000).map(|i| ids.mint(at(n * 500 + i))).collect())
+                    scope
+                        .spawn(move || (0..10_000).map(|i| ids.generate(at(n * 500 + i))).collect())
                 })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        for of_one_thread in &minted {
-            assert!(of_one_thread.is_sorted_by(|a, b| a < b));
+        for ids in &generated {
+            assert!(ids.is_sorted_by(|a, b| a < b));
         }
-        let distinct: HashSet<_> = minted.iter().flatten().collect();
+        let distinct: HashSet<_> = generated.iter().flatten().collect();
         assert_eq!(distinct.len(), 80_000);
     }
 
     #[test]
     fn two_generators_differ_within_the_same_second() {
-        assert_ne!(LogIdGenerator::new().mint(at(0)), LogIdGenerator::new().mint(at(0)));
+        assert_ne!(LogIdGenerator::new().generate(at(0)), LogIdGenerator::new().generate(at(0)));
     }
 
     proptest! {
         #[test]
-        fn order_holds_whatever_the_clock_does(clock in prop::collection::vec(0i64..4_000_000_000_000, 1..100)) {
+        fn ids_ascend_even_if_the_clock_steps_back(clock in prop::collection::vec(0i64..4_000_000_000_000, 1..100)) {
             let ids = LogIdGenerator::new();
-            let minted: Vec<_> = clock.into_iter().map(|millis| ids.mint(at(millis))).collect();
-            prop_assert!(minted.is_sorted_by(|a, b| a < b));
+            let generated: Vec<_> = clock.into_iter().map(|millis| ids.generate(at(millis))).collect();
+            prop_assert!(generated.is_sorted_by(|a, b| a < b));
         }
 
         #[test]
-        fn text_round_trips(bytes: [u8; 12]) {
+        fn ids_round_trip_as_text(bytes: [u8; 12]) {
             let id = LogId::from_bytes(bytes);
             prop_assert_eq!(id.to_string().parse::<LogId>().unwrap(), id);
             prop_assert_eq!(id.to_string().to_uppercase().parse::<LogId>().unwrap(), id);
         }
 
         #[test]
-        fn no_other_text_is_an_id(text in "\\PC{0,30}") {
+        fn only_24_hex_digits_parse(text in "\\PC{0,30}") {
             let hex = text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit());
             prop_assert_eq!(text.parse::<LogId>().is_ok(), hex);
         }

@@ -1,12 +1,11 @@
-//! What no store could give back, found in JSON text.
+//! Finds values in JSON text that no store could return unchanged.
 //!
-//! `serde_json` accepts text that loses something on its way through a store:
-//! a repeated key, an integer beyond `i64`, a key with U+0000; and its
-//! `RawValue` even a lone surrogate or `1e999`. Two passes look for that. The
-//! fast one ([`is_plain`]) answers yes or "look closer" without an allocation
-//! for each value; the slow one ([`faults`]) finds every fault and its path.
-//! Neither holds the text to be good where the other would not: what the fast
-//! pass accepts has no fault, and the slow pass has the last word.
+//! `serde_json` accepts JSON that would change in a store: repeated keys,
+//! integers outside `i64`, keys with U+0000. Its `RawValue` even accepts lone
+//! surrogates and `1e999`. Two passes check for them. The fast pass
+//! ([`is_plain`]) only tells whether the text is certainly valid, without an
+//! allocation per value. The slow pass ([`find_errors`]) finds every error and
+//! its path, and decides.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -18,49 +17,51 @@ use serde_json::value::RawValue;
 
 use crate::field::{FieldError, FieldErrors, Path};
 
-/// Past this many faults the list says no more than that there are more.
-const MAX_FAULTS: usize = 100;
+/// Maximum number of errors in the list. The last one says that there are more.
+const MAX_ERRORS: usize = 100;
 
-/// Integers from here on (2^63) reach a visitor as floats: look closer.
-const INTEGERS_MAY_END: f64 = (1_u64 << 63) as f64;
+/// 2^63. A number this large that a visitor gets as a float may be written as an
+/// integer in the text.
+const INTEGER_LIMIT: f64 = (1_u64 << 63) as f64;
 
-/// What counts as a fault.
+/// What counts as an error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
-    /// Levels of objects and arrays, the outermost included.
+    /// Maximum number of nested objects and arrays, including the outermost.
     pub(crate) max_depth: usize,
-    /// A repeated key is one; else the last of them wins.
+    /// Whether a repeated key is an error. If not, its last value counts.
     pub(crate) unique_keys: bool,
-    /// An integer that is a float written in full (as JavaScript writes
-    /// 12345678901234567000) is one too; else only what a float would change.
+    /// Whether every integer outside `i64` is an error. If not, an integer that
+    /// is a float written in full (JavaScript writes 12345678901234567000) is
+    /// valid.
     pub(crate) exact_integers: bool,
 }
 
-/// Whether the value that is this text is free of faults. A "no" may be wrong
-/// (a float above 2^63): then [`faults`] finds none.
+/// Returns `true` if the JSON value has no errors. `false` means that it may have
+/// errors: for a float above 2^63, [`find_errors`] finds none.
 pub(crate) fn is_plain(text: &str, rules: Rules) -> bool {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let mut keys = Vec::new();
     Checker { depth_left: rules.max_depth, keys: &mut keys }.deserialize(&mut deserializer).is_ok()
 }
 
-/// Walks a value and fails at the first thing that may be a fault.
+/// Visits a value and fails at the first possible error.
 struct Checker<'k, 'de> {
     depth_left: usize,
-    /// The keys of all objects that the walk is inside of, outermost first.
+    /// Keys of all enclosing objects, outermost first.
     keys: &'k mut Vec<Cow<'de, str>>,
 }
 
 impl<'de> Checker<'_, 'de> {
-    fn inside(&mut self) -> Option<Checker<'_, 'de>> {
+    fn nested(&mut self) -> Option<Checker<'_, 'de>> {
         let depth_left = self.depth_left.checked_sub(1)?;
         Some(Checker { depth_left, keys: self.keys })
     }
 }
 
-/// The fast pass has no message: the slow one writes it.
-fn look_closer<E: de::Error>() -> E {
-    E::custom("look closer")
+/// Fails the fast pass. The message is never shown.
+fn possible_error<E: de::Error>() -> E {
+    E::custom("possible error")
 }
 
 impl<'de> DeserializeSeed<'de> for Checker<'_, 'de> {
@@ -95,16 +96,16 @@ impl<'de> Visitor<'de> for Checker<'_, 'de> {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
-        i64::try_from(number).map(drop).map_err(|_| look_closer())
+        i64::try_from(number).map(drop).map_err(|_| possible_error())
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
-        if number.abs() < INTEGERS_MAY_END { Ok(()) } else { Err(look_closer()) }
+        if number.abs() < INTEGER_LIMIT { Ok(()) } else { Err(possible_error()) }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
         loop {
-            let element = self.inside().ok_or_else(look_closer)?;
+            let element = self.nested().ok_or_else(possible_error)?;
             if elements.next_element_seed(element)?.is_none() {
                 return Ok(());
             }
@@ -112,47 +113,47 @@ impl<'de> Visitor<'de> for Checker<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
-        /// Up to here comparing beats hashing.
-        const FEW: usize = 16;
+        /// For fewer keys, comparing is faster than hashing.
+        const MIN_KEYS_TO_HASH: usize = 16;
 
         let first = self.keys.len();
-        let mut many = HashSet::new();
+        let mut hashed = HashSet::new();
         while let Some(Text(key)) = members.next_key()? {
             let earlier = &self.keys[first..];
-            let repeated = if earlier.len() < FEW {
+            let repeated = if earlier.len() < MIN_KEYS_TO_HASH {
                 earlier.contains(&key)
             } else {
-                if many.is_empty() {
-                    many.extend(earlier.iter().cloned());
+                if hashed.is_empty() {
+                    hashed.extend(earlier.iter().cloned());
                 }
-                !many.insert(key.clone())
+                !hashed.insert(key.clone())
             };
             if repeated || key.contains('\0') {
-                return Err(look_closer());
+                return Err(possible_error());
             }
             self.keys.push(key);
-            members.next_value_seed(self.inside().ok_or_else(look_closer)?)?;
+            members.next_value_seed(self.nested().ok_or_else(possible_error)?)?;
         }
         if self.depth_left == 0 {
-            return Err(look_closer());
+            return Err(possible_error());
         }
         self.keys.truncate(first);
         Ok(())
     }
 }
 
-/// A string, borrowed from the text where it has no escapes.
+/// A JSON string, borrowed from the text if it has no escapes.
 #[derive(Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// The members of an object, each as its text; repeated keys are kept.
+/// Members of a JSON object as text, including repeated keys.
 pub(crate) struct Members<'a>(pub(crate) Vec<(&'a RawValue, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AsMembers;
+        struct MembersVisitor;
 
-        impl<'de> Visitor<'de> for AsMembers {
+        impl<'de> Visitor<'de> for MembersVisitor {
             type Value = Members<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,26 +169,26 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
         }
 
-        deserializer.deserialize_map(AsMembers)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
-/// The text of a JSON string; `None` when it has a lone surrogate, the one
-/// fault that the syntax check of a `RawValue` leaves.
+/// Returns the text of a JSON string, or `None` if it contains a lone surrogate,
+/// which `RawValue` does not check.
 pub(crate) fn unquote(raw: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
 }
 
-/// Adds every fault of `value`, which stands at `path` with `depth` levels
-/// around it. Answers whether an object in it repeats a key.
-pub(crate) fn faults(
+/// Appends every error in `value`, which is at `path` and has `depth` enclosing
+/// levels, to `found`. Returns `true` if an object in it repeats a key.
+pub(crate) fn find_errors(
     value: &RawValue,
     path: Path<'_>,
     depth: usize,
     rules: Rules,
     found: &mut FieldErrors,
 ) -> bool {
-    if found.len() >= MAX_FAULTS {
+    if found.len() >= MAX_ERRORS {
         return false;
     }
     let text = value.get();
@@ -197,13 +198,13 @@ pub(crate) fn faults(
             push(found, path, format!("must not be nested deeper than {max} levels"));
             false
         }
-        Some(b'{') => object_faults(text, path, depth, rules, found),
+        Some(b'{') => find_errors_in_object(text, path, depth, rules, found),
         Some(b'[') => {
             let elements: Vec<&RawValue> = serde_json::from_str(text).unwrap_or_default();
             let mut repeats = false;
             for (index, element) in elements.into_iter().enumerate() {
                 let path = Path::Index(&path, index);
-                repeats |= faults(element, path, depth + 1, rules, found);
+                repeats |= find_errors(element, path, depth + 1, rules, found);
             }
             repeats
         }
@@ -214,8 +215,8 @@ pub(crate) fn faults(
             false
         }
         Some(b'-' | b'0'..=b'9') => {
-            if let Some(fault) = number_fault(text, rules) {
-                push(found, path, fault);
+            if let Some(reason) = check_number(text, rules) {
+                push(found, path, reason);
             }
             false
         }
@@ -226,7 +227,7 @@ pub(crate) fn faults(
 pub(crate) const LONE_SURROGATE: &str =
     "must not contain a lone surrogate (\\ud800 to \\udfff without the other half of its pair)";
 
-fn object_faults(
+fn find_errors_in_object(
     text: &str,
     path: Path<'_>,
     depth: usize,
@@ -252,12 +253,12 @@ fn object_faults(
                 push(found, path, "must not be repeated in its object");
             }
         }
-        repeats |= faults(value, path, depth + 1, rules, found);
+        repeats |= find_errors(value, path, depth + 1, rules, found);
     }
     repeats
 }
 
-fn number_fault(text: &str, rules: Rules) -> Option<&'static str> {
+fn check_number(text: &str, rules: Rules) -> Option<&'static str> {
     let is_integer = !text.contains(['.', 'e', 'E']);
     if is_integer && text.parse::<i64>().is_ok() {
         return None;
@@ -275,12 +276,12 @@ fn number_fault(text: &str, rules: Rules) -> Option<&'static str> {
     None
 }
 
-fn push(found: &mut FieldErrors, path: Path<'_>, fault: impl fmt::Display) {
+fn push(found: &mut FieldErrors, path: Path<'_>, reason: impl fmt::Display) {
     match found.len() {
-        n if n + 1 < MAX_FAULTS => found.push(FieldError::new(path.to_string(), fault)),
-        n if n + 1 == MAX_FAULTS => found.push(FieldError {
+        n if n + 1 < MAX_ERRORS => found.push(FieldError::new(path.to_string(), reason)),
+        n if n + 1 == MAX_ERRORS => found.push(FieldError {
             path: path.to_string(),
-            message: format!("there are more faults than the {MAX_FAULTS} listed here"),
+            message: format!("there are more errors than the {MAX_ERRORS} listed here"),
         }),
         _ => {}
     }

@@ -1,19 +1,20 @@
 //! The types that the eyego-log client and server share.
 //!
-//! A *log entry* says that a user did something: `user-123` did
-//! `CLICK_BUTTON`, at a time, with some metadata. This crate holds the entry
-//! and its validated parts, the bodies of the HTTP API, the query, and the
-//! codec of the record in the queue. It does no I/O, is not async, and reads
-//! no clock: the time comes in as an argument.
+//! A *log entry* records one user event: `user-123` did `CLICK_BUTTON`, at a
+//! time, with some metadata. This crate contains the entry and its validated
+//! parts, the request and response bodies of the HTTP API, the query, and the
+//! codec of the queue record. It does no I/O, is not async, and reads no clock:
+//! the current time is always an argument.
 //!
-//! Text becomes an entry in one of two ways, which differ in what they demand:
+//! JSON text becomes an entry in one of two ways, which differ in what they
+//! require:
 //!
-//! | from | by | demands |
+//! | source | function | requires |
 //! |---|---|---|
-//! | a caller (HTTP, SDK) | [`IngestRequest::parse`] | everything that the API promises; every fault is reported, by path |
-//! | the queue | [`record::decode`] | only what the store needs: a limit changed since must not lose a record |
+//! | an API caller (HTTP, SDK) | [`IngestRequest::parse`] | everything the API promises; every invalid field is reported by its path |
+//! | the queue | [`record::decode`] | only what the store needs, so that a limit that changed later cannot lose a record |
 //!
-//! After that the types carry the proof and nothing checks again.
+//! After that, the types guarantee validity and nothing is validated again.
 //!
 //! ```
 //! use eyego_log_core::{IngestRequest, Timestamp};
@@ -24,9 +25,9 @@
 //! assert_eq!(request.user_id.as_str(), "user-123");
 //! assert_eq!(request.metadata.as_json(), r#"{"page": "home"}"#);
 //!
-//! let faults = IngestRequest::parse(br#"{"userId": "", "metadata": []}"#, now).unwrap_err();
+//! let error = IngestRequest::parse(br#"{"userId": "", "metadata": []}"#, now).unwrap_err();
 //! assert_eq!(
-//!     faults.to_string(),
+//!     error.to_string(),
 //!     "userId must be a non-empty string; metadata must be an object; \
 //!      action is required: a non-empty string",
 //! );
@@ -43,30 +44,31 @@ mod timestamp;
 pub mod wire;
 
 pub use entry::{Action, LogEntry, UserId};
-pub use field::{FieldError, FieldErrors};
+pub use field::{FieldError, FieldErrors, InvalidValue};
 pub use id::{LogId, LogIdGenerator, ParseLogIdError};
 pub use metadata::Metadata;
 pub use query::LogQuery;
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use wire::{IngestRequest, ParseError};
 
-/// What the HTTP API accepts. The queue binds nothing of this: see [`record`].
+/// Limits of the HTTP API. They do not apply to the queue: see [`record`].
 pub mod limits {
-    /// Characters (Unicode scalar values) in a `userId`.
+    /// Maximum number of characters (Unicode scalar values) in a `userId`.
     pub const MAX_USER_ID_CHARS: usize = 256;
-    /// Characters (Unicode scalar values) in an `action`.
+    /// Maximum number of characters (Unicode scalar values) in an `action`.
     pub const MAX_ACTION_CHARS: usize = 128;
-    /// Levels of objects and arrays in `metadata`, which is the first.
+    /// Maximum number of nested objects and arrays in `metadata`, counting
+    /// `metadata` itself.
     pub const MAX_DEPTH: usize = 32;
-    /// How far ahead of the receiver's clock a `timestamp` may be, in
+    /// How far a `timestamp` can be ahead of the receiver's clock, in
     /// milliseconds: 24 hours.
     pub const MAX_AHEAD_MILLIS: i64 = 24 * 60 * 60 * 1000;
-    /// Segments of a metadata path in a query.
+    /// Maximum number of segments of a metadata path in a query.
     pub const MAX_PATH_SEGMENTS: usize = 8;
-    /// Rows in a page.
+    /// Maximum number of rows in a page.
     pub const MAX_LIMIT: u32 = 1000;
-    /// Rows in a page when the query does not say.
+    /// Number of rows in a page if the query has no `limit`.
     pub const DEFAULT_LIMIT: u32 = 10;
-    /// Rows that `page` may skip; deeper goes by `cursor`.
+    /// Maximum number of rows that `page` can skip. Deeper pages need `cursor`.
     pub const MAX_SKIPPED_ROWS: u64 = 10_000;
 }

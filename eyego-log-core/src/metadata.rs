@@ -1,4 +1,4 @@
-//! Metadata: a JSON object, kept as its text.
+//! Metadata: a JSON object, kept as text.
 
 use std::fmt;
 
@@ -12,16 +12,16 @@ use crate::limits::MAX_DEPTH;
 
 const FROM_CALLER: Rules = Rules { max_depth: MAX_DEPTH, unique_keys: true, exact_integers: true };
 
-/// MongoDB refuses documents of more than 100 levels; metadata is the second.
+/// MongoDB rejects documents of more than 100 levels; metadata is the second.
 const FROM_QUEUE: Rules = Rules { max_depth: 99, unique_keys: false, exact_integers: false };
 
-/// What else is to be known of a log: a JSON object.
+/// Arbitrary metadata of an event: a JSON object.
 ///
-/// It is kept as the text that came in, checked once, so that nothing between
-/// the socket and the store has to take it apart and write it anew. Each value
-/// of this type can be stored and given back unchanged: no key is repeated or
-/// contains U+0000, no string has a lone surrogate, each number fits an `i64`
-/// or an `f64`.
+/// It is validated once and kept as the text that was received, so that nothing
+/// between the socket and the store has to parse and serialize it again. Every
+/// `Metadata` can be stored and returned unchanged: no key is repeated or
+/// contains U+0000, no string contains a lone surrogate, and every number fits
+/// an `i64` or an `f64`.
 ///
 /// ```
 /// use eyego_log_core::Metadata;
@@ -31,64 +31,66 @@ const FROM_QUEUE: Rules = Rules { max_depth: 99, unique_keys: false, exact_integ
 /// assert_eq!(metadata.as_json(), r#"{"page":"home"}"#);
 /// assert_eq!(metadata.to_map()["page"], "home");
 ///
-/// let fault = Metadata::from_serialize(&[1, 2]).unwrap_err();
-/// assert_eq!(fault.to_string(), "metadata must be an object");
+/// let error = Metadata::from_serialize(&[1, 2]).unwrap_err();
+/// assert_eq!(error.to_string(), "metadata must be an object");
 /// # Ok::<(), eyego_log_core::FieldErrors>(())
 /// ```
 #[derive(Clone)]
 pub struct Metadata(Box<RawValue>);
 
 impl Metadata {
-    /// The object that is this JSON text.
+    /// Creates metadata from JSON text.
     ///
     /// # Errors
-    /// Every fault, with paths that begin with `metadata`.
+    /// Returns an error for every invalid value, up to a limit, if `text` is not
+    /// JSON, is not an object or cannot be stored unchanged. The paths start
+    /// with `metadata`.
     pub fn from_json(text: String) -> Result<Self, FieldErrors> {
         let raw = RawValue::from_string(text)
             .map_err(|error| FieldError::new("metadata", format!("must be JSON: {error}")))?;
-        let mut faults = FieldErrors::new();
-        let metadata = Self::from_raw(&raw, &mut faults);
-        metadata.ok_or(faults)
+        let mut errors = FieldErrors::new();
+        let metadata = Self::from_raw(&raw, &mut errors);
+        metadata.ok_or(errors)
     }
 
-    /// Whether [`from_json`](Self::from_json) takes this text; for a good one
-    /// it keeps nothing.
+    /// Checks whether [`from_json`](Self::from_json) accepts `text`, without
+    /// copying it.
     ///
     /// # Errors
-    /// Every fault, with paths that begin with `metadata`.
+    /// Returns the same errors as [`from_json`](Self::from_json).
     pub fn check(text: &str) -> Result<(), FieldErrors> {
         let raw: &RawValue = serde_json::from_str(text)
             .map_err(|error| FieldError::new("metadata", format!("must be JSON: {error}")))?;
-        let mut faults = FieldErrors::new();
-        Self::check_raw(raw, &mut faults);
-        if faults.is_empty() { Ok(()) } else { Err(faults) }
+        let mut errors = FieldErrors::new();
+        Self::check_raw(raw, &mut errors);
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// The object that `value` serialises to.
+    /// Serializes `value` as metadata.
     ///
     /// # Errors
-    /// Every fault, with paths that begin with `metadata`.
+    /// Returns an error if `value` cannot be serialized as JSON, and the same
+    /// errors as [`from_json`](Self::from_json).
     pub fn from_serialize<T: Serialize + ?Sized>(value: &T) -> Result<Self, FieldErrors> {
         let text = serde_json::to_string(value)
             .map_err(|error| FieldError::new("metadata", format!("must be JSON: {error}")))?;
         Self::from_json(text)
     }
 
-    /// The object that is this text, which the queue holds already: with the
-    /// faults that only a caller is told of. A key that is repeated is taken
-    /// as JavaScript does, the last one wins.
+    /// Creates metadata from a queue record. Only what no store can hold is an
+    /// error. If a key is repeated, its last value is kept, as in JavaScript.
     pub(crate) fn from_queue(raw: &RawValue) -> Result<Self, FieldErrors> {
-        let mut faults = FieldErrors::new();
+        let mut errors = FieldErrors::new();
         if !is_object(raw) {
-            faults.push(FieldError::new("metadata", "must be an object"));
-            return Err(faults);
+            errors.push(FieldError::new("metadata", "must be an object"));
+            return Err(errors);
         }
         if json::is_plain(raw.get(), FROM_CALLER) {
             return Ok(Self(raw.to_owned()));
         }
-        let repeats = json::faults(raw, Path::Field("metadata"), 0, FROM_QUEUE, &mut faults);
-        if !faults.is_empty() {
-            return Err(faults);
+        let repeats = json::find_errors(raw, Path::Field("metadata"), 0, FROM_QUEUE, &mut errors);
+        if !errors.is_empty() {
+            return Err(errors);
         }
         if !repeats {
             return Ok(Self(raw.to_owned()));
@@ -100,11 +102,11 @@ impl Metadata {
             .map_err(|error| FieldError::new("metadata", format!("must be JSON: {error}")).into())
     }
 
-    /// The object that is this text, from a store that checked it when it was
-    /// put there.
+    /// Creates metadata from stored text, which was validated before it was
+    /// stored.
     ///
     /// # Errors
-    /// The text is not a JSON object.
+    /// Returns an error if `text` is not a JSON object.
     pub fn from_stored(text: String) -> Result<Self, serde_json::Error> {
         let raw = RawValue::from_string(text)?;
         if is_object(&raw) {
@@ -114,40 +116,41 @@ impl Metadata {
         }
     }
 
-    /// The object that a caller sent; its faults are added to `faults`.
-    pub(crate) fn from_raw(raw: &RawValue, faults: &mut FieldErrors) -> Option<Self> {
-        Self::check_raw(raw, faults).then(|| Self(raw.to_owned()))
+    /// Creates metadata that a caller sent. Appends to `errors` and returns
+    /// `None` if it is invalid.
+    pub(crate) fn from_raw(raw: &RawValue, errors: &mut FieldErrors) -> Option<Self> {
+        Self::check_raw(raw, errors).then(|| Self(raw.to_owned()))
     }
 
-    fn check_raw(raw: &RawValue, faults: &mut FieldErrors) -> bool {
+    fn check_raw(raw: &RawValue, errors: &mut FieldErrors) -> bool {
         if !is_object(raw) {
-            faults.push(FieldError::new("metadata", "must be an object"));
+            errors.push(FieldError::new("metadata", "must be an object"));
             return false;
         }
         if json::is_plain(raw.get(), FROM_CALLER) {
             return true;
         }
-        let before = faults.len();
-        json::faults(raw, Path::Field("metadata"), 0, FROM_CALLER, faults);
-        faults.len() == before
+        let before = errors.len();
+        json::find_errors(raw, Path::Field("metadata"), 0, FROM_CALLER, errors);
+        errors.len() == before
     }
 
-    /// The object as JSON text.
+    /// Returns the object as JSON text.
     #[must_use]
     pub fn as_json(&self) -> &str {
         self.0.get()
     }
 
-    /// The object as a map.
+    /// Parses the object into a map.
     #[must_use]
     pub fn to_map(&self) -> Map<String, Value> {
-        // The text was checked when the value was made; beyond that, nesting
-        // past the parser's 128 levels is the only way not to be a map.
+        // The text is a validated object. Parsing it can fail only if it comes
+        // from a store and has more than the parser's 128 levels.
         serde_json::from_str(self.as_json()).unwrap_or_default()
     }
 
-    /// Whether both are the same JSON value: whitespace and the order of keys
-    /// say nothing, the kind of a number does.
+    /// Returns `true` if both are the same JSON value. Whitespace and the order
+    /// of keys do not matter; the kind of a number does (1 is not 1.0).
     #[must_use]
     pub fn is_same_value(&self, other: &Self) -> bool {
         self.as_json() == other.as_json() || self.to_map() == other.to_map()
@@ -159,7 +162,7 @@ fn is_object(raw: &RawValue) -> bool {
 }
 
 impl Default for Metadata {
-    /// The empty object.
+    /// Returns the empty object.
     fn default() -> Self {
         Self(RawValue::from_string("{}".to_owned()).unwrap_or_else(|_| RawValue::NULL.to_owned()))
     }
@@ -174,7 +177,7 @@ impl TryFrom<Map<String, Value>> for Metadata {
 }
 
 impl PartialEq for Metadata {
-    /// As [`is_same_value`](Self::is_same_value).
+    /// Compares with [`is_same_value`](Self::is_same_value).
     fn eq(&self, other: &Self) -> bool {
         self.is_same_value(other)
     }
@@ -209,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    fn faults(text: &str) -> Vec<String> {
+    fn error_paths(text: &str) -> Vec<String> {
         Metadata::from_json(text.to_owned())
             .unwrap_err()
             .into_vec()
@@ -219,13 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_found_wherever_it_hides() {
-        assert_eq!(faults("[]"), ["metadata"]);
+    fn every_error_is_found_at_any_depth() {
+        assert_eq!(error_paths("[]"), ["metadata"]);
         assert!(Metadata::check(r#"{"n": 18446744073709551615}"#).is_err());
         assert!(Metadata::check(r#"{"n": 1e19}"#).is_ok());
-        assert_eq!(faults("nonsense"), ["metadata"]);
+        assert_eq!(error_paths("nonsense"), ["metadata"]);
         assert_eq!(
-            faults(
+            error_paths(
                 r#"{"a": [0, {"b": 9223372036854775808}], "c": 1e999, "d": "\ud800",
                     "e\u0000": {"f": -1e400}, "g": {"h": 1, "h": "\udc00x"}}"#
             ),
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_store_can_give_back_is_no_fault() {
+    fn storable_json_is_valid() {
         for text in [
             "{}",
             r#"{"": {"": []}, "a.b": 1, "$set": {"$oid": "x"}, "é\n": "\u0000\ud83d\ude00"}"#,
@@ -250,12 +253,12 @@ mod tests {
             r#"{"large": 1e300, "tiny": 5e-324, "beyond": 9223372036854775808.0, "zero": -0}"#,
         ] {
             let metadata = Metadata::from_json(text.to_owned()).unwrap();
-            assert_eq!(metadata.as_json(), text, "kept to the byte");
+            assert_eq!(metadata.as_json(), text, "kept byte for byte");
         }
     }
 
     #[test]
-    fn thirty_two_levels_are_the_limit() {
+    fn more_than_32_levels_are_an_error() {
         let nested = |levels: usize| "{\"a\":".repeat(levels - 1) + "{}" + &"}".repeat(levels - 1);
         assert!(Metadata::from_json(nested(32)).is_ok());
         let error = Metadata::from_json(nested(33)).unwrap_err();
@@ -265,34 +268,34 @@ mod tests {
         };
         assert!(Metadata::from_json(arrays(32)).is_ok());
         assert!(Metadata::from_json(arrays(33)).is_err());
-        assert!(Metadata::from_json(arrays(100_000)).is_err(), "and no stack overflows");
+        assert!(Metadata::from_json(arrays(100_000)).is_err(), "without overflowing the stack");
     }
 
     #[test]
-    fn repeated_keys_are_found_among_few_and_many() {
+    fn repeated_keys_are_found_in_small_and_large_objects() {
         for count in [1, 15, 16, 17, 100] {
             let keys: Vec<_> = (0..count).map(|n| format!("\"k{n}\": {n}")).collect();
             let object = format!("{{{}}}", keys.join(","));
             assert!(Metadata::from_json(object).is_ok());
             let object = format!("{{{}, \"k0\": 0}}", keys.join(","));
-            assert_eq!(faults(&object), ["metadata.k0"]);
+            assert_eq!(error_paths(&object), ["metadata.k0"]);
         }
         assert!(
             Metadata::from_json(r#"{"a": {"k": 1}, "b": {"k": 2}, "k": 3}"#.to_owned()).is_ok(),
-            "the same key in two objects is no repetition"
+            "the same key in two objects is not repeated"
         );
-        assert_eq!(faults(r#"{"a": 1, "\u0061": 2}"#), ["metadata.a"], "escaped or not");
+        assert_eq!(error_paths(r#"{"a": 1, "\u0061": 2}"#), ["metadata.a"], "escaped or not");
     }
 
     #[test]
-    fn a_flood_of_faults_is_cut() {
+    fn the_number_of_errors_is_limited() {
         let text = format!("{{\"a\": [{}]}}", ["1e999"; 5000].join(","));
-        let faults = Metadata::from_json(text).unwrap_err();
-        assert_eq!(faults.len(), 100);
+        let errors = Metadata::from_json(text).unwrap_err();
+        assert_eq!(errors.len(), 100);
     }
 
     #[test]
-    fn the_queue_is_held_only_to_what_a_store_can_hold() {
+    fn queued_metadata_is_invalid_only_if_no_store_can_hold_it() {
         let from_queue =
             |text: &str| Metadata::from_queue(serde_json::from_str::<&RawValue>(text).unwrap());
         let last_wins = from_queue(r#"{"a": 1, "b": 2, "a": 3}"#).unwrap();
@@ -303,6 +306,6 @@ mod tests {
         assert!(from_queue(r#"{"a\u0000": 1}"#).is_err());
         assert!(from_queue("[]").is_err());
         let deep = "{\"a\":".repeat(50) + "1" + &"}".repeat(50);
-        assert!(from_queue(&deep).is_ok(), "HTTP's limit of 32 levels binds HTTP only");
+        assert!(from_queue(&deep).is_ok(), "the limit of 32 levels applies to HTTP only");
     }
 }

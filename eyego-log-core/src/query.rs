@@ -1,5 +1,5 @@
-//! The query of `GET /api/v1/logs`: its parameters. Its cursor, and the rules by
-//! which a filter on metadata matches, have files of their own.
+//! The query of `GET /api/v1/logs` and its parameters. The cursor and the
+//! metadata filter are in submodules.
 
 mod cursor;
 mod filter;
@@ -10,29 +10,29 @@ use crate::Timestamp;
 use crate::field::{FieldError, FieldErrors};
 use crate::limits::{DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIPPED_ROWS};
 
-/// Which logs, in which order, from where.
+/// Selects a page of log entries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogQuery {
-    /// Only this user's.
+    /// Only events of this user.
     pub user_id: Option<String>,
-    /// Only this action's.
+    /// Only events with this action.
     pub action: Option<String>,
-    /// Only from this time on.
+    /// Only events at or after this time.
     pub from: Option<Timestamp>,
-    /// Only before this time.
+    /// Only events before this time.
     pub to: Option<Timestamp>,
-    /// Only those that match each of these.
+    /// Only events whose metadata matches all of these filters.
     pub metadata: Vec<MetadataFilter>,
-    /// How many at most: 1 to [`MAX_LIMIT`].
+    /// Maximum number of events: 1 to [`MAX_LIMIT`].
     pub limit: u32,
-    /// Where to begin.
+    /// Where the page starts.
     pub start: Start,
-    /// In which order.
+    /// Order of the events.
     pub order: Order,
 }
 
 impl Default for LogQuery {
-    /// The latest logs of all users.
+    /// Selects the latest events of all users.
     fn default() -> Self {
         Self {
             user_id: None,
@@ -47,16 +47,17 @@ impl Default for LogQuery {
     }
 }
 
-/// Where a page begins.
+/// Where a page starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// After the rows of the pages before this one; the first is 1.
+    /// At the page with this number, starting at 1. Rows of earlier pages are
+    /// skipped.
     Page(u64),
-    /// After this row, at the same cost at any depth.
+    /// After this row, at a cost that does not grow with the depth.
     After(Cursor),
 }
 
-/// The order of the rows by (`timestamp`, `id`).
+/// Order of the rows by (`timestamp`, `id`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Newest first.
@@ -66,10 +67,10 @@ pub enum Order {
 }
 
 impl LogQuery {
-    /// The query that these parameters, already percent-decoded, ask for.
+    /// Parses the query from URL parameters that are already percent-decoded.
     ///
     /// # Errors
-    /// Every fault; an unknown or repeated parameter is one.
+    /// Returns an error for each parameter that is invalid, unknown or repeated.
     ///
     /// ```
     /// use eyego_log_core::LogQuery;
@@ -77,52 +78,52 @@ impl LogQuery {
     /// let query = LogQuery::from_pairs([("userId", "user-123"), ("metadata.page", "home")])?;
     /// assert_eq!(query.user_id.as_deref(), Some("user-123"));
     ///
-    /// let fault = LogQuery::from_pairs([("limit", "1001")]).unwrap_err();
-    /// assert_eq!(fault.to_string(), "limit must be a whole number from 1 to 1000");
+    /// let error = LogQuery::from_pairs([("limit", "1001")]).unwrap_err();
+    /// assert_eq!(error.to_string(), "limit must be a whole number from 1 to 1000");
     /// # Ok::<(), eyego_log_core::FieldErrors>(())
     /// ```
     pub fn from_pairs<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, FieldErrors> {
         let mut query = Self::default();
-        let mut faults = FieldErrors::new();
+        let mut errors = FieldErrors::new();
         let mut seen: Vec<&str> = Vec::new();
         for (name, value) in pairs {
             if seen.contains(&name) {
-                faults.push(FieldError::new(name, "must not be repeated"));
+                errors.push(FieldError::new(name, "must not be repeated"));
                 continue;
             }
             seen.push(name);
-            if let Err(fault) = query.set(name, value) {
-                faults.push(FieldError::new(name, fault));
+            if let Err(reason) = query.set(name, value) {
+                errors.push(FieldError::new(name, reason));
             }
         }
         if seen.contains(&"page") && seen.contains(&"cursor") {
-            faults.push(FieldError::new("cursor", "must not be combined with page"));
+            errors.push(FieldError::new("cursor", "must not be combined with page"));
         }
         if let (Some(from), Some(to)) = (query.from, query.to)
             && from > to
         {
-            faults.push(FieldError::new("from", format!("must not be after to ({from} > {to})")));
+            errors.push(FieldError::new("from", format!("must not be after to ({from} > {to})")));
         }
         if let Start::Page(page) = query.start
             && (page - 1).saturating_mul(u64::from(query.limit)) > MAX_SKIPPED_ROWS
         {
-            let fault = format!(
-                "must not skip more than {MAX_SKIPPED_ROWS} rows; go deeper by cursor \
-                 (take nextCursor of the answer)"
+            let reason = format!(
+                "must not skip more than {MAX_SKIPPED_ROWS} rows; use cursor for deeper pages \
+                 (nextCursor of the response)"
             );
-            faults.push(FieldError::new("page", fault));
+            errors.push(FieldError::new("page", reason));
         }
-        if faults.is_empty() { Ok(query) } else { Err(faults) }
+        if errors.is_empty() { Ok(query) } else { Err(errors) }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
             "userId" => self.user_id = Some(non_empty(value)?),
             "action" => self.action = Some(non_empty(value)?),
-            "from" => self.from = Some(time(value)?),
-            "to" => self.to = Some(time(value)?),
+            "from" => self.from = Some(parse_time(value)?),
+            "to" => self.to = Some(parse_time(value)?),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
                 self.limit =
@@ -144,7 +145,10 @@ impl LogQuery {
                 }
             }
             _ => match name.strip_prefix("metadata.") {
-                Some(path) => self.metadata.push(MetadataFilter::new(path, value)?),
+                Some(path) => {
+                    let filter = MetadataFilter::new(path, value);
+                    self.metadata.push(filter.map_err(|error| error.to_string())?);
+                }
                 None => {
                     return Err("is not a known parameter (those are userId, action, from, to, \
                                 metadata.<path>, limit, page, cursor, order)"
@@ -155,7 +159,7 @@ impl LogQuery {
         Ok(())
     }
 
-    /// The parameters that ask for this query.
+    /// Returns the URL parameters of the query, not percent-encoded.
     #[must_use]
     pub fn to_pairs(&self) -> Vec<(String, String)> {
         let mut pairs = Vec::new();
@@ -187,7 +191,7 @@ impl LogQuery {
         pairs
     }
 
-    /// Rows to skip; 0 where a cursor says where to begin.
+    /// Returns the number of rows to skip, which is 0 for a cursor.
     #[must_use]
     pub fn skipped_rows(&self) -> u64 {
         match self.start {
@@ -199,15 +203,15 @@ impl LogQuery {
 
 fn non_empty(value: &str) -> Result<String, String> {
     if value.is_empty() {
-        Err("must not be empty; leave it out to match all".to_owned())
+        Err("must not be empty; omit it to match all".to_owned())
     } else {
         Ok(value.to_owned())
     }
 }
 
-fn time(value: &str) -> Result<Timestamp, String> {
+fn parse_time(value: &str) -> Result<Timestamp, String> {
     value.parse().map_err(|error: crate::ParseTimestampError| {
-        // The commonest slip: a `+` in a URL is a space.
+        // The most common mistake: an unescaped `+` in a URL is a space.
         let hint = if value.contains(' ') { " (in a URL write + as %2B)" } else { "" };
         format!("{error}{hint}")
     })
@@ -219,41 +223,40 @@ mod tests {
 
     use super::*;
 
-    fn faults(pairs: &[(&str, &str)]) -> String {
+    fn errors(pairs: &[(&str, &str)]) -> String {
         LogQuery::from_pairs(pairs.iter().copied()).unwrap_err().to_string()
     }
 
     #[test]
-    fn faults_name_the_parameter() {
-        assert_eq!(faults(&[("page", "0")]), "page must be a whole number from 1");
+    fn errors_name_the_parameter() {
+        assert_eq!(errors(&[("page", "0")]), "page must be a whole number from 1");
         for limit in ["0", "1001", "-1", "1.5", "", "ten"] {
-            assert_eq!(faults(&[("limit", limit)]), "limit must be a whole number from 1 to 1000");
+            assert_eq!(errors(&[("limit", limit)]), "limit must be a whole number from 1 to 1000");
         }
-        assert!(faults(&[("colour", "red")]).starts_with("colour is not a known parameter"));
-        assert!(faults(&[("metadata", "x")]).starts_with("metadata is not a known parameter"));
+        assert!(errors(&[("colour", "red")]).starts_with("colour is not a known parameter"));
+        assert!(errors(&[("metadata", "x")]).starts_with("metadata is not a known parameter"));
         assert_eq!(
-            faults(&[("cursor", "xyz")]),
-            "cursor must be the nextCursor of an earlier answer, unchanged"
+            errors(&[("cursor", "xyz")]),
+            "cursor must be the nextCursor of an earlier response, unchanged"
         );
-        assert_eq!(faults(&[("order", "up")]), "order must be desc or asc");
-        assert_eq!(faults(&[("userId", "a"), ("userId", "b")]), "userId must not be repeated");
+        assert_eq!(errors(&[("order", "up")]), "order must be desc or asc");
+        assert_eq!(errors(&[("userId", "a"), ("userId", "b")]), "userId must not be repeated");
         assert!(
-            faults(&[("from", "2026-01-02T00:00:00Z"), ("to", "2026-01-01T00:00:00Z")])
+            errors(&[("from", "2026-01-02T00:00:00Z"), ("to", "2026-01-01T00:00:00Z")])
                 .starts_with("from must not be after to")
         );
-        assert!(faults(&[("from", "2026-01-02T00:00:00 01:00")]).ends_with("write + as %2B)"));
-        assert!(faults(&[("page", "1002")]).contains("cursor"));
+        assert!(errors(&[("from", "2026-01-02T00:00:00 01:00")]).ends_with("write + as %2B)"));
+        assert!(errors(&[("page", "1002")]).contains("cursor"));
         assert!(LogQuery::from_pairs([("page", "1001")]).is_ok(), "skips 10,000 rows");
-        assert!(faults(&[("metadata.1.2.3.4.5.6.7.8.9", "x")]).contains("8 segments"));
+        assert!(errors(&[("metadata.1.2.3.4.5.6.7.8.9", "x")]).contains("8 segments"));
     }
 
     #[test]
-    fn several_faults_are_all_listed() {
-        assert_eq!(faults(&[("page", "0"), ("limit", "0"), ("x", "")]).matches(';').count(), 2);
+    fn every_error_is_listed() {
+        assert_eq!(errors(&[("page", "0"), ("limit", "0"), ("x", "")]).matches(';').count(), 2);
     }
 
     proptest! {
-
         #[test]
         fn queries_round_trip_as_parameters(
             user_id in prop::option::of("\\PC{1,8}"),
@@ -275,6 +278,5 @@ mod tests {
             let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             prop_assert_eq!(LogQuery::from_pairs(pairs).unwrap(), query);
         }
-
     }
 }

@@ -1,10 +1,10 @@
-//! The record in the queue: one JSON object, the same bytes in Kafka and in
-//! the embedded queue.
+//! The codec of the queue record: one JSON object, with the same bytes in Kafka
+//! and in the embedded queue.
 //!
-//! `{"id","userId","action","timestamp","metadata","receivedAt"}`. The records
-//! of the seed have `"id": null` and no `receivedAt`; both are read. What is
-//! read is held to what a store needs, not to what HTTP demands: only a record
-//! that no store could hold is an error, and ends as a dead letter.
+//! `{"id","userId","action","timestamp","metadata","receivedAt"}`. Records of the
+//! legacy service have `"id": null` and no `receivedAt`; both forms are decoded.
+//! Decoding does not apply the limits of the HTTP API: only a record that no
+//! store could hold is an error, and it becomes a dead letter.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -12,14 +12,14 @@ use serde_json::value::RawValue;
 use crate::json::Text;
 use crate::{Action, LogEntry, LogId, Metadata, Timestamp, UserId};
 
-/// Appends the record of `entry` to `out`.
+/// Encodes `entry` and appends it to `out`.
 ///
 /// ```
 /// use eyego_log_core::{IngestRequest, LogIdGenerator, Timestamp, record};
 ///
 /// let now = Timestamp::from_millis(1_768_435_085_442).unwrap();
 /// let request = IngestRequest::parse(br#"{"userId": "u", "action": "A"}"#, now).unwrap();
-/// let entry = request.into_entry(LogIdGenerator::new().mint(now), now);
+/// let entry = request.into_entry(LogIdGenerator::new().generate(now), now);
 ///
 /// let mut bytes = Vec::new();
 /// record::encode(&entry, &mut bytes);
@@ -56,36 +56,40 @@ fn push_time(out: &mut Vec<u8>, time: Timestamp) {
     debug_assert!(written.is_ok(), "writing a time to memory cannot fail");
 }
 
-/// A record as it was read: a [`LogEntry`] but for what the seed left out.
+/// A decoded record: a [`LogEntry`] without the fields that the legacy service
+/// left out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// `None` in the seed's records, whose id is derived from their position.
+    /// Unique event id. `None` in records of the legacy service, whose id is
+    /// derived from their position in the queue.
     pub id: Option<LogId>,
-    /// Who did it.
+    /// The user who did it.
     pub user_id: UserId,
-    /// What was done.
+    /// The action the user took.
     pub action: Action,
-    /// `None` where the record has none: then the queue's own time counts.
+    /// Time of the event. If `None`, the time at which the record was queued
+    /// counts.
     pub timestamp: Option<Timestamp>,
-    /// What else is to be known.
+    /// Arbitrary metadata, as a JSON object.
     pub metadata: Metadata,
-    /// When the server received it; `None` in the seed's records.
+    /// When the server received the event. `None` in records of the legacy
+    /// service.
     pub received_at: Option<Timestamp>,
 }
 
-/// Why a record cannot become an entry.
+/// The reason a record cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes are not a JSON object with the fields of a record.
-    #[error("the record is not a JSON object with the fields of a log: {0}")]
+    #[error("the record is not a JSON object with the fields of an event: {0}")]
     NotARecord(String),
-    /// The fields are there, but no store could hold one of them.
+    /// The fields are present, but no store could hold the value of one.
     #[error("{0}")]
     Unstorable(String),
 }
 
 impl DecodeError {
-    /// The error as a dead letter's `code`.
+    /// Returns the `code` of the dead letter that the record becomes.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -112,16 +116,18 @@ struct Body<'a> {
     received_at: Option<Text<'a>>,
 }
 
-/// Reads a record.
+/// Decodes a record.
 ///
 /// # Errors
-/// What makes it impossible to store.
+/// Returns an error if the record is not a JSON object with the required fields,
+/// or if no store could hold it.
 pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| DecodeError::NotARecord(format!("not UTF-8: {error}")))?;
     let body: Body<'_> =
         serde_json::from_str(text).map_err(|error| DecodeError::NotARecord(error.to_string()))?;
-    let unstorable = |field: &str, fault: &str| DecodeError::Unstorable(format!("{field} {fault}"));
+    let unstorable =
+        |field: &str, reason: &str| DecodeError::Unstorable(format!("{field} {reason}"));
 
     let id = match body.id {
         Some(id) => {
@@ -139,7 +145,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     };
     let metadata = match body.metadata {
         Some(raw) => Metadata::from_queue(raw)
-            .map_err(|faults| DecodeError::Unstorable(faults.to_string()))?,
+            .map_err(|errors| DecodeError::Unstorable(errors.to_string()))?,
         None => Metadata::default(),
     };
     Ok(Record {
@@ -150,13 +156,14 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             .ok_or_else(|| unstorable("action", "must be a non-empty string"))?,
         timestamp,
         metadata,
-        // Only we write it; what cannot be read says no more than none.
+        // Only this system writes the field, so an unreadable value is ignored.
         received_at: body.received_at.and_then(|text| text.0.parse().ok()),
     })
 }
 
 impl Record {
-    /// The entry, with what the seed left out filled in.
+    /// Converts the record into an entry with the given id. `queued_at` becomes
+    /// the timestamp if the record has none.
     #[must_use]
     pub fn into_entry(self, id: LogId, queued_at: Timestamp) -> LogEntry {
         LogEntry {
@@ -226,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_valid_entry_round_trips(
+        fn every_valid_entry_round_trips(
             id: [u8; 12],
             user_id in any::<String>().prop_filter_map("valid", |text| UserId::new(text).ok()),
             action in any::<String>().prop_filter_map("valid", |text| Action::new(text).ok()),
@@ -253,16 +260,16 @@ mod tests {
         }
 
         #[test]
-        fn a_fault_is_found_wherever_it_hides(
+        fn an_invalid_value_is_found_at_any_depth(
             metadata in any_metadata(),
             path in prop::collection::vec(prop_oneof![Just(None), any_key().prop_map(Some)], 0..8),
-            fault in prop::sample::select(vec![
+            invalid in prop::sample::select(vec![
                 "9223372036854775808", "-9223372036854775809", "1e999", "-1e999",
                 r#""\ud800""#, r#""\udc00\ud800""#, r#"{"\u0000": 1}"#, r#"{"a": 1, "a": 1}"#,
                 r#"{"\ud800": 1}"#,
             ]),
         ) {
-            let mut hidden = fault.to_owned();
+            let mut hidden = invalid.to_owned();
             for key in path {
                 hidden = match key {
                     Some(key) => format!("{{{}:{hidden}}}", Value::from(key)),
@@ -271,9 +278,9 @@ mod tests {
             }
             let rest = serde_json::to_string(&metadata).unwrap();
             let text = format!("{{\"rest\": {rest}, \"hidden\": {hidden}}}");
-            let faults = Metadata::from_json(text).unwrap_err();
-            prop_assert_eq!(faults.len(), 1, "{}", faults);
-            prop_assert!(faults.iter().all(|fault| fault.path.starts_with("metadata.hidden")));
+            let errors = Metadata::from_json(text).unwrap_err();
+            prop_assert_eq!(errors.len(), 1, "{}", errors);
+            prop_assert!(errors.iter().all(|error| error.path.starts_with("metadata.hidden")));
         }
 
         #[test]
@@ -283,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_record_is_read() {
+    fn legacy_records_are_decoded() {
         let record = decode(
             br#"{"id":null,"userId":"eyego","action":"ADD_TO_CART","metadata":{},
                  "timestamp":"2026-01-14T23:58:05.442Z"}"#,
@@ -295,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn https_limits_do_not_bind_the_queue() {
+    fn limits_of_the_http_api_do_not_apply() {
         let user = "x".repeat(300);
         let record = decode(
             format!(
@@ -308,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_store_can_hold_has_a_code_and_a_reason() {
+    fn undecodable_records_have_a_code_and_a_reason() {
         let error = |bytes: &[u8]| {
             let error = decode(bytes).unwrap_err();
             (error.code(), error.to_string())

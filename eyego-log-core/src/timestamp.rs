@@ -1,25 +1,29 @@
-//! Points in time, as fine as a MongoDB date can hold them.
+//! Points in time with the resolution of a MongoDB date: one millisecond.
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
-/// Milliseconds since 1970 in UTC, in the years 0 to 9999.
+/// A point in time: milliseconds since 1970 in UTC, in the years 0 to 9999.
 ///
-/// Outside it is RFC 3339 in UTC with milliseconds and `Z`. Finer input is cut
-/// to the millisecond (towards the past), since the store cannot hold more.
+/// It parses from any RFC 3339 time with a zone, and formats as RFC 3339 in UTC
+/// with milliseconds and `Z`. Input with a finer resolution is truncated to the
+/// millisecond before it, because the store cannot hold more.
 ///
 /// ```
 /// use eyego_log_core::Timestamp;
 ///
 /// let at: Timestamp = "2026-01-15T00:58:05.4429+01:00".parse()?;
 /// assert_eq!(at.to_string(), "2026-01-14T23:58:05.442Z");
-/// assert!("2026-01-14T23:58:05".parse::<Timestamp>().is_err(), "without a zone");
+/// assert!("2026-01-14T23:58:05".parse::<Timestamp>().is_err(), "no zone");
+///
+/// let now = Timestamp::from(std::time::SystemTime::now());
+/// assert!(at < now);
 /// # Ok::<(), eyego_log_core::ParseTimestampError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,35 +32,35 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// 0000-01-01T00:00:00.000Z.
     pub const MIN: Self = Self(-62_167_219_200_000);
-    /// 9999-12-30T22:00:00.000Z: the last instant that can be written in every
-    /// zone.
+    /// 9999-12-30T22:00:00.000Z, the last instant whose year is at most 9999 in
+    /// every zone.
     pub const MAX: Self = Self(253_402_207_200_000);
 
-    /// The time that many milliseconds after 1970 began; `None` outside
+    /// Creates a timestamp from milliseconds since 1970. Returns `None` outside
     /// [`MIN`](Self::MIN) to [`MAX`](Self::MAX).
     #[must_use]
     pub const fn from_millis(millis: i64) -> Option<Self> {
         if millis < Self::MIN.0 || millis > Self::MAX.0 { None } else { Some(Self(millis)) }
     }
 
-    /// Like [`from_millis`](Self::from_millis), with what is outside moved to
-    /// the nearer end.
+    /// Creates a timestamp from milliseconds since 1970, clamped to
+    /// [`MIN`](Self::MIN) to [`MAX`](Self::MAX).
     #[must_use]
     pub fn from_millis_clamped(millis: i64) -> Self {
         Self(millis.clamp(Self::MIN.0, Self::MAX.0))
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the milliseconds since 1970.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// The time from `earlier` until this; `None` if that is later: where two
-    /// clocks differ, or one was set back.
+    /// Returns the time that elapsed from `earlier` to `self`, or `None` if
+    /// `earlier` is later, for example because two clocks differ.
     ///
     /// ```
-    /// use std::time::Duration;
+    /// use std::time::{Duration, SystemTime};
     ///
     /// use eyego_log_core::Timestamp;
     ///
@@ -66,21 +70,35 @@ impl Timestamp {
     /// ```
     #[must_use]
     pub fn duration_since(self, earlier: Self) -> Option<Duration> {
-        // Within the range of both nothing overflows.
+        // The range of a `Timestamp` is too small for an overflow.
         u64::try_from(self.0 - earlier.0).ok().map(Duration::from_millis)
     }
 }
 
-impl From<std::time::SystemTime> for Timestamp {
+impl From<SystemTime> for Timestamp {
+    /// Converts a system time, clamped to [`MIN`](Self::MIN) to
+    /// [`MAX`](Self::MAX).
     #[inline]
-    fn from(time: std::time::SystemTime) -> Self {
-        let millis = match time.duration_since(std::time::UNIX_EPOCH) {
+    fn from(time: SystemTime) -> Self {
+        let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
             Err(before) => {
                 i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis)
             }
         };
         Self::from_millis_clamped(millis)
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    /// Converts a timestamp.
+    ///
+    /// # Panics
+    /// Panics if the platform cannot represent the time, which on Windows is the
+    /// case before the year 1601.
+    fn from(timestamp: Timestamp) -> Self {
+        let distance = Duration::from_millis(timestamp.0.unsigned_abs());
+        if timestamp.0 < 0 { Self::UNIX_EPOCH - distance } else { Self::UNIX_EPOCH + distance }
     }
 }
 
@@ -91,7 +109,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The text is not a point in time as RFC 3339 writes it.
+/// The error of parsing a [`Timestamp`] from text that is not an RFC 3339 time
+/// with a zone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 time with a zone, such as 2026-01-14T23:58:05.442Z")]
 pub struct ParseTimestampError;
@@ -100,8 +119,8 @@ impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // The parser below reads more than RFC 3339: ISO 8601's short forms,
-        // RFC 9557's names of zones.
+        // The parser below accepts more than RFC 3339, such as the short forms
+        // of ISO 8601 and the zone names of RFC 9557.
         if !has_rfc3339_shape(text.as_bytes()) {
             return Err(ParseTimestampError);
         }
@@ -112,7 +131,8 @@ impl FromStr for Timestamp {
     }
 }
 
-/// `2026-01-14T23:58:05`, an optional fraction, then `Z` or `±01:00`.
+/// Returns `true` for `2026-01-14T23:58:05`, an optional fraction, then `Z` or
+/// `±01:00`.
 fn has_rfc3339_shape(text: &[u8]) -> bool {
     fn matches(text: &[u8], pattern: &[u8]) -> bool {
         text.iter().zip(pattern).all(|(byte, expected)| match expected {
@@ -160,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rfc_3339_is_read_in_all_its_forms() {
+    fn every_form_of_rfc_3339_parses() {
         for (text, millis) in [
             ("1970-01-01T00:00:00Z", 0),
             ("1970-01-01t00:00:00z", 0),
@@ -175,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_rfc_3339_is_refused() {
+    fn text_that_is_not_rfc_3339_is_an_error() {
         for text in [
             "",
             "now",
@@ -197,11 +217,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_round_trips(millis in Timestamp::MIN.0..=Timestamp::MAX.0) {
+        fn timestamps_round_trip_as_text(millis in Timestamp::MIN.0..=Timestamp::MAX.0) {
             let timestamp = Timestamp::from_millis(millis).unwrap();
             let text = timestamp.to_string();
             prop_assert_eq!(text.len(), 24);
             prop_assert_eq!(text.parse::<Timestamp>().unwrap(), timestamp);
+        }
+
+        #[test]
+        fn timestamps_round_trip_as_system_time(millis in Timestamp::MIN.0..=Timestamp::MAX.0) {
+            let timestamp = Timestamp::from_millis(millis).unwrap();
+            prop_assert_eq!(Timestamp::from(SystemTime::from(timestamp)), timestamp);
         }
 
         #[test]

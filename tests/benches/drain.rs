@@ -77,7 +77,7 @@ async fn fill(topic: &str, events: u64) -> Result<()> {
         let mut batch = RecordBatch::default();
         for n in sent..sent + BULK {
             let request = IngestRequest::parse(event(n).as_bytes(), now)?;
-            batch.push(&request.into_entry(ids.mint(now), now));
+            batch.push(&request.into_entry(ids.generate(now), now));
         }
         if queue.append(batch).await.iter().all(Result::is_ok) {
             sent += BULK;

@@ -68,12 +68,13 @@ pub(crate) fn at(millis: i64) -> Timestamp {
 
 /// Returns a log.
 pub(crate) fn entry(n: u32, user: &str, action: &str, millis: i64, metadata: &str) -> LogEntry {
-    LogEntry {
-        id: id(n),
-        user_id: UserId::from_stored(user).unwrap(),
-        action: Action::from_stored(action).unwrap(),
-        timestamp: at(millis),
-        metadata: Metadata::from_json(metadata.to_owned()).unwrap(),
-        received_at: Some(at(1_768_435_085_442)),
-    }
+    let mut entry = LogEntry::new(
+        id(n),
+        UserId::from_stored(user).unwrap(),
+        Action::from_stored(action).unwrap(),
+        at(millis),
+        Metadata::from_json(metadata.to_owned()).unwrap(),
+    );
+    entry.received_at = Some(at(1_768_435_085_442));
+    entry
 }

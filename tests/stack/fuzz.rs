@@ -42,7 +42,7 @@ fn body(bytes: &[u8]) {
     match IngestRequest::parse(bytes, now()) {
         Ok(request) => {
             serde_json::from_slice::<serde_json::Value>(bytes).expect("an accepted body is JSON");
-            let entry = request.into_entry(LogIdGenerator::new().mint(now()), now());
+            let entry = request.into_entry(LogIdGenerator::new().generate(now()), now());
             let mut encoded = Vec::new();
             record::encode(&entry, &mut encoded);
             let decoded = record::decode(&encoded).expect("an accepted event can be decoded");

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use eyego_log_core::query::{Cursor, MetadataFilter, Order, Start};
-use eyego_log_core::wire::{LogAnswer, LogsPage};
+use eyego_log_core::wire::{LogResponse, LogsPage};
 use eyego_log_core::{FieldError, FieldErrors, LogEntry, LogId, LogQuery, Timestamp};
 use futures_core::Stream;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -175,7 +175,7 @@ impl Query {
     /// Returns a [`ReadError`] if the server responds with an error other than
     /// 404, or if there is no valid response.
     pub async fn get(&self, id: LogId) -> Result<Option<LogEntry>, ReadError> {
-        match self.reader.get::<LogAnswer>(&format!("/logs/{id}")).await {
+        match self.reader.get::<LogResponse>(&format!("/logs/{id}")).await {
             Ok(found) => Ok(Some(found.data)),
             Err(ReadError::Status(error)) if error.status == 404 => Ok(None),
             Err(error) => Err(error),

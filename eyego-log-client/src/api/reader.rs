@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eyego_log_core::FieldErrors;
-use eyego_log_core::wire::Failure;
+use eyego_log_core::wire::ErrorResponse;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
@@ -51,7 +51,7 @@ impl Reader {
 
 fn to_error(response: Response) -> ReadError {
     let (message, errors) = match serde_json::from_slice(&response.body) {
-        Ok(Failure { message, errors, .. }) => (message, errors),
+        Ok(ErrorResponse { message, errors, .. }) => (message, errors),
         Err(_) if response.status >= 400 => (describe(&response), FieldErrors::new()),
         Err(_) => return ReadError::UnexpectedResponse(describe(&response)),
     };

@@ -41,7 +41,7 @@ pub(crate) struct Rejected {
     pub(crate) message: String,
 }
 
-/// Like `eyego_log_core::wire::BatchAnswer`, but accepts unknown error codes,
+/// Like `eyego_log_core::wire::BatchResponse`, but accepts unknown error codes,
 /// which a later server version may use.
 #[derive(Deserialize)]
 struct BatchBody {

@@ -89,7 +89,7 @@ impl Scratch {
             let error = format!("must not be more than 24 hours ahead (it is {now} here)");
             errors.push(FieldError::new("timestamp", error));
         }
-        let id = event.id.unwrap_or_else(|| ids.mint(now));
+        let id = event.id.unwrap_or_else(|| ids.generate(now));
         let line = &mut self.line;
         line.clear();
         line.extend_from_slice(self.head.render(id, timestamp));
@@ -288,7 +288,7 @@ mod tests {
             more in 0_i64..2000,
         ) {
             let mut head = Head::new();
-            let id = LogIdGenerator::new().mint(now());
+            let id = LogIdGenerator::new().generate(now());
             for millis in times {
                 for millis in [millis, (millis + more).min(Timestamp::MAX.as_millis())] {
                     let time = Timestamp::from_millis(millis).unwrap();

@@ -1,16 +1,17 @@
-//! The cursor: the place of a row, as opaque text.
+//! The cursor: the position of a row, as opaque text.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::{LogEntry, LogId, Timestamp};
 
-/// The place of a row in the order by (`timestamp`, `id`): opaque text outside.
+/// Position of a row in the order by (`timestamp`, `id`). Its text form is
+/// opaque to callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
-    /// The row's time.
+    /// Timestamp of the row.
     pub timestamp: Timestamp,
-    /// The row's id.
+    /// Id of the row.
     pub id: LogId,
 }
 
@@ -20,26 +21,25 @@ impl From<&LogEntry> for Cursor {
     }
 }
 
-/// The first byte of a cursor, to be changed with its layout.
-const CURSOR_VERSION: u8 = 1;
+/// First byte of a cursor. Change it when the layout changes.
+const VERSION: u8 = 2;
+
+/// Bytes before the checksum: version, timestamp, id.
+const PAYLOAD: usize = 1 + 8 + 12;
+const CHECKSUM: usize = 4;
 
 impl Cursor {
-    fn payload(&self) -> [u8; 21] {
-        let mut payload = [CURSOR_VERSION; 21];
+    fn payload(&self) -> [u8; PAYLOAD] {
+        let mut payload = [VERSION; PAYLOAD];
         payload[1..9].copy_from_slice(&self.timestamp.as_millis().to_be_bytes());
         payload[9..].copy_from_slice(self.id.as_bytes());
         payload
     }
 }
 
-/// Tells a cursor that was cut or mistyped from a good one (FNV-1a, 16 bits).
-fn checksum(payload: &[u8]) -> [u8; 2] {
-    let mut hash: u32 = 0x811c_9dc5;
-    for byte in payload {
-        hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    }
-    let [a, b, c, d] = hash.to_be_bytes();
-    [a ^ c, b ^ d]
+/// Detects cursors that were truncated or mistyped.
+fn checksum(payload: &[u8]) -> [u8; CHECKSUM] {
+    crc32fast::hash(payload).to_be_bytes()
 }
 
 impl fmt::Display for Cursor {
@@ -52,25 +52,27 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The text is not a cursor that an answer gave.
+/// The error of parsing a [`Cursor`] from text that no response contained.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be the nextCursor of an earlier answer, unchanged")]
+#[error("must be the nextCursor of an earlier response, unchanged")]
 pub struct ParseCursorError;
 
 impl FromStr for Cursor {
     type Err = ParseCursorError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() != 46 || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        let mut bytes = [0; PAYLOAD + CHECKSUM];
+        if text.len() != 2 * bytes.len()
+            || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        {
             return Err(ParseCursorError);
         }
-        let mut bytes = [0; 23];
         for (n, byte) in bytes.iter_mut().enumerate() {
             *byte =
                 u8::from_str_radix(&text[2 * n..2 * n + 2], 16).map_err(|_| ParseCursorError)?;
         }
-        let (payload, sum) = bytes.split_at(21);
-        if sum != checksum(payload) || payload[0] != CURSOR_VERSION {
+        let (payload, sum) = bytes.split_at(PAYLOAD);
+        if sum != checksum(payload) || payload[0] != VERSION {
             return Err(ParseCursorError);
         }
         let mut millis = [0; 8];
@@ -91,10 +93,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cursors_round_trip_and_notice_a_change(
+        fn cursors_round_trip_and_detect_a_changed_digit(
             millis in Timestamp::MIN.as_millis()..=Timestamp::MAX.as_millis(),
             id: [u8; 12],
-            place in 0usize..46,
+            place in 0..2 * (PAYLOAD + CHECKSUM),
         ) {
             let timestamp = Timestamp::from_millis(millis).unwrap();
             let cursor = Cursor { timestamp, id: LogId::from_bytes(id) };
@@ -106,7 +108,7 @@ mod tests {
         }
 
         #[test]
-        fn no_cursor_panics(text in "\\PC{0,60}") {
+        fn no_text_panics(text in "\\PC{0,60}") {
             let _ = text.parse::<Cursor>();
         }
     }

@@ -1,19 +1,21 @@
-//! A condition on metadata, and the rules by which it matches.
+//! Metadata filters and their matching rules.
 
 use serde_json::Value;
 
+use crate::InvalidValue;
 use crate::limits::MAX_PATH_SEGMENTS;
 
-/// A condition on one path of the metadata.
+/// A condition on the value at one metadata path.
 ///
-/// The rules, which every store follows and [`matches`](Self::matches) states:
-/// - `a.b` names the member `b` of the object `a`, and any member whose own key
-///   has dots: each way to split the path is tried.
-/// - On the way and at the end an array stands for each of its elements (of one
-///   level).
-/// - The value matches as the string that it is; where it reads as a JSON
-///   number, `true`, `false` or `null` it matches that as well: numbers by
-///   value (1 and 1.0), `null` only a present null.
+/// Every store follows these rules. [`matches`](Self::matches) is their
+/// executable specification:
+/// - `a.b` names the member `b` of the object `a`, and also a member whose own
+///   key is `a.b`: every way to split the path is tried.
+/// - If a value on the path is an array, the filter matches if one of its
+///   elements matches. Arrays nested directly in arrays do not match.
+/// - The value matches as a string. If it is also valid as a JSON number,
+///   `true`, `false` or `null`, it matches that value as well. Numbers compare by
+///   value (1 and 1.0). `null` matches only a null that is present.
 ///
 /// ```
 /// use eyego_log_core::query::MetadataFilter;
@@ -37,64 +39,64 @@ pub struct MetadataFilter {
     scalar: Option<Scalar>,
 }
 
-/// What the text of a filter's value reads as, besides being a string.
+/// The JSON scalar that the text of a filter's value also represents.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scalar {
-    /// A present null.
+    /// A null that is present.
     Null,
     /// A boolean.
     Bool(bool),
-    /// A number without fraction or exponent that an `i64` holds.
+    /// A number without fraction or exponent that fits an `i64`.
     Integer(i64),
     /// Any other number.
     Float(f64),
 }
 
 impl MetadataFilter {
-    /// The condition that `value` stands at `path`, whose segments are
+    /// Creates a filter that requires `value` at `path`, whose segments are
     /// separated by dots.
     ///
     /// # Errors
-    /// The fault, as the end of a sentence that begins with the parameter's
-    /// name.
-    pub fn new(path: &str, value: &str) -> Result<Self, String> {
+    /// Returns an error if `path` has more than [`MAX_PATH_SEGMENTS`] segments or
+    /// contains U+0000.
+    pub fn new(path: &str, value: &str) -> Result<Self, InvalidValue> {
         if path.split('.').count() > MAX_PATH_SEGMENTS {
-            return Err(format!("must have at most {MAX_PATH_SEGMENTS} segments after metadata"));
+            return Err(InvalidValue::TooManySegments { max: MAX_PATH_SEGMENTS });
         }
         if path.contains('\0') {
-            return Err("must not contain U+0000".to_owned());
+            return Err(InvalidValue::ContainsNul);
         }
-        Ok(Self { path: path.to_owned(), text: value.to_owned(), scalar: read_scalar(value) })
+        Ok(Self { path: path.to_owned(), text: value.to_owned(), scalar: parse_scalar(value) })
     }
 
-    /// The path, as it was given.
+    /// Returns the path as it was given.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The value as a string.
+    /// Returns the value as a string.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// What else the value reads as.
+    /// Returns the JSON scalar that the value also represents, if any.
     #[must_use]
     pub fn scalar(&self) -> Option<Scalar> {
         self.scalar
     }
 
-    /// Whether the metadata fulfils the condition: the rule that each store
-    /// follows.
+    /// Returns `true` if `metadata` matches the filter. Every store must return
+    /// the same result.
     #[must_use]
     pub fn matches(&self, metadata: &serde_json::Map<String, Value>) -> bool {
         self.matches_below(metadata, &self.path)
     }
 
     fn matches_below(&self, object: &serde_json::Map<String, Value>, path: &str) -> bool {
-        let ends = path.match_indices('.').map(|(end, _)| end).chain([path.len()]);
-        for end in ends {
+        let key_ends = path.match_indices('.').map(|(end, _)| end).chain([path.len()]);
+        for end in key_ends {
             let Some(member) = object.get(&path[..end]) else { continue };
             let rest = path.get(end + 1..);
             let found = match member {
@@ -114,42 +116,40 @@ impl MetadataFilter {
         match (rest, member) {
             (Some(rest), Value::Object(object)) => self.matches_below(object, rest),
             (Some(_), _) => false,
-            (None, value) => self.is_value(value),
+            (None, value) => self.equals(value),
         }
     }
 
-    fn is_value(&self, value: &Value) -> bool {
+    fn equals(&self, value: &Value) -> bool {
         match (value, self.scalar) {
             (Value::String(text), _) => *text == self.text,
             (Value::Null, Some(Scalar::Null)) => true,
-            (Value::Bool(is), Some(Scalar::Bool(wanted))) => *is == wanted,
-            (Value::Number(is), Some(Scalar::Integer(wanted))) => match is.as_i64() {
-                Some(is) => is == wanted,
-                None => is.as_f64().is_some_and(|is| float_is_integer(is, wanted)),
+            (Value::Bool(actual), Some(Scalar::Bool(expected))) => *actual == expected,
+            (Value::Number(actual), Some(Scalar::Integer(expected))) => match actual.as_i64() {
+                Some(actual) => actual == expected,
+                None => actual.as_f64().is_some_and(|actual| float_is_integer(actual, expected)),
             },
-            (Value::Number(is), Some(Scalar::Float(wanted))) => match is.as_i64() {
-                Some(is) => float_is_integer(wanted, is),
-                None => is.as_f64() == Some(wanted),
+            (Value::Number(actual), Some(Scalar::Float(expected))) => match actual.as_i64() {
+                Some(actual) => float_is_integer(expected, actual),
+                None => actual.as_f64() == Some(expected),
             },
             _ => false,
         }
     }
 }
 
-/// Compares by value, exactly: 2^53 + 1 is not the float 2^53.
+/// Compares by value, exactly: the integer 2^53 + 1 does not equal the float 2^53.
 fn float_is_integer(float: f64, integer: i64) -> bool {
-    // Each float in this range is converted without loss; 2^63 itself is
-    // outside, and no i64.
+    // Whole floats in this range convert without loss. 2^63 itself is not an i64.
     const END: f64 = (1_u64 << 63) as f64;
-    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
+    #[expect(clippy::cast_possible_truncation, reason = "the float is whole and in range")]
     let whole = float.fract() == 0.0 && (-END..END).contains(&float) && float as i64 == integer;
     whole
 }
 
-fn read_scalar(text: &str) -> Option<Scalar> {
+fn parse_scalar(text: &str) -> Option<Scalar> {
     match serde_json::from_str(text).ok()? {
-        // "Reads as" means the whole text: JSON's parser also allows blanks
-        // around it.
+        // The JSON parser allows surrounding whitespace; a filter does not.
         _ if text.trim_ascii() != text => None,
         Value::Null => Some(Scalar::Null),
         Value::Bool(value) => Some(Scalar::Bool(value)),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_split_a_path_is_tried() {
+    fn every_way_to_split_a_path_is_tried() {
         for metadata in [
             json!({"a": {"b": {"c": 1}}}),
             json!({"a.b": {"c": 1}}),
@@ -183,12 +183,12 @@ mod tests {
             assert!(matches(&metadata, "a.b.c", "1"), "{metadata}");
         }
         assert!(!matches(&json!({"a": {"b": {"c": {"d": 1}}}}), "a.b.c", "1"));
-        assert!(!matches(&json!({"a": [[1]]}), "a", "1"), "arrays of one level");
+        assert!(!matches(&json!({"a": [[1]]}), "a", "1"), "arrays nested in arrays");
         assert!(matches(&json!({"": {"": 1}}), ".", "1"), "empty keys");
     }
 
     #[test]
-    fn a_value_matches_as_what_it_reads_as_and_as_a_string() {
+    fn a_value_matches_as_a_scalar_and_as_a_string() {
         for (metadata, value, expected) in [
             (json!({"k": 1}), "1", true),
             (json!({"k": 1.0}), "1", true),

@@ -71,7 +71,7 @@ pub struct Rejection {
 pub fn is_conflict(stored: &LogEntry, offered: &LogEntry) -> bool {
     stored.user_id != offered.user_id
         || stored.action != offered.action
-        || (offered.has_callers_timestamp() && stored.timestamp != offered.timestamp)
+        || (offered.has_caller_timestamp() && stored.timestamp != offered.timestamp)
         || !stored.metadata.is_same_value(&offered.metadata)
 }
 

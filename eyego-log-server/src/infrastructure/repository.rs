@@ -1,4 +1,4 @@
-//! Repositories: the logs, and the dead letters beside them.
+//! Repositories: adapters that store log entries and dead letters.
 
 pub mod mongodb;
 pub mod sqlite;

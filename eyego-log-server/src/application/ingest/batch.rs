@@ -98,7 +98,7 @@ impl Ingest {
                             Some((key, occurrence)) => {
                                 identity::of_batch_item(key, item, occurrence)
                             }
-                            None => self.ids.mint(now),
+                            None => self.ids.generate(now),
                         }
                     });
                     prepared.push(index, &request.into_entry(id, now));

@@ -62,7 +62,7 @@ impl Ingest {
         let request = self.parse(body, now)?;
         let id = request.id.unwrap_or_else(|| match idempotency_key {
             Some(key) => identity::of_idempotency_key(key, request.user_id.as_str()),
-            None => self.ids.mint(now),
+            None => self.ids.generate(now),
         });
         self.budget
             .reserve_events(&mut permit, 1)

@@ -1,11 +1,18 @@
-//! The embedded store: the logs and the dead letters in one SQLite file. Here
-//! is what both share: the file, its tables and its ends (`writer` and
-//! `readers`).
+//! The embedded store: log entries and dead letters in one SQLite file. This
+//! file holds what both share: the open file and its format.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `repository` | the log entries: storing, and the port |
+//! | `find`, `segments`, `row` | queries, the segments of the user index, reading rows |
+//! | `dead_letters` | the dead letters |
+//! | `writer`, `readers` | the thread that writes, the connections that read |
 
 mod dead_letters;
 mod find;
-mod logs;
 mod readers;
+mod repository;
+mod row;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -14,24 +21,18 @@ mod writer;
 use std::fmt;
 use std::sync::Arc;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::ErrorCode;
 
 pub use self::dead_letters::SqliteDeadLetters;
-pub use self::logs::SqliteRepository;
 use self::readers::Readers;
+pub use self::repository::SqliteRepository;
 use self::writer::StoreWriter;
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::repository::{ReadError, StoreError};
 use crate::infrastructure::embedded::{DataDir, EmbeddedError, FileFormat, WriterConnection};
 
 const FILE: &str = "store.db";
 
-/// A plain table with a unique id beside it, not `WITHOUT ROWID`: a million
-/// rows of 350 bytes in transactions of 5,000, on 2 busy cores, went in at
-/// 82,000/s against 96,000/s with minted (ascending) ids, but at 47,000/s
-/// against 24,000/s with derived (random) ones, since those then scatter 12
-/// bytes and not the whole row; a user's latest 50 came out in 128 µs against
-/// 195 µs. Pages of 8 KiB gain nothing.
+/// `docs/adr/0009` explains the indexes and why `logs` is a rowid table.
 const FORMAT: FileFormat = FileFormat {
     application_id: 0x4579_6553, // "EyeS"
     version: 2,
@@ -70,58 +71,45 @@ const FORMAT: FileFormat = FileFormat {
         CREATE INDEX dead_letters_by_time ON dead_letters (failed_at, id);
         CREATE INDEX dead_letters_by_code ON dead_letters (code, failed_at, id);
     ",
-    // 80 MB of log: pages that are written again and again are merged once.
+    // A log of 80 MB: a page that changes often is written to the file only once.
     checkpoint_pages: 20_000,
     cache_kib: 64 << 10,
 };
 
-/// The embedded store's file, open: the logs are in it
-/// ([`SqliteRepository`]), and the dead letters ([`SqliteDeadLetters`]).
+/// The open file of the embedded store. [`SqliteRepository`] stores log entries
+/// in it, [`SqliteDeadLetters`] dead letters.
 pub struct SqliteStore {
     writer: StoreWriter,
     readers: Readers,
 }
 
 impl SqliteStore {
-    /// Opens the store in this directory; makes it if there is none.
+    /// Opens the store in the data directory. Creates it if it does not exist.
     ///
     /// # Errors
-    /// The file cannot be opened, or is not ours.
+    /// Returns an error if the file cannot be opened or is not a store of this
+    /// program.
     pub fn open(data_dir: &Arc<DataDir>) -> Result<Arc<Self>, EmbeddedError> {
         let path = data_dir.file(FILE);
         let file = WriterConnection::open(data_dir, path.clone(), FORMAT)?;
         Ok(Arc::new(Self { writer: StoreWriter::start(file)?, readers: Readers::new(path) }))
     }
 
-    /// Ends: waits until what was given to be stored is, at most until the
-    /// deadline, and closes the file. What comes later is answered
-    /// [`StoreError::Transient`].
+    /// Shuts down: waits until all accepted writes are durable or `deadline`
+    /// passes, then closes the file. Later calls return an error.
     pub async fn close(&self, deadline: std::time::Instant) {
         self.readers.close();
         self.writer.close(deadline).await;
     }
 
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.writer.write(work).await
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        self.readers.read(work).await
-    }
-
     fn health(&self) -> PartHealth {
-        let state = self.writer.trouble().map_or(PartState::Up, PartState::Down);
+        let state = self.writer.error().map_or(PartState::Up, PartState::Down);
         PartHealth { name: "store", state }
     }
 }
 
-/// Whether a wait for somebody else's lock ended: that passes.
+/// Returns `true` if another connection held a lock for too long, which is
+/// transient.
 fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use eyego_log_core::wire::{Failure, IngestAnswer, RejectedItem, Status};
+use eyego_log_core::wire::{ErrorResponse, IngestResponse, RejectedItem, Status};
 use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError};
 use http::header::RETRY_AFTER;
 use http::{HeaderValue, StatusCode};
@@ -147,8 +147,8 @@ impl IntoResponse for ApiError {
         let code = kind.status();
         let (status, message) = (status_field(code), message.into_owned());
         let mut response = match id {
-            Some(id) => respond(code, &IngestAnswer { status, message, id }),
-            None => respond(code, &Failure { status, message, errors }),
+            Some(id) => respond(code, &IngestResponse { status, message, id }),
+            None => respond(code, &ErrorResponse { status, message, errors }),
         };
         if let Some(internals) = internals {
             response.extensions_mut().insert(Internals(internals));

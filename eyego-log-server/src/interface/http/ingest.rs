@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use eyego_log_core::wire::{BatchAnswer, IngestAnswer};
+use eyego_log_core::wire::{BatchResponse, IngestResponse};
 use eyego_log_core::{FieldError, FieldErrors, LogEntry};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -60,7 +60,7 @@ pub(super) async fn event(State(api): State<Arc<Api>>, request: Request) -> Resp
         WaitOutcome::Conflict => (StatusCode::CONFLICT, CONFLICT),
     };
     let message = message.to_owned();
-    respond(code, &IngestAnswer { status: status_field(code), message, id })
+    respond(code, &IngestResponse { status: status_field(code), message, id })
 }
 
 /// Reads the event of a request and, for `wait=stored`, the deadline of the wait.
@@ -198,7 +198,7 @@ fn batch_response(outcome: BatchOutcome) -> Response {
         _ => format!("{accepted} of {total} events queued"),
     };
     let rejected = rejected.into_iter().map(rejected_item).collect();
-    respond(code, &BatchAnswer { status: status_field(code), message, accepted, ids, rejected })
+    respond(code, &BatchResponse { status: status_field(code), message, accepted, ids, rejected })
 }
 
 /// Checks what is known before the body is read. Returns the `Idempotency-Key`

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::query::Start;
-use eyego_log_core::wire::{LogAnswer, LogsPage, Status};
+use eyego_log_core::wire::{LogResponse, LogsPage, Status};
 use eyego_log_core::{FieldError, LogId, LogQuery, ParseLogIdError};
 
 use super::api::Api;
@@ -37,7 +37,7 @@ pub(super) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>) -> 
         entry.ok_or_else(|| ApiError::not_found(format!("no event has the id {id}")))
     };
     match found.await {
-        Ok(data) => Json(LogAnswer { status: Status::Success, data }).into_response(),
+        Ok(data) => Json(LogResponse { status: Status::Success, data }).into_response(),
         Err(error) => error.into_response(),
     }
 }

@@ -102,6 +102,6 @@ fn request_id(request: &Request, ids: &LogIdGenerator) -> HeaderValue {
             return id.clone();
         }
     }
-    let id = ids.mint(Timestamp::from(SystemTime::now()));
+    let id = ids.generate(Timestamp::from(SystemTime::now()));
     HeaderValue::from_bytes(&id.to_hex()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }

@@ -120,7 +120,8 @@ pub(super) async fn cursor_keeps_its_position_while_logs_are_stored(fixture: Fix
     // One is newer than all others, and one has the time of the page's last log.
     let last = first.entries.last().unwrap();
     let newer = entry(1_000, "eva", "LOGIN", 1_000_000, "{}");
-    let beside = LogEntry { id: id(1_001), timestamp: last.timestamp, ..newer.clone() };
+    let mut beside = newer.clone();
+    (beside.id, beside.timestamp) = (id(1_001), last.timestamp);
     store(&repository, &[newer, beside]).await;
 
     query.start = Start::After(first.next.unwrap());

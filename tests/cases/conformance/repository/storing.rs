@@ -69,26 +69,33 @@ pub(super) async fn equal_log_is_a_duplicate_and_different_one_a_conflict(fixtur
     store(&repository, std::slice::from_ref(&first)).await;
 
     let metadata = |json: &str| Metadata::from_json(json.to_owned()).unwrap();
+    let changed = |change: &dyn Fn(&mut LogEntry)| {
+        let mut entry = first.clone();
+        change(&mut entry);
+        entry
+    };
     let offered = [
         (first.clone(), SAME),
         (
-            LogEntry {
-                metadata: metadata(r#"{ "b":[true,null] , "a":1}"#),
-                received_at: Some(at(99_000)),
-                ..first.clone()
-            },
+            changed(&|entry| {
+                entry.metadata = metadata(r#"{ "b":[true,null] , "a":1}"#);
+                entry.received_at = Some(at(99_000));
+            }),
             SAME,
         ),
         // The server sets the time of receipt, which differs between retries.
-        (LogEntry { timestamp: at(99_000), received_at: Some(at(99_000)), ..first.clone() }, SAME),
-        (LogEntry { timestamp: at(99_000), ..first.clone() }, CONFLICT),
-        (LogEntry { user_id: UserId::new("bob").unwrap(), ..first.clone() }, CONFLICT),
-        (LogEntry { action: Action::new("LOGOUT").unwrap(), ..first.clone() }, CONFLICT),
         (
-            LogEntry { metadata: metadata(r#"{"a": 1.0, "b": [true, null]}"#), ..first.clone() },
-            CONFLICT,
+            changed(&|entry| {
+                entry.timestamp = at(99_000);
+                entry.received_at = Some(at(99_000));
+            }),
+            SAME,
         ),
-        (LogEntry { metadata: metadata(r#"{"a": 1}"#), ..first.clone() }, CONFLICT),
+        (changed(&|entry| entry.timestamp = at(99_000)), CONFLICT),
+        (changed(&|entry| entry.user_id = UserId::new("bob").unwrap()), CONFLICT),
+        (changed(&|entry| entry.action = Action::new("LOGOUT").unwrap()), CONFLICT),
+        (changed(&|entry| entry.metadata = metadata(r#"{"a": 1.0, "b": [true, null]}"#)), CONFLICT),
+        (changed(&|entry| entry.metadata = metadata(r#"{"a": 1}"#)), CONFLICT),
     ];
     for (entry, expected) in &offered {
         let outcomes = repository.store(std::slice::from_ref(entry)).await.unwrap();

@@ -85,7 +85,7 @@ impl Drop for Checkpointer {
 
 fn run(path: &Path, requested: &Receiver<()>, is_done: &AtomicBool) {
     while requested.recv().is_ok() {
-        if let Ok(connection) = embedded::open_beside(path) {
+        if let Ok(connection) = embedded::open_for_checkpoints(path) {
             checkpoint(&connection);
         }
         is_done.store(true, Ordering::Release);

@@ -1,5 +1,5 @@
-//! The dead letters in MongoDB: a collection beside the logs', in the same
-//! database.
+//! [`DeadLetters`] in MongoDB: a collection in the same database as the log
+//! entries.
 
 use std::sync::Arc;
 
@@ -11,18 +11,19 @@ use eyego_log_core::LogId;
 use eyego_log_core::query::Order;
 use mongodb::Collection;
 
-use super::connection::{self, DEAD_LETTERS, MongoConnection, READ_TIME};
-use super::failure::{Class, Failure, cut};
-use super::filter::{after, date};
-use super::find::by_bytes;
+use super::connection::{DEAD_LETTERS, MongoConnection};
+use super::failure::{Class, Failure, truncate};
+use super::filter::{after, by_bytes, date};
+use super::operation::{self, MAX_READ_TIME};
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters};
 use crate::domain::repository::{ReadError, StoreError};
 
-/// Bytes of a record that are kept: the rest of the letter has 1 MiB.
-const MAX_RAW: usize = 15 << 20;
+/// Maximum number of bytes of the record that are kept, so that 1 MiB of the
+/// document is left for the other fields.
+const MAX_RAW_BYTES: usize = 15 << 20;
 
-/// Bytes of a text of the letter that are kept.
-const MAX_TEXT: usize = 64 << 10;
+/// Maximum number of bytes of each text that are kept.
+const MAX_TEXT_BYTES: usize = 64 << 10;
 
 /// Dead letters in MongoDB.
 #[derive(Debug, Clone)]
@@ -31,7 +32,7 @@ pub struct MongoDeadLetters {
 }
 
 impl MongoDeadLetters {
-    /// Those beside the logs of this connection.
+    /// Creates the dead letters of this connection.
     #[must_use]
     pub fn new(connection: Arc<MongoConnection>) -> Self {
         Self { connection }
@@ -44,11 +45,11 @@ impl MongoDeadLetters {
 
 #[async_trait]
 impl DeadLetters for MongoDeadLetters {
-    async fn put(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+    async fn put(&self, dead_letter: &DeadLetter) -> Result<(), StoreError> {
         self.connection.check_writable()?;
         let collection = self.collection()?;
-        let (filter, update) = (by_id(letter.summary.id), merge(letter));
-        connection::write(async move { collection.update_one(filter, update).upsert(true).await })
+        let (filter, update) = (by_id(dead_letter.summary.id), upsert(dead_letter));
+        operation::write(async move { collection.update_one(filter, update).upsert(true).await })
             .await?;
         Ok(())
     }
@@ -63,51 +64,51 @@ impl DeadLetters for MongoDeadLetters {
             Order::Descending => -1,
             Order::Ascending => 1,
         };
-        let letters = connection::read(async move {
+        let dead_letters = operation::read(async move {
             let mut cursor = collection
                 .find(filter)
                 .projection(doc! { "raw": false })
                 .sort(doc! { "failedAt": direction, "_id": direction })
                 .limit(limit)
                 .collation(by_bytes())
-                .max_time(READ_TIME)
+                .max_time(MAX_READ_TIME)
                 .await?;
-            let mut letters = Vec::new();
+            let mut dead_letters = Vec::new();
             while cursor.advance().await? {
                 match read_summary(cursor.current()) {
-                    Ok(letter) => letters.push(letter),
-                    // Somebody else's: it costs the others of the list nothing.
-                    Err(failure) => tracing::warn!("{}: skipped", failure.message),
+                    Ok(dead_letter) => dead_letters.push(dead_letter),
+                    // One foreign document does not fail the whole list.
+                    Err(failure) => tracing::warn!("skipped: {}", failure.message),
                 }
             }
-            Ok(letters)
+            Ok(dead_letters)
         })
         .await?;
-        Ok(letters)
+        Ok(dead_letters)
     }
 
     async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
         let collection = self.collection()?;
-        let letter =
-            connection::read(
-                async move { collection.find_one(by_id(id)).max_time(READ_TIME).await },
+        let dead_letter =
+            operation::read(
+                async move { collection.find_one(by_id(id)).max_time(MAX_READ_TIME).await },
             )
             .await?;
-        Ok(letter.map(|letter| read(&letter)).transpose()?)
+        Ok(dead_letter.map(|document| read(&document)).transpose()?)
     }
 
     async fn remove(&self, id: LogId) -> Result<(), StoreError> {
         self.connection.check_writable()?;
         let collection = self.collection()?;
-        connection::write(async move { collection.delete_one(by_id(id)).await }).await?;
+        operation::write(async move { collection.delete_one(by_id(id)).await }).await?;
         Ok(())
     }
 
     async fn count(&self, code: Option<&str>) -> Result<u64, ReadError> {
         let collection = self.collection()?;
         let filter = code.map_or_else(Document::new, |code| doc! { "code": { "$eq": code } });
-        let count = connection::read(async move {
-            collection.count_documents(filter).collation(by_bytes()).max_time(READ_TIME).await
+        let count = operation::read(async move {
+            collection.count_documents(filter).collation(by_bytes()).max_time(MAX_READ_TIME).await
         })
         .await?;
         Ok(count)
@@ -139,17 +140,17 @@ fn filter(query: &DeadLetterQuery) -> Document {
     }
 }
 
-/// The update that keeps a letter, new or not, in one atomic step: what says
-/// how it failed is replaced, what says what it is stays.
-fn merge(letter: &DeadLetter) -> Document {
-    let DeadLetter { summary, raw } = letter;
+/// Returns the update that stores a dead letter in one atomic step. If it exists,
+/// the failure is replaced; the record and its position are unchanged.
+fn upsert(dead_letter: &DeadLetter) -> Document {
+    let DeadLetter { summary, raw } = dead_letter;
     let DeadLetterSummary { truncated_from, user_id, topic, partition, offset, queued_at, .. } =
         summary;
-    let kept = &raw[..raw.len().min(MAX_RAW)];
-    let was_cut = kept.len() < raw.len();
-    let truncated_from =
-        truncated_from.or_else(|| was_cut.then(|| u64::try_from(raw.len()).unwrap_or(u64::MAX)));
-    let mut first = doc! {
+    let kept = &raw[..raw.len().min(MAX_RAW_BYTES)];
+    let is_truncated = kept.len() < raw.len();
+    let truncated_from = truncated_from
+        .or_else(|| is_truncated.then(|| u64::try_from(raw.len()).unwrap_or(u64::MAX)));
+    let mut on_insert = doc! {
         "raw": Binary { subtype: BinarySubtype::Generic, bytes: kept.to_vec() },
         "topic": shortened(topic),
         "partition": partition,
@@ -157,10 +158,10 @@ fn merge(letter: &DeadLetter) -> Document {
         "queuedAt": date(*queued_at),
     };
     if let Some(size) = truncated_from {
-        first.insert("cutFrom", i64::try_from(size).unwrap_or(i64::MAX));
+        on_insert.insert("cutFrom", i64::try_from(size).unwrap_or(i64::MAX));
     }
     if let Some(user_id) = user_id {
-        first.insert("userId", shortened(user_id));
+        on_insert.insert("userId", shortened(user_id));
     }
     doc! {
         "$set": {
@@ -169,25 +170,25 @@ fn merge(letter: &DeadLetter) -> Document {
             "failedAt": date(summary.failed_at),
         },
         "$max": { "attempts": i64::from(summary.attempts) },
-        "$setOnInsert": first,
+        "$setOnInsert": on_insert,
     }
 }
 
 fn shortened(text: &str) -> &str {
-    cut(text, MAX_TEXT)
+    truncate(text, MAX_TEXT_BYTES)
 }
 
 fn read(document: &RawDocument) -> Result<DeadLetter, Failure> {
     let raw = match document.get("raw") {
         Ok(Some(RawBsonRef::Binary(binary))) => binary.bytes.to_vec(),
-        _ => return Err(broken("raw")),
+        _ => return Err(invalid("raw")),
     };
     Ok(DeadLetter { summary: read_summary(document)?, raw })
 }
 
-fn broken(field: &str) -> Failure {
-    let message = format!("a document in {DEAD_LETTERS} is not a dead letter: its {field}");
-    Failure::new(Class::Unknown, "mongodb_broken_letter", message)
+fn invalid(field: &str) -> Failure {
+    let message = format!("a document in {DEAD_LETTERS} is not a dead letter: invalid {field}");
+    Failure::new(Class::Unknown, "mongodb_invalid_dead_letter", message)
 }
 
 fn read_summary(document: &RawDocument) -> Result<DeadLetterSummary, Failure> {
@@ -201,22 +202,22 @@ fn read_summary(document: &RawDocument) -> Result<DeadLetterSummary, Failure> {
     Ok(DeadLetterSummary {
         id: match get("_id") {
             Some(RawBsonRef::ObjectId(id)) => LogId::from_bytes(id.bytes()),
-            _ => return Err(broken("_id")),
+            _ => return Err(invalid("_id")),
         },
         truncated_from: integer("cutFrom").and_then(|size| u64::try_from(size).ok()),
         user_id: text("userId"),
-        topic: text("topic").ok_or_else(|| broken("topic"))?,
+        topic: text("topic").ok_or_else(|| invalid("topic"))?,
         partition: integer("partition")
             .and_then(|partition| partition.try_into().ok())
-            .ok_or_else(|| broken("partition"))?,
-        offset: integer("offset").ok_or_else(|| broken("offset"))?,
-        queued_at: time("queuedAt").ok_or_else(|| broken("queuedAt"))?,
-        code: text("code").ok_or_else(|| broken("code"))?,
+            .ok_or_else(|| invalid("partition"))?,
+        offset: integer("offset").ok_or_else(|| invalid("offset"))?,
+        queued_at: time("queuedAt").ok_or_else(|| invalid("queuedAt"))?,
+        code: text("code").ok_or_else(|| invalid("code"))?,
         message: text("message").unwrap_or_default(),
         attempts: integer("attempts")
             .and_then(|attempts| attempts.try_into().ok())
-            .ok_or_else(|| broken("attempts"))?,
-        failed_at: time("failedAt").ok_or_else(|| broken("failedAt"))?,
+            .ok_or_else(|| invalid("attempts"))?,
+        failed_at: time("failedAt").ok_or_else(|| invalid("failedAt"))?,
     })
 }
 

@@ -1,6 +1,6 @@
-//! A stored document becomes an entry again: ours, and those that the seed
-//! wrote with Mongoose (`createdAt`, `updatedAt`, `__v`, no `receivedAt`,
-//! perhaps no `metadata`).
+//! Decodes stored documents into entries: those of this program, and those that
+//! the legacy service wrote with Mongoose (`createdAt`, `updatedAt`, `__v`, no
+//! `receivedAt`, sometimes no `metadata`).
 
 use bson::RawBsonRef;
 use bson::raw::RawDocument;
@@ -8,13 +8,13 @@ use eyego_log_core::{Action, LogEntry, LogId, Metadata, Timestamp, UserId};
 
 use super::json;
 
-/// The key under which metadata that is no object reads back.
-const WRAPPED: &str = "value";
+/// Key of metadata that is not an object.
+const WRAPPER_KEY: &str = "value";
 
-/// The entry that is this document.
+/// Decodes a document.
 ///
 /// # Errors
-/// Why it is not a log.
+/// Returns the reason the document is not an event.
 pub(super) fn entry(document: &RawDocument) -> Result<LogEntry, String> {
     let (mut id, mut user_id, mut action) = (None, None, None);
     let (mut timestamp, mut received_at) = (None, None);
@@ -31,14 +31,15 @@ pub(super) fn entry(document: &RawDocument) -> Result<LogEntry, String> {
             _ => {}
         }
     }
-    Ok(LogEntry {
-        id: id.ok_or("its _id is not an ObjectId")?,
-        user_id: user_id.ok_or("it has no userId that is a non-empty string")?,
-        action: action.ok_or("it has no action that is a non-empty string")?,
-        timestamp: timestamp.ok_or("it has no timestamp that is a date in the years 0 to 9999")?,
+    let mut entry = LogEntry::new(
+        id.ok_or("its _id is not an ObjectId")?,
+        user_id.ok_or("it has no userId that is a non-empty string")?,
+        action.ok_or("it has no action that is a non-empty string")?,
+        timestamp.ok_or("it has no timestamp that is a date in the years 0 to 9999")?,
         metadata,
-        received_at,
-    })
+    );
+    entry.received_at = received_at;
+    Ok(entry)
 }
 
 pub(super) fn time(value: RawBsonRef<'_>) -> Option<Timestamp> {
@@ -48,24 +49,24 @@ pub(super) fn time(value: RawBsonRef<'_>) -> Option<Timestamp> {
     }
 }
 
-/// Nothing is lost of metadata that is no object, which only the seed's schema
-/// allows: it becomes the one member of an object.
+/// Decodes metadata. A value that is not an object, which the schema of the legacy
+/// service allowed, becomes the only member of an object.
 fn read_metadata(value: RawBsonRef<'_>) -> Result<Metadata, String> {
     let mut text = Vec::new();
     let written = match value {
         RawBsonRef::Null | RawBsonRef::Undefined => return Ok(Metadata::default()),
         RawBsonRef::Document(document) => json::push_object(&mut text, document),
         other => {
-            text.extend_from_slice(format!("{{\"{WRAPPED}\":").as_bytes());
+            text.extend_from_slice(format!("{{\"{WRAPPER_KEY}\":").as_bytes());
             let written = json::push_value(&mut text, other);
             text.push(b'}');
             written
         }
     };
-    let not_readable = |error: &dyn std::fmt::Display| format!("its metadata is broken: {error}");
-    written.map_err(|error| not_readable(&error))?;
-    let text = String::from_utf8(text).map_err(|error| not_readable(&error))?;
-    Metadata::from_stored(text).map_err(|error| not_readable(&error))
+    let unreadable = |error: &dyn std::fmt::Display| format!("its metadata is unreadable: {error}");
+    written.map_err(|error| unreadable(&error))?;
+    let text = String::from_utf8(text).map_err(|error| unreadable(&error))?;
+    Metadata::from_stored(text).map_err(|error| unreadable(&error))
 }
 
 #[cfg(test)]
@@ -78,7 +79,7 @@ mod tests {
         entry(&RawDocumentBuf::try_from(document).unwrap())
     }
 
-    fn seeds(metadata: impl Into<Bson>) -> bson::Document {
+    fn legacy_document(metadata: impl Into<Bson>) -> bson::Document {
         doc! {
             "_id": ObjectId::from_bytes([1; 12]),
             "userId": "eyego",
@@ -92,37 +93,39 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_the_seed_is_an_entry() {
-        let entry = read(&seeds(doc! {"b": 1, "a": 1.0, "l": 1_i64, "": {"$oid": "x"}})).unwrap();
+    fn documents_of_the_legacy_service_are_decoded() {
+        let entry =
+            read(&legacy_document(doc! {"b": 1, "a": 1.0, "l": 1_i64, "": {"$oid": "x"}})).unwrap();
         assert_eq!(entry.metadata.as_json(), r#"{"b":1,"a":1.0,"l":1,"":{"$oid":"x"}}"#);
         assert_eq!(entry.timestamp.to_string(), "2026-01-14T23:58:05.442Z");
         assert_eq!(entry.received_at, None);
     }
 
     #[test]
-    fn metadata_that_is_no_object_fails_nothing() {
-        let metadata = |value: Bson| read(&seeds(value)).unwrap().metadata.as_json().to_owned();
+    fn metadata_that_is_not_an_object_is_wrapped() {
+        let metadata =
+            |value: Bson| read(&legacy_document(value)).unwrap().metadata.as_json().to_owned();
         assert_eq!(metadata(Bson::Null), "{}");
         assert_eq!(metadata(Bson::from(vec![1, 2])), r#"{"value":[1,2]}"#);
         assert_eq!(metadata(Bson::from("text")), r#"{"value":"text"}"#);
-        let mut without = seeds(Bson::Null);
+        let mut without = legacy_document(Bson::Null);
         without.remove("metadata");
         assert_eq!(read(&without).unwrap().metadata.as_json(), "{}");
     }
 
     #[test]
-    fn what_is_no_log_says_why() {
-        let mut document = seeds(doc! {});
+    fn documents_that_are_not_events_have_a_reason() {
+        let mut document = legacy_document(doc! {});
         document.insert("_id", 7);
         assert!(read(&document).unwrap_err().contains("_id"));
         for field in ["userId", "action", "timestamp"] {
-            let mut document = seeds(doc! {});
+            let mut document = legacy_document(doc! {});
             document.insert(field, 7);
             assert!(read(&document).unwrap_err().contains(field));
             document.remove(field);
             assert!(read(&document).unwrap_err().contains(field));
         }
-        let mut document = seeds(doc! {});
+        let mut document = legacy_document(doc! {});
         document.insert("timestamp", DateTime::MAX);
         assert!(read(&document).unwrap_err().contains("years"));
     }

@@ -1,11 +1,11 @@
-//! An entry becomes a BSON document: its metadata goes from JSON text to BSON
-//! bytes in one pass, without a tree between. Reading back is in
-//! [`decode`](super::decode).
+//! Encodes entries as BSON documents. Metadata is converted from JSON text to BSON
+//! bytes in one pass, without an intermediate tree. [`decode`](super::decode) is
+//! the inverse.
 //!
-//! Keys stay literal (`$oid`, `a.b`, the empty one): nothing is taken for
-//! extended JSON. An integer becomes an `Int32` where it fits, else an `Int64`,
-//! beyond that a double; a number with a fraction or an exponent stays a
-//! double.
+//! Keys are literal, including `$oid`, `a.b` and the empty key: extended JSON is
+//! not interpreted. An integer becomes an `Int32` if it fits, otherwise an
+//! `Int64` if it fits, otherwise a double. A number with a fraction or an
+//! exponent is a double.
 
 use std::fmt;
 
@@ -23,10 +23,11 @@ const NULL: u8 = 0x0a;
 const INT32: u8 = 0x10;
 const INT64: u8 = 0x12;
 
-/// Appends the document of `entry`.
+/// Appends `entry` as a document.
 ///
 /// # Errors
-/// The metadata is no JSON that BSON can hold; `out` is as it was.
+/// Returns an error if BSON cannot represent the metadata. `out` is then
+/// unchanged.
 pub(super) fn push_entry(out: &mut Vec<u8>, entry: &LogEntry) -> Result<(), serde_json::Error> {
     let start = open(out);
     push_key(out, OBJECT_ID, "_id");
@@ -50,28 +51,28 @@ pub(super) fn push_entry(out: &mut Vec<u8>, entry: &LogEntry) -> Result<(), serd
     Ok(())
 }
 
-/// Begins a document or an array; answers where.
+/// Starts a document or an array. Returns its position.
 pub(super) fn open(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     start
 }
 
-/// Ends what began at `start`.
+/// Ends the document or array that starts at `start`.
 pub(super) fn close(out: &mut Vec<u8>, start: usize) {
     out.push(0);
     let size = size(out.len() - start);
     out[start..start + 4].copy_from_slice(&size);
 }
 
-/// Begins an element of this type and key.
+/// Starts an element of this type and key.
 pub(super) fn push_key(out: &mut Vec<u8>, element_type: u8, key: &str) {
     out.push(element_type);
     out.extend_from_slice(key.as_bytes());
     out.push(0);
 }
 
-/// Begins the element of an array at `index`.
+/// Starts the array element at `index`.
 pub(super) fn push_index(out: &mut Vec<u8>, element_type: u8, index: usize) {
     out.push(element_type);
     let mut digits = [0_u8; 20];
@@ -100,14 +101,14 @@ fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(0);
 }
 
-/// A size as BSON writes it. What does not fit is far beyond what MongoDB
-/// takes, and is refused by its true size before it is sent.
+/// Encodes a size. A size that does not fit is far above MongoDB's limit, and the
+/// document is rejected before it is sent.
 fn size(bytes: usize) -> [u8; 4] {
     i32::try_from(bytes).unwrap_or(i32::MAX).to_le_bytes()
 }
 
-/// Writes one JSON value, whose key is written already and whose type belongs
-/// at `type_at`.
+/// Writes one JSON value. Its key is already written, and its type goes to
+/// `type_at`.
 struct Value<'a> {
     out: &'a mut Vec<u8>,
     type_at: usize,
@@ -153,7 +154,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(())
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "core lets only exact floats through")]
+    #[expect(clippy::cast_precision_loss, reason = "core accepts only exact floats")]
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<(), E> {
         match i64::try_from(value) {
             Ok(value) => self.visit_i64(value),
@@ -200,7 +201,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     }
 }
 
-/// Writes a key; answers where the type of its value belongs.
+/// Writes a key. Returns the position for the type of its value.
 struct Key<'a> {
     out: &'a mut Vec<u8>,
 }
@@ -221,7 +222,7 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<usize, E> {
-        // It would end the key there, and the rest be read as a value.
+        // U+0000 would end the key, and the rest would be read as a value.
         if key.as_bytes().contains(&0) {
             return Err(E::custom("a key contains U+0000"));
         }

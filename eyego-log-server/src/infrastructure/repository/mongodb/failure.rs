@@ -1,6 +1,5 @@
-//! What MongoDB's errors mean to us: ONE table of codes ([`class_of`]), and the
-//! ways in which an error of the driver is read by it. What is done about them
-//! is the caller's.
+//! Classifies MongoDB's errors: one table of the server's codes ([`class_of`]), and
+//! the conversion of the driver's errors. Callers decide what to do about them.
 
 use std::time::Duration;
 
@@ -15,20 +14,21 @@ pub(super) const DUPLICATE_KEY: i32 = 11000;
 pub(super) const NAMESPACE_NOT_FOUND: i32 = 26;
 const MAX_TIME_EXPIRED: i32 = 50;
 
-/// Who can do something about an error.
+/// The kind of an error, by what resolves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Nobody has to: it passes.
+    /// It resolves itself: retry.
     Transient,
-    /// Who runs MongoDB.
+    /// An operator of MongoDB has to resolve it.
     Operator,
-    /// Nobody: reported for one document, it is that document's fault.
+    /// If reported for a document, that document is the cause. Retrying does not
+    /// help.
     Document,
-    /// It is not known.
+    /// The code is not in the table.
     Unknown,
 }
 
-/// What an error code of the server means.
+/// Returns the class of a server's error code.
 #[must_use]
 pub(super) fn class_of(code: i32) -> Class {
     match code {
@@ -63,7 +63,7 @@ pub(super) fn class_of(code: i32) -> Class {
         // UnknownReplWriteConcern, UnsatisfiableWriteConcern,
         // CommandNotSupportedOnView, UserWritesBlocked
         | 79 | 100 | 166 | 371
-        // Atlas's own errors (access, quota), OutOfDiskSpace
+        // AtlasError (access, quota), OutOfDiskSpace
         | 8000 | 14031 => Class::Operator,
         // BadValue, FailedToParse, TypeMismatch, Overflow, InvalidLength,
         // InvalidBSON, DollarPrefixedFieldName, InvalidIdField,
@@ -72,15 +72,15 @@ pub(super) fn class_of(code: i32) -> Class {
         // ShardKeyNotFound, DocTooLargeForCapped, DocumentValidationFailure,
         // CannotIndexParallelArrays
         | 61 | 116 | 121 | 171
-        // BSONObjectTooLarge, DuplicateKey (of another index than `_id`), the
-        // keys of geo and text indexes, KeyTooLong, too large
+        // BSONObjectTooLarge, DuplicateKey (of an index other than `_id`),
+        // invalid keys of geo and text indexes, KeyTooLong, too large
         | 10334 | DUPLICATE_KEY | 16755 | 17261 | 17262 | 17280 | 17419 | 17420 => Class::Document,
         _ => Class::Unknown,
     }
 }
 
-/// What an unfulfilled write concern means: what was written may be lost. It
-/// says nothing of the documents.
+/// Returns the class of a write concern error: the write may be lost. No document
+/// is the cause.
 #[must_use]
 pub(super) fn class_of_concern(code: i32) -> Class {
     match class_of(code) {
@@ -89,13 +89,13 @@ pub(super) fn class_of_concern(code: i32) -> Class {
     }
 }
 
-/// An operation that has no answer, or a bad one.
+/// A failed operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) class: Class,
-    /// A word for machines.
+    /// Machine-readable code.
     pub(super) code: String,
-    /// The same for people; never credentials.
+    /// Human-readable message. It contains no credentials.
     pub(super) message: String,
 }
 
@@ -104,37 +104,37 @@ impl Failure {
         Self { class, code: code.into(), message: message.into() }
     }
 
-    /// Something passes, by our own judgement.
+    /// Creates a transient failure that has no code of its own.
     pub(super) fn transient(message: impl Into<String>) -> Self {
         Self::new(Class::Transient, "mongodb_unavailable", message)
     }
 
-    /// No answer within this time.
-    pub(super) fn silence(limit: Duration) -> Self {
-        Self::transient(format!("MongoDB does not answer within {} s", limit.as_secs()))
+    /// Creates the failure of an operation without a response in this time.
+    pub(super) fn timed_out(timeout: Duration) -> Self {
+        Self::transient(format!("MongoDB did not respond within {} s", timeout.as_secs()))
     }
 
-    /// What the server answered instead.
+    /// Creates the failure for an error that the server returned.
     pub(super) fn of_code(class: Class, code: i32, name: &str, message: &str) -> Self {
         let name = if name.is_empty() { "error" } else { name };
-        Self::new(class, code_word(code), format!("MongoDB: {name} ({code}): {}", brief(message)))
+        Self::new(class, code_of(code), format!("MongoDB: {name} ({code}): {}", shorten(message)))
     }
 }
 
-/// An error code as a word.
-pub(super) fn code_word(code: i32) -> String {
+/// Returns the machine-readable code for a server's error code.
+pub(super) fn code_of(code: i32) -> String {
     format!("mongodb_{code}")
 }
 
-/// The server's text, cut: some messages quote whole documents.
-pub(super) fn brief(message: &str) -> &str {
-    const LONGEST: usize = 500;
-    cut(message, LONGEST)
+/// Shortens a message of the server, because some quote whole documents.
+pub(super) fn shorten(message: &str) -> &str {
+    const MAX_BYTES: usize = 500;
+    truncate(message, MAX_BYTES)
 }
 
-/// The beginning of a text, of so many bytes at most.
-pub(super) fn cut(text: &str, longest: usize) -> &str {
-    let end = (0..=longest.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+/// Returns the beginning of a text, at most `max_bytes` long.
+pub(super) fn truncate(text: &str, max_bytes: usize) -> &str {
+    let end = (0..=max_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }
 
@@ -148,18 +148,22 @@ impl From<&Error> for Failure {
                 let class = match class_of(command.code) {
                     Class::Operator => Class::Operator,
                     _ if is_retryable => Class::Transient,
-                    // The command is refused, not a document.
+                    // The server refused the command, not a document.
                     Class::Document | Class::Unknown => Class::Unknown,
                     Class::Transient => Class::Transient,
                 };
                 if command.code == MAX_TIME_EXPIRED {
-                    return Self::new(class, code_word(command.code), "MongoDB took too long");
+                    return Self::new(
+                        class,
+                        code_of(command.code),
+                        "MongoDB exceeded the time limit of the operation",
+                    );
                 }
                 Self::of_code(class, command.code, &command.code_name, &command.message)
             }
             ErrorKind::Write(WriteFailure::WriteError(write)) => {
                 let class = match class_of(write.code) {
-                    // Two of us put the same id there at once.
+                    // Two upserts inserted the same id at the same time.
                     _ if is_retryable || write.code == DUPLICATE_KEY => Class::Transient,
                     class => class,
                 };
@@ -170,30 +174,32 @@ impl From<&Error> for Failure {
                 let class = class_of_concern(concern.code);
                 Self::of_code(class, concern.code, &concern.code_name, &concern.message)
             }
-            kind => of_connection(kind, is_retryable),
+            kind => from_driver(kind, is_retryable),
         }
     }
 }
 
-/// Errors that never reached the server, or came back broken.
-fn of_connection(kind: &ErrorKind, is_retryable: bool) -> Failure {
+/// Classifies errors that the driver reports itself.
+fn from_driver(kind: &ErrorKind, is_retryable: bool) -> Failure {
     let new = |class, code: &str, message: String| Failure::new(class, code, message);
     match kind {
-        ErrorKind::Io(error) => {
-            new(Class::Transient, "mongodb_io", format!("the connection to MongoDB broke: {error}"))
-        }
+        ErrorKind::Io(error) => new(
+            Class::Transient,
+            "mongodb_io",
+            format!("the connection to MongoDB failed: {error}"),
+        ),
         ErrorKind::ServerSelection { message, .. } => {
             new(Class::Transient, "mongodb_unreachable", unreachable(message))
         }
         ErrorKind::ConnectionPoolCleared { .. } => new(
             Class::Transient,
             "mongodb_io",
-            "the connections to MongoDB were closed after one failed".to_owned(),
+            "the connections to MongoDB were closed because one failed".to_owned(),
         ),
         ErrorKind::DnsResolve { message, .. } => new(
             Class::Transient,
             "mongodb_dns",
-            format!("MongoDB's name cannot be resolved: {}", brief(message)),
+            format!("MongoDB's host name cannot be resolved: {}", shorten(message)),
         ),
         ErrorKind::Shutdown => {
             new(Class::Transient, "mongodb_closed", "the MongoDB client is closed".to_owned())
@@ -201,32 +207,34 @@ fn of_connection(kind: &ErrorKind, is_retryable: bool) -> Failure {
         ErrorKind::Authentication { message, .. } => new(
             Class::Operator,
             "mongodb_authentication",
-            format!("MongoDB refuses the credentials: {}", brief(message)),
+            format!("MongoDB refuses the credentials: {}", shorten(message)),
         ),
-        ErrorKind::InvalidTlsConfig { message, .. } => {
-            new(Class::Operator, "mongodb_tls", format!("TLS to MongoDB: {}", brief(message)))
-        }
+        ErrorKind::InvalidTlsConfig { message, .. } => new(
+            Class::Operator,
+            "mongodb_tls",
+            format!("TLS to MongoDB is misconfigured: {}", shorten(message)),
+        ),
         ErrorKind::IncompatibleServer { message, .. } => {
-            new(Class::Operator, "mongodb_incompatible", brief(message).to_owned())
+            new(Class::Operator, "mongodb_incompatible", shorten(message).to_owned())
         }
         other => new(
             if is_retryable { Class::Transient } else { Class::Unknown },
             "mongodb_driver",
-            brief(&other.to_string()).to_owned(),
+            shorten(&other.to_string()).to_owned(),
         ),
     }
 }
 
-/// The driver's text lists its whole view of the cluster in debugging form;
-/// what matters is the reason of the last failure.
+/// Extracts the reason of the last failure from the driver's message, which
+/// contains the whole topology in debug format.
 fn unreachable(message: &str) -> String {
     if !message.starts_with("Server selection timeout") {
-        // A server that this driver cannot talk to, in plain words.
-        return brief(message).to_owned();
+        // The driver does not support the server and says so in plain words.
+        return shorten(message).to_owned();
     }
     let reason = message.split_once("Error: Kind: ").map(|(_, rest)| rest);
     match reason.and_then(|rest| rest.split_once(", labels")) {
-        Some((reason, _)) => format!("MongoDB cannot be reached: {}", brief(reason)),
+        Some((reason, _)) => format!("MongoDB cannot be reached: {}", shorten(reason)),
         None => "MongoDB has no primary that can be reached".to_owned(),
     }
 }

@@ -1,15 +1,16 @@
-//! A query becomes a filter of MongoDB. Pure. Only what core has parsed goes in
-//! here: never a caller's operator.
+//! Converts queries into MongoDB filters. Pure. Values are compared with `$eq` and
+//! similar operators, so a caller's text is never interpreted as an operator.
 
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use eyego_log_core::query::{Cursor, Order, Start};
 use eyego_log_core::{LogQuery, Timestamp};
+use mongodb::options::Collation;
 
 use super::metadata_filter;
 
-/// The filter of a query, its start included where that is a cursor.
+/// Returns the filter of a query, including its cursor.
 pub(super) fn of_query(query: &LogQuery) -> Document {
-    let mut conditions = vec![is_log()];
+    let mut conditions = vec![is_event()];
     if let Some(user_id) = &query.user_id {
         conditions.push(doc! { "userId": { "$eq": user_id } });
     }
@@ -29,19 +30,20 @@ pub(super) fn of_query(query: &LogQuery) -> Document {
     doc! { "$and": conditions }
 }
 
-/// The rows after this one.
+/// Returns the conditions for the rows after the cursor. `time` is the name of
+/// the timestamp field.
 pub(super) fn after(time: &str, order: Order, cursor: Cursor) -> [Document; 2] {
     let (at, id) = (date(cursor.timestamp), ObjectId::from_bytes(*cursor.id.as_bytes()));
-    let (beyond, up_to) = match order {
+    let (after, from) = match order {
         Order::Descending => ("$lt", "$lte"),
         Order::Ascending => ("$gt", "$gte"),
     };
     [
-        // Says less than the other, and lets an index begin there.
-        doc! { time: { up_to: at } },
+        // Implied by the other condition, but an index scan can start with it.
+        doc! { time: { from: at } },
         doc! { "$or": [
-            { time: { beyond: at } },
-            { time: at, "_id": { beyond: id } },
+            { time: { after: at } },
+            { time: at, "_id": { after: id } },
         ] },
     ]
 }
@@ -50,9 +52,15 @@ pub(super) fn date(time: Timestamp) -> DateTime {
     DateTime::from_millis(time.as_millis())
 }
 
-/// Keeps out what somebody else put into the collection. As an expression, so
-/// that no index is chosen for it.
-fn is_log() -> Document {
+/// Returns the collation that compares strings by their bytes, whatever the
+/// collection's default is.
+pub(super) fn by_bytes() -> Collation {
+    Collation::builder().locale("simple").build()
+}
+
+/// Returns the condition that excludes documents which are not events. It is an
+/// expression, so that the planner does not choose an index for it.
+fn is_event() -> Document {
     let has_type = |field: &str, name: &str| -> Bson {
         Bson::from(doc! { "$eq": [{ "$type": field }, name] })
     };

@@ -1,40 +1,42 @@
-//! Which indexes there should be, and whether they are. Pure.
+//! The indexes that our queries need, and whether existing indexes serve them.
+//! Pure.
 
 use std::fmt;
 
 use bson::{Bson, Document, doc};
 
-/// An index that a query of ours needs.
+/// An index that our queries need.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct RequiredIndex {
     collection: String,
     keys: &'static [(&'static str, i32)],
 }
 
-/// Of the logs: all by time, and one user's by time. A third would cost mongod
-/// a third more for each log; whoever needs one creates it.
+/// Indexes of log entries: by user and time, and by time. Operators can add more;
+/// each costs `mongod` time per insert (`docs/adr/0007`).
 const LOGS: [&[(&str, i32)]; 2] =
     [&[("userId", 1), ("timestamp", -1), ("_id", -1)], &[("timestamp", -1), ("_id", -1)]];
 
 const DEAD_LETTERS: [&[(&str, i32)]; 2] =
     [&[("failedAt", -1), ("_id", -1)], &[("code", 1), ("failedAt", -1), ("_id", -1)]];
 
-/// The indexes of a collection.
-pub(super) fn wanted(collection: &str, holds_dead_letters: bool) -> Vec<Wanted> {
+/// Returns the indexes that a collection needs.
+pub(super) fn required(collection: &str, holds_dead_letters: bool) -> Vec<RequiredIndex> {
     let keys = if holds_dead_letters { DEAD_LETTERS } else { LOGS };
-    keys.into_iter().map(|keys| Wanted { collection: collection.to_owned(), keys }).collect()
+    keys.into_iter().map(|keys| RequiredIndex { collection: collection.to_owned(), keys }).collect()
 }
 
-impl Wanted {
-    /// Whether one of these, as `listIndexes` describes them, serves as well:
-    /// it may be named otherwise, run the other way, or go on with more keys.
-    pub(super) fn is_among(&self, present: &[Document]) -> bool {
-        present.iter().any(|index| {
-            let holds_all = ["partialFilterExpression", "sparse", "hidden", "collation"]
+impl RequiredIndex {
+    /// Returns `true` if one of the existing indexes, in the format of
+    /// `listIndexes`, can be used instead. It can have another name, the opposite
+    /// direction, or more keys at its end.
+    pub(super) fn is_served_by(&self, existing: &[Document]) -> bool {
+        existing.iter().any(|index| {
+            let is_complete = ["partialFilterExpression", "sparse", "hidden", "collation"]
                 .iter()
                 .all(|option| matches!(index.get(option), None | Some(Bson::Boolean(false))));
             let Ok(keys) = index.get_document("key") else { return false };
-            holds_all && (self.is_prefix(keys, 1) || self.is_prefix(keys, -1))
+            is_complete && (self.is_prefix(keys, 1) || self.is_prefix(keys, -1))
         })
     }
 
@@ -46,10 +48,10 @@ impl Wanted {
             Bson::Double(-1.0) => Some(-1),
             _ => None,
         };
-        let mut present = keys.iter().map(|(name, value)| (name.as_str(), directed(value)));
+        let mut existing = keys.iter().map(|(name, value)| (name.as_str(), directed(value)));
         self.keys
             .iter()
-            .all(|(name, wanted)| present.next() == Some((*name, Some(wanted * direction))))
+            .all(|(name, order)| existing.next() == Some((*name, Some(order * direction))))
     }
 
     fn keys(&self) -> Document {
@@ -60,31 +62,32 @@ impl Wanted {
     }
 
     fn name(&self) -> String {
-        let parts: Vec<_> = self.keys.iter().map(|(name, way)| format!("{name}_{way}")).collect();
+        let parts: Vec<_> =
+            self.keys.iter().map(|(name, order)| format!("{name}_{order}")).collect();
         parts.join("_")
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for RequiredIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.collection, self.keys())
     }
 }
 
-/// The commands that create these: one for each collection.
-pub(super) fn commands(absent: &[Wanted]) -> Vec<Document> {
+/// Returns the commands that create these indexes, one per collection.
+pub(super) fn commands(missing: &[RequiredIndex]) -> Vec<Document> {
     let mut commands = Vec::new();
-    for of_one in absent.chunk_by(|a, b| a.collection == b.collection) {
-        let indexes: Vec<Bson> = of_one
+    for of_collection in missing.chunk_by(|a, b| a.collection == b.collection) {
+        let indexes: Vec<Bson> = of_collection
             .iter()
-            .map(|wanted| {
-                // Whatever the collection's own: our queries compare so too.
+            .map(|index| {
+                // Our queries use it too, whatever the collection's default is.
                 let collation = doc! { "locale": "simple" };
-                let (key, name) = (wanted.keys(), wanted.name());
+                let (key, name) = (index.keys(), index.name());
                 Bson::from(doc! { "key": key, "name": name, "collation": collation })
             })
             .collect();
-        let collection = of_one.first().map_or("", |wanted| &wanted.collection);
+        let collection = of_collection.first().map_or("", |index| &index.collection);
         commands.push(doc! { "createIndexes": collection, "indexes": indexes });
     }
     commands
@@ -95,15 +98,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_serves_as_well_is_not_created_again() {
-        let users = &wanted("logs", false)[0];
+    fn an_existing_index_that_serves_is_not_created_again() {
+        let users = &required("logs", false)[0];
         let keys = doc! { "userId": 1, "timestamp": -1, "_id": -1 };
         for serving in [
             doc! { "key": keys.clone(), "name": "any" },
             doc! { "key": { "userId": 1.0, "timestamp": -1_i64, "_id": -1, "action": 1 } },
             doc! { "key": { "userId": -1, "timestamp": 1, "_id": 1 }, "hidden": false },
         ] {
-            assert!(users.is_among(&[doc! { "key": { "_id": 1 } }, serving]));
+            assert!(users.is_served_by(&[doc! { "key": { "_id": 1 } }, serving]));
         }
         for not_serving in [
             doc! { "key": { "userId": 1, "timestamp": -1 } },
@@ -114,15 +117,15 @@ mod tests {
             doc! { "key": keys.clone(), "hidden": true },
             doc! { "key": keys, "collation": { "locale": "de" } },
         ] {
-            assert!(!users.is_among(std::slice::from_ref(&not_serving)), "{not_serving}");
+            assert!(!users.is_served_by(std::slice::from_ref(&not_serving)), "{not_serving}");
         }
     }
 
     #[test]
-    fn each_collection_is_passed_over_once() {
-        let mut absent = wanted("logs", false);
-        absent.extend(wanted("dead-letters", true));
-        let commands = commands(&absent);
+    fn indexes_of_a_collection_are_created_by_one_command() {
+        let mut missing = required("logs", false);
+        missing.extend(required("dead-letters", true));
+        let commands = commands(&missing);
         assert_eq!(commands.len(), 2);
         assert_eq!(
             commands[0],

@@ -1,16 +1,18 @@
-//! A BSON value becomes JSON text, in one pass. What JSON has no word for (a
-//! date or an `ObjectId` that somebody else put into the metadata) is written
-//! as relaxed extended JSON.
+//! Converts BSON values into JSON text in one pass. Types that JSON does not have,
+//! such as dates that another program put into the metadata, are written as
+//! relaxed extended JSON.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bson::RawBsonRef;
 use bson::error::Result;
 use bson::raw::{RawArray, RawDocument};
 use serde::Serialize;
 
-/// Appends `document` as a JSON object, its keys in their order.
+/// Appends `document` as a JSON object, with its keys in their order.
 ///
 /// # Errors
-/// The bytes are not BSON.
+/// Returns an error if the bytes are not BSON.
 pub(super) fn push_object(out: &mut Vec<u8>, document: &RawDocument) -> Result<()> {
     out.push(b'{');
     for (count, element) in document.iter().enumerate() {
@@ -37,13 +39,13 @@ fn push_array(out: &mut Vec<u8>, array: &RawArray) -> Result<()> {
 }
 
 fn push_member(out: &mut Vec<u8>, key: &str, value: RawBsonRef<'_>) -> Result<()> {
-    push_plain(out, key);
+    push_json(out, key);
     out.push(b':');
     push_value(out, value)
 }
 
-/// Appends what JSON itself can hold.
-fn push_plain<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+/// Appends a value that JSON can represent.
+fn push_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let written = serde_json::to_writer(&mut *out, value);
     debug_assert!(written.is_ok(), "writing a scalar to memory cannot fail");
 }
@@ -51,16 +53,16 @@ fn push_plain<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 /// Appends any value.
 ///
 /// # Errors
-/// The bytes are not BSON.
+/// Returns an error if the bytes are not BSON.
 pub(super) fn push_value(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()> {
     match value {
         RawBsonRef::Null | RawBsonRef::Undefined => out.extend_from_slice(b"null"),
-        RawBsonRef::Boolean(value) => push_plain(out, &value),
-        RawBsonRef::Int32(value) => push_plain(out, &value),
-        RawBsonRef::Int64(value) => push_plain(out, &value),
-        // 1.0 is written with its point, and so stays a double.
-        RawBsonRef::Double(value) if value.is_finite() => push_plain(out, &value),
-        RawBsonRef::String(text) | RawBsonRef::Symbol(text) => push_plain(out, text),
+        RawBsonRef::Boolean(value) => push_json(out, &value),
+        RawBsonRef::Int32(value) => push_json(out, &value),
+        RawBsonRef::Int64(value) => push_json(out, &value),
+        // 1.0 is written with its decimal point, so it stays a double.
+        RawBsonRef::Double(value) if value.is_finite() => push_json(out, &value),
+        RawBsonRef::String(text) | RawBsonRef::Symbol(text) => push_json(out, text),
         RawBsonRef::Document(document) => push_object(out, document)?,
         RawBsonRef::Array(array) => push_array(out, array)?,
         other => push_extended(out, other)?,
@@ -68,13 +70,13 @@ pub(super) fn push_value(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()>
     Ok(())
 }
 
-/// What JSON has no word for.
+/// Appends a value that JSON cannot represent, as extended JSON.
 fn push_extended(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()> {
     let (name, text) = match value {
         RawBsonRef::ObjectId(id) => ("$oid", id.to_hex()),
         RawBsonRef::DateTime(time) => match time.try_to_rfc3339_string() {
             Ok(text) => ("$date", text),
-            // Past the year 9999.
+            // After the year 9999.
             Err(_) => ("$date", time.timestamp_millis().to_string()),
         },
         RawBsonRef::Decimal128(number) => ("$numberDecimal", number.to_string()),
@@ -91,7 +93,7 @@ fn push_extended(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()> {
         }
         RawBsonRef::Binary(binary) => {
             let subtype = format!("{:02x}", u8::from(binary.subtype));
-            let base64 = base64(binary.bytes);
+            let base64 = BASE64.encode(binary.bytes);
             push_wrapped(out, "$binary", &[("base64", &base64), ("subType", &subtype)]);
             return Ok(());
         }
@@ -101,10 +103,9 @@ fn push_extended(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()> {
             out.extend_from_slice(text.as_bytes());
             return Ok(());
         }
-        RawBsonRef::MaxKey => return push_key_bound(out, "$maxKey"),
-        RawBsonRef::MinKey => return push_key_bound(out, "$minKey"),
-        // Deprecated for longer than this program exists; all others have gone
-        // another way.
+        RawBsonRef::MaxKey => return push_bound(out, "$maxKey"),
+        RawBsonRef::MinKey => return push_bound(out, "$minKey"),
+        // Only deprecated types are left.
         other => ("$undefined", format!("{:?}", other.element_type())),
     };
     out.push(b'{');
@@ -113,7 +114,7 @@ fn push_extended(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()> {
     Ok(())
 }
 
-fn push_key_bound(out: &mut Vec<u8>, name: &str) -> Result<()> {
+fn push_bound(out: &mut Vec<u8>, name: &str) -> Result<()> {
     out.push(b'{');
     push_member(out, name, RawBsonRef::Int32(1))?;
     out.push(b'}');
@@ -122,31 +123,17 @@ fn push_key_bound(out: &mut Vec<u8>, name: &str) -> Result<()> {
 
 fn push_wrapped(out: &mut Vec<u8>, name: &str, members: &[(&str, &str)]) {
     out.push(b'{');
-    push_plain(out, name);
+    push_json(out, name);
     out.extend_from_slice(b":{");
     for (count, (name, value)) in members.iter().enumerate() {
         if count > 0 {
             out.push(b',');
         }
-        push_plain(out, name);
+        push_json(out, name);
         out.push(b':');
-        push_plain(out, value);
+        push_json(out, value);
     }
     out.extend_from_slice(b"}}");
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let [a, b, c] = [0, 1, 2].map(|n| chunk.get(n).copied().unwrap_or(0));
-        let digits = [a >> 2, (a & 3) << 4 | b >> 4, (b & 15) << 2 | c >> 6, c & 63];
-        for (n, digit) in digits.into_iter().enumerate() {
-            let is_padding = n > chunk.len();
-            text.push(if is_padding { '=' } else { char::from(DIGITS[usize::from(digit)]) });
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -157,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_json_has_no_word_for_is_relaxed_extended_json() {
+    fn types_without_a_json_equivalent_are_relaxed_extended_json() {
         let document = doc! {
             "oid": ObjectId::from_bytes([7; 12]),
             "date": DateTime::from_millis(1_768_435_085_442),

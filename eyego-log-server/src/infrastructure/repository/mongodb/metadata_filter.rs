@@ -1,21 +1,21 @@
-//! A filter on metadata becomes a condition of MongoDB that matches exactly
-//! where core's [`MetadataFilter::matches`] does. Pure.
+//! Converts a metadata filter into a MongoDB condition that matches exactly where
+//! core's [`MetadataFilter::matches`] does. Pure.
 //!
-//! MongoDB's own paths know no keys with dots, and take a missing value for
-//! null. Only a single plain key is therefore asked in its query language,
-//! where an operator's index on `metadata.<key>` serves it; the rest is an
+//! MongoDB's paths do not support keys with dots, and treat a missing value as
+//! null. Only a single plain key is therefore a condition in its query language,
+//! which can use an index on `metadata.<key>`. All other paths become an
 //! expression that walks the document as core walks the map.
 
 use bson::{Bson, Document, doc};
 use eyego_log_core::query::{MetadataFilter, Scalar};
 
-/// The condition of a filter.
+/// Returns the condition of a filter.
 pub(super) fn of(filter: &MetadataFilter) -> Document {
     let path = filter.path();
     if path.is_empty() || path.contains('.') || path.starts_with('$') {
         let matches = doc! { "$let": {
             "vars": { "object": "$metadata" },
-            "in": is_object_and(|| below("$$object", path, &wanted(filter))),
+            "in": is_object_and(|| below("$$object", path, &accepted_values(filter))),
         } };
         return doc! { "$expr": matches };
     }
@@ -23,7 +23,7 @@ pub(super) fn of(filter: &MetadataFilter) -> Document {
     let mut values = vec![Bson::from(filter.text())];
     let mut conditions = Vec::new();
     match filter.scalar() {
-        // To be equal to null is to be missing, too.
+        // In MongoDB, a missing value equals null.
         Some(Scalar::Null) => conditions.push(doc! { &member: { "$type": "null" } }),
         scalar => values.extend(scalar.map(scalar_value)),
     }
@@ -35,7 +35,7 @@ pub(super) fn of(filter: &MetadataFilter) -> Document {
     }
 }
 
-fn wanted(filter: &MetadataFilter) -> Document {
+fn accepted_values(filter: &MetadataFilter) -> Document {
     let mut values = vec![Bson::from(filter.text())];
     values.extend(filter.scalar().map(scalar_value));
     doc! { "$literal": values }
@@ -50,18 +50,18 @@ fn scalar_value(scalar: Scalar) -> Bson {
     }
 }
 
-/// Whether one of the `wanted` stands at `path` below `object`: each way to
-/// split the path is tried.
-fn below(object: &str, path: &str, wanted: &Document) -> Bson {
+/// Returns the condition that `object` contains one of `values` at `path`. It
+/// tries every way to split the path.
+fn below(object: &str, path: &str, values: &Document) -> Bson {
     let ends = path.match_indices('.').map(|(end, _)| end).chain([path.len()]);
     let splits: Vec<Bson> = ends
         .map(|end| {
             let member =
                 doc! { "$getField": { "field": { "$literal": &path[..end] }, "input": object } };
             match path.get(end + 1..) {
-                None => any_element(member, doc! { "$in": ["$$object", wanted] }),
+                None => any_element(member, doc! { "$in": ["$$object", values] }),
                 Some(rest) => {
-                    any_element(member, is_object_and(|| below("$$object", rest, wanted)))
+                    any_element(member, is_object_and(|| below("$$object", rest, values)))
                 }
             }
         })
@@ -69,8 +69,9 @@ fn below(object: &str, path: &str, wanted: &Document) -> Bson {
     Bson::from(doc! { "$or": splits })
 }
 
-/// Whether the condition holds for a member, or for an element of one that is
-/// an array; a missing one has none. The condition calls it `$$object`.
+/// Returns the condition that `condition` holds for the member or, if it is an
+/// array, for one of its elements. It never holds for a missing member.
+/// `condition` refers to the value as `$$object`.
 fn any_element(member: Document, condition: Document) -> Bson {
     let elements = doc! { "$switch": {
         "branches": [

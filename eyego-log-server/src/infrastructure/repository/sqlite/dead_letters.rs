@@ -1,4 +1,4 @@
-//! [`DeadLetters`] in SQLite, in the store's file.
+//! [`DeadLetters`] in SQLite, in the same file as the log entries.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use super::SqliteStore;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters};
 use crate::domain::repository::{ReadError, StoreError};
 
-/// The columns of a letter but for `raw`, in the order in which
-/// [`read_summary`] takes them.
+/// Columns of a dead letter except `raw`, in the order that [`read_summary`]
+/// expects.
 const COLUMNS: &str = "id, cut_from, user_id, topic, partition, offset, queued_at, \
                        code, message, attempts, failed_at";
 
@@ -24,7 +24,7 @@ pub struct SqliteDeadLetters {
 }
 
 impl SqliteDeadLetters {
-    /// The dead letters of this store.
+    /// Creates the dead letters of this store.
     #[must_use]
     pub fn new(store: Arc<SqliteStore>) -> Self {
         Self { store }
@@ -33,22 +33,22 @@ impl SqliteDeadLetters {
 
 #[async_trait]
 impl DeadLetters for SqliteDeadLetters {
-    async fn put(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        let letter = letter.clone();
-        self.store.write(move |connection| put(connection, &letter)).await
+    async fn put(&self, dead_letter: &DeadLetter) -> Result<(), StoreError> {
+        let dead_letter = dead_letter.clone();
+        self.store.writer.write(move |connection| put(connection, &dead_letter)).await
     }
 
     async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetterSummary>, ReadError> {
         let query = query.clone();
-        self.store.read(move |connection| list(connection, &query)).await
+        self.store.readers.read(move |connection| list(connection, &query)).await
     }
 
     async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
         let sql = format!("SELECT {COLUMNS}, raw FROM dead_letters WHERE id = ?1");
         let read = move |connection: &Connection| {
-            connection.prepare_cached(&sql)?.query_row([id.as_bytes()], read_letter).optional()
+            connection.prepare_cached(&sql)?.query_row([id.as_bytes()], read_dead_letter).optional()
         };
-        self.store.read(read).await
+        self.store.readers.read(read).await
     }
 
     async fn remove(&self, id: LogId) -> Result<(), StoreError> {
@@ -56,7 +56,7 @@ impl DeadLetters for SqliteDeadLetters {
             let mut delete = connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?;
             delete.execute([id.as_bytes()]).map(drop)
         };
-        self.store.write(delete).await
+        self.store.writer.write(delete).await
     }
 
     async fn count(&self, code: Option<&str>) -> Result<u64, ReadError> {
@@ -69,18 +69,18 @@ impl DeadLetters for SqliteDeadLetters {
             ),
             None => connection.query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0)),
         };
-        Ok(self.store.read(count).await?.unsigned_abs())
+        Ok(self.store.readers.read(count).await?.unsigned_abs())
     }
 }
 
-fn put(connection: &Connection, letter: &DeadLetter) -> rusqlite::Result<()> {
+fn put(connection: &Connection, dead_letter: &DeadLetter) -> rusqlite::Result<()> {
     let mut upsert = connection.prepare_cached(&format!(
         "INSERT INTO dead_letters ({COLUMNS}, raw) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
          ON CONFLICT (id) DO UPDATE SET code = excluded.code, message = excluded.message, \
          failed_at = excluded.failed_at, attempts = max(attempts, excluded.attempts)"
     ))?;
-    let DeadLetter { summary, raw } = letter;
+    let DeadLetter { summary, raw } = dead_letter;
     let cut_from = summary.truncated_from.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
     upsert
         .execute(params![
@@ -104,7 +104,7 @@ fn list(
     connection: &Connection,
     query: &DeadLetterQuery,
 ) -> rusqlite::Result<Vec<DeadLetterSummary>> {
-    let (direction, beyond) = match query.order {
+    let (direction, after) = match query.order {
         Order::Descending => ("DESC", "(failed_at, id) < (?, ?)"),
         Order::Ascending => ("ASC", "(failed_at, id) > (?, ?)"),
     };
@@ -122,10 +122,10 @@ fn list(
         conditions.push("failed_at < ?");
         parameters.push(Value::from(to.as_millis()));
     }
-    if let Some(after) = query.after {
-        conditions.push(beyond);
-        parameters.push(Value::from(after.timestamp.as_millis()));
-        parameters.push(Value::from(after.id.as_bytes().to_vec()));
+    if let Some(cursor) = query.after {
+        conditions.push(after);
+        parameters.push(Value::from(cursor.timestamp.as_millis()));
+        parameters.push(Value::from(cursor.id.as_bytes().to_vec()));
     }
     parameters.push(Value::from(i64::from(query.limit)));
     let condition = conditions.join(" AND ");
@@ -136,7 +136,7 @@ fn list(
     select.query_map(params_from_iter(parameters), read_summary)?.collect()
 }
 
-fn read_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+fn read_dead_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
     Ok(DeadLetter { summary: read_summary(row)?, raw: row.get("raw")? })
 }
 

@@ -1,27 +1,27 @@
-//! How a query becomes SQL, and how conditions on metadata are judged.
+//! Queries: the SQL statements, merging the segments, and metadata filters.
 
 use std::collections::VecDeque;
 
+use eyego_log_core::LogQuery;
 use eyego_log_core::query::{Cursor, MetadataFilter, Order, Start};
-use eyego_log_core::{LogId, LogQuery, Timestamp};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
-use super::logs::get_by_seq;
-use super::segments::{self, BITS, Segment};
+use super::row::{self, KEY_COLUMNS, Key, METADATA_AFTER_KEY};
+use super::segments::{self, SEGMENT_BITS, Segment};
 use crate::domain::repository::Page;
 
-/// So many keys are read at a time, at most.
-const KEYS: usize = 256;
+/// Maximum number of keys that are read at a time.
+const MAX_KEYS_PER_READ: usize = 256;
 
-/// The logs that match.
+/// Returns the page that `query` asks for.
 ///
-/// Keys come in order out of an index, so that a page costs what it reads, and
-/// only what is answered is read whole.
+/// Keys are read in the query's order from an index, and only the entries of
+/// the page are read in full.
 pub(super) fn find(connection: &Connection, query: &LogQuery) -> rusqlite::Result<Page> {
-    // One view of the file for all statements.
-    let view = connection.unchecked_transaction()?;
-    let mut keys = Keys::of(&view, query)?;
+    // All statements read the same snapshot.
+    let snapshot = connection.unchecked_transaction()?;
+    let mut keys = Keys::new(&snapshot, query)?;
     for _ in 0..query.skipped_rows() {
         if keys.next()?.is_none() {
             break;
@@ -29,49 +29,42 @@ pub(super) fn find(connection: &Connection, query: &LogQuery) -> rusqlite::Resul
     }
     let mut entries = Vec::new();
     while let Some(key) = keys.next()? {
-        entries.push(get_by_seq(&view, key.seq)?);
+        entries.push(row::get_by_seq(&snapshot, key.seq)?);
     }
     Ok(Page::from_one_more(entries, query.limit))
 }
 
-/// A log's place in the order of all logs, and where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    timestamp: Timestamp,
-    id: LogId,
-    seq: i64,
-}
-
-/// The keys of the logs that match, in the query's order, up to one past its
-/// page: those of all users out of one index, those of one user merged out of
-/// the segments' indexes.
+/// Iterates over the keys of matching entries in the query's order, up to one
+/// past the page. Keys of all users come from the index by time; keys of one
+/// user are merged from the segments of the user index.
 struct Keys<'a> {
     connection: &'a Connection,
     query: &'a LogQuery,
-    /// How many are still to be given, at most.
-    needed: u64,
-    /// Not looked into yet; the next is the last.
-    ahead: Vec<Segment>,
-    /// With a key at hand, each.
+    /// Maximum number of keys still to return.
+    remaining: u64,
+    /// Segments that are not open yet, the next one last.
+    unopened: Vec<Segment>,
+    /// Open sources. Each has at least one buffered key.
     open: Vec<Source>,
 }
 
-/// Keys in the query's order.
+/// Keys of one segment, or of all entries, in the query's order.
 struct Source {
-    /// `None`: of all logs.
+    /// Number of the segment. `None` means all entries.
     segment: Option<i64>,
-    at_hand: VecDeque<Key>,
-    /// Those at hand are the last.
-    is_read: bool,
+    buffered: VecDeque<Key>,
+    /// Whether no keys follow the buffered ones.
+    is_exhausted: bool,
 }
 
 impl<'a> Keys<'a> {
-    fn of(connection: &'a Connection, query: &'a LogQuery) -> rusqlite::Result<Self> {
-        // One more than the page holds says that there are more.
-        let needed = query.skipped_rows().saturating_add(u64::from(query.limit) + 1);
-        let mut keys = Self { connection, query, needed, ahead: Vec::new(), open: Vec::new() };
+    fn new(connection: &'a Connection, query: &'a LogQuery) -> rusqlite::Result<Self> {
+        // One key more than the page shows whether there is another page.
+        let remaining = query.skipped_rows().saturating_add(u64::from(query.limit) + 1);
+        let mut keys =
+            Self { connection, query, remaining, unopened: Vec::new(), open: Vec::new() };
         if query.user_id.is_some() {
-            keys.ahead = segments::of_query(connection, query)?;
+            keys.unopened = segments::of_query(connection, query)?;
         } else {
             keys.open(None, query.start)?;
         }
@@ -79,18 +72,18 @@ impl<'a> Keys<'a> {
     }
 
     fn next(&mut self) -> rusqlite::Result<Option<Key>> {
-        if self.needed == 0 {
+        if self.remaining == 0 {
             return Ok(None);
         }
-        let (place, key) = loop {
-            let first = self.first();
+        let (index, key) = loop {
+            let first = self.peek();
             let may_precede = |segment: &mut Segment| {
                 first.is_none_or(|(_, key)| match self.query.order {
                     Order::Descending => segment.latest >= key.timestamp,
                     Order::Ascending => segment.earliest <= key.timestamp,
                 })
             };
-            if let Some(segment) = self.ahead.pop_if(may_precede) {
+            if let Some(segment) = self.unopened.pop_if(may_precede) {
                 self.open(Some(segment.number), self.query.start)?;
             } else if let Some(first) = first {
                 break first;
@@ -98,12 +91,12 @@ impl<'a> Keys<'a> {
                 return Ok(None);
             }
         };
-        self.needed -= 1;
-        let source = &mut self.open[place];
-        source.at_hand.pop_front();
-        if source.at_hand.is_empty() {
-            let Source { segment, is_read, .. } = self.open.swap_remove(place);
-            if !is_read && self.needed > 0 {
+        self.remaining -= 1;
+        let source = &mut self.open[index];
+        source.buffered.pop_front();
+        if source.buffered.is_empty() {
+            let Source { segment, is_exhausted, .. } = self.open.swap_remove(index);
+            if !is_exhausted && self.remaining > 0 {
                 let after = Cursor { timestamp: key.timestamp, id: key.id };
                 self.open(segment, Start::After(after))?;
             }
@@ -111,59 +104,54 @@ impl<'a> Keys<'a> {
         Ok(Some(key))
     }
 
-    /// The first of the keys at hand, and whose it is.
-    fn first(&self) -> Option<(usize, Key)> {
+    /// Returns the first buffered key and the index of its source.
+    fn peek(&self) -> Option<(usize, Key)> {
         let firsts = self.open.iter().enumerate();
-        let firsts = firsts.filter_map(|(place, source)| Some((place, *source.at_hand.front()?)));
+        let firsts = firsts.filter_map(|(index, source)| Some((index, *source.buffered.front()?)));
         match self.query.order {
             Order::Descending => firsts.max_by_key(|(_, key)| *key),
             Order::Ascending => firsts.min_by_key(|(_, key)| *key),
         }
     }
 
-    /// Reads keys of the segment, or of all logs, from `start` on.
+    /// Reads keys of the segment, or of all entries, beginning at `start`.
     fn open(&mut self, segment: Option<i64>, start: Start) -> rusqlite::Result<()> {
-        let limit = usize::try_from(self.needed).unwrap_or(usize::MAX).min(KEYS);
+        let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(MAX_KEYS_PER_READ);
         let filters = &self.query.metadata;
         let (sql, parameters) = select(self.query, start, segment);
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
-        let mut at_hand = VecDeque::with_capacity(limit);
-        let mut is_read = false;
-        while at_hand.len() < limit {
+        let mut buffered = VecDeque::with_capacity(limit);
+        let mut is_exhausted = false;
+        while buffered.len() < limit {
             let Some(row) = rows.next()? else {
-                is_read = true;
+                is_exhausted = true;
                 break;
             };
-            if !filters.is_empty() && !matches_all(filters, row.get_ref(METADATA)?.as_str()?) {
+            if !filters.is_empty()
+                && !matches_all(filters, row.get_ref(METADATA_AFTER_KEY)?.as_str()?)
+            {
                 continue;
             }
-            at_hand.push_back(Key {
-                timestamp: Timestamp::from_millis_clamped(row.get(0)?),
-                id: LogId::from_bytes(row.get(1)?),
-                seq: row.get(2)?,
-            });
+            buffered.push_back(row::read_key(row)?);
         }
-        if !at_hand.is_empty() {
-            self.open.push(Source { segment, at_hand, is_read });
+        if !buffered.is_empty() {
+            self.open.push(Source { segment, buffered, is_exhausted });
         }
         Ok(())
     }
 }
 
 fn matches_all(filters: &[MetadataFilter], metadata: &str) -> bool {
-    // It was checked to be an object when it was stored.
+    // Only objects are stored as metadata.
     let metadata: serde_json::Map<_, _> = serde_json::from_str(metadata).unwrap_or_default();
     filters.iter().all(|filter| filter.matches(&metadata))
 }
 
-/// The column of metadata in the statement of [`select`], if there are
-/// conditions on it.
-const METADATA: usize = 3;
-
-/// The statement for keys from `start` on, and its parameters.
+/// Returns the statement that selects keys beginning at `start`, and its
+/// parameters.
 pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (String, Vec<Value>) {
-    let (direction, past) = match query.order {
+    let (direction, after) = match query.order {
         Order::Descending => ("DESC", "<"),
         Order::Ascending => ("ASC", ">"),
     };
@@ -174,7 +162,7 @@ pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (S
         parameters.extend(values);
     };
     if let Some(segment) = segment {
-        add(&format!("seq >> {BITS} = ?"), vec![Value::from(segment)]);
+        add(&format!("seq >> {SEGMENT_BITS} = ?"), vec![Value::from(segment)]);
     }
     if let Some(user_id) = &query.user_id {
         add("user_id = ?", vec![Value::from(user_id.clone())]);
@@ -189,20 +177,20 @@ pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (S
         add("timestamp < ?", vec![Value::from(to.as_millis())]);
     }
     if let Start::After(cursor) = start {
-        let place = vec![
+        let position = vec![
             Value::from(cursor.timestamp.as_millis()),
             Value::from(cursor.id.as_bytes().to_vec()),
         ];
-        add(&format!("(timestamp, id) {past} (?, ?)"), place);
+        add(&format!("(timestamp, id) {after} (?, ?)"), position);
     }
-    // The planner has no figures of this file and might sort instead.
+    // Without statistics, the planner might sort instead of using the index.
     let index = if segment.is_some() { "logs_by_user" } else { "logs_by_time" };
     let condition =
         if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
-    // Without it the index alone has all that is asked for.
+    // Without the metadata, the index alone contains all columns.
     let metadata = if query.metadata.is_empty() { "" } else { ", metadata" };
     let sql = format!(
-        "SELECT timestamp, id, seq{metadata} FROM logs INDEXED BY {index} WHERE {condition} \
+        "SELECT {KEY_COLUMNS}{metadata} FROM logs INDEXED BY {index} WHERE {condition} \
          ORDER BY timestamp {direction}, id {direction}"
     );
     (sql, parameters)

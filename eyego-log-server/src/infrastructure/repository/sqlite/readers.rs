@@ -1,5 +1,5 @@
-//! The connections that only read, and the rule that no query holds up the
-//! async runtime, or a connection for long.
+//! Connections for reading. Queries run on blocking threads, a few at a time and
+//! with a time limit.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use super::is_busy;
 use crate::domain::repository::ReadError;
 use crate::infrastructure::embedded;
 
-/// Queries at once: more would only take turns on the disk.
-const CONNECTIONS: usize = 4;
+/// Maximum number of concurrent queries. More would only compete for the disk.
+const MAX_CONNECTIONS: usize = 4;
 
-/// A query that takes longer is given up, the wait for its turn included.
+/// Maximum duration of a query, including the wait for a connection.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A running query looks whether it is given up after so many steps of SQLite's
-/// machine: some tens of microseconds.
-const STEPS: i32 = 1000;
+/// Number of virtual machine instructions after which a running query checks
+/// whether it is cancelled. They take some tens of microseconds.
+const STEPS_PER_CHECK: i32 = 1000;
 
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     timeout: Duration,
 }
 
@@ -39,45 +39,46 @@ impl Readers {
     }
 
     pub(super) fn with_timeout(path: PathBuf, timeout: Duration) -> Self {
-        let turns = Arc::new(Semaphore::new(CONNECTIONS));
-        Self { path, idle: Mutex::default(), turns, timeout }
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Self { path, idle: Mutex::default(), permits, timeout }
     }
 
-    /// Runs a query on a thread where it may block.
+    /// Runs a query on a blocking thread.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
         let deadline = Instant::now() + self.timeout;
-        let turn = match timeout_at(deadline, Arc::clone(&self.turns).acquire_owned()).await {
-            Ok(Ok(turn)) => turn,
+        let permit = match timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(ReadError::Unavailable("the store is closed".to_owned())),
             Err(_) => return Err(ReadError::Unavailable("too many slow queries".to_owned())),
         };
         let mut connection = self.connection().await?;
-        let given_up = GivenUp::default();
-        let is_given_up = Arc::clone(&given_up.0);
+        let cancel = CancelOnDrop::default();
+        let is_cancelled = Arc::clone(&cancel.0);
         let mut running = spawn_blocking(move || {
-            let is_given_up = move || is_given_up.load(Ordering::Relaxed);
+            let is_cancelled = move || is_cancelled.load(Ordering::Relaxed);
             let result = connection
-                .progress_handler(STEPS, Some(is_given_up))
+                .progress_handler(STEPS_PER_CHECK, Some(is_cancelled))
                 .and_then(|()| work(&connection));
-            // Not before the query ended, also when nobody waits for it.
-            drop(turn);
+            // The query holds its permit until it ends, even if the caller has
+            // been cancelled.
+            drop(permit);
             (connection, result)
         });
         let joined = match timeout_at(deadline, &mut running).await {
             Ok(joined) => joined,
             Err(_) => {
-                drop(given_up);
+                drop(cancel);
                 running.await
             }
         };
         let (connection, result) = joined.map_err(|error| panicked(&error))?;
         match result {
-            Ok(answer) => {
+            Ok(output) => {
                 self.idle.lock().push(connection);
-                Ok(answer)
+                Ok(output)
             }
             Err(error) => Err(self.read_error(&error)),
         }
@@ -105,9 +106,9 @@ impl Readers {
         }
     }
 
-    /// No more queries; those that run come to their end.
+    /// Rejects new queries. Running queries finish.
     pub(super) fn close(&self) {
-        self.turns.close();
+        self.permits.close();
         self.idle.lock().clear();
     }
 }
@@ -116,14 +117,14 @@ fn panicked(error: &JoinError) -> ReadError {
     ReadError::Failed(error.to_string())
 }
 
-/// Ends a query when it is dropped: its time is up, or its caller has gone.
+/// Cancels a query when dropped, because of a timeout or a cancelled caller.
 ///
-/// Not by `sqlite3_interrupt`: that does nothing to a query that waits for a
-/// thread and has yet to begin.
+/// `sqlite3_interrupt` would have no effect on a query that still waits for a
+/// thread.
 #[derive(Default)]
-struct GivenUp(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for GivenUp {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }

@@ -1,23 +1,23 @@
-//! The index by user comes in segments, one for each 65,536 logs in the order
-//! in which they were stored.
+//! Segments of the user index: one per 65,536 entries, in the order in which
+//! they were stored.
 //!
-//! A tree over all logs has each user's at another place: with many users each
-//! log that is stored writes a page of its own, twice. A segment's tree is
-//! small, so the logs of a transaction share its pages, and once it is full it
-//! is never written again (measured on a store of 600,000 logs of 10,000 users:
-//! 0.8 kB written for a log instead of 4.6, and all of the server took a third
-//! more requests). A query by user asks one segment after the other, those
-//! whose times are next first: mostly that is the newest alone.
+//! In an index over all entries, each user has a different place, so with many
+//! users each stored entry writes a page of its own. A segment is small: the
+//! entries of a transaction share its pages, and a full segment is never written
+//! again. A query by user reads one segment after another, starting with the one
+//! whose times come first in the query's order. Usually that is only the newest.
+//! See `docs/adr/0009`.
 
 use eyego_log_core::query::{Order, Start};
 use eyego_log_core::{LogQuery, Timestamp};
 use rusqlite::Connection;
 
-/// A segment's number is the log's `seq` without so many bits. The index in
-/// the schema says the same.
-pub(super) const BITS: u32 = 16;
+/// An entry is in segment `seq >> SEGMENT_BITS`. The index in the schema has the
+/// same expression.
+pub(super) const SEGMENT_BITS: u32 = 16;
 
-/// Which times the logs of a segment have. Never too narrow.
+/// A segment and the range of its entries' timestamps. The range can be too wide
+/// but never too narrow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) number: i64,
@@ -25,14 +25,14 @@ pub(super) struct Segment {
     pub(super) latest: Timestamp,
 }
 
-/// The segments that a transaction has stored logs in.
+/// The segments in which a transaction has stored entries.
 #[derive(Debug, Default)]
-pub(super) struct Touched(Vec<Segment>);
+pub(super) struct TouchedSegments(Vec<Segment>);
 
-impl Touched {
-    /// A log was stored: the last one so far.
+impl TouchedSegments {
+    /// Adds an entry. Its `seq` must be higher than that of all entries before.
     pub(super) fn add(&mut self, seq: i64, timestamp: Timestamp) {
-        let number = seq >> BITS;
+        let number = seq >> SEGMENT_BITS;
         match self.0.last_mut() {
             Some(segment) if segment.number == number => {
                 segment.earliest = segment.earliest.min(timestamp);
@@ -42,7 +42,7 @@ impl Touched {
         }
     }
 
-    /// Widens what is known of these segments.
+    /// Saves the time ranges of the segments.
     pub(super) fn save(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut widen = connection.prepare_cached(
             "INSERT INTO segments (number, earliest, latest) VALUES (?1, ?2, ?3) \
@@ -57,8 +57,8 @@ impl Touched {
     }
 }
 
-/// The segments that may hold what the query asks for; the last is the one to
-/// look into first.
+/// Returns the segments that can contain entries of the query. The last one
+/// comes first in the query's order.
 pub(super) fn of_query(
     connection: &Connection,
     query: &LogQuery,

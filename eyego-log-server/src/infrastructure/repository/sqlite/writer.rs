@@ -1,6 +1,5 @@
-//! The thread that writes the store: runs all tasks that wait in one
-//! transaction, so that concurrent bulks share one sync. What the tasks do is
-//! theirs.
+//! The thread that writes the store. It runs all waiting tasks in one transaction
+//! (group commit), so that concurrent bulks share one sync.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -13,13 +12,13 @@ use super::is_busy;
 use crate::domain::repository::StoreError;
 use crate::infrastructure::embedded::{EmbeddedError, WriterConnection};
 
-/// A transaction takes so many tasks at most, a bulk each.
-const MAX_ROUND_TASKS: usize = 16;
+/// Maximum number of tasks in a transaction. A task is usually a bulk.
+const MAX_TASKS: usize = 16;
 
-/// The caller's end of the thread.
+/// Handle of the thread.
 pub(super) struct StoreWriter {
     jobs: Sender<Job>,
-    trouble: Arc<Mutex<Option<String>>>,
+    error: Arc<Mutex<Option<String>>>,
 }
 
 enum Job {
@@ -27,72 +26,75 @@ enum Job {
     Close(oneshot::Sender<()>),
 }
 
-/// Something to do within a transaction that may hold others' work too.
+/// Work to do in a transaction that can contain other tasks too.
 trait Task: Send {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
 
-    /// Tells the caller: done and durable, or why nothing is known.
-    fn answer(self: Box<Self>, failure: Option<StoreError>);
+    /// Sends the result to the caller after the commit. `error` is the reason the
+    /// commit failed.
+    fn complete(self: Box<Self>, error: Option<StoreError>);
 }
 
-struct TaskOf<T, W> {
+struct ClosureTask<T, W> {
     work: W,
     output: Option<T>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
+    sender: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T: Send, W: FnMut(&Connection) -> rusqlite::Result<T> + Send> Task for TaskOf<T, W> {
+impl<T: Send, W: FnMut(&Connection) -> rusqlite::Result<T> + Send> Task for ClosureTask<T, W> {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.output = Some((self.work)(connection)?);
         Ok(())
     }
 
-    fn answer(self: Box<Self>, failure: Option<StoreError>) {
-        let Self { output, reply, .. } = *self;
-        let answer = match (failure, output) {
+    fn complete(self: Box<Self>, error: Option<StoreError>) {
+        let Self { output, sender, .. } = *self;
+        let result = match (error, output) {
             (None, Some(output)) => Ok(output),
-            (Some(failure), _) => Err(failure),
+            (Some(error), _) => Err(error),
             (None, None) => Err(closed()),
         };
-        // A caller that has gone needs no answer.
-        let _ = reply.send(answer);
+        // Sending fails if the caller was cancelled.
+        let _ = sender.send(result);
     }
 }
 
 impl StoreWriter {
     pub(super) fn start(file: WriterConnection) -> Result<Self, EmbeddedError> {
-        let (jobs, waiting) = mpsc::channel();
-        let trouble = Arc::new(Mutex::new(None));
-        let thread = WriterThread { file, jobs: waiting, trouble: Arc::clone(&trouble) };
+        let (jobs, receiver) = mpsc::channel();
+        let error = Arc::new(Mutex::new(None));
+        let thread = WriterThread { file, jobs: receiver, error: Arc::clone(&error) };
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run())
             .map_err(EmbeddedError::Thread)?;
-        Ok(Self { jobs, trouble })
+        Ok(Self { jobs, error })
     }
 
-    /// Has `work` done in a transaction; answers when it is durable.
+    /// Runs `work` in a transaction and returns its result once it is durable.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let task = Box::new(TaskOf { work, output: None, reply });
+        let (sender, result) = oneshot::channel();
+        let task = Box::new(ClosureTask { work, output: None, sender });
         self.jobs.send(Job::Task(task)).map_err(|_| closed())?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        result.await.unwrap_or_else(|_| Err(closed()))
     }
 
+    /// Runs all waiting tasks and closes the file, or returns at `deadline`.
     pub(super) async fn close(&self, deadline: std::time::Instant) {
         let (done, closed) = oneshot::channel();
         if self.jobs.send(Job::Close(done)).is_ok() {
-            // Past the deadline the process ends; what is open is rolled back.
+            // After the deadline the process exits, which rolls back the open
+            // transaction.
             let _ = tokio::time::timeout_at(deadline.into(), closed).await;
         }
     }
 
-    /// What keeps the store from being written, as last seen.
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().clone()
+    /// Returns the error of the last transaction, if it failed.
+    pub(super) fn error(&self) -> Option<String> {
+        self.error.lock().clone()
     }
 }
 
@@ -103,7 +105,7 @@ fn closed() -> StoreError {
 struct WriterThread {
     file: WriterConnection,
     jobs: Receiver<Job>,
-    trouble: Arc<Mutex<Option<String>>>,
+    error: Arc<Mutex<Option<String>>>,
 }
 
 impl WriterThread {
@@ -116,14 +118,14 @@ impl WriterThread {
                     Job::Task(task) => tasks.push(task),
                     Job::Close(done) => close = Some(done),
                 }
-                if close.is_some() || tasks.len() >= MAX_ROUND_TASKS {
+                if close.is_some() || tasks.len() >= MAX_TASKS {
                     break;
                 }
             }
             self.write(tasks);
             if let Some(done) = close {
-                self.report(Some("closed".to_owned()));
-                // Who hears of it may open the file again.
+                self.set_error(Some("closed".to_owned()));
+                // Close the file first: the receiver may open it again.
                 drop(self);
                 let _ = done.send(());
                 return;
@@ -137,14 +139,14 @@ impl WriterThread {
         }
         let outcome = self.try_write(&mut tasks);
         match &outcome {
-            Ok(()) => self.report(None),
+            Ok(()) => self.set_error(None),
             Err(error) => {
                 self.file.discard();
-                self.report(Some(error.to_string()));
+                self.set_error(Some(error.to_string()));
             }
         }
         for task in tasks {
-            task.answer(outcome.as_ref().err().map(WriteError::as_store_error));
+            task.complete(outcome.as_ref().err().map(WriteError::as_store_error));
         }
     }
 
@@ -158,12 +160,12 @@ impl WriterThread {
         Ok(())
     }
 
-    fn report(&self, trouble: Option<String>) {
-        *self.trouble.lock() = trouble;
+    fn set_error(&self, error: Option<String>) {
+        *self.error.lock() = error;
     }
 }
 
-/// Why a transaction failed.
+/// The reason a transaction failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     #[error(transparent)]
@@ -173,8 +175,8 @@ pub(super) enum WriteError {
 }
 
 impl WriteError {
-    /// A lock passes; a disk that is full, read-only or broken has to be
-    /// mended.
+    /// Converts the error. A lock is transient. An operator has to fix a disk
+    /// that is full, read-only or damaged.
     pub(super) fn as_store_error(&self) -> StoreError {
         match self {
             Self::Write(error) | Self::Open(EmbeddedError::Sqlite { source: error, .. })

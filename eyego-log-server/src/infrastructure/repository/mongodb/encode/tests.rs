@@ -1,4 +1,4 @@
-//! Against bson's own parser, and back again by our own.
+//! Compares encoded documents with those of the `bson` crate, and decodes them.
 
 use bson::{Bson, RawDocumentBuf, doc};
 use eyego_log_core::{Action, LogId, Metadata, UserId};
@@ -9,14 +9,13 @@ use super::super::decode;
 use super::*;
 
 fn entry(metadata: Metadata) -> LogEntry {
-    LogEntry {
-        id: LogId::from_bytes([9; 12]),
-        user_id: UserId::new("u").unwrap(),
-        action: Action::new("A").unwrap(),
-        timestamp: Timestamp::from_millis(-5).unwrap(),
+    LogEntry::new(
+        LogId::from_bytes([9; 12]),
+        UserId::new("u").unwrap(),
+        Action::new("A").unwrap(),
+        Timestamp::from_millis(-5).unwrap(),
         metadata,
-        received_at: None,
-    }
+    )
 }
 
 fn encode(entry: &LogEntry) -> RawDocumentBuf {
@@ -25,7 +24,7 @@ fn encode(entry: &LogEntry) -> RawDocumentBuf {
     RawDocumentBuf::from_bytes(out).unwrap()
 }
 
-/// What each JSON value must become; the rule that the encoder follows.
+/// Returns the BSON value that the encoder must write.
 fn expected(value: &Json) -> Bson {
     match value {
         Json::Null => Bson::Null,
@@ -86,22 +85,20 @@ fn any_metadata() -> impl Strategy<Value = Map<String, Json>> {
 
 proptest! {
     #[test]
-    fn bson_reads_what_we_write_and_we_read_it_back(
+    fn encoded_entries_are_valid_bson_and_round_trip(
         map in any_metadata(),
         user_id in any::<String>().prop_filter_map("valid", |text| UserId::new(text).ok()),
         received_at in prop::option::of(-1_000_000_000_000_i64..1_000_000_000_000),
     ) {
-        let entry = LogEntry {
-            user_id,
-            received_at: received_at.and_then(Timestamp::from_millis),
-            ..entry(Metadata::try_from(map.clone()).unwrap())
-        };
+        let mut entry = entry(Metadata::try_from(map.clone()).unwrap());
+        entry.user_id = user_id;
+        entry.received_at = received_at.and_then(Timestamp::from_millis);
         let raw = encode(&entry);
         let document = bson::Document::try_from(&*raw).unwrap();
         let metadata = document.get("metadata").unwrap();
         let expected = expected(&Json::Object(map));
         prop_assert_eq!(metadata, &expected);
-        // Equality of floats says nothing of -0.0.
+        // -0.0 equals 0.0, but prints differently.
         prop_assert_eq!(format!("{metadata:?}"), format!("{expected:?}"));
 
         let read = decode::entry(&raw).unwrap();
@@ -113,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn every_index_is_its_decimal(index: usize) {
+    fn array_indexes_are_decimal(index: usize) {
         let mut out = Vec::new();
         push_index(&mut out, NULL, index);
         let decimal = index.to_string();
@@ -123,10 +120,10 @@ proptest! {
 
 #[test]
 fn the_document_has_the_fields_of_the_contract() {
-    let raw = encode(&LogEntry {
-        received_at: Timestamp::from_millis(7),
-        ..entry(Metadata::from_json(r#" { "b" : [ 1 , 2.0 ], "a": {} } "#.to_owned()).unwrap())
-    });
+    let metadata = Metadata::from_json(r#" { "b" : [ 1 , 2.0 ], "a": {} } "#.to_owned());
+    let mut received = entry(metadata.unwrap());
+    received.received_at = Timestamp::from_millis(7);
+    let raw = encode(&received);
     let document = bson::Document::try_from(&*raw).unwrap();
     let expected = doc! {
         "_id": bson::oid::ObjectId::from_bytes([9; 12]),
@@ -140,13 +137,13 @@ fn the_document_has_the_fields_of_the_contract() {
     assert_eq!(
         raw.as_bytes(),
         RawDocumentBuf::try_from(&expected).unwrap().as_bytes(),
-        "to the byte, and so in the same order"
+        "byte for byte, so in the same order"
     );
     assert!(!encode(&entry(Metadata::default())).iter().any(|e| e.unwrap().0 == "receivedAt"));
 }
 
 #[test]
-fn an_integer_that_only_a_float_holds_becomes_that_float() {
+fn an_integer_outside_i64_becomes_a_double() {
     let text = r#"{"fromJavaScript": 12345678901234567000}"#;
     let metadata = Metadata::from_stored(text.to_owned()).unwrap();
     let raw = encode(&entry(metadata));
@@ -155,42 +152,11 @@ fn an_integer_that_only_a_float_holds_becomes_that_float() {
 }
 
 #[test]
-fn what_cannot_be_encoded_leaves_nothing_behind() {
+fn a_failed_encoding_leaves_the_output_unchanged() {
     let mut out = vec![1, 2, 3];
     for text in [r#"{"a\u0000b": 1}"#.to_owned(), r#"{"a": [1, "\ud800"]}"#.to_owned()] {
         let metadata = Metadata::from_stored(text).unwrap();
         push_entry(&mut out, &entry(metadata)).unwrap_err();
         assert_eq!(out, [1, 2, 3]);
     }
-}
-
-/// `cargo test --release -p eyego-log-server --lib encoding_costs -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn encoding_costs() {
-    let text = r#"{"page":"/products/77","referrer":"https://example.com/search?q=shoes",
-        "duration":1234,"ratio":0.25,"cart":{"items":[1,2,3],"total":99.5},"vip":true}"#;
-    let entry = entry(Metadata::from_json(text.to_owned()).unwrap());
-    let measure = |what: &str, encode: &dyn Fn(&mut Vec<u8>)| {
-        const TIMES: u32 = 500_000;
-        let mut out = Vec::new();
-        let began = std::time::Instant::now();
-        for _ in 0..TIMES {
-            out.clear();
-            encode(&mut out);
-            std::hint::black_box(&out);
-        }
-        println!("{what}: {:?} a log of {} bytes", began.elapsed() / TIMES, out.len());
-    };
-    measure("straight", &|out| push_entry(out, &entry).unwrap());
-    measure("through trees", &|out| {
-        let document = doc! {
-            "_id": bson::oid::ObjectId::from_bytes(*entry.id.as_bytes()),
-            "userId": entry.user_id.as_str(),
-            "action": entry.action.as_str(),
-            "timestamp": bson::DateTime::from_millis(entry.timestamp.as_millis()),
-            "metadata": expected(&Json::Object(entry.metadata.to_map())),
-        };
-        document.to_writer(out).unwrap();
-    });
 }

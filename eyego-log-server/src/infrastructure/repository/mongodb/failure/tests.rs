@@ -1,68 +1,76 @@
-//! The table, code by code, and each kind of error.
+//! What errors lead to: a retry, a report to the operator, or a rejected event.
 
 use mongodb::error::ErrorKind;
 
 use super::*;
 
-const TRANSIENT: [i32; 46] = [
-    6, 7, 24, 46, 50, 63, 64, 89, 90, 91, 94, 107, 109, 112, 117, 133, 134, 135, 149, 150, 175,
-    189, 202, 225, 237, 239, 246, 251, 262, 290, 314, 391, 462, 9001, 10058, 10107, 11600, 11601,
-    11602, 12586, 12587, 13388, 13435, 13436, 91, 189,
-];
-const OPERATOR: [i32; 18] =
-    [11, 13, 18, 20, 31, 37, 38, 39, 42, 51, 69, 73, 79, 100, 166, 371, 8000, 14031];
-const DOCUMENT: [i32; 24] = [
-    2, 9, 14, 15, 16, 22, 52, 53, 54, 55, 56, 57, 61, 116, 121, 171, 10334, 11000, 16755, 17261,
-    17262, 17280, 17419, 17420,
-];
-
-#[test]
-fn each_code_has_its_class_and_all_others_none() {
-    for code in -10..100_000 {
-        let expected = if TRANSIENT.contains(&code) {
-            Class::Transient
-        } else if OPERATOR.contains(&code) {
-            Class::Operator
-        } else if DOCUMENT.contains(&code) {
-            Class::Document
-        } else {
-            Class::Unknown
-        };
-        assert_eq!(class_of(code), expected, "{code}");
-    }
-}
-
-#[test]
-fn every_code_that_the_driver_retries_passes_by_itself() {
-    for code in [11600, 11602, 10107, 13435, 13436, 189, 91, 7, 6, 89, 9001, 134, 262] {
-        assert_eq!(class_of(code), Class::Transient, "{code}");
-    }
-}
-
-#[test]
-fn a_write_concern_never_blames_a_document() {
-    for code in -10..20_000 {
-        let expected = if OPERATOR.contains(&code) { Class::Operator } else { Class::Transient };
-        assert_eq!(class_of_concern(code), expected, "{code}");
-    }
-}
+/// The codes that the driver specifications call retryable, for reads or writes.
+const RETRIED_BY_DRIVERS: [i32; 13] =
+    [6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436];
 
 fn command(code: i32) -> Failure {
-    let answer = format!(r#"{{"code": {code}, "codeName": "Name", "errmsg": "text"}}"#);
-    let error = serde_json::from_str(&answer).unwrap();
+    let response = format!(r#"{{"code": {code}, "codeName": "Name", "errmsg": "text"}}"#);
+    let error = serde_json::from_str(&response).unwrap();
     Failure::from(&Error::from(ErrorKind::Command(error)))
 }
 
 #[test]
-fn a_refused_command_blames_no_document() {
-    for code in TRANSIENT {
-        assert_eq!(command(code).class, Class::Transient, "{code}");
+fn errors_that_drivers_retry_are_transient() {
+    for code in RETRIED_BY_DRIVERS {
+        assert_eq!(class_of(code), Class::Transient, "{code}");
+        assert!(matches!(command(code).into(), StoreError::Transient(_)), "{code}");
+        assert!(matches!(command(code).into(), ReadError::Unavailable(_)), "{code}");
     }
-    for code in OPERATOR {
-        assert_eq!(command(code).class, Class::Operator, "{code}");
+}
+
+#[test]
+fn missing_permissions_and_full_disks_need_an_operator() {
+    // Unauthorized, AuthenticationFailed, UnsatisfiableWriteConcern,
+    // UserWritesBlocked, AtlasError, OutOfDiskSpace.
+    for code in [13, 18, 100, 371, 8000, 14031] {
+        assert!(matches!(command(code).into(), StoreError::Operator(_)), "{code}");
+        assert!(matches!(command(code).into(), ReadError::Unavailable(_)), "{code}");
+        assert_eq!(class_of_concern(code), Class::Operator, "{code}");
     }
-    for code in DOCUMENT.into_iter().chain([1, 8, 59, 40_415]) {
-        assert_eq!(command(code).class, Class::Unknown, "{code}");
+}
+
+#[test]
+fn invalid_documents_are_known_causes_of_a_rejection() {
+    // BadValue, DocumentValidationFailure, CannotIndexParallelArrays,
+    // BSONObjectTooLarge, DuplicateKey, KeyTooLong.
+    for code in [2, 121, 171, 10334, 11000, 17280] {
+        assert_eq!(class_of(code), Class::Document, "{code}");
+    }
+}
+
+#[test]
+fn other_codes_are_unknown() {
+    // InternalError, NoSuchKey, CommandNotFound, an unknown pipeline stage, and
+    // codes that do not exist.
+    for code in [1, 4, 59, 40_415, 4711, 0, -1, i32::MIN, i32::MAX] {
+        assert_eq!(class_of(code), Class::Unknown, "{code}");
+    }
+}
+
+#[test]
+fn a_write_concern_error_never_rejects_a_document() {
+    for code in -10..100_000 {
+        let needs_operator = class_of(code) == Class::Operator;
+        let expected = if needs_operator { Class::Operator } else { Class::Transient };
+        assert_eq!(class_of_concern(code), expected, "{code}");
+    }
+}
+
+#[test]
+fn a_refused_command_never_rejects_a_document() {
+    for code in -10..20_000 {
+        let class = command(code).class;
+        assert_ne!(class, Class::Document, "{code}");
+        let expected = match class_of(code) {
+            Class::Document => Class::Unknown,
+            class => class,
+        };
+        assert_eq!(class, expected, "{code}");
     }
     let failure = command(121);
     assert_eq!(failure.code, "mongodb_121");
@@ -71,7 +79,7 @@ fn a_refused_command_blames_no_document() {
 }
 
 #[test]
-fn a_broken_connection_passes() {
+fn a_failed_connection_is_transient() {
     let io = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
     let failure = Failure::from(&Error::from(io));
     assert_eq!(failure.class, Class::Transient);
@@ -80,14 +88,14 @@ fn a_broken_connection_passes() {
 }
 
 #[test]
-fn a_driver_that_does_not_know_what_it_read_is_unknown() {
+fn other_errors_of_the_driver_are_unknown() {
     let failure = Failure::from(&Error::custom("what"));
     assert_eq!(failure.class, Class::Unknown);
     assert!(matches!(ReadError::from(failure), ReadError::Failed(_)));
 }
 
 #[test]
-fn the_reason_is_found_in_the_drivers_view_of_the_cluster() {
+fn the_reason_is_extracted_from_the_drivers_topology() {
     let text = "Server selection timeout: No available servers. Topology: { Type: Unknown, \
                 Servers: [ { Address: 127.0.0.1:1, Type: Unknown, Error: Kind: I/O error: \
                 Connection refused (os error 111), labels: {}, source: None } ] }";
@@ -104,8 +112,8 @@ fn the_reason_is_found_in_the_drivers_view_of_the_cluster() {
 }
 
 #[test]
-fn long_texts_are_cut_between_characters() {
-    assert_eq!(brief("short"), "short");
-    assert_eq!(brief(&"é".repeat(400)).len(), 500);
-    assert_eq!(brief(&"日".repeat(400)).len(), 498);
+fn long_messages_are_truncated_between_characters() {
+    assert_eq!(shorten("short"), "short");
+    assert_eq!(shorten(&"é".repeat(400)).len(), 500);
+    assert_eq!(shorten(&"日".repeat(400)).len(), 498);
 }

@@ -1,4 +1,4 @@
-//! How bulks are cut into commands, and what answers mean.
+//! Splitting bulks into commands, and reading responses.
 
 use bson::doc;
 use eyego_log_core::{Action, LogId, Metadata, Timestamp, UserId};
@@ -8,14 +8,13 @@ use super::*;
 fn entry(number: usize, metadata: &str) -> LogEntry {
     let mut id = [0; 12];
     id[4..].copy_from_slice(&number.to_be_bytes());
-    LogEntry {
-        id: LogId::from_bytes(id),
-        user_id: UserId::new("u").unwrap(),
-        action: Action::new("A").unwrap(),
-        timestamp: Timestamp::from_millis(1).unwrap(),
-        metadata: Metadata::from_stored(metadata.to_owned()).unwrap(),
-        received_at: None,
-    }
+    LogEntry::new(
+        LogId::from_bytes(id),
+        UserId::new("u").unwrap(),
+        Action::new("A").unwrap(),
+        Timestamp::from_millis(1).unwrap(),
+        Metadata::from_stored(metadata.to_owned()).unwrap(),
+    )
 }
 
 fn of_size(number: usize, size: usize) -> LogEntry {
@@ -35,24 +34,24 @@ fn documents(insert: &Insert) -> Vec<Document> {
 }
 
 fn assert_all_are_sent(inserts: &[Insert], entries: &[LogEntry], rejected: &[usize]) {
-    let mut places: Vec<usize> = Vec::new();
+    let mut sent: Vec<usize> = Vec::new();
     for insert in inserts {
         assert!(insert.command.as_bytes().len() <= (16 << 20) + (16 << 10));
         let documents = documents(insert);
-        assert_eq!(documents.len(), insert.places.len());
-        for (document, place) in documents.iter().zip(&insert.places) {
+        assert_eq!(documents.len(), insert.entries.len());
+        for (document, index) in documents.iter().zip(&insert.entries) {
             let id = document.get_object_id("_id").unwrap();
-            assert_eq!(id.bytes(), *entries[*place].id.as_bytes());
+            assert_eq!(id.bytes(), *entries[*index].id.as_bytes());
         }
-        places.extend(&insert.places);
+        sent.extend(&insert.entries);
     }
-    places.extend(rejected);
-    places.sort_unstable();
-    assert!(places.into_iter().eq(0..entries.len()));
+    sent.extend(rejected);
+    sent.sort_unstable();
+    assert!(sent.into_iter().eq(0..entries.len()));
 }
 
 #[test]
-fn a_bulk_is_one_command_with_a_majority() {
+fn a_bulk_is_one_command_with_a_majority_write_concern() {
     let entries: Vec<_> = (0..1000).map(|n| entry(n, r#"{"a": 1}"#)).collect();
     let Plan { inserts, rejected } = plan("logs", &entries).unwrap();
     assert_eq!((inserts.len(), rejected.len()), (1, 0));
@@ -65,7 +64,7 @@ fn a_bulk_is_one_command_with_a_majority() {
 }
 
 #[test]
-fn a_large_bulk_is_cut_by_size_and_by_number() {
+fn a_large_bulk_is_split_by_size_and_by_number() {
     let entries: Vec<_> = (0..40).map(|n| of_size(n, 1 << 20)).collect();
     let Plan { inserts, rejected } = plan("logs", &entries).unwrap();
     assert!(rejected.is_empty());
@@ -80,13 +79,13 @@ fn a_large_bulk_is_cut_by_size_and_by_number() {
 }
 
 #[test]
-fn what_is_too_large_costs_its_neighbours_nothing() {
+fn an_unstorable_entry_does_not_affect_the_others() {
     let overhead = {
         let Plan { inserts, .. } = plan("logs", &[of_size(0, 0)]).unwrap();
         let documents = inserts[0].command.get_array("documents").unwrap();
         documents.get_document(0).unwrap().as_bytes().len()
     };
-    let largest = MAX_DOCUMENT - overhead;
+    let largest = MAX_DOCUMENT_BYTES - overhead;
     let entries = [
         of_size(0, 1),
         of_size(1, largest + 1),
@@ -95,7 +94,7 @@ fn what_is_too_large_costs_its_neighbours_nothing() {
         of_size(4, 1),
     ];
     let Plan { inserts, rejected } = plan("logs", &entries).unwrap();
-    assert_eq!(rejected.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(rejected.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(rejected[0].1.code, "too_large");
     assert_eq!(rejected[1].1.code, "unstorable");
     assert!(rejected.iter().all(|(_, rejection)| rejection.is_known));
@@ -103,17 +102,17 @@ fn what_is_too_large_costs_its_neighbours_nothing() {
 }
 
 #[test]
-fn refused_documents_are_told_apart() {
-    let answer = doc! { "n": 1, "ok": 1.0, "writeErrors": [
+fn each_refused_document_has_its_reason() {
+    let response = doc! { "n": 1, "ok": 1.0, "writeErrors": [
         { "index": 0, "code": 11000, "keyPattern": { "_id": 1 }, "errmsg": "E11000 …" },
         { "index": 2, "code": 11000, "keyPattern": { "userId": 1, "action": 1 }, "errmsg": "u" },
         { "index": 3, "code": 121, "errmsg": "Document failed validation" },
-        { "index": 4, "code": 4711, "errmsg": "who knows" },
+        { "index": 4, "code": 4711, "errmsg": "unknown" },
         { "index": 5, "code": 11000, "errmsg": "E11000 … index: _id_ dup key: …" },
     ] };
-    let refusals = refusals(&answer, 6).unwrap();
-    assert_eq!(refusals[0], (0, Refusal::Taken));
-    let (2, Refusal::OtherKey(other)) = &refusals[1] else { panic!("{refusals:?}") };
+    let refusals = refusals(&response, 6).unwrap();
+    assert_eq!(refusals[0], (0, Refusal::DuplicateId));
+    let (2, Refusal::DuplicateKey(other)) = &refusals[1] else { panic!("{refusals:?}") };
     assert_eq!(other.code, "mongodb_11000");
     assert!(other.is_known && other.message.ends_with("(userId, action)"), "{other:?}");
     let (3, Refusal::Rejected(invalid)) = &refusals[2] else { panic!("{refusals:?}") };
@@ -122,15 +121,15 @@ fn refused_documents_are_told_apart() {
     let (4, Refusal::Rejected(unknown)) = &refusals[3] else { panic!("{refusals:?}") };
     assert_eq!(unknown.code, "mongodb_4711");
     assert!(!unknown.is_known);
-    assert_eq!(refusals[4], (5, Refusal::Taken));
+    assert_eq!(refusals[4], (5, Refusal::DuplicateId));
 }
 
 #[test]
-fn nothing_is_stored_that_a_majority_may_lose() {
+fn a_failed_write_concern_fails_the_whole_call() {
     let concern = |code: i32| {
-        let answer = doc! { "n": 2, "ok": 1.0, "writeErrors": [],
+        let response = doc! { "n": 2, "ok": 1.0, "writeErrors": [],
         "writeConcernError": { "code": code, "codeName": "Name", "errmsg": "text" } };
-        refusals(&answer, 2).unwrap_err().class
+        refusals(&response, 2).unwrap_err().class
     };
     assert_eq!(concern(64), Class::Transient);
     assert_eq!(concern(91), Class::Transient);
@@ -139,10 +138,10 @@ fn nothing_is_stored_that_a_majority_may_lose() {
 }
 
 #[test]
-fn what_is_no_documents_fault_is_of_the_whole_call() {
+fn an_error_that_no_document_causes_fails_the_whole_call() {
     let with = |code: i32| {
-        let answer = doc! { "n": 0, "writeErrors": [{ "index": 0, "code": code, "errmsg": "" }] };
-        refusals(&answer, 1)
+        let response = doc! { "n": 0, "writeErrors": [{ "index": 0, "code": code, "errmsg": "" }] };
+        refusals(&response, 1)
     };
     assert_eq!(with(112).unwrap_err().class, Class::Transient);
     assert_eq!(with(10107).unwrap_err().class, Class::Transient);
@@ -150,8 +149,8 @@ fn what_is_no_documents_fault_is_of_the_whole_call() {
 }
 
 #[test]
-fn an_answer_that_does_not_add_up_acknowledges_nothing() {
-    for answer in [
+fn an_inconsistent_response_acknowledges_nothing() {
+    for response in [
         doc! { "n": 1 },
         doc! {},
         doc! { "n": 3 },
@@ -159,7 +158,7 @@ fn an_answer_that_does_not_add_up_acknowledges_nothing() {
         doc! { "n": 2, "writeErrors": [{ "index": 0, "code": 121 }] },
         doc! { "n": 1, "writeErrors": ["?"] },
     ] {
-        assert_eq!(refusals(&answer, 2).unwrap_err().class, Class::Transient, "{answer}");
+        assert_eq!(refusals(&response, 2).unwrap_err().class, Class::Transient, "{response}");
     }
     assert_eq!(refusals(&doc! { "n": 2_i64 }, 2), Ok(vec![]));
     assert_eq!(refusals(&doc! { "n": 2.0 }, 2), Ok(vec![]));

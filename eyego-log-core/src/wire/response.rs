@@ -1,85 +1,85 @@
-//! What callers are answered.
+//! Response bodies of the HTTP API.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{FieldErrors, LogEntry, LogId};
 
-/// How an answer ended: `status` in its envelope.
+/// Outcome of a request: `status` in the envelope of every response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It was done (2xx).
+    /// The request succeeded (2xx).
     Success,
-    /// The caller's fault (4xx).
+    /// The request is invalid (4xx).
     Fail,
-    /// The server's fault (5xx).
+    /// The server failed (5xx).
     Error,
 }
 
-/// The answer to one ingested log; also on a 503, where the id lets a retry be
-/// the same log.
+/// Response to one ingested event. A 503 has this body too: a retry with the id
+/// cannot duplicate the event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IngestAnswer {
-    /// How it ended.
+pub struct IngestResponse {
+    /// Outcome of the request.
     pub status: Status,
-    /// The same for people.
+    /// Human-readable outcome.
     pub message: String,
-    /// The log's identity.
+    /// Unique event id.
     pub id: LogId,
 }
 
-/// The answer to a batch.
+/// Response to a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchAnswer {
-    /// How it ended: `success` if anything was queued.
+pub struct BatchResponse {
+    /// Outcome of the request: `success` if any event was queued.
     pub status: Status,
-    /// The same for people.
+    /// Human-readable outcome.
     pub message: String,
-    /// How many are queued durably.
+    /// Number of events that are durably queued.
     pub accepted: usize,
-    /// One for each item in the request's order, `None` for an invalid one;
-    /// there whenever the server minted or derived any.
+    /// Id of each item in request order, `None` for an invalid item. Present if
+    /// the server generated or derived at least one id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<Option<LogId>>>,
-    /// The items that are not queued, and why.
+    /// Items that are not queued, with the reason.
     pub rejected: Vec<RejectedItem>,
 }
 
 /// One item of a batch that is not queued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedItem {
-    /// Its place in the request, from 0.
+    /// Index in the request, from 0.
     pub index: usize,
-    /// Its identity, where it is known.
+    /// Event id, if it is known.
     pub id: Option<LogId>,
-    /// Why.
+    /// Machine-readable reason.
     pub code: RejectionCode,
-    /// The same for people.
+    /// Human-readable reason.
     pub message: String,
-    /// The faults of its fields; empty where none is at fault.
+    /// Invalid fields. Empty if the reason is not an invalid field.
     #[serde(default)]
     pub errors: FieldErrors,
-    /// Whether sending it again, unchanged, can help.
+    /// Whether the item can be accepted if it is sent again unchanged.
     pub retryable: bool,
 }
 
-/// Why an item of a batch is not queued.
+/// The reason an item of a batch is not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RejectionCode {
-    /// It is not JSON, or has faults.
+    /// The item is not JSON or has invalid fields.
     Invalid,
-    /// It is larger than an event may be.
+    /// The item is larger than the limit for an event.
     TooLarge,
     /// The queue is full.
     QueueFull,
-    /// The queue did not acknowledge it.
+    /// The queue did not acknowledge the item.
     QueueUnavailable,
 }
 
 impl RejectionCode {
-    /// Whether sending the same item again can help.
+    /// Returns `true` if the item can be accepted if it is sent again unchanged.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         match self {
@@ -89,39 +89,39 @@ impl RejectionCode {
     }
 }
 
-/// A page of logs.
+/// Response with a page of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogsPage {
-    /// How it ended.
+    /// Outcome of the request.
     pub status: Status,
-    /// How many logs are in this page.
+    /// Number of events in this page.
     pub results: usize,
-    /// Which page this is, from 1; always 1 where a cursor led here.
+    /// Number of this page, from 1. Always 1 if the request had a cursor.
     pub page: u64,
-    /// The logs.
+    /// The events.
     pub data: Vec<LogEntry>,
-    /// Where the next page begins; `None` on the last one.
+    /// Cursor of the next page. `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// One log.
+/// Response with one event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LogAnswer {
-    /// How it ended.
+pub struct LogResponse {
+    /// Outcome of the request.
     pub status: Status,
-    /// The log.
+    /// The event.
     pub data: LogEntry,
 }
 
-/// A failure.
+/// Response to a request that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// Whose fault it is.
+pub struct ErrorResponse {
+    /// Outcome of the request.
     pub status: Status,
-    /// What is wrong, for people.
+    /// Human-readable description of the error.
     pub message: String,
-    /// The faults of the fields; empty where none is at fault.
+    /// Invalid fields. Empty if the error is not an invalid field.
     #[serde(default, skip_serializing_if = "FieldErrors::is_empty")]
     pub errors: FieldErrors,
 }

@@ -1,0 +1,173 @@
+//! Connections to an SQLite file: one that writes, and others beside it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::file_format::{self, FileFormat};
+use super::{DataDir, EmbeddedError};
+
+/// How long a statement waits for a lock that another connection holds, such as
+/// an `sqlite3` shell.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The only connection that writes rows. It is reopened after an error.
+#[derive(Debug)]
+pub(in crate::infrastructure) struct WriterConnection {
+    path: PathBuf,
+    format: FileFormat,
+    connection: Option<Connection>,
+    /// Keeps other processes from opening the files.
+    _data_dir: Arc<DataDir>,
+}
+
+impl WriterConnection {
+    /// Opens the file. Creates it if it does not exist.
+    pub(in crate::infrastructure) fn open(
+        data_dir: &Arc<DataDir>,
+        path: PathBuf,
+        format: FileFormat,
+    ) -> Result<Self, EmbeddedError> {
+        let connection = Some(open_for_writing(&path, &format)?);
+        Ok(Self { path, format, connection, _data_dir: Arc::clone(data_dir) })
+    }
+
+    /// Creates a connection that the first [`get`](Self::get) opens.
+    pub(in crate::infrastructure) fn closed(
+        data_dir: &Arc<DataDir>,
+        path: PathBuf,
+        format: FileFormat,
+    ) -> Self {
+        Self { path, format, connection: None, _data_dir: Arc::clone(data_dir) }
+    }
+
+    /// Returns the connection. Opens the file if it is not open.
+    pub(in crate::infrastructure) fn get(&mut self) -> Result<&Connection, EmbeddedError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open_for_writing(&self.path, &self.format)?,
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Returns `true` if the file is open.
+    pub(in crate::infrastructure) fn is_open(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Rolls back and closes the connection. After an error, the state that the
+    /// connection holds in memory is unknown.
+    pub(in crate::infrastructure) fn discard(&mut self) {
+        self.connection = None;
+    }
+}
+
+/// Opens a connection that only reads.
+pub(in crate::infrastructure) fn open_for_reading(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// Opens a second connection that can write, in order to run checkpoints.
+pub(in crate::infrastructure) fn open_for_checkpoints(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}
+
+fn open_for_writing(path: &Path, format: &FileFormat) -> Result<Connection, EmbeddedError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let sqlite_error = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => EmbeddedError::Foreign {
+            path: path.to_owned(),
+            reason: "it is not an SQLite file".to_owned(),
+        },
+        _ => EmbeddedError::Sqlite { path: path.to_owned(), source },
+    };
+    let connection = Connection::open_with_flags(path, flags).map_err(sqlite_error)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(sqlite_error)?;
+    let is_new = file_format::check(&connection, path, format, sqlite_error)?;
+    file_format::configure(&connection, format).map_err(sqlite_error)?;
+    if is_new {
+        file_format::create_schema(&connection, format).map_err(sqlite_error)?;
+    }
+    checkpoint(&connection).map_err(sqlite_error)?;
+    Ok(connection)
+}
+
+/// Moves the write-ahead log into the file and syncs the file.
+///
+/// After a failed sync, the kernel may return pages of the log that it will
+/// never write. The log is therefore rewritten before anything is appended to
+/// it. Otherwise a power failure could lose acknowledged rows.
+fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+    let is_busy: bool =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if is_busy {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        return Err(rusqlite::Error::SqliteFailure(
+            busy,
+            Some("another process has a transaction open on the file".to_owned()),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORMAT: FileFormat = FileFormat {
+        application_id: 7,
+        version: 2,
+        schema: "CREATE TABLE t(x)",
+        checkpoint_pages: 1000,
+        cache_kib: 2000,
+    };
+
+    fn open(path: &Path) -> Result<Connection, String> {
+        open_for_writing(path, &FORMAT).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_new_file_is_durable_and_has_its_format() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = open(&dir.path().join("a.db")).unwrap();
+        let query = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i32>(0)).unwrap();
+        assert_eq!(query("PRAGMA synchronous"), 2, "FULL");
+        assert_eq!(query("PRAGMA application_id"), 7);
+        assert_eq!(query("PRAGMA user_version"), 2);
+        assert_eq!(query("SELECT count(*) FROM t"), 0);
+    }
+
+    #[test]
+    fn foreign_and_newer_files_are_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+
+        std::fs::write(&path, "no database at all, but long enough to be read as one").unwrap();
+        assert!(open(&path).unwrap_err().contains("not a file of this program"));
+        std::fs::remove_file(&path).unwrap();
+
+        let foreign = Connection::open(&path).unwrap();
+        foreign.execute_batch("CREATE TABLE foreign_table(x)").unwrap();
+        drop(foreign);
+        assert!(open(&path).unwrap_err().contains("not a file of this program"));
+        std::fs::remove_file(&path).unwrap();
+
+        drop(open(&path).unwrap());
+        let newer = Connection::open(&path).unwrap();
+        newer.pragma_update(None, "user_version", 3).unwrap();
+        drop(newer);
+        let error = open(&path).unwrap_err();
+        assert!(
+            error.contains("has format 3, but this version supports formats up to 2"),
+            "{error}"
+        );
+    }
+}
