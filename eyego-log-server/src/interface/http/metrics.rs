@@ -53,7 +53,7 @@ impl Metrics {
 pub(super) async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
     match metrics.encode() {
         Ok(text) => ([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response(),
-        Err(error) => ApiError::Internal(format!("cannot encode metrics: {error}")).into_response(),
+        Err(error) => ApiError::internal(format!("cannot encode metrics: {error}")).into_response(),
     }
 }
 
