@@ -2,7 +2,7 @@
 //! version 0.0.4.
 //!
 //! The counters live in the application layer. Each scrape takes a snapshot of
-//! them, so that the conservation laws documented there hold in every response.
+//! them, so that the invariants documented there hold in every response.
 
 use std::fmt;
 use std::sync::Arc;
