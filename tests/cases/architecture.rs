@@ -35,6 +35,7 @@ const DEPENDENCIES: [(&str, &[&str]); 10] = [
             "async_trait",
             "bytes",
             "eyego_log_core",
+            "fastrand",
             "futures_util",
             "parking_lot",
             "sha2",
@@ -79,6 +80,8 @@ const DEPENDENCIES: [(&str, &[&str]); 10] = [
             "serde_json",
             "thiserror",
             "tokio",
+            "tokio_io_timeout",
+            "tokio_util",
             "tower",
             "tracing",
             "zstd",
@@ -135,16 +138,15 @@ fn assert_empty(violations: &[String]) {
 
 #[test]
 fn layers_name_only_inner_layers() {
+    let named = modules::named_modules(SERVER, &sources(SERVER));
     let mut violations = Vec::new();
     for (layer, allowed) in LAYERS {
-        let sources = server_module(layer);
-        assert!(!sources.is_empty(), "the layer {layer} does not exist");
-        for source in sources {
-            for (number, line) in source.code() {
-                for name in after(line, "crate::").filter(|name| !allowed.contains(name)) {
-                    let path = source.path.display();
-                    violations.push(format!("{path}:{number}: {layer} names crate::{name}"));
-                }
+        let of_layer = named.iter().filter(|(from, _)| from.first().is_some_and(|of| of == layer));
+        let names: Vec<_> = of_layer.collect();
+        assert!(!names.is_empty(), "the layer {layer} does not exist or names nothing");
+        for (from, to) in names {
+            if to.first().is_some_and(|to| !allowed.contains(&to.as_str())) {
+                violations.push(format!("{} names crate::{}", from.join("::"), to.join("::")));
             }
         }
     }
@@ -224,20 +226,18 @@ fn adapters_do_not_name_one_another() {
 
 #[test]
 fn only_the_composition_root_names_adapters() {
+    let is_exempt = |root: &str| ["app", "infrastructure"].contains(&root);
     let mut violations = Vec::new();
-    for source in sources(SERVER) {
-        let path = source.path.to_string_lossy();
-        let module = path.trim_start_matches(SERVER).trim_start_matches('/');
-        let root = module.split(['/', '.']).next().unwrap_or_default();
-        if root == "app" || root == "infrastructure" {
-            continue;
+    for (from, to) in modules::named_modules(SERVER, &sources(SERVER)) {
+        let is_adapter = to.len() > 1 && to[0] == "infrastructure";
+        if is_adapter && !from.first().is_some_and(|root| is_exempt(root)) {
+            violations.push(format!("{} names crate::{}", from.join("::"), to.join("::")));
         }
+    }
+    for source in sources(SERVER) {
         for (number, line) in source.code() {
-            if after(line, "crate::")
-                .chain(after(line, "eyego_log_server::"))
-                .any(|name| name == "infrastructure")
-            {
-                violations.push(format!("{path}:{number}: names an adapter"));
+            if after(line, "eyego_log_server::").any(|name| name == "infrastructure") {
+                violations.push(format!("{}:{number}: {line}", source.path.display()));
             }
         }
     }

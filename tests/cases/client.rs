@@ -247,7 +247,13 @@ async fn killed_program_loses_no_spooled_event(server: &Server) {
             .spawn()
             .unwrap();
         spool_grows(dir.path(), &known, 1).await;
-        stored(&reader, &format!("run-{run}"), 500).await;
+        eventually("events of this run to be stored", TIMEOUT, async || {
+            let page = reader.query().user(format!("run-{run}")).limit(500).fetch().await?;
+            ensure!(page.data.len() == 500, "{} logs", page.data.len());
+            Ok(())
+        })
+        .await
+        .unwrap();
         if is_down {
             server.kill().unwrap();
             spool_grows(dir.path(), &ids_in_spool(dir.path()), 1000).await;

@@ -268,6 +268,7 @@ async fn records_deleted_by_kafka_before_they_were_stored_are_counted() {
     let scrape = scrape_until(&worker, "five logs to be stored", are_stored).await;
     scrape.check_worker();
     assert_eq!(scrape.get("eyego_worker_expired_total"), 15.0);
-    assert!(worker.log().contains("lost records"), "{}", worker.log());
+    let log = worker.log();
+    assert!(log.contains("records were lost before they were stored"), "{log}");
     logs(&api, "userId=same", 15).await;
 }

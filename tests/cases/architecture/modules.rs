@@ -24,16 +24,29 @@ struct Module {
     named: BTreeSet<Path>,
 }
 
-/// Returns the cycles between sibling modules of a crate, as text.
-pub(super) fn cycles(crate_src: &str, sources: &[Source]) -> Vec<String> {
+/// Returns what each module of a crate names within the crate: the paths of both.
+pub(super) fn named_modules(crate_src: &str, sources: &[Source]) -> Vec<(Path, Path)> {
+    let modules = parse_all(crate_src, sources);
+    let names = |(from, module): (Path, Module)| {
+        module.named.into_iter().map(move |to| (from.clone(), to)).collect::<Vec<_>>()
+    };
+    modules.into_iter().flat_map(names).collect()
+}
+
+fn parse_all(crate_src: &str, sources: &[Source]) -> BTreeMap<Path, Module> {
     let paths: BTreeSet<Path> =
         sources.iter().filter_map(|source| module_path(crate_src, source)).collect();
-    let mut modules = BTreeMap::new();
-    for source in sources {
-        if let Some(path) = module_path(crate_src, source) {
-            modules.insert(path.clone(), parse(&path, source, &paths));
-        }
-    }
+    let parsed = sources.iter().filter_map(|source| {
+        let path = module_path(crate_src, source)?;
+        let module = parse(&path, source, &paths);
+        Some((path, module))
+    });
+    parsed.collect()
+}
+
+/// Returns the cycles between sibling modules of a crate, as text.
+pub(super) fn cycles(crate_src: &str, sources: &[Source]) -> Vec<String> {
+    let modules = parse_all(crate_src, sources);
     // For each parent: which child depends on which, and a dependency that proves it.
     let mut graphs: BTreeMap<Path, BTreeMap<(String, String), String>> = BTreeMap::new();
     for (from, module) in &modules {
