@@ -71,14 +71,15 @@ fn bulk(bulk: u32) -> Result<Vec<LogEntry>> {
         );
         let mut id = [0x68; 12];
         id[8..].copy_from_slice(&n.to_be_bytes());
-        Ok(LogEntry {
-            id: LogId::from_bytes(id),
-            user_id: UserId::from_stored(format!("user-{}", n % 1000)).context("userId")?,
-            action: Action::from_stored("CLICK_BUTTON").context("action")?,
-            timestamp: Timestamp::from_millis(n.into()).unwrap_or(Timestamp::MIN),
-            metadata: Metadata::from_json(metadata)?,
-            received_at: Timestamp::from_millis(1_768_435_085_442),
-        })
+        let mut entry = LogEntry::new(
+            LogId::from_bytes(id),
+            UserId::from_stored(format!("user-{}", n % 1000)).context("userId")?,
+            Action::from_stored("CLICK_BUTTON").context("action")?,
+            Timestamp::from_millis(n.into()).context("timestamp")?,
+            Metadata::from_json(metadata)?,
+        );
+        entry.received_at = Timestamp::from_millis(1_768_435_085_442);
+        Ok(entry)
     };
     (bulk * BULK..(bulk + 1) * BULK).map(entry).collect()
 }
