@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(error_paths("[]"), ["metadata"]);
         assert!(Metadata::check(r#"{"n": 18446744073709551615}"#).is_err());
         assert!(Metadata::check(r#"{"n": 1e19}"#).is_ok());
-        assert_eq!(error_paths("nonsense"), ["metadata"]);
+        assert_eq!(error_paths("not json"), ["metadata"]);
         assert_eq!(
             error_paths(
                 r#"{"a": [0, {"b": 9223372036854775808}], "c": 1e999, "d": "\ud800",

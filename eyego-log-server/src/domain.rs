@@ -6,6 +6,7 @@
 
 pub mod dead_letter;
 pub mod health;
+pub mod position;
 pub mod queue;
 pub mod record_batch;
 pub mod repository;

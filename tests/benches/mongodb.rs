@@ -75,7 +75,7 @@ fn bulk(bulk: u32) -> Result<Vec<LogEntry>> {
             LogId::from_bytes(id),
             UserId::from_stored(format!("user-{}", n % 1000)).context("userId")?,
             Action::from_stored("CLICK_BUTTON").context("action")?,
-            Timestamp::from_millis(n.into()).unwrap_or(Timestamp::MIN),
+            Timestamp::from_millis(n.into()).context("timestamp")?,
             Metadata::from_json(metadata)?,
         );
         entry.received_at = Timestamp::from_millis(1_768_435_085_442);

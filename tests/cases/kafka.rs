@@ -14,6 +14,7 @@ use eyego_log_server::domain::subscription::{Signal, Subscription};
 use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::groups::GroupInfo;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use stack::kafka::Kafka;
 use stack::{eventually, eventually_blocking};
@@ -128,7 +129,7 @@ async fn group_of_incompatible_members_is_joined_when_they_have_left() {
     eventually("the group of the incompatible member to be stable", TIMEOUT, async || {
         // The coordinator of a new broker may still be loading.
         let groups = probe.fetch_group_list(Some(&options.group), TIMEOUT)?;
-        let states: Vec<_> = groups.groups().iter().map(|group| group.state()).collect();
+        let states: Vec<_> = groups.groups().iter().map(GroupInfo::state).collect();
         ensure!(states.contains(&"Stable"), "{states:?}");
         Ok(())
     })

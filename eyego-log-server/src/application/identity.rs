@@ -4,7 +4,7 @@
 use eyego_log_core::{LogId, Timestamp};
 use sha2::{Digest, Sha256};
 
-use crate::domain::queue::{Offset, Partition};
+use crate::domain::position::{Offset, Partition};
 
 /// Derives the id of a record without an id, as the legacy service writes them.
 ///

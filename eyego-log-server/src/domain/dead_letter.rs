@@ -5,7 +5,7 @@ use eyego_log_core::limits::DEFAULT_LIMIT;
 use eyego_log_core::query::{Cursor, Order};
 use eyego_log_core::{LogId, Timestamp};
 
-use super::queue::{Offset, Partition};
+use super::position::{Offset, Partition};
 use super::repository::{ReadError, StoreError};
 
 /// A record that cannot be stored, with the reason.

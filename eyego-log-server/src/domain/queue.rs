@@ -8,12 +8,6 @@ use super::health::PartHealth;
 use super::record_batch::RecordBatch;
 use super::subscription::{QueueError, Subscription};
 
-/// Number of a partition. The embedded queue has a single partition, 0.
-pub type Partition = i32;
-
-/// Position of a record within its partition: ascending, possibly with gaps.
-pub type Offset = i64;
-
 /// A durable, partitioned queue of records, consumed at least once.
 ///
 /// All records of one user go to the same partition. They are delivered in the

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use eyego_log_core::Timestamp;
 
-use super::queue::{Offset, Partition};
+use super::position::{Offset, Partition};
 
 /// One consumer of a queue. Used from a single thread.
 ///

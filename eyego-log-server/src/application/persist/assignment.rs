@@ -11,7 +11,7 @@ use eyego_log_core::Timestamp;
 
 use super::batcher::Bulk;
 use super::watermark::{Ticket, Watermark};
-use crate::domain::queue::{Offset, Partition};
+use crate::domain::position::{Offset, Partition};
 use crate::domain::subscription::Delivered;
 
 /// The assigned partitions.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use eyego_log_core::Timestamp;
 
-use crate::domain::queue::{Offset, Partition};
+use crate::domain::position::{Offset, Partition};
 use crate::domain::subscription::Delivered;
 
 /// Limits of a bulk.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::application::metrics::{Histogram, HistogramCounts};
 use crate::domain::health::PartState;
-use crate::domain::queue::Partition;
+use crate::domain::position::Partition;
 
 /// Maximum number of dead-letter codes with a counter of their own.
 const MAX_CODES: usize = 32;

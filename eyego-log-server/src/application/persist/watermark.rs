@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::queue::Offset;
+use crate::domain::position::Offset;
 
 /// The watermark of one partition during one assignment.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use super::Persist;
 use super::assignment::{Assignment, BulkTicket};
 use super::batcher::{Batcher, BulkLimits};
-use crate::domain::queue::Partition;
+use crate::domain::position::Partition;
 use crate::domain::subscription::{Signal, Subscription};
 
 /// Number of copies of a record in memory while its bulk is in flight: as

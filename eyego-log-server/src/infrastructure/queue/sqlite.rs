@@ -36,7 +36,8 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::queue::{AppendError, AppendResult, Durable, LogQueue, Offset};
+use crate::domain::position::Offset;
+use crate::domain::queue::{AppendError, AppendResult, Durable, LogQueue};
 use crate::domain::record_batch::RecordBatch;
 use crate::domain::subscription::{QueueError, Subscription};
 use crate::infrastructure::embedded::{DataDir, EmbeddedError};

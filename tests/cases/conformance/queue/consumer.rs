@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use eyego_log_core::Timestamp;
-use eyego_log_server::domain::queue::{LogQueue, Offset, Partition};
+use eyego_log_server::domain::position::{Offset, Partition};
+use eyego_log_server::domain::queue::LogQueue;
 use eyego_log_server::domain::record_batch::RecordBatch;
 use eyego_log_server::domain::subscription::{Signal, Subscription};
 use stack::eventually_blocking;

@@ -27,7 +27,7 @@ use self::context::{Context, Rebalance, unassign};
 use self::gaps::{Gap, Gaps};
 use super::topic::Topic;
 use super::{ClientKind, KafkaOptions};
-use crate::domain::queue::{Offset, Partition};
+use crate::domain::position::{Offset, Partition};
 use crate::domain::subscription::{Delivered, QueueError, RecordSink, Signal, Subscription};
 
 /// Time without heartbeats after which a member's partitions move to others.

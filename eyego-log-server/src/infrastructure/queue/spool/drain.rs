@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::{Shared, can_be_spooled, select};
-use crate::domain::queue::{AppendResult, LogQueue, Offset};
+use crate::domain::position::Offset;
+use crate::domain::queue::{AppendResult, LogQueue};
 use crate::domain::record_batch::RecordBatch;
 use crate::domain::subscription::{Signal, Subscription};
 use crate::infrastructure::queue::sqlite::{SqliteQueue, SqliteSubscription};

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::positions::Positions;
-use crate::domain::queue::Offset;
+use crate::domain::position::Offset;
 
 /// Longest expected wait at which records are accepted. The rest of the two
 /// seconds covers the worker's linger, its commit interval and errors of the

@@ -1,6 +1,6 @@
 //! The positions at which records are appended and consumed.
 
-use crate::domain::queue::Offset;
+use crate::domain::position::Offset;
 
 /// The durable positions of the queue.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

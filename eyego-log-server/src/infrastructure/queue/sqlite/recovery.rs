@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::rows::{self, StoredChunk};
-use crate::domain::queue::Offset;
+use crate::domain::position::Offset;
 
 /// Renames the file if SQLite finds it damaged, and returns its new path.
 ///

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::chunk::{self, Chunk};
 use super::positions::Positions;
-use crate::domain::queue::Offset;
+use crate::domain::position::Offset;
 use crate::domain::record_batch::RecordBatch;
 use crate::infrastructure::embedded;
 

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::admission::Admission;
 use super::positions::Positions;
 use crate::domain::health::PartState;
-use crate::domain::queue::Offset;
+use crate::domain::position::Offset;
 
 /// The shared state. The writer updates it once per transaction.
 #[derive(Debug)]

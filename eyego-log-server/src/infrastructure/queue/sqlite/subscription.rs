@@ -13,7 +13,7 @@ use super::chunk::{self, ChunkDecoder};
 use super::rows::{self, StoredChunk};
 use super::status::Status;
 use super::submissions::Submitter;
-use crate::domain::queue::{Offset, Partition};
+use crate::domain::position::{Offset, Partition};
 use crate::domain::subscription::{Delivered, QueueError, RecordSink, Signal, Subscription};
 use crate::infrastructure::embedded;
 

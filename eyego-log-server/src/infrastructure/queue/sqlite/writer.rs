@@ -18,7 +18,8 @@ use super::rows::{self, Extent};
 use super::status::Status;
 use super::submissions::Submissions;
 use super::{Append, Job, SqliteQueueOptions, recovery};
-use crate::domain::queue::{AppendError, Offset};
+use crate::domain::position::Offset;
+use crate::domain::queue::AppendError;
 use crate::infrastructure::embedded::{self, DataDir, EmbeddedError, FileFormat, WriterConnection};
 
 /// Size at which a group accepts no more jobs, so that its commit does not take

@@ -13,7 +13,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::domain::queue::{Offset, Partition};
+use crate::domain::position::{Offset, Partition};
 
 pub(super) fn unassign(
     consumer: &BaseConsumer<Context>,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::queue::{Offset, Partition};
+use crate::domain::position::{Offset, Partition};
 
 /// The next expected offset of each partition.
 #[derive(Debug, Default)]
