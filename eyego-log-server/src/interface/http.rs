@@ -39,5 +39,5 @@ pub use self::health::Readiness;
 #[cfg(feature = "fuzzing")]
 pub use self::items::fuzz_batch;
 pub use self::metrics::Metrics;
-pub use self::router::{api_routes, operations_routes};
+pub use self::router::{Routes, api_routes, operations_routes};
 pub use self::server::{Bound, bind};

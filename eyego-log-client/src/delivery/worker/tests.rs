@@ -1,3 +1,5 @@
+//! Tests of the worker.
+
 use std::sync::atomic::Ordering;
 
 use super::*;

@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use eyego_log_core::LogIdGenerator;
 use hyper::body::Incoming;
@@ -33,7 +32,7 @@ use tokio::sync::watch;
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::task::TaskTracker;
 
-use super::router::respond;
+use super::router::{Routes, respond};
 
 /// Pause after a failed `accept`, for example when the process is out of file
 /// descriptors.
@@ -75,7 +74,7 @@ pub async fn bind(address: &str) -> io::Result<Bound> {
 /// Shared by all connections.
 #[derive(Clone)]
 struct Service {
-    router: Router,
+    routes: Routes,
     request_ids: Arc<LogIdGenerator>,
 }
 
@@ -91,8 +90,8 @@ impl Bound {
     /// closes idle ones and returns once all requests in flight have ended.
     ///
     /// Each connection is served by the runtime with the fewest connections.
-    pub async fn serve(self, router: Router, runtimes: &[Handle], mut stop: watch::Receiver<bool>) {
-        let service = Service { router, request_ids: Arc::default() };
+    pub async fn serve(self, routes: Routes, runtimes: &[Handle], mut stop: watch::Receiver<bool>) {
+        let service = Service { routes, request_ids: Arc::default() };
         let runtimes: Vec<_> = runtimes.iter().map(|handle| (handle, TaskTracker::new())).collect();
         loop {
             let accepted = tokio::select! {
@@ -161,10 +160,10 @@ where
     loop {
         let handler = service_fn(|request: http::Request<Incoming>| {
             was_requested.store(true, Ordering::Relaxed);
-            let (router, service) = (service.router.clone(), &service);
+            let (routes, service) = (service.routes.clone(), &service);
             async move {
                 let request = request.map(Body::new);
-                Ok::<_, Infallible>(respond(router, &service.request_ids, request).await)
+                Ok::<_, Infallible>(respond(routes, &service.request_ids, request).await)
             }
         });
         let mut connection = http1::Builder::new()
@@ -216,6 +215,7 @@ fn head_too_slow() -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use axum::routing::get;
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
@@ -242,7 +242,7 @@ mod tests {
             .route("/large", get(async || vec![0; LARGE]));
         let (client, server) = duplex(1024);
         let (stop, stopped) = watch::channel(false);
-        let service = Service { router, request_ids: Arc::default() };
+        let service = Service { routes: router.into(), request_ids: Arc::default() };
         let serving = tokio::spawn(serve_connection(server, service, stopped));
         Connection { client, stop, serving }
     }
