@@ -3,11 +3,11 @@
 
 mod batch_source;
 mod compress;
-mod dispatch;
+pub(crate) mod dispatch;
 pub(crate) mod mailbox;
 mod response;
 mod retry;
-mod sender;
+pub(crate) mod sender;
 pub(crate) mod worker;
 
 pub(crate) use batch_source::BatchSource;

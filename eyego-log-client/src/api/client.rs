@@ -16,8 +16,10 @@ use crate::api::builder::validate::{Validated, validate};
 use crate::api::query::Query;
 use crate::api::reader::Reader;
 use crate::delivery::BatchSource;
+use crate::delivery::dispatch::Dispatcher;
 use crate::delivery::mailbox::Mailbox;
-use crate::delivery::worker::{self, Connections};
+use crate::delivery::sender::Sender;
+use crate::delivery::worker::Worker;
 use crate::model::errors::{ConfigError, LogError, SendError};
 use crate::model::event::Event;
 use crate::model::loss_reason::LossReason;
@@ -80,7 +82,8 @@ impl ClientBuilder {
             endpoint,
             transport,
             queue,
-            delivery,
+            dispatch,
+            request_timeout,
             spool,
             max_event_bytes,
             shutdown_timeout,
@@ -101,15 +104,18 @@ impl ClientBuilder {
         let options = queue.options();
         let source = BatchSource::new(spool, options.batch.bytes, options.max_bytes);
         let reader = Reader::new(Arc::clone(&mailbox), Arc::clone(&endpoint));
-        let connections = Connections {
+        let sender = Sender { transport, endpoint, mailbox: Arc::clone(&mailbox), request_timeout };
+        let dispatcher = Dispatcher::new(dispatch, fastrand::Rng::new());
+        let worker = Worker {
             queue: Arc::clone(&queue),
             mailbox,
             reporter,
             notify,
-            transport,
-            endpoint,
+            sender,
+            source,
+            dispatcher,
         };
-        worker::spawn(connections, delivery, source).map_err(|error| {
+        worker.spawn().map_err(|error| {
             ConfigError::new("build", format!("cannot start the client's thread: {error}"))
         })?;
         let ids = LogIdGenerator::new();

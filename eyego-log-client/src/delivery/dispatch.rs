@@ -38,10 +38,16 @@ pub(crate) struct OutgoingBatch<'a> {
     pub(crate) is_compressed: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DispatchOptions {
+    pub(crate) retry: RetryPolicy,
+    pub(crate) max_in_flight: usize,
+    pub(crate) compression: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
-    policy: RetryPolicy,
-    max_in_flight: usize,
+    options: DispatchOptions,
     /// Batches to send as soon as possible: new ones, and parts of split ones.
     queue: VecDeque<Batch>,
     /// Batches to retry, each not before its time. The oldest failure is first.
@@ -51,27 +57,19 @@ pub(crate) struct Dispatcher {
     /// The number of failures since the last success.
     failures: u32,
     paused_until: Option<Instant>,
-    compression: bool,
     rng: fastrand::Rng,
 }
 
 impl Dispatcher {
-    pub(crate) fn new(
-        policy: RetryPolicy,
-        max_in_flight: usize,
-        compression: bool,
-        rng: fastrand::Rng,
-    ) -> Self {
+    pub(crate) fn new(options: DispatchOptions, rng: fastrand::Rng) -> Self {
         Self {
-            policy,
-            max_in_flight,
+            options,
             queue: VecDeque::new(),
             retrying: VecDeque::new(),
             in_flight: Vec::new(),
             next_ticket: 0,
             failures: 0,
             paused_until: None,
-            compression,
             rng,
         }
     }
@@ -101,7 +99,8 @@ impl Dispatcher {
         }
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let is_compressed = self.compression && batch.bytes().len() > MAX_UNCOMPRESSED_BYTES;
+        let is_compressed =
+            self.options.compression && batch.bytes().len() > MAX_UNCOMPRESSED_BYTES;
         self.in_flight.push(InFlight { ticket, batch, is_compressed });
         let InFlight { batch, .. } = self.in_flight.last()?;
         Some(OutgoingBatch { ticket, batch, is_compressed })
@@ -172,7 +171,7 @@ impl Dispatcher {
                 if !is_compressed {
                     return settled(batch, Outcome::lost(LossReason::Refused, message));
                 }
-                self.compression = false;
+                self.options.compression = false;
                 self.queue.push_front(batch);
                 Vec::new()
             }
@@ -195,7 +194,7 @@ impl Dispatcher {
     }
 
     fn limit(&self) -> usize {
-        if self.failures > 0 { 1 } else { self.max_in_flight }
+        if self.failures > 0 { 1 } else { self.options.max_in_flight }
     }
 
     fn may_send(&self, now: Instant) -> bool {
@@ -215,7 +214,7 @@ impl Dispatcher {
     /// Pauses all requests, at least for as long as the server asked.
     fn pause(&mut self, retry_after: Option<Duration>, now: Instant) {
         self.failures = self.failures.saturating_add(1);
-        let delay = self.policy.delay(self.failures, &mut self.rng);
+        let delay = self.options.retry.delay(self.failures, &mut self.rng);
         let until = now + delay.max(retry_after.unwrap_or_default());
         self.paused_until = self.paused_until.max(Some(until));
     }
@@ -232,9 +231,10 @@ impl Dispatcher {
     ) -> Vec<SettledBatch> {
         self.pause(retry_after, now);
         batch.attempts += 1;
-        let due = now + self.policy.delay(batch.attempts, &mut self.rng);
-        let expires_at =
-            batch.timeout_started_at.map(|started_at| started_at + self.policy.delivery_timeout);
+        let due = now + self.options.retry.delay(batch.attempts, &mut self.rng);
+        let expires_at = batch
+            .timeout_started_at
+            .map(|started_at| started_at + self.options.retry.delivery_timeout);
         // A pause that the server asked for may exceed the delivery timeout.
         let is_expired =
             |expires_at| due > expires_at && retry_after.is_none() || now >= expires_at;

@@ -18,15 +18,13 @@ use crate::delivery::compress::Compressor;
 use crate::delivery::dispatch::{Dispatcher, Ticket};
 use crate::delivery::mailbox::{Mailbox, Messages};
 use crate::delivery::response::{self, Classification};
-use crate::delivery::retry::RetryPolicy;
 use crate::delivery::sender::Sender;
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Acknowledgement, Batch};
 use crate::pipeline::event_queue::EventQueue;
 use crate::pipeline::reporter::Reporter;
 use crate::sync::Notify;
-use crate::transport::endpoint::Endpoint;
-use crate::transport::{Transport, TransportResult};
+use crate::transport::TransportResult;
 
 /// A worker that panics more often than this without a delivery in between
 /// is not restarted.
@@ -46,60 +44,27 @@ pub(crate) fn is_current_thread() -> bool {
     IS_WORKER.try_with(Cell::get).unwrap_or(true)
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DeliveryOptions {
-    pub(crate) retry: RetryPolicy,
-    pub(crate) max_in_flight: usize,
-    pub(crate) request_timeout: Duration,
-    pub(crate) compression: bool,
-}
-
-/// What the worker shares with the rest of the client.
-pub(crate) struct Connections {
+pub(crate) struct Worker {
     pub(crate) queue: Arc<EventQueue>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) reporter: Arc<Reporter>,
     /// Notified when the queue or the mailbox has work.
     pub(crate) notify: Arc<Notify>,
-    pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) endpoint: Arc<Endpoint>,
-}
-
-struct Worker {
-    queue: Arc<EventQueue>,
-    mailbox: Arc<Mailbox>,
-    reporter: Arc<Reporter>,
-    notify: Arc<Notify>,
-    sender: Sender,
-    source: BatchSource,
-    dispatcher: Dispatcher,
-}
-
-/// Starts the worker thread.
-///
-/// # Errors
-/// Returns the error of the operating system if the thread cannot be started.
-pub(crate) fn spawn(
-    connections: Connections,
-    options: DeliveryOptions,
-    source: BatchSource,
-) -> io::Result<()> {
-    let Connections { queue, mailbox, reporter, notify, transport, endpoint } = connections;
-    let sender = Sender {
-        transport,
-        endpoint,
-        mailbox: Arc::clone(&mailbox),
-        request_timeout: options.request_timeout,
-    };
-    let rng = fastrand::Rng::new();
-    let dispatcher =
-        Dispatcher::new(options.retry, options.max_in_flight, options.compression, rng);
-    let worker = Worker { queue, mailbox, reporter, notify, sender, source, dispatcher };
-    let thread = std::thread::Builder::new().name("eyego-log".to_owned());
-    thread.spawn(move || worker.supervise()).map(drop)
+    pub(crate) sender: Sender,
+    pub(crate) source: BatchSource,
+    pub(crate) dispatcher: Dispatcher,
 }
 
 impl Worker {
+    /// Starts the worker thread.
+    ///
+    /// # Errors
+    /// Returns the error of the operating system if the thread cannot be started.
+    pub(crate) fn spawn(self) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name("eyego-log".to_owned());
+        thread.spawn(move || self.supervise()).map(drop)
+    }
+
     /// Runs the worker until the client is closed, and restarts it after a
     /// panic.
     fn supervise(mut self) {

@@ -10,7 +10,7 @@ pub enum LossReason {
     Overflow,
     /// The server rejected the event because one of its fields is invalid.
     Invalid,
-    /// The event exceeds the server's size limit, even in a request of its own.
+    /// The event exceeds the server's size limit, even when it is sent alone.
     TooLarge,
     /// The server does not accept the API key (401), or the key has no
     /// permission to write (403).

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{ClientBuilder, parse};
 use crate::delivery::RetryPolicy;
-use crate::delivery::worker::DeliveryOptions;
+use crate::delivery::dispatch::DispatchOptions;
 use crate::model::errors::ConfigError;
 use crate::pipeline::BatchLimits;
 use crate::pipeline::event_queue::{Overflow, QueueOptions};
@@ -28,7 +28,8 @@ pub(in crate::api) struct Validated {
     pub(in crate::api) endpoint: Endpoint,
     pub(in crate::api) transport: Arc<dyn Transport>,
     pub(in crate::api) queue: QueueOptions,
-    pub(in crate::api) delivery: DeliveryOptions,
+    pub(in crate::api) dispatch: DispatchOptions,
+    pub(in crate::api) request_timeout: Duration,
     pub(in crate::api) spool: Option<SpoolOptions>,
     pub(in crate::api) max_event_bytes: usize,
     pub(in crate::api) shutdown_timeout: Duration,
@@ -60,16 +61,16 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
             max_bytes: builder.max_buffer_bytes,
             overflow: builder.overflow,
         },
-        delivery: DeliveryOptions {
+        dispatch: DispatchOptions {
             retry: RetryPolicy {
                 base: builder.retry_base,
                 max: builder.retry_max,
                 delivery_timeout: builder.delivery_timeout,
             },
             max_in_flight: builder.max_in_flight,
-            request_timeout: builder.request_timeout,
             compression: builder.compression,
         },
+        request_timeout: builder.request_timeout,
         spool,
         max_event_bytes: builder.max_event_bytes,
         shutdown_timeout: builder.shutdown_timeout,

@@ -12,7 +12,8 @@ const POLICY: RetryPolicy = RetryPolicy {
 };
 
 fn dispatcher() -> Dispatcher {
-    Dispatcher::new(POLICY, 4, true, fastrand::Rng::with_seed(7))
+    let options = DispatchOptions { retry: POLICY, max_in_flight: 4, compression: true };
+    Dispatcher::new(options, fastrand::Rng::with_seed(7))
 }
 
 fn batch(events: usize) -> Batch {

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::transport::{BoxFuture, Request, Response, TransportError};
+use crate::transport::{BoxFuture, Request, Response, Transport, TransportError};
 use crate::{Client, ClientBuilder, Event, LogError};
 
 pub(super) fn panic_if_requested(mailbox: &Mailbox) {

@@ -2,7 +2,7 @@
 //! version 0.0.4.
 //!
 //! The counters live in the application layer. Each scrape takes a snapshot of
-//! them, so that the conservation laws documented there hold in every response.
+//! them, so that the invariants documented there hold in every response.
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Metrics {
 pub(super) async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
     match metrics.encode() {
         Ok(text) => ([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response(),
-        Err(error) => ApiError::Internal(format!("cannot encode metrics: {error}")).into_response(),
+        Err(error) => ApiError::internal(format!("cannot encode metrics: {error}")).into_response(),
     }
 }
 

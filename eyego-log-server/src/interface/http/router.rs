@@ -1,17 +1,17 @@
-//! The routes, and the middleware around all of them.
+//! The routes, and what all of their responses have in common.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use eyego_log_core::{LogIdGenerator, Timestamp};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, StatusCode};
+use tower::Service;
 
 use super::api::Api;
 use super::body::discard;
@@ -49,11 +49,7 @@ fn operations(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
 }
 
 fn finish(router: Router) -> Router {
-    let request_ids = Arc::new(LogIdGenerator::default());
-    router
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(request_ids, observe))
+    router.fallback(not_found).method_not_allowed_fallback(method_not_allowed)
 }
 
 async fn not_found(request: Request) -> Response {
@@ -67,16 +63,19 @@ async fn method_not_allowed(request: Request) -> Response {
     ApiError::method_not_allowed().into_response()
 }
 
-/// Sets `x-request-id` on every response, turns a panic into a 500, and logs
-/// the internals of a failure, which the response does not show.
-async fn observe(
-    State(request_ids): State<Arc<LogIdGenerator>>,
+/// Routes a request. Sets `x-request-id` on the response, turns a panic into a
+/// 500, and logs the internals of a failure, which the response does not show.
+///
+/// A function around the router instead of a middleware: axum boxes and clones
+/// each middleware for every request (ADR 0014).
+pub(super) async fn respond(
+    mut router: Router,
+    request_ids: &LogIdGenerator,
     request: Request,
-    next: Next,
 ) -> Response {
-    let id = request_id(&request, &request_ids);
-    let mut response = match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
+    let id = request_id(&request, request_ids);
+    let mut response = match AssertUnwindSafe(router.call(request)).catch_unwind().await {
+        Ok(response) => response.unwrap_or_else(|never| match never {}),
         Err(_) => ApiError::internal("a handler panicked".to_owned()).into_response(),
     };
     if let Some(Internals(internals)) = response.extensions().get() {

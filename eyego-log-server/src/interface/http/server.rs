@@ -11,12 +11,17 @@
 //!
 //! The timeouts of a request's body are in `body`.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use eyego_log_core::LogIdGenerator;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,7 +32,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::task::TaskTracker;
-use tower::Service;
+
+use super::router::respond;
 
 /// Pause after a failed `accept`, for example when the process is out of file
 /// descriptors.
@@ -66,6 +72,13 @@ pub async fn bind(address: &str) -> io::Result<Bound> {
     Ok(Bound { listener, address })
 }
 
+/// Shared by all connections.
+#[derive(Clone)]
+struct Service {
+    router: Router,
+    request_ids: Arc<LogIdGenerator>,
+}
+
 impl Bound {
     /// Returns the address. Its port is the one the system chose if port 0 was
     /// requested.
@@ -79,6 +92,7 @@ impl Bound {
     ///
     /// Each connection is served by the runtime with the fewest connections.
     pub async fn serve(self, router: Router, runtimes: &[Handle], mut stop: watch::Receiver<bool>) {
+        let service = Service { router, request_ids: Arc::default() };
         let runtimes: Vec<_> = runtimes.iter().map(|handle| (handle, TaskTracker::new())).collect();
         loop {
             let accepted = tokio::select! {
@@ -92,7 +106,7 @@ impl Bound {
                 Ok(stream) => {
                     let least_loaded = runtimes.iter().min_by_key(|(_, tasks)| tasks.len());
                     if let Some((runtime, tasks)) = least_loaded {
-                        let serving = serve_stream(stream, router.clone(), stop.clone());
+                        let serving = serve_stream(stream, service.clone(), stop.clone());
                         tasks.spawn_on(serving, runtime);
                     }
                 }
@@ -114,7 +128,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn serve_stream(stream: std::net::TcpStream, router: Router, stop: watch::Receiver<bool>) {
+async fn serve_stream(stream: std::net::TcpStream, service: Service, stop: watch::Receiver<bool>) {
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
@@ -126,7 +140,7 @@ async fn serve_stream(stream: std::net::TcpStream, router: Router, stop: watch::
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    serve_connection(stream, router, stop).await;
+    serve_connection(stream, service, stop).await;
 }
 
 /// Serves one connection.
@@ -134,7 +148,7 @@ async fn serve_stream(stream: std::net::TcpStream, router: Router, stop: watch::
 /// hyper's timeout covers both the wait for a request and the reading of its
 /// head, and ends the connection without a response. So an idle connection is
 /// served anew until [`IDLE_TIMEOUT`], and one with a partial head gets a 408.
-async fn serve_connection<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
+async fn serve_connection<S>(stream: S, service: Service, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -145,15 +159,19 @@ where
     let was_requested = AtomicBool::new(false);
     let mut idle = Duration::ZERO;
     loop {
-        let respond = service_fn(|request: http::Request<Incoming>| {
+        let handler = service_fn(|request: http::Request<Incoming>| {
             was_requested.store(true, Ordering::Relaxed);
-            router.clone().call(request)
+            let (router, service) = (service.router.clone(), &service);
+            async move {
+                let request = request.map(Body::new);
+                Ok::<_, Infallible>(respond(router, &service.request_ids, request).await)
+            }
         });
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(MAX_BUFFER)
-            .serve_connection(TokioIo::new(stream), respond);
+            .serve_connection(TokioIo::new(stream), handler);
         let ended = tokio::select! {
             biased;
             result = &mut connection => Some(result),
@@ -224,7 +242,8 @@ mod tests {
             .route("/large", get(async || vec![0; LARGE]));
         let (client, server) = duplex(1024);
         let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(serve_connection(server, router, stopped));
+        let service = Service { router, request_ids: Arc::default() };
+        let serving = tokio::spawn(serve_connection(server, service, stopped));
         Connection { client, stop, serving }
     }
 

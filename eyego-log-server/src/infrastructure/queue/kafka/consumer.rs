@@ -179,7 +179,7 @@ impl KafkaSubscription {
                 let group = &self.options.group;
                 let reason = format!(
                     "members of the consumer group {group} use another assignment strategy \
-                     (perhaps workers of the legacy service): joining once they have left"
+                     (perhaps workers of the legacy service): joining when they have left"
                 );
                 self.state.set(Some(reason.clone()));
                 return QueueError::new(reason);

@@ -35,7 +35,7 @@ pub(super) async fn resolve(
         .collect();
     let stored = read(connection, &ids).await.map_err(|failure| match failure.class {
         Class::Operator => failure,
-        // A failed read is never the fault of an entry.
+        // No entry is the cause of a failed read.
         _ => Failure::transient(failure.message),
     })?;
     for (index, refusal) in refused {
