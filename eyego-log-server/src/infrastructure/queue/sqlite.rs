@@ -10,11 +10,12 @@
 //! | `admission` | decides when to refuse records because storing lags |
 //! | `rows`, `chunk` | the tables, and the encoding of records within a row |
 //! | `recovery` | quarantines a damaged file and imports its readable records |
-//! | `status` | state shared between these threads |
+//! | `status`, `positions` | state shared between these threads |
 
 mod admission;
 mod checkpointer;
 mod chunk;
+mod positions;
 mod recovery;
 mod rows;
 mod status;

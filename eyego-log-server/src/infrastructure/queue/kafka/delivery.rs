@@ -13,10 +13,11 @@ use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
+};
 use tokio::sync::oneshot;
 
-use super::producer::Producer;
 use crate::domain::queue::{AppendError, AppendResult, Durable};
 use crate::domain::record_batch::RecordBatch;
 
@@ -27,6 +28,9 @@ const RESULT_TIMEOUT: Duration = Duration::from_millis(6500);
 /// Passing this many records to librdkafka takes longer than a task may block
 /// its thread.
 const LARGE_BATCH: usize = 1000;
+
+/// The librdkafka producer, with [`Context`] as its callbacks.
+pub(super) type Producer = ThreadedProducer<Context>;
 
 type Results = Vec<AppendResult>;
 

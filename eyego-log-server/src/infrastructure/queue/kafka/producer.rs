@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use rdkafka::producer::{Producer as _, ThreadedProducer};
+use rdkafka::producer::Producer as _;
 
-use super::delivery::Context;
+use super::delivery::{Context, Producer};
 use super::topic::Topic;
 use super::{ClientKind, KafkaOptions};
 use crate::domain::subscription::QueueError;
@@ -16,8 +16,6 @@ use crate::domain::subscription::QueueError;
 /// Time after which librdkafka gives up on a record. It is shorter than the
 /// API's limit for ingest.
 const MESSAGE_TIMEOUT_MS: &str = "5000";
-
-pub(super) type Producer = ThreadedProducer<Context>;
 
 /// Creates the current producer, and replaces it if it is dead.
 pub(super) struct KafkaProducer {

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::status::Positions;
+use super::positions::Positions;
 use crate::domain::queue::Offset;
 
 /// Longest expected wait at which records are accepted. The rest of the two

@@ -5,7 +5,7 @@ use eyego_log_core::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::chunk::{self, Chunk};
-use super::status::Positions;
+use super::positions::Positions;
 use crate::domain::queue::Offset;
 use crate::domain::record_batch::RecordBatch;
 use crate::infrastructure::embedded;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::admission::Admission;
+use super::positions::Positions;
 use crate::domain::health::PartState;
 use crate::domain::queue::Offset;
 
@@ -27,22 +28,6 @@ struct State {
     positions: Positions,
     admission: Admission,
     failure: Option<String>,
-}
-
-/// The durable positions of the queue.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Positions {
-    /// Offset of the next record to be appended.
-    pub(super) end: Offset,
-    /// Offset at which consumption resumes after a restart.
-    pub(super) committed: Offset,
-}
-
-impl Positions {
-    /// Returns the number of uncommitted records.
-    pub(super) fn backlog(self) -> u64 {
-        u64::try_from(self.end - self.committed).unwrap_or(0)
-    }
 }
 
 impl Status {
