@@ -141,7 +141,7 @@ async fn group_of_incompatible_members_is_joined_when_they_have_left() {
         eventually_blocking("the worker to report the incompatible member", TIMEOUT, || {
             let _ = poll(&mut *subscription);
             let state = worker.health().state;
-            let is_reported = |reason: &str| reason.contains("joining once they have left");
+            let is_reported = |reason: &str| reason.contains("they have left");
             ensure!(matches!(&state, PartState::Down(reason) if is_reported(reason)), "{state:?}");
             Ok(())
         })
