@@ -21,6 +21,31 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "logging may not have started yet")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", describe(error));
     ExitCode::FAILURE
+}
+
+/// Joins an error and its causes. A cause that a message already contains is not
+/// repeated.
+fn describe(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        text if text.contains(&cause) => text.to_owned(),
+        text => format!("{text}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_not_printed_twice() {
+        let error = Err::<(), _>(std::io::Error::other("disk"));
+        let error = error.map_err(|e| anyhow::anyhow!(e).context("cannot open x: disk"));
+        let error = error.context("EYEGO_DATA_DIR").unwrap_err();
+        assert_eq!(describe(&error), "EYEGO_DATA_DIR: cannot open x: disk");
+    }
 }

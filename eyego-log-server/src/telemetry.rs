@@ -1,6 +1,7 @@
 //! Logging to standard error. Log lines contain ids, counts and reasons, never
 //! personal data.
 
+use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
@@ -10,13 +11,7 @@ use crate::config::{Config, LogFormat};
 /// # Errors
 /// Returns an error if the filter is invalid or logging has been started before.
 pub fn start(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| {
-        anyhow::anyhow!(
-            "EYEGO_LOG: invalid filter `{}`: expected a level (error, warn, info, debug, trace) \
-             or directives such as info,eyego_log_server=debug: {error}",
-            config.log
-        )
-    })?;
+    let filter = EnvFilter::try_new(&config.log).context("EYEGO_LOG")?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.log_format {
         LogFormat::Text => {

@@ -50,7 +50,8 @@ impl ConfigFile {
             if text.trim().is_empty() {
                 continue;
             }
-            options::check(option, &text).map_err(|reason| format!("{key}: {reason}"))?;
+            options::check(option, &text)
+                .map_err(|reason| format!("{key}: {reason} ({})", flag_and_variable(option)))?;
             values.insert(option.get_id().to_string(), text);
         }
         Ok(Self(values))
@@ -68,6 +69,16 @@ pub(super) fn file_key(option: &Arg) -> String {
         }
         None => id.to_owned(),
     }
+}
+
+/// Names an option in an error about its variable.
+pub(super) fn flag_and_key(option: &Arg) -> String {
+    format!("flag --{}, file key {}", option.get_long().unwrap_or_default(), file_key(option))
+}
+
+fn flag_and_variable(option: &Arg) -> String {
+    let variable = option.get_env().unwrap_or_default().to_string_lossy();
+    format!("flag --{}, variable {variable}", option.get_long().unwrap_or_default())
 }
 
 fn table_name(option: &Arg) -> Option<String> {

@@ -72,7 +72,8 @@ fn unknown_key_in_the_file_is_named() {
 fn invalid_value_in_the_file_is_named_even_if_a_flag_overrides_it() {
     let text = "[http]\nmax_event_bytes = \"20 MiB\"\n";
     let error = load_file(text, &["--max-event-bytes", "1 MiB"]).unwrap_err().to_string();
-    let expected = "http.max_event_bytes: expected a size from 1 KiB to 15 MiB, not `20 MiB`";
+    let expected = "http.max_event_bytes: expected a size from 1 KiB to 15 MiB, not `20 MiB` \
+                    (flag --max-event-bytes, variable EYEGO_MAX_EVENT_BYTES)";
     assert!(error.ends_with(expected), "{error}");
     let error = load_file("[http]\nlisten = [1]\n", &[]).unwrap_err().to_string();
     assert!(error.contains("http.listen: expected a string"), "{error}");
@@ -94,16 +95,36 @@ fn invalid_value_of_a_secret_option_is_not_shown() {
 fn invalid_value_names_variable_flag_and_limits() {
     assert_eq!(
         error(&["--spool-max-bytes", "1 KiB"]),
-        "EYEGO_SPOOL_MAX_BYTES (--spool-max-bytes): expected a size from 1 MiB to 1 PiB, not `1 KiB`"
+        "EYEGO_SPOOL_MAX_BYTES: expected a size from 1 MiB to 1 PiB, not `1 KiB` \
+         (flag --spool-max-bytes, file key spool.max_bytes)"
     );
     assert_eq!(
         error(&["--role", "both"]),
-        "EYEGO_ROLE (--role): expected all, api or worker, not `both`"
+        "EYEGO_ROLE: expected all, api or worker, not `both` (flag --role, file key role)"
     );
     assert_eq!(
         error(&["--kafka-partitions", "0"]),
-        "EYEGO_KAFKA_PARTITIONS (--kafka-partitions): expected a whole number of at least 1, not `0`"
+        "EYEGO_KAFKA_PARTITIONS: expected a whole number of at least 1, not `0` \
+         (flag --kafka-partitions, file key kafka.partitions)"
     );
+}
+
+#[test]
+fn misspelt_log_level_is_rejected() {
+    for filter in ["warning", "info,eyego_log_server=warning", "eyego_log_server", "debug,", "x="] {
+        assert_eq!(
+            error(&["--log", filter]),
+            format!(
+                "EYEGO_LOG: invalid filter `{filter}`: expected a level (error, warn, info, debug, \
+                 trace) or directives such as info,eyego_log_server=debug (flag --log, file key log)"
+            )
+        );
+    }
+    for filter in
+        ["warn", "INFO", "off", "info,eyego_log_server=debug", "a[b{c=d}]=trace,info", "info,a[b]"]
+    {
+        assert_eq!(load(&["--log", filter]).unwrap().log, filter);
+    }
 }
 
 #[test]
