@@ -54,9 +54,8 @@ impl Cli {
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
         let args: Vec<_> = args.into_iter().collect();
         let matches = config::parse(Self::command(), &args)?;
-        let cli = Self::from_arg_matches(&matches)?;
-        cli.config.validate()?;
-        Ok(cli)
+        let Self { command, config } = Self::from_arg_matches(&matches)?;
+        Ok(Self { command, config: config.resolve()? })
     }
 
     /// Runs the command.

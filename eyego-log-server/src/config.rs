@@ -12,6 +12,7 @@ mod http;
 mod kafka;
 mod mongodb;
 mod options;
+mod secret_file;
 mod sources;
 mod spool;
 mod value;
@@ -128,14 +129,20 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The configuration file is not valid TOML.
-    #[error("the configuration file {path} is not valid TOML")]
+    /// The configuration file is not valid TOML. Lines of the file, which may
+    /// contain secrets, are not quoted.
+    #[error(
+        "the configuration file {path} is not valid TOML: line {line}, column {column}: {reason}"
+    )]
     Syntax {
         /// Path of the file.
         path: PathBuf,
-        /// Reason and position.
-        #[source]
-        source: Box<toml::de::Error>,
+        /// Line of the error, from 1.
+        line: usize,
+        /// Column of the error in characters, from 1.
+        column: usize,
+        /// Reason.
+        reason: String,
     },
     /// An option has an invalid value, or two options contradict each other.
     #[error("{0}")]
@@ -143,11 +150,21 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Checks the rules that involve more than one option.
+    /// Reads the files that hold secrets, then checks the rules that involve more
+    /// than one option.
     ///
     /// # Errors
-    /// Returns [`ConfigError::Invalid`] if two options contradict each other.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    /// Returns [`ConfigError::Invalid`] if a secret is given twice, the file of a
+    /// secret cannot be read or its content is invalid, or two options contradict
+    /// each other.
+    pub fn resolve(mut self) -> Result<Self, ConfigError> {
+        self.kafka.read_secrets()?;
+        self.mongodb.read_secrets()?;
+        self.validate()?;
+        Ok(self)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
         self.http.validate()?;
         let has_kafka = self.kafka.brokers.is_some();
         let has_mongodb = self.mongodb.uri.is_some();

@@ -23,10 +23,7 @@ impl ConfigFile {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let table: Table = text.parse().map_err(|source| ConfigError::Syntax {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let table: Table = text.parse().map_err(|error| syntax_error(path, &text, &error))?;
         Self::from_table(&table)
             .map_err(|message| ConfigError::Invalid(format!("{}: {message}", path.display())))
     }
@@ -55,6 +52,17 @@ impl ConfigFile {
             values.insert(option.get_id().to_string(), text);
         }
         Ok(Self(values))
+    }
+}
+
+fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let last_line = before.rsplit('\n').next().unwrap_or_default();
+    ConfigError::Syntax {
+        path: path.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: last_line.chars().count() + 1,
+        reason: error.message().to_owned(),
     }
 }
 

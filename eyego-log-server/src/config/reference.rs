@@ -41,7 +41,9 @@ Sizes are written as `16MiB`, `16 MB` or a number of bytes; durations as `25s`, 
 An unknown key, an unknown variable that starts with `EYEGO_`, or an invalid value stops the server at
 startup with a message that names it. The variables of the Rust client (`EYEGO_LOG_URL` and so on) are
 accepted and ignored. The
-values of `EYEGO_KAFKA_PROPERTIES` and `EYEGO_MONGODB_URI` are never logged or shown.
+values of `EYEGO_KAFKA_PROPERTIES` and `EYEGO_MONGODB_URI` are never logged or shown. Each can be read
+from a file instead (`EYEGO_KAFKA_PROPERTIES_FILE`, `EYEGO_MONGODB_URI_FILE`); a trailing newline is
+removed.
 ";
 
 #[test]

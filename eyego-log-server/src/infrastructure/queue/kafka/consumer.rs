@@ -59,13 +59,7 @@ impl ConsumerState {
     }
 }
 
-/// Checks that librdkafka accepts the properties.
-pub(super) fn check_properties(options: &KafkaOptions) -> Result<(), QueueError> {
-    let checked = config(options).create_native_config();
-    checked.map(drop).map_err(|error| QueueError::because("EYEGO_KAFKA_PROPERTIES", error))
-}
-
-fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
+pub(super) fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
     let mut config = options.client("eyego-worker");
     config
         .set("group.id", &options.group)

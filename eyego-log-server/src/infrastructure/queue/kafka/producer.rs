@@ -11,7 +11,6 @@ use rdkafka::producer::Producer as _;
 use super::delivery::{Context, Producer};
 use super::topic::Topic;
 use super::{ClientKind, KafkaOptions};
-use crate::domain::subscription::QueueError;
 
 /// Time after which librdkafka gives up on a record. It is shorter than the
 /// API's limit for ingest.
@@ -26,12 +25,8 @@ pub(super) struct KafkaProducer {
 }
 
 impl KafkaProducer {
-    pub(super) fn new(options: Arc<KafkaOptions>, topic: Arc<Topic>) -> Result<Self, QueueError> {
-        // Makes librdkafka check the properties at startup.
-        config(&options)
-            .create_native_config()
-            .map_err(|error| QueueError::because("EYEGO_KAFKA_PROPERTIES", error))?;
-        Ok(Self { options, topic, current: RwLock::new(None), is_closed: AtomicBool::new(false) })
+    pub(super) fn new(options: Arc<KafkaOptions>, topic: Arc<Topic>) -> Self {
+        Self { options, topic, current: RwLock::new(None), is_closed: AtomicBool::new(false) }
     }
 
     /// Returns the current producer, creating it if necessary.
@@ -97,7 +92,7 @@ impl KafkaProducer {
     }
 }
 
-fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
+pub(super) fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
     let mut config = options.client("eyego-logger-api");
     let max_kbytes = (options.max_queued_bytes / 1024).clamp(1, 2_147_483_647).to_string();
     config
