@@ -34,6 +34,7 @@ use crate::infrastructure::repository::mongodb::{
 };
 use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
 use crate::interface::http::{Api, BodyLimits};
+use crate::telemetry::Logging;
 
 /// Limit for an append to the spool. Together with the second that Kafka gets
 /// first, it stays below the API's limit of 8 s for ingest.
@@ -47,7 +48,7 @@ const EMBEDDED_TOPIC: &str = "embedded";
 /// # Errors
 /// Returns an error if the server cannot start, for example because the address
 /// or the data directory is in use.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, logging: &Logging) -> anyhow::Result<()> {
     // Fails only if a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let main = runtime("main")?;
@@ -56,8 +57,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     // Decoding and encoding a bulk takes milliseconds, which would delay
     // requests on the same threads (ADR 0017).
     let bulks = config.role.has_worker().then(|| runtime("bulks")).transpose()?;
-    let result =
-        main.block_on(lifecycle::serve(config, &http, bulks.as_ref().map(Runtime::handle)));
+    let bulk_runtime = bulks.as_ref().map(Runtime::handle);
+    let result = main.block_on(lifecycle::serve(config, &http, bulk_runtime, logging));
     // A database call that hangs must not keep the process alive.
     for runtime in [Some(main), bulks].into_iter().flatten() {
         runtime.shutdown_timeout(Duration::from_millis(100));

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use stack::kafka::{Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
 use stack::server::{Server, ServerBuilder};
 
-use crate::fixture::Deployment;
+use crate::fixture::{Deployment, post, post_log, ready, stored};
 use crate::metrics::{Scrape, scrape_until};
 use crate::survival::each_acknowledged_event_survives;
 
@@ -78,4 +79,25 @@ async fn stop_keeps_its_timeout_while_mongodb_hangs() {
         stop_and_start(&server, SHORT_TIMEOUT, || mongo.resume(0).unwrap()).await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_works_and_stops_in_time_while_stderr_is_not_read() {
+    let builder = Server::builder().unread_stderr().env("EYEGO_LOG", "trace");
+    let server = ready(builder.env("EYEGO_SHUTDOWN_TIMEOUT", "5s")).await;
+    // Different events under the same ids, each of which may cause a log line.
+    for action in ["A", "B"] {
+        let event = |n| json!({"id": format!("{n:024x}"), "userId": "u", "action": action});
+        let batch: Vec<_> = (0..5000).map(event).collect();
+        let (status, response) = post(&server, "/api/v1/logs/batch", &json!(batch)).await;
+        assert_eq!(status, 202, "{response}");
+    }
+    let (_, response) = post_log(&server, &json!({"userId": "u", "action": "last"})).await;
+    stored(&server, response["id"].as_str().unwrap()).await;
+    scrape_until(&server, "conflicts", |s| s.get("eyego_worker_conflicts_total") == 5000.0).await;
+    assert!(Scrape::of(&server).await.get("eyego_log_lines_dropped_total") >= 0.0);
+    let start = Instant::now();
+    let status = server.terminate().await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(start.elapsed() < SHORT_TIMEOUT + SLACK, "{:?}", start.elapsed());
 }

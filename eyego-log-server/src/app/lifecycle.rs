@@ -15,9 +15,13 @@ use super::worker::Worker;
 use crate::application::persist::WorkerStatus;
 use crate::config::Config;
 use crate::interface::http::{Metrics, Readiness, api_routes, bind, operations_routes};
+use crate::telemetry::Logging;
 
 /// Part of the shutdown timeout reserved for the worker, the queue and the store.
 const CLOSE_ADAPTERS: Duration = Duration::from_secs(2);
+
+/// Time to log that a second signal arrived.
+const LAST_LINE: Duration = Duration::from_millis(50);
 
 /// Serves until a signal arrives, then stops everything in order.
 ///
@@ -27,6 +31,7 @@ pub(super) async fn serve(
     config: Config,
     http: &RuntimePool,
     bulks: Option<&Handle>,
+    logging: &Logging,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     // Binding first keeps a second process on the same port from touching data.
@@ -53,6 +58,7 @@ pub(super) async fn serve(
         api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
         role.has_worker().then(|| Arc::clone(&status)),
         Arc::clone(&parts.queue),
+        logging.dropped_lines(),
     ));
     let runtimes = http.handles().to_vec();
     let routes = match api {
@@ -69,9 +75,10 @@ pub(super) async fn serve(
     }
 
     readiness.stop();
+    let log = logging.clone();
     tokio::spawn(async move {
         signals.next().await;
-        exit_immediately();
+        exit_immediately(&log);
     });
     tokio::time::sleep(config.http.shutdown_delay).await;
     stop_serving.send_replace(true);
@@ -104,7 +111,8 @@ async fn shut_down(
 }
 
 #[expect(clippy::exit, reason = "a second signal asks for an immediate exit")]
-fn exit_immediately() {
+fn exit_immediately(logging: &Logging) {
     tracing::warn!("received a second signal: exiting immediately");
+    logging.flush(LAST_LINE);
     std::process::exit(130);
 }
