@@ -4,6 +4,7 @@
 //! `lifecycle` serves until a signal arrives and stops everything in order.
 
 mod lifecycle;
+mod process;
 mod runtimes;
 mod signals;
 mod worker;

@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use serde_json::json;
+use stack::eventually;
 use stack::kafka::{Kafka, KafkaOptions};
 use stack::mongodb::{Mongo, MongoOptions};
+use stack::process::Signal;
 use stack::server::{Server, ServerBuilder};
 
-use crate::fixture::{Deployment, post, post_log, ready, stored};
+use crate::fixture::{Deployment, TIMEOUT, post, post_log, ready, stored};
 use crate::metrics::{Scrape, scrape_until};
 use crate::survival::each_acknowledged_event_survives;
 
@@ -100,4 +103,49 @@ async fn server_works_and_stops_in_time_while_stderr_is_not_read() {
     let status = server.terminate().await.unwrap();
     assert!(status.success(), "{status}");
     assert!(start.elapsed() < SHORT_TIMEOUT + SLACK, "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_start_can_be_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    // Opening a FIFO for writing blocks until there is a reader.
+    let fifo = std::process::Command::new("mkfifo").arg(dir.path().join("lock")).status();
+    assert!(fifo.unwrap().success());
+    let server = Server::builder().data_dir(dir.path()).launch().await.unwrap();
+    eventually("the server listens", TIMEOUT, async || {
+        Ok(tokio::net::TcpStream::connect(server.address()).await.map(drop)?)
+    })
+    .await
+    .unwrap();
+    let start = Instant::now();
+    let status = server.terminate().await.unwrap();
+    assert!(status.success(), "{status}\n{}", server.log());
+    assert!(start.elapsed() < SLACK, "{:?}", start.elapsed());
+    let log = server.log();
+    assert!(log.contains("stopped before the start was complete"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hangup_does_not_end_the_server() {
+    let server = ready(Server::builder()).await;
+    server.signal(Signal::Hangup).unwrap();
+    eventually("SIGHUP is logged", TIMEOUT, async || {
+        ensure!(server.log().contains("received SIGHUP"), "{}", server.log());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let event = json!({"userId": "u", "action": "A"});
+    assert_eq!(post_log(&server, &event).await.0, 202);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn soft_limit_of_open_files_is_raised() {
+    let server = ready(Server::builder()).await;
+    let limits = format!("/proc/{}/limits", server.pid().unwrap());
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut limits = line.split_whitespace();
+    assert_eq!(limits.next(), limits.next(), "{line}");
 }

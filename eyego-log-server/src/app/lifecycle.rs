@@ -8,13 +8,13 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Parts;
 use super::runtimes::RuntimePool;
 use super::signals::Signals;
 use super::worker::Worker;
+use super::{Parts, process};
 use crate::application::persist::WorkerStatus;
 use crate::config::Config;
-use crate::interface::http::{Metrics, Readiness, api_routes, bind, operations_routes};
+use crate::interface::http::{Bound, Metrics, Readiness, api_routes, bind, operations_routes};
 use crate::telemetry::Logging;
 
 /// Part of the shutdown timeout reserved for the worker, the queue and the store.
@@ -34,11 +34,15 @@ pub(super) async fn serve(
     logging: &Logging,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    // Binding first keeps a second process on the same port from touching data.
-    let bound = bind(&config.http.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.http.listen))?;
-    let parts = Parts::build(&config)?;
+    process::raise_open_files();
+    let config = Arc::new(config);
+    let (bound, parts) = tokio::select! {
+        started = start(Arc::clone(&config)) => started?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before the start was complete");
+            return Ok(());
+        }
+    };
     let address = bound.address();
     let role = config.role;
     let queue = parts.queue.health().name;
@@ -85,6 +89,18 @@ pub(super) async fn serve(
     shut_down(&parts, serving, worker, config.http.shutdown_timeout).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Binds the address and builds the adapters. Cancelling this may leave a thread
+/// behind that builds them.
+async fn start(config: Arc<Config>) -> anyhow::Result<(Bound, Parts)> {
+    // Binding first keeps a second process on the same port from touching data.
+    let bound = bind(&config.http.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.http.listen))?;
+    // Blocks while a disk or a network file system hangs.
+    let parts = tokio::task::spawn_blocking(move || Parts::build(&config)).await??;
+    Ok((bound, parts))
 }
 
 /// Waits for the requests in flight, then stops the worker, then closes the queue

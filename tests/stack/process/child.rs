@@ -24,6 +24,8 @@ pub enum Signal {
     Terminate,
     /// SIGINT: what Ctrl-C sends.
     Interrupt,
+    /// SIGHUP: asks the process to reload its files.
+    Hangup,
     /// SIGSTOP: freezes the process; its sockets stay open.
     Stop,
     /// SIGCONT: continues a frozen process.
@@ -35,6 +37,7 @@ impl Signal {
         match self {
             Self::Terminate => "TERM",
             Self::Interrupt => "INT",
+            Self::Hangup => "HUP",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
         }
