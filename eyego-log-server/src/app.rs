@@ -103,7 +103,7 @@ impl Parts {
         // The embedded queue and store share one directory and its lock.
         let data_dir = match (&config.kafka.brokers, &config.mongodb.uri) {
             (Some(_), Some(_)) => None,
-            _ => Some(DataDir::open(&config.embedded.data_dir)?),
+            _ => Some(open_data_dir("EYEGO_DATA_DIR", &config.embedded.data_dir)?),
         };
         let data_dir = || data_dir.as_ref().context("no data directory");
         let queue = match &config.kafka.brokers {
@@ -199,12 +199,18 @@ fn kafka_queue(brokers: &str, config: &Config) -> anyhow::Result<Arc<dyn LogQueu
     }
 }
 
+fn open_data_dir(variable: &str, path: &Path) -> anyhow::Result<Arc<DataDir>> {
+    let dir = DataDir::open(path).with_context(|| variable.to_owned())?;
+    process::warn_if_shared(variable, path);
+    Ok(dir)
+}
+
 fn with_spool(
     kafka: Arc<KafkaQueue>,
     dir: &Path,
     max_bytes: u64,
 ) -> anyhow::Result<Arc<dyn LogQueue>> {
-    let dir = DataDir::open(dir).context("EYEGO_SPOOL_DIR")?;
+    let dir = open_data_dir("EYEGO_SPOOL_DIR", dir)?;
     let options = SqliteQueueOptions {
         name: "spool",
         is_fallback: true,

@@ -35,6 +35,7 @@ pub(super) async fn serve(
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     process::raise_open_files();
+    process::protect_new_files();
     let config = Arc::new(config);
     let (bound, parts) = tokio::select! {
         started = start(Arc::clone(&config)) => started?,
