@@ -10,7 +10,7 @@ use rdkafka::producer::Producer as _;
 
 use super::delivery::{Context, Producer};
 use super::topic::Topic;
-use super::{ClientKind, KafkaOptions};
+use super::{ClientKind, KafkaOptions, properties};
 
 /// Time after which librdkafka gives up on a record. It is shorter than the
 /// API's limit for ingest.
@@ -50,7 +50,7 @@ impl KafkaProducer {
         }
         let producer: Producer = config(&self.options)
             .create_with_context(Context::default())
-            .map_err(|error| format!("cannot create the producer: {error}"))?;
+            .map_err(|error| properties::creation_error(&self.options, &error).message)?;
         let producer = Arc::new(producer);
         *current = Some(Arc::clone(&producer));
         Ok(producer)

@@ -24,6 +24,27 @@ fn check_config(config: &ClientConfig) -> Result<(), QueueError> {
         .map_err(|error| QueueError::new(format!("EYEGO_KAFKA_PROPERTIES: {}", rejection(&error))))
 }
 
+/// Describes an error of creating a client. librdkafka's message can quote a value
+/// or a part of it; such words are hidden.
+pub(super) fn creation_error(options: &KafkaOptions, error: &KafkaError) -> QueueError {
+    let message = match error {
+        KafkaError::ClientCreation(message) => hide_values(options, message),
+        error => rejection(error),
+    };
+    QueueError::new(format!("cannot create a Kafka client: {message}"))
+}
+
+fn hide_values(options: &KafkaOptions, message: &str) -> String {
+    /// Shorter words are common, and too short for a secret.
+    const MIN_LEN: usize = 4;
+    let is_hidden = |word: &str| {
+        let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+        word.len() >= MIN_LEN && options.properties.iter().any(|(_, value)| value.contains(word))
+    };
+    let words = message.split_whitespace().map(|word| if is_hidden(word) { "***" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
 /// Says why librdkafka rejects a property. Takes only those parts of librdkafka's
 /// message that cannot contain a value.
 fn rejection(error: &KafkaError) -> String {
@@ -82,6 +103,31 @@ mod tests {
             assert!(error.contains(expected), "{error}");
             assert!(!error.contains("SECRET") && !error.contains("12345678"), "{error}");
         }
+    }
+
+    #[test]
+    fn creation_error_hides_values_and_parts_of_them() {
+        let options = KafkaOptions {
+            brokers: "h:1".to_owned(),
+            topic: "t".to_owned(),
+            group: "g".to_owned(),
+            partitions: 1,
+            replication: None,
+            properties: vec![("sasl.mechanism".to_owned(), "principal=a SECRET=".to_owned())],
+            max_queued_bytes: 1024,
+            max_prefetch_bytes: 1024,
+            max_record_bytes: 1024,
+            appends: true,
+        };
+        let creation = |message: &str| {
+            let error = KafkaError::ClientCreation(message.to_owned());
+            creation_error(&options, &error).to_string()
+        };
+        assert_eq!(
+            creation("Unsupported SASL mechanism: principal=a SECRET="),
+            "cannot create a Kafka client: Unsupported SASL mechanism: *** ***"
+        );
+        assert_eq!(creation("at: \"SECRET\""), "cannot create a Kafka client: at: ***");
     }
 
     #[cfg(not(feature = "kafka-tls"))]
