@@ -18,7 +18,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin eyego \
-    && install --directory --owner eyego --group eyego --mode 0750 /var/lib/eyego-log
+    && install --directory --owner eyego --group eyego --mode 0700 /var/lib/eyego-log
 COPY --from=build /out/eyego-log-server /usr/local/bin/eyego-log-server
 
 # 127.0.0.1 would not be reachable from outside the container. Publish the port on a private network

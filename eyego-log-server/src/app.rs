@@ -4,6 +4,7 @@
 //! `lifecycle` serves until a signal arrives and stops everything in order.
 
 mod lifecycle;
+mod process;
 mod runtimes;
 mod signals;
 mod worker;
@@ -34,6 +35,7 @@ use crate::infrastructure::repository::mongodb::{
 };
 use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
 use crate::interface::http::{Api, BodyLimits};
+use crate::telemetry::Logging;
 
 /// Limit for an append to the spool. Together with the second that Kafka gets
 /// first, it stays below the API's limit of 8 s for ingest.
@@ -47,7 +49,7 @@ const EMBEDDED_TOPIC: &str = "embedded";
 /// # Errors
 /// Returns an error if the server cannot start, for example because the address
 /// or the data directory is in use.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, logging: &Logging) -> anyhow::Result<()> {
     // Fails only if a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let main = runtime("main")?;
@@ -56,8 +58,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     // Decoding and encoding a bulk takes milliseconds, which would delay
     // requests on the same threads (ADR 0017).
     let bulks = config.role.has_worker().then(|| runtime("bulks")).transpose()?;
-    let result =
-        main.block_on(lifecycle::serve(config, &http, bulks.as_ref().map(Runtime::handle)));
+    let bulk_runtime = bulks.as_ref().map(Runtime::handle);
+    let result = main.block_on(lifecycle::serve(config, &http, bulk_runtime, logging));
     // A database call that hangs must not keep the process alive.
     for runtime in [Some(main), bulks].into_iter().flatten() {
         runtime.shutdown_timeout(Duration::from_millis(100));
@@ -101,7 +103,7 @@ impl Parts {
         // The embedded queue and store share one directory and its lock.
         let data_dir = match (&config.kafka.brokers, &config.mongodb.uri) {
             (Some(_), Some(_)) => None,
-            _ => Some(DataDir::open(&config.embedded.data_dir)?),
+            _ => Some(open_data_dir("EYEGO_DATA_DIR", &config.embedded.data_dir)?),
         };
         let data_dir = || data_dir.as_ref().context("no data directory");
         let queue = match &config.kafka.brokers {
@@ -197,12 +199,18 @@ fn kafka_queue(brokers: &str, config: &Config) -> anyhow::Result<Arc<dyn LogQueu
     }
 }
 
+fn open_data_dir(variable: &str, path: &Path) -> anyhow::Result<Arc<DataDir>> {
+    let dir = DataDir::open(path).with_context(|| variable.to_owned())?;
+    process::warn_if_shared(variable, path);
+    Ok(dir)
+}
+
 fn with_spool(
     kafka: Arc<KafkaQueue>,
     dir: &Path,
     max_bytes: u64,
 ) -> anyhow::Result<Arc<dyn LogQueue>> {
-    let dir = DataDir::open(dir).context("EYEGO_SPOOL_DIR")?;
+    let dir = open_data_dir("EYEGO_SPOOL_DIR", dir)?;
     let options = SqliteQueueOptions {
         name: "spool",
         is_fallback: true,

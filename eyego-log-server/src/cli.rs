@@ -5,6 +5,7 @@ mod dead_letters;
 mod health;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -12,6 +13,9 @@ pub use self::dead_letters::{DeadLettersCommand, ListArgs, ReplayArgs};
 use crate::app;
 use crate::config::{self, Config, ConfigError};
 use crate::telemetry;
+
+/// Time to write the last log lines when the server stops.
+const LOG_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Receives user activity over HTTP, queues it durably, stores it exactly once and
 /// serves queries.
@@ -54,9 +58,8 @@ impl Cli {
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
         let args: Vec<_> = args.into_iter().collect();
         let matches = config::parse(Self::command(), &args)?;
-        let cli = Self::from_arg_matches(&matches)?;
-        cli.config.validate()?;
-        Ok(cli)
+        let Self { command, config } = Self::from_arg_matches(&matches)?;
+        Ok(Self { command, config: config.resolve()? })
     }
 
     /// Runs the command.
@@ -67,8 +70,10 @@ impl Cli {
         let config = self.config;
         match self.command.unwrap_or(Command::Serve) {
             Command::Serve => {
-                telemetry::start(&config)?;
-                app::run(config)
+                let logging = telemetry::start(&config)?;
+                let result = app::run(config, &logging);
+                logging.flush(LOG_TIMEOUT);
+                result
             }
             Command::Health => health::check(&config.http.listen),
             Command::DeadLetters(command) => command.run(&config.http.listen),

@@ -6,11 +6,13 @@
 //! `docs/configuration.md` is generated from the fields.
 
 mod embedded;
+mod environment;
 mod file;
 mod http;
 mod kafka;
 mod mongodb;
 mod options;
+mod secret_file;
 mod sources;
 mod spool;
 mod value;
@@ -27,7 +29,7 @@ pub use self::mongodb::MongoDbConfig;
 pub(crate) use self::sources::parse;
 pub use self::spool::SpoolConfig;
 pub use self::value::Secret;
-use self::value::non_empty;
+use self::value::log_filter;
 pub use self::worker::WorkerConfig;
 
 /// The configuration of a server process.
@@ -45,7 +47,7 @@ pub struct Config {
         env = "EYEGO_LOG",
         default_value = "info",
         value_name = "FILTER",
-        value_parser = non_empty
+        value_parser = log_filter
     )]
     pub log: String,
 
@@ -127,14 +129,20 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The configuration file is not valid TOML.
-    #[error("the configuration file {path} is not valid TOML")]
+    /// The configuration file is not valid TOML. Lines of the file, which may
+    /// contain secrets, are not quoted.
+    #[error(
+        "the configuration file {path} is not valid TOML: line {line}, column {column}: {reason}"
+    )]
     Syntax {
         /// Path of the file.
         path: PathBuf,
-        /// Reason and position.
-        #[source]
-        source: Box<toml::de::Error>,
+        /// Line of the error, from 1.
+        line: usize,
+        /// Column of the error in characters, from 1.
+        column: usize,
+        /// Reason.
+        reason: String,
     },
     /// An option has an invalid value, or two options contradict each other.
     #[error("{0}")]
@@ -142,23 +150,35 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Checks the rules that involve more than one option.
+    /// Reads the files that hold secrets, then checks the rules that involve more
+    /// than one option.
     ///
     /// # Errors
-    /// Returns [`ConfigError::Invalid`] if two options contradict each other.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    /// Returns [`ConfigError::Invalid`] if a secret is given twice, the file of a
+    /// secret cannot be read or its content is invalid, or two options contradict
+    /// each other.
+    pub fn resolve(mut self) -> Result<Self, ConfigError> {
+        self.kafka.read_secrets()?;
+        self.mongodb.read_secrets()?;
+        self.validate()?;
+        Ok(self)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
         self.http.validate()?;
         let has_kafka = self.kafka.brokers.is_some();
         let has_mongodb = self.mongodb.uri.is_some();
         if let Some(spool) = &self.spool.dir {
             if !has_kafka {
-                return invalid(
+                return invalid_option(
+                    "EYEGO_SPOOL_DIR",
                     "EYEGO_SPOOL_DIR requires EYEGO_KAFKA_BROKERS: the spool buffers events for \
                      Kafka, and the embedded queue needs no buffer",
                 );
             }
             if !has_mongodb && *spool == self.embedded.data_dir {
-                return invalid(
+                return invalid_option(
+                    "EYEGO_SPOOL_DIR",
                     "EYEGO_SPOOL_DIR must differ from EYEGO_DATA_DIR: the spool and the embedded \
                      store each lock their directory",
                 );
@@ -174,15 +194,23 @@ impl Config {
             (false, _) => "EYEGO_KAFKA_BROKERS",
             (_, false) => "EYEGO_MONGODB_URI",
         };
-        invalid(format!(
-            "EYEGO_ROLE={role} requires {missing}: the embedded queue and store cannot be shared \
-             between processes; set {missing}, or use EYEGO_ROLE=all"
-        ))
+        invalid_option(
+            missing,
+            &format!(
+                "EYEGO_ROLE={role} requires {missing}: the embedded queue and store cannot be \
+                 shared between processes; set {missing}, or use EYEGO_ROLE=all"
+            ),
+        )
     }
 }
 
-fn invalid(message: impl Into<String>) -> Result<(), ConfigError> {
-    Err(ConfigError::Invalid(message.into()))
+/// Returns an error whose message is followed by the flag and the file key of the
+/// option with this variable.
+fn invalid_option(variable: &str, message: &str) -> Result<(), ConfigError> {
+    let definitions = options::definitions();
+    let option = definitions.iter().find(|o| o.get_env().is_some_and(|name| name == variable));
+    let names = option.map(|option| format!(" ({})", file::flag_and_key(option)));
+    Err(ConfigError::Invalid(format!("{message}{}", names.unwrap_or_default())))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! The embedded queue and store: the conformance suites of their ports, and the time until an event
 //! can be read.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +26,7 @@ use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::queue::QueueFixture;
 use crate::conformance::repository::RepositoryFixture;
 use crate::conformance::{self, entry};
-use crate::fixture::{TIMEOUT, embedded_server, post_log, stored};
+use crate::fixture::{TIMEOUT, embedded_server, post_log, ready, stored};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queue_conforms_to_its_port() {
@@ -189,4 +191,33 @@ async fn embedded_events_are_readable_within_two_seconds() {
     let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
     println!("readable after p50 {p50:?}, p99 {p99:?}, at most {:?}", times[times.len() - 1]);
     assert!(p99 < Duration::from_secs(2), "p99 {p99:?}");
+}
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_accessible_to_their_owner_only() {
+    let scratch = TempDir::new().unwrap();
+    let server = Server::builder().data_dir(scratch.path().join("parent/data"));
+    let server = ready(server).await;
+    let event = json!({"userId": "u", "action": "A"});
+    let (_, response) = post_log(&server, &event).await;
+    stored(&server, response["id"].as_str().unwrap()).await;
+    assert_eq!(mode(server.data_dir()), 0o700);
+    assert_eq!(mode(server.data_dir().parent().unwrap()), 0o700);
+    let files: Vec<_> =
+        std::fs::read_dir(server.data_dir()).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+    let warning = "EYEGO_DATA_DIR is accessible to other users";
+    assert!(!server.log().contains(warning), "{}", server.log());
+
+    std::fs::set_permissions(server.data_dir(), Permissions::from_mode(0o755)).unwrap();
+    server.restart().await.unwrap();
+    assert_eq!(mode(server.data_dir()), 0o755);
+    assert!(server.log().contains(warning), "{}", server.log());
 }

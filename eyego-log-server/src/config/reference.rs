@@ -38,8 +38,12 @@ uri = \"mongodb://mongo-1,mongo-2,mongo-3/?replicaSet=rs0\"
 ```
 
 Sizes are written as `16MiB`, `16 MB` or a number of bytes; durations as `25s`, `500ms` or `1m 30s`.
-An unknown key or an invalid value stops the server at startup with a message that names it. The
-values of `EYEGO_KAFKA_PROPERTIES` and `EYEGO_MONGODB_URI` are never logged or shown.
+An unknown key, an unknown variable that starts with `EYEGO_`, or an invalid value stops the server at
+startup with a message that names it. The variables of the Rust client (`EYEGO_LOG_URL` and so on) are
+accepted and ignored. The
+values of `EYEGO_KAFKA_PROPERTIES` and `EYEGO_MONGODB_URI` are never logged or shown. Each can be read
+from a file instead (`EYEGO_KAFKA_PROPERTIES_FILE`, `EYEGO_MONGODB_URI_FILE`); a trailing newline is
+removed.
 ";
 
 #[test]
@@ -94,5 +98,6 @@ fn values(option: &Arg) -> String {
         return format!("`{}`", option.get_value_names().unwrap()[0]);
     };
     let reason = reason.trim_end_matches(", not `?`");
-    reason.trim_start_matches("expected ").replace('|', "\\|")
+    let expected = reason.split_once("expected ").map_or(reason, |(_, expected)| expected);
+    expected.replace('|', "\\|")
 }

@@ -11,9 +11,8 @@ use clap::builder::{OsStr, Resettable};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::ConfigError;
-use super::file::ConfigFile;
-use super::options;
+use super::file::{ConfigFile, flag_and_key};
+use super::{ConfigError, environment, options};
 
 /// Id of the flag that names the configuration file.
 const FILE: &str = "config";
@@ -25,9 +24,11 @@ const FILE: &str = "config";
 /// Returns an error if the command line is malformed, the file cannot be read, or
 /// a value is invalid.
 pub(crate) fn parse(command: Command, args: &[OsString]) -> Result<ArgMatches, ConfigError> {
-    let command =
-        command.arg(file_option()).mut_args(|option| ignore_blank_variable(option).global(true));
+    let command = command.arg(file_option());
+    let known = command.clone();
+    let command = command.mut_args(|option| ignore_blank_variable(option).global(true));
     let matches = try_parse(command.clone(), args)?;
+    environment::check(&known, variables())?;
     let Some(path) = matches.get_one::<PathBuf>(FILE) else { return Ok(matches) };
     let file = ConfigFile::read(path)?;
     let command = command.mut_args(|option| match file.value(option.get_id().as_str()) {
@@ -35,6 +36,11 @@ pub(crate) fn parse(command: Command, args: &[OsString]) -> Result<ArgMatches, C
         None => option,
     });
     try_parse(command, args)
+}
+
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 fn file_option() -> Arg {
@@ -77,6 +83,6 @@ fn name_variable(command: &Command, error: clap::Error) -> ConfigError {
     };
     let value = context(ContextKind::InvalidValue).unwrap_or_default();
     let reason = options::rejection(option, &error, &value);
-    let flag = option.get_long().unwrap_or_default();
-    ConfigError::Invalid(format!("{} (--{flag}): {reason}", variable.to_string_lossy()))
+    let variable = variable.to_string_lossy();
+    ConfigError::Invalid(format!("{variable}: {reason} ({})", flag_and_key(option)))
 }

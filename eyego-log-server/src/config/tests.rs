@@ -10,8 +10,7 @@ fn load(args: &[&str]) -> Result<Config, ConfigError> {
     let command = Config::augment_args(Command::new("test")).no_binary_name(true);
     let args: Vec<_> = args.iter().map(Into::into).collect();
     let config = Config::from_arg_matches(&parse(command, &args)?)?;
-    config.validate()?;
-    Ok(config)
+    config.resolve()
 }
 
 fn error(args: &[&str]) -> String {
@@ -72,7 +71,8 @@ fn unknown_key_in_the_file_is_named() {
 fn invalid_value_in_the_file_is_named_even_if_a_flag_overrides_it() {
     let text = "[http]\nmax_event_bytes = \"20 MiB\"\n";
     let error = load_file(text, &["--max-event-bytes", "1 MiB"]).unwrap_err().to_string();
-    let expected = "http.max_event_bytes: expected a size from 1 KiB to 15 MiB, not `20 MiB`";
+    let expected = "http.max_event_bytes: expected a size from 1 KiB to 15 MiB, not `20 MiB` \
+                    (flag --max-event-bytes, variable EYEGO_MAX_EVENT_BYTES)";
     assert!(error.ends_with(expected), "{error}");
     let error = load_file("[http]\nlisten = [1]\n", &[]).unwrap_err().to_string();
     assert!(error.contains("http.listen: expected a string"), "{error}");
@@ -84,6 +84,8 @@ fn invalid_value_of_a_secret_option_is_not_shown() {
     for error in [
         load_file(text, &[]).unwrap_err().to_string(),
         error(&["--kafka-properties", "secret"]),
+        error(&["--kafka-properties", "{\"sasl.password\": [\"secret\"]}"]),
+        error(&["--kafka-properties", "{\"sasl.password\": secret}"]),
         error(&["--mongodb-uri", "mongodb://user:secret@h/?w=1"]),
     ] {
         assert!(!error.contains("secret"), "{error}");
@@ -94,16 +96,36 @@ fn invalid_value_of_a_secret_option_is_not_shown() {
 fn invalid_value_names_variable_flag_and_limits() {
     assert_eq!(
         error(&["--spool-max-bytes", "1 KiB"]),
-        "EYEGO_SPOOL_MAX_BYTES (--spool-max-bytes): expected a size from 1 MiB to 1 PiB, not `1 KiB`"
+        "EYEGO_SPOOL_MAX_BYTES: expected a size from 1 MiB to 1 PiB, not `1 KiB` \
+         (flag --spool-max-bytes, file key spool.max_bytes)"
     );
     assert_eq!(
         error(&["--role", "both"]),
-        "EYEGO_ROLE (--role): expected all, api or worker, not `both`"
+        "EYEGO_ROLE: expected all, api or worker, not `both` (flag --role, file key role)"
     );
     assert_eq!(
         error(&["--kafka-partitions", "0"]),
-        "EYEGO_KAFKA_PARTITIONS (--kafka-partitions): expected a whole number of at least 1, not `0`"
+        "EYEGO_KAFKA_PARTITIONS: expected a whole number of at least 1, not `0` \
+         (flag --kafka-partitions, file key kafka.partitions)"
     );
+}
+
+#[test]
+fn misspelt_log_level_is_rejected() {
+    for filter in ["warning", "info,eyego_log_server=warning", "eyego_log_server", "debug,", "x="] {
+        assert_eq!(
+            error(&["--log", filter]),
+            format!(
+                "EYEGO_LOG: invalid filter `{filter}`: expected a level (error, warn, info, debug, \
+                 trace) or directives such as info,eyego_log_server=debug (flag --log, file key log)"
+            )
+        );
+    }
+    for filter in
+        ["warn", "INFO", "off", "info,eyego_log_server=debug", "a[b{c=d}]=trace,info", "info,a[b]"]
+    {
+        assert_eq!(load(&["--log", filter]).unwrap().log, filter);
+    }
 }
 
 #[test]
@@ -147,5 +169,46 @@ fn settings_that_the_guarantee_depends_on_are_rejected() {
     {
         let error = error(&["--mongodb-uri", uri]);
         assert!(error.contains("EYEGO_MONGODB_URI"), "{error}");
+    }
+}
+
+#[test]
+fn secrets_can_be_read_from_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let uri = file("uri", "mongodb://user:secret@h\r\n");
+    let properties = file("properties", "sasl.password=secret\nlinger.ms=5\n");
+    let config =
+        load(&["--mongodb-uri-file", &uri, "--kafka-properties-file", &properties]).unwrap();
+    assert_eq!(config.mongodb.uri.unwrap().reveal(), "mongodb://user:secret@h");
+    let pairs: Vec<_> = config.kafka.properties.iter().flat_map(Properties::iter).collect();
+    assert_eq!(pairs, [("linger.ms", "5"), ("sasl.password", "secret")]);
+
+    let both = error(&["--mongodb-uri-file", &uri, "--mongodb-uri", "mongodb://h"]);
+    assert!(both.starts_with("EYEGO_MONGODB_URI and EYEGO_MONGODB_URI_FILE"), "{both}");
+    let weak = error(&["--mongodb-uri-file", &file("weak", "mongodb://user:secret@h/?w=1")]);
+    assert!(weak.starts_with("EYEGO_MONGODB_URI_FILE: ") && !weak.contains("secret"), "{weak}");
+    let empty = error(&["--kafka-properties-file", &file("empty", "\n")]);
+    assert!(empty.ends_with("empty: the file is empty"), "{empty}");
+    let missing = error(&["--kafka-properties-file", "/does/not/exist"]);
+    assert!(missing.contains("/does/not/exist: cannot read the file"), "{missing}");
+}
+
+#[test]
+fn syntax_error_in_the_file_does_not_quote_it() {
+    for line in [
+        "uri = \"mongodb://user:secret@h",
+        "uri = mongodb://user:secret@h",
+        "uri = \"mongodb://user:secret@h\" x",
+        "uri = \"\\secret\"",
+    ] {
+        let error = load_file(&format!("[mongodb]\n{line}\n"), &[]).unwrap_err();
+        let (shown, debug) = (error.to_string(), format!("{error:?}"));
+        assert!(shown.contains("is not valid TOML: line 2, column "), "{shown}");
+        assert!(!shown.contains("secret") && !debug.contains("secret"), "{shown} {debug}");
     }
 }

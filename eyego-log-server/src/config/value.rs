@@ -9,12 +9,17 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 pub(super) const KIB: u64 = 1 << 10;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
 pub(super) const TIB: u64 = 1 << 40;
 pub(super) const PIB: u64 = 1 << 50;
+
+const UNITS: [(u64, &str); 5] =
+    [(PIB, "PiB"), (TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
 
 /// Text that `Debug` hides.
 #[derive(Clone, PartialEq, Eq)]
@@ -84,10 +89,56 @@ pub(super) fn non_empty(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Accepts a log level, or directives such as `info,eyego_log_server=debug`.
+///
+/// `EnvFilter` alone is not strict enough: it takes a misspelt level for the name
+/// of a target, and then logs nothing.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    let is_valid = EnvFilter::try_new(text).is_ok() && directives(text).all(names_level);
+    if is_valid && !text.trim().is_empty() {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "invalid filter `{text}`: expected a level (error, warn, info, debug, trace) or \
+         directives such as info,eyego_log_server=debug"
+    ))
+}
+
+/// Splits a filter at the commas outside of `[span{fields}]`.
+fn directives(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_i32;
+    text.split(move |c| {
+        match c {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth == 0
+    })
+}
+
+fn names_level(directive: &str) -> bool {
+    let level = match directive.rsplit_once(['=', ']']) {
+        // A span without a level: `target[span]`.
+        Some((_, "")) if directive.ends_with(']') => return true,
+        Some((_, level)) => level,
+        None => directive,
+    };
+    !level.trim().is_empty() && level.trim().parse::<LevelFilter>().is_ok()
+}
+
+/// Formats two numbers of bytes in the largest unit that divides both evenly.
+pub(super) fn display_sizes(a: u64, b: u64) -> (String, String) {
+    let divides = |unit: u64| a.is_multiple_of(unit) && b.is_multiple_of(unit);
+    match UNITS.into_iter().find(|(unit, _)| a.max(b) >= *unit && divides(*unit)) {
+        Some((unit, name)) => (format!("{} {name}", a / unit), format!("{} {name}", b / unit)),
+        None => (format!("{a} bytes"), format!("{b} bytes")),
+    }
+}
+
 /// Formats a number of bytes in the largest unit that divides it evenly.
 pub(super) fn display_size(bytes: u64) -> String {
-    let units = [(PIB, "PiB"), (TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
-    match units.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
+    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{} {name}", bytes / unit),
         None => format!("{bytes} bytes"),
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{PipeReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -24,6 +24,8 @@ pub enum Signal {
     Terminate,
     /// SIGINT: what Ctrl-C sends.
     Interrupt,
+    /// SIGHUP: asks the process to reload its files.
+    Hangup,
     /// SIGSTOP: freezes the process; its sockets stay open.
     Stop,
     /// SIGCONT: continues a frozen process.
@@ -35,6 +37,7 @@ impl Signal {
         match self {
             Self::Terminate => "TERM",
             Self::Interrupt => "INT",
+            Self::Hangup => "HUP",
             Self::Stop => "STOP",
             Self::Continue => "CONT",
         }
@@ -49,6 +52,7 @@ pub struct Spec {
     command: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
+    is_stderr_unread: bool,
 }
 
 impl Spec {
@@ -64,6 +68,7 @@ impl Spec {
             command: vec![program.as_ref().to_owned()],
             envs: Vec::new(),
             dir: None,
+            is_stderr_unread: false,
         }
     }
 
@@ -94,6 +99,13 @@ impl Spec {
         self
     }
 
+    /// Makes stderr a full pipe that is never read.
+    #[must_use]
+    pub fn unread_stderr(mut self) -> Self {
+        self.is_stderr_unread = true;
+        self
+    }
+
     pub(super) fn spawn(&self) -> Result<Running> {
         let log = open_log(&self.log)?;
         let mut command = Command::new("sh");
@@ -110,12 +122,20 @@ impl Spec {
             .stderr(log)
             // Ctrl-C at the terminal must reach only this process, which then stops its children.
             .process_group(0);
+        let mut unread = None;
+        if self.is_stderr_unread {
+            let (reader, mut writer) = std::io::pipe()?;
+            command.stderr(writer.try_clone()?);
+            // Fills the pipe and then blocks until the reader is dropped.
+            std::thread::spawn(move || writer.write_all(&[b'x'; 1 << 20]));
+            unread = Some(reader);
+        }
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
         let watchdog = child.stdin.take().context("the child has no stdin pipe")?;
-        Ok(Running { child, watchdog })
+        Ok(Running { child, watchdog, _unread: unread })
     }
 }
 
@@ -131,6 +151,8 @@ fn open_log(path: &Path) -> Result<File> {
 pub(super) struct Running {
     child: Child,
     watchdog: ChildStdin,
+    /// Keeps the unread end of stderr open.
+    _unread: Option<PipeReader>,
 }
 
 impl Running {

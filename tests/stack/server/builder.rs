@@ -18,6 +18,7 @@ pub struct ServerBuilder {
     data_dir: Option<PathBuf>,
     port: Option<u16>,
     binary: Option<PathBuf>,
+    is_stderr_unread: bool,
 }
 
 impl ServerBuilder {
@@ -48,6 +49,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = Some(port);
+        self
+    }
+
+    /// Makes stderr a full pipe that is never read, so that [`Server::log`] lacks it.
+    #[must_use]
+    pub fn unread_stderr(mut self) -> Self {
+        self.is_stderr_unread = true;
         self
     }
 
@@ -90,6 +98,9 @@ impl ServerBuilder {
             .env("EYEGO_DATA_DIR", &data_dir)
             // So that files written into the working directory by mistake are removed as well.
             .dir(scratch.path());
+        if self.is_stderr_unread {
+            spec = spec.unread_stderr();
+        }
         for (key, value) in self.envs {
             spec = spec.env(key, value);
         }

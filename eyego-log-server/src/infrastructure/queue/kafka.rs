@@ -6,10 +6,12 @@
 //! | `producer` | creates and replaces the librdkafka producer |
 //! | `delivery` | sends a batch and collects the results of its records |
 //! | `consumer` | a member of the consumer group |
+//! | `properties` | reports properties that librdkafka rejects |
 
 mod consumer;
 mod delivery;
 mod producer;
+mod properties;
 mod topic;
 
 use std::sync::Arc;
@@ -156,9 +158,9 @@ impl KafkaQueue {
     /// Returns an error if librdkafka rejects a property.
     pub fn start(options: KafkaOptions) -> Result<Arc<Self>, QueueError> {
         let options = Arc::new(options);
+        properties::check(&options)?;
         let topic = Topic::start(Arc::clone(&options))?;
-        let producer = KafkaProducer::new(Arc::clone(&options), Arc::clone(&topic))?;
-        consumer::check_properties(&options)?;
+        let producer = KafkaProducer::new(Arc::clone(&options), Arc::clone(&topic));
         Ok(Arc::new(Self { options, topic, producer, consumer: Arc::default() }))
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -36,9 +37,10 @@ impl Metrics {
         ingest: Option<Arc<IngestCounters>>,
         worker: Option<Arc<WorkerStatus>>,
         queue: Arc<dyn LogQueue>,
+        dropped_log_lines: Arc<AtomicU64>,
     ) -> Self {
         let mut registry = Registry::with_prefix("eyego");
-        registry.register_collector(Box::new(Parts { ingest, worker, queue }));
+        registry.register_collector(Box::new(Parts { ingest, worker, queue, dropped_log_lines }));
         Self(registry)
     }
 
@@ -61,6 +63,7 @@ struct Parts {
     ingest: Option<Arc<IngestCounters>>,
     worker: Option<Arc<WorkerStatus>>,
     queue: Arc<dyn LogQueue>,
+    dropped_log_lines: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Parts {
@@ -81,7 +84,9 @@ impl Collector for Parts {
         if let Some(worker) = &self.worker {
             encode_worker(&mut encoder, &worker.counts())?;
         }
-        Ok(())
+        let help = "Log lines dropped because standard error was not read fast enough.";
+        let dropped = self.dropped_log_lines.load(Ordering::Relaxed);
+        encoder.counter("log_lines_dropped", help, dropped)
     }
 }
 

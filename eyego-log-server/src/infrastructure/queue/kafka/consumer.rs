@@ -26,7 +26,7 @@ use rdkafka::topic_partition_list::{
 use self::context::{Context, Rebalance, unassign};
 use self::gaps::{Gap, Gaps};
 use super::topic::Topic;
-use super::{ClientKind, KafkaOptions};
+use super::{ClientKind, KafkaOptions, properties};
 use crate::domain::position::{Offset, Partition};
 use crate::domain::subscription::{Delivered, QueueError, RecordSink, Signal, Subscription};
 
@@ -59,13 +59,7 @@ impl ConsumerState {
     }
 }
 
-/// Checks that librdkafka accepts the properties.
-pub(super) fn check_properties(options: &KafkaOptions) -> Result<(), QueueError> {
-    let checked = config(options).create_native_config();
-    checked.map(drop).map_err(|error| QueueError::because("EYEGO_KAFKA_PROPERTIES", error))
-}
-
-fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
+pub(super) fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
     let mut config = options.client("eyego-worker");
     config
         .set("group.id", &options.group)
@@ -128,8 +122,9 @@ impl KafkaSubscription {
             return Ok(());
         }
         let failed = |error| QueueError::because("cannot join the consumer group", error);
-        let consumer: BaseConsumer<Context> =
-            config(&self.options).create_with_context(Context::default()).map_err(failed)?;
+        let consumer: BaseConsumer<Context> = config(&self.options)
+            .create_with_context(Context::default())
+            .map_err(|error| properties::creation_error(&self.options, &error))?;
         consumer.subscribe(&[&self.options.topic]).map_err(failed)?;
         self.consumer = Some(consumer);
         Ok(())

@@ -10,8 +10,7 @@ use rdkafka::producer::Producer as _;
 
 use super::delivery::{Context, Producer};
 use super::topic::Topic;
-use super::{ClientKind, KafkaOptions};
-use crate::domain::subscription::QueueError;
+use super::{ClientKind, KafkaOptions, properties};
 
 /// Time after which librdkafka gives up on a record. It is shorter than the
 /// API's limit for ingest.
@@ -26,12 +25,8 @@ pub(super) struct KafkaProducer {
 }
 
 impl KafkaProducer {
-    pub(super) fn new(options: Arc<KafkaOptions>, topic: Arc<Topic>) -> Result<Self, QueueError> {
-        // Makes librdkafka check the properties at startup.
-        config(&options)
-            .create_native_config()
-            .map_err(|error| QueueError::because("EYEGO_KAFKA_PROPERTIES", error))?;
-        Ok(Self { options, topic, current: RwLock::new(None), is_closed: AtomicBool::new(false) })
+    pub(super) fn new(options: Arc<KafkaOptions>, topic: Arc<Topic>) -> Self {
+        Self { options, topic, current: RwLock::new(None), is_closed: AtomicBool::new(false) }
     }
 
     /// Returns the current producer, creating it if necessary.
@@ -55,7 +50,7 @@ impl KafkaProducer {
         }
         let producer: Producer = config(&self.options)
             .create_with_context(Context::default())
-            .map_err(|error| format!("cannot create the producer: {error}"))?;
+            .map_err(|error| properties::creation_error(&self.options, &error).message)?;
         let producer = Arc::new(producer);
         *current = Some(Arc::clone(&producer));
         Ok(producer)
@@ -97,7 +92,7 @@ impl KafkaProducer {
     }
 }
 
-fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
+pub(super) fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
     let mut config = options.client("eyego-logger-api");
     let max_kbytes = (options.max_queued_bytes / 1024).clamp(1, 2_147_483_647).to_string();
     config

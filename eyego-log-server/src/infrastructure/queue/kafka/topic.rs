@@ -18,7 +18,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::watch;
 
-use super::{ClientKind, KafkaOptions};
+use super::{ClientKind, KafkaOptions, properties};
 use crate::domain::subscription::QueueError;
 
 /// Interval at which a reachable topic is checked.
@@ -68,7 +68,8 @@ struct Clients {
 impl Topic {
     /// Starts to monitor the topic. Must be called within a tokio runtime.
     pub(super) fn start(options: Arc<KafkaOptions>) -> Result<Arc<Self>, QueueError> {
-        let failed = |error| QueueError::because("cannot create a Kafka client", error);
+        let checked = Arc::clone(&options);
+        let failed = |error| properties::creation_error(&checked, &error);
         let mut config = options.client("eyego-topic");
         config.set("allow.auto.create.topics", "false");
         let config = options.finish(config, ClientKind::Admin);
