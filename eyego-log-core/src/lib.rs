@@ -60,6 +60,12 @@ pub mod limits {
     /// Maximum number of nested objects and arrays in `metadata`, counting
     /// `metadata` itself.
     pub const MAX_DEPTH: usize = 32;
+    /// Maximum number of field errors that are listed for one event or query. The
+    /// rest is counted.
+    pub const MAX_FIELD_ERRORS: usize = 20;
+    /// Maximum number of characters of a name or path in an error. A longer one
+    /// is cut, and its last character is then an ellipsis.
+    pub const MAX_NAME_CHARS: usize = 64;
     /// How far a `timestamp` can be ahead of the receiver's clock, in
     /// milliseconds: 24 hours.
     pub const MAX_AHEAD_MILLIS: i64 = 24 * 60 * 60 * 1000;

@@ -7,7 +7,7 @@ mod filter;
 pub use self::cursor::{Cursor, ParseCursorError};
 pub use self::filter::{MetadataFilter, Scalar};
 use crate::Timestamp;
-use crate::field::{FieldError, FieldErrors};
+use crate::field::FieldErrors;
 use crate::limits::{DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIPPED_ROWS};
 
 /// Selects a page of log entries.
@@ -90,21 +90,21 @@ impl LogQuery {
         let mut seen: Vec<&str> = Vec::new();
         for (name, value) in pairs {
             if seen.contains(&name) {
-                errors.push(FieldError::new(name, "must not be repeated"));
+                errors.add(name, "must not be repeated");
                 continue;
             }
             seen.push(name);
             if let Err(reason) = query.set(name, value) {
-                errors.push(FieldError::new(name, reason));
+                errors.add(name, reason);
             }
         }
         if seen.contains(&"page") && seen.contains(&"cursor") {
-            errors.push(FieldError::new("cursor", "must not be combined with page"));
+            errors.add("cursor", "must not be combined with page");
         }
         if let (Some(from), Some(to)) = (query.from, query.to)
             && from > to
         {
-            errors.push(FieldError::new("from", format!("must not be after to ({from} > {to})")));
+            errors.add("from", format!("must not be after to ({from} > {to})"));
         }
         if let Start::Page(page) = query.start
             && (page - 1).saturating_mul(u64::from(query.limit)) > MAX_SKIPPED_ROWS
@@ -113,7 +113,7 @@ impl LogQuery {
                 "must not skip more than {MAX_SKIPPED_ROWS} rows; use cursor for deeper pages \
                  (nextCursor of the response)"
             );
-            errors.push(FieldError::new("page", reason));
+            errors.add("page", reason);
         }
         if errors.is_empty() { Ok(query) } else { Err(errors) }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::json::{Members, unquote};
+use crate::json;
 
 /// The reason a request body is not JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,11 +52,9 @@ pub fn body_text(bytes: &[u8]) -> Result<&str, SyntaxError> {
     if text.trim_ascii().is_empty() { Err(SyntaxError::Empty) } else { Ok(text) }
 }
 
-/// Returns the members of a JSON object as text, in their order and with
-/// repeated names. Returns no members if `raw` is not an object.
-#[must_use]
-pub fn members(raw: &RawValue) -> Vec<(Cow<'_, str>, &RawValue)> {
-    let Members(members) = serde_json::from_str(raw.get()).unwrap_or(Members(Vec::new()));
-    let name = |raw| unquote(raw).unwrap_or(Cow::Borrowed(raw.get()));
-    members.into_iter().map(|(raw, value)| (name(raw), value)).collect()
+/// Calls `visit` with the name and the value, as text, of each member of a JSON
+/// object, in their order and with repeated names. Calls nothing if `raw` is not
+/// an object. Nothing is collected, because a body can have millions of members.
+pub fn for_each_member<'a>(raw: &'a RawValue, visit: impl FnMut(Cow<'a, str>, &'a RawValue)) {
+    json::for_each_member(raw, visit);
 }

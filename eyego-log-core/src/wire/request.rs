@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::body::{SyntaxError, body_text, members};
+use super::body::{SyntaxError, body_text, for_each_member};
 use crate::field::{FieldError, FieldErrors};
 use crate::json::{LONE_SURROGATE, Text, unquote};
 use crate::limits::MAX_AHEAD_MILLIS;
@@ -95,13 +95,11 @@ impl IngestRequest {
             serde_json::from_str(text).map_err(|error| SyntaxError::from_json(&error))?;
         let mut errors = FieldErrors::new();
         if !raw.get().starts_with('{') {
-            let message = "the body must be a JSON object".to_owned();
-            return Err(FieldErrors::from(FieldError { path: String::new(), message }).into());
+            let error = FieldError::of_input("the body must be a JSON object");
+            return Err(FieldErrors::from(error).into());
         }
         let mut fields = Fields::default();
-        for (name, value) in members(raw) {
-            fields.set(&name, value, &mut errors);
-        }
+        for_each_member(raw, |name, value| fields.set(&name, value, &mut errors));
         let id = fields.id.and_then(|raw| optional(raw, "id", &mut errors, str::parse::<LogId>));
         let user_id = required(fields.user_id, "userId", &mut errors, UserId::new);
         let timestamp = fields.timestamp.and_then(|raw| {
@@ -155,13 +153,13 @@ impl<'a> Fields<'a> {
             unknown => {
                 let known = "userId, action, metadata, timestamp, id";
                 let reason =
-                    format!("is not a known field (those are {known}); put it in metadata");
-                errors.push(FieldError::new(unknown, reason));
+                    format_args!("is not a known field (those are {known}); put it in metadata");
+                errors.add(unknown, reason);
                 return;
             }
         };
         if field.replace(value).is_some() {
-            errors.push(FieldError::new(key, "must not be repeated"));
+            errors.add(key, "must not be repeated");
         }
     }
 }
@@ -186,7 +184,7 @@ fn required<T>(
             .and_then(|text| convert(text.into_owned()).map_err(|error| error.to_string())),
         None => Err("is required: a non-empty string".to_owned()),
     };
-    value.map_err(|reason| errors.push(FieldError::new(path, reason))).ok()
+    value.map_err(|reason| errors.add(path, reason)).ok()
 }
 
 fn optional<T, E: fmt::Display>(
@@ -200,7 +198,7 @@ fn optional<T, E: fmt::Display>(
     }
     let value =
         string_field(raw).and_then(|text| convert(&text).map_err(|error| error.to_string()));
-    value.map_err(|reason| errors.push(FieldError::new(path, reason))).ok()
+    value.map_err(|reason| errors.add(path, reason)).ok()
 }
 
 fn kind_of(raw: &RawValue) -> &'static str {
@@ -300,6 +298,18 @@ mod tests {
         let error = IngestRequest::parse(b"{\"userId\": \"\xff\"}", now()).unwrap_err();
         assert_eq!(error.to_string(), "the body is not valid UTF-8 at byte 12");
         assert!(matches!(parse("{} {}").unwrap_err(), ParseError::Syntax(_)));
+    }
+
+    #[test]
+    fn errors_and_names_are_bounded() {
+        let unknown = format!("{{{}\"x\": 0}}", "\"\":0,".repeat(50_000));
+        let long_name = format!("{{\"{}\": 0}}", "é".repeat(100_000));
+        let long_value = format!("{{\"userId\": \"{}\", \"id\": \"{0}\"}}", "x".repeat(100_000));
+        for (body, count) in [(unknown, 21), (long_name, 3), (long_value, 3)] {
+            let errors = errors(&body);
+            assert_eq!(errors.len(), count, "{errors:?}");
+            assert!(errors.iter().all(|error| error.len() < 300), "{errors:?}");
+        }
     }
 
     #[test]

@@ -207,7 +207,7 @@ fn parse_selection(bytes: &[u8]) -> Result<Selection, ApiError> {
         serde_json::from_str(text).map_err(|error| syntax(SyntaxError::from_json(&error)))?;
     let mut errors = FieldErrors::new();
     let mut selections = Vec::new();
-    for (name, value) in wire::members(raw) {
+    wire::for_each_member(raw, |name, value| {
         let selection = match &*name {
             "id" => non_empty_string(value).and_then(|text| {
                 let id = text.parse().map_err(|error: ParseLogIdError| error.to_string());
@@ -220,9 +220,9 @@ fn parse_selection(bytes: &[u8]) -> Result<Selection, ApiError> {
         };
         match selection {
             Ok(selection) => selections.push(selection),
-            Err(reason) => errors.push(FieldError::new(name, reason)),
+            Err(reason) => errors.add(name, reason),
         }
-    }
+    });
     if !errors.is_empty() {
         return Err(errors.into());
     }

@@ -1,7 +1,7 @@
 //! Splits the body of a batch into its items. They are validated later.
 
 use eyego_log_core::wire::SyntaxError;
-use eyego_log_core::{FieldError, FieldErrors, ParseError, wire};
+use eyego_log_core::{FieldErrors, ParseError, wire};
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
@@ -45,19 +45,18 @@ pub(super) fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, ApiError> {
 fn logs_field(raw: &RawValue) -> Result<&RawValue, ApiError> {
     let mut errors = FieldErrors::new();
     let mut logs = None;
-    for (name, value) in wire::members(raw) {
+    wire::for_each_member(raw, |name, value| {
         if name != "logs" {
-            errors
-                .push(FieldError::new(name, "is not a known field (the body is {\"logs\": […]})"));
+            errors.add(name, "is not a known field (the body is {\"logs\": […]})");
         } else if logs.replace(value).is_some() {
-            errors.push(FieldError::new("logs", "must not be repeated"));
+            errors.add("logs", "must not be repeated");
         }
-    }
+    });
     match logs {
         Some(logs) if !logs.get().starts_with('[') => {
-            errors.push(FieldError::new("logs", "must be an array"));
+            errors.add("logs", "must be an array");
         }
-        None => errors.push(FieldError::new("logs", "is required: an array of events")),
+        None => errors.add("logs", "is required: an array of events"),
         Some(logs) if errors.is_empty() => return Ok(logs),
         Some(_) => {}
     }

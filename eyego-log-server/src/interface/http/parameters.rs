@@ -1,6 +1,6 @@
 //! Query string parameters.
 
-use eyego_log_core::{FieldError, FieldErrors};
+use eyego_log_core::FieldErrors;
 
 /// Returns the names and values of the parameters, percent-decoded.
 ///
@@ -13,7 +13,7 @@ pub(super) fn pairs(query: &str) -> Result<Vec<(String, String)>, FieldErrors> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match (decode(name), decode(value)) {
             (Some(name), Some(value)) => pairs.push((name, value)),
-            _ => errors.push(FieldError::new(name, "must be percent-encoded UTF-8")),
+            _ => errors.add(name, "must be percent-encoded UTF-8"),
         }
     }
     if errors.is_empty() { Ok(pairs) } else { Err(errors) }
@@ -43,7 +43,7 @@ pub(super) fn parse(
             set(&name, &value)
         };
         if let Err(reason) = result {
-            errors.push(FieldError::new(name.as_str(), reason));
+            errors.add(name.as_str(), reason);
         }
         seen.push(name);
     }

@@ -1,0 +1,62 @@
+//! Hostile requests: the response is small, whatever the request is.
+
+use serde_json::{Value, json};
+
+use super::{paths, post_as};
+use crate::fixture::{JSON, NDJSON, embedded_server};
+
+#[tokio::test]
+async fn errors_of_an_event_are_bounded() {
+    let server = embedded_server().await;
+    let unknown = format!("{{{}\"x\":0}}", "\"\":0,".repeat(40_000));
+    let nested = format!(
+        "{{\"userId\":\"u\",\"action\":\"A\",\"metadata\":{{\"n\":1e999,\"b\":{}[{}0]{}}}}}",
+        "{\"b\":".repeat(30),
+        "0,".repeat(100_000),
+        "}".repeat(30),
+    );
+    let invalid = format!(
+        "{{\"userId\":\"u\",\"action\":\"A\",\"metadata\":{{\"{}\":[{}0]}}}}",
+        "é".repeat(50_000),
+        "1e999,".repeat(20_000),
+    );
+    for (body, count, last) in [
+        (unknown, 21, "and 39983 more errors"),
+        (nested, 1, "metadata.n must be a number"),
+        (invalid, 21, "and 19980 more errors"),
+    ] {
+        let (status, response) = post_as(&server, "/api/v1/logs", JSON, body).await;
+        assert_eq!((status, paths(&response).len()), (400, count), "{response}");
+        assert!(paths(&response).iter().all(|path| path.chars().count() <= 64), "{response}");
+        let message = response["errors"][count - 1]["message"].as_str().unwrap();
+        assert!(message.starts_with(last), "{message}");
+        assert!(response.to_string().len() < 16 << 10, "{} bytes", response.to_string().len());
+    }
+}
+
+#[tokio::test]
+async fn errors_of_a_batch_are_bounded() {
+    let server = embedded_server().await;
+    let name = "\u{1f600}".repeat(100);
+    let event = format!("{{\"{name}1\":0,\"{name}2\":0}}\n");
+    let (status, response) =
+        post_as(&server, "/api/v1/logs/batch", NDJSON, event.repeat(10_000)).await;
+    assert_eq!(status, 400);
+    let rejected = response["rejected"].as_array().unwrap();
+    assert_eq!(rejected.len(), 10_000);
+    let listed: usize = rejected.iter().map(|item| item["errors"].as_array().unwrap().len()).sum();
+    assert!((900..=1000).contains(&listed), "{listed}");
+    assert_eq!(rejected[9_999]["errors"], json!([]));
+    assert_eq!(rejected[9_999]["message"], "invalid (4 field errors, not listed)");
+    assert!(response.to_string().len() <= 2 << 20, "{} bytes", response.to_string().len());
+
+    let unknown = format!("{{{}\"logs\":[]}}", "\"\":0,".repeat(1_000_000));
+    let (status, response) = post_as(&server, "/api/v1/logs/batch", JSON, unknown).await;
+    assert_eq!((status, paths(&response).len()), (400, 21));
+    assert_eq!(
+        response["errors"].as_array().and_then(|list| list.last()),
+        Some(&json!({"path": "", "message": "and 999980 more errors"})),
+        "{:?}",
+        Value::get(&response, "message")
+    );
+}
