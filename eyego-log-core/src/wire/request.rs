@@ -213,12 +213,13 @@ fn kind_of(raw: &RawValue) -> &'static str {
 }
 
 fn parse_timestamp(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let timestamp: Timestamp =
-        text.parse().map_err(|error: crate::ParseTimestampError| error.to_string())?;
+    // Clamped, so that a time after the last `Timestamp` is reported as too far ahead.
+    let timestamp = Timestamp::parse_clamped(text).map_err(|error| error.to_string())?;
     if timestamp.as_millis() > now.as_millis().saturating_add(MAX_AHEAD_MILLIS) {
         return Err(format!("must not be more than 24 hours ahead (it is {now} here)"));
     }
-    Ok(timestamp)
+    // One before the first `Timestamp` is an error: it would be stored as another time.
+    text.parse().map_err(|error: crate::ParseTimestampError| error.to_string())
 }
 
 #[cfg(test)]
@@ -298,6 +299,19 @@ mod tests {
         let error = IngestRequest::parse(b"{\"userId\": \"\xff\"}", now()).unwrap_err();
         assert_eq!(error.to_string(), "the body is not valid UTF-8 at byte 12");
         assert!(matches!(parse("{} {}").unwrap_err(), ParseError::Syntax(_)));
+    }
+
+    #[test]
+    fn timestamps_are_truncated_but_not_clamped() {
+        let with = |timestamp: &str| {
+            format!(r#"{{"userId": "u", "action": "A", "timestamp": "{timestamp}"}}"#)
+        };
+        let request = parse(&with("2026-01-14T10:00:00.12399999999999Z")).unwrap();
+        assert_eq!(request.timestamp.unwrap().to_string(), "2026-01-14T10:00:00.123Z");
+        let late = errors(&with("9999-12-31T23:59:59-12:00"));
+        assert!(late[0].starts_with("timestamp must not be more than 24 hours ahead"), "{late:?}");
+        let early = errors(&with("0000-01-01T00:00:00+12:00"));
+        assert!(early[0].starts_with("timestamp must be an RFC 3339 time"), "{early:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{paths, post_as};
-use crate::fixture::{JSON, NDJSON, embedded_server};
+use crate::fixture::{JSON, NDJSON, embedded_server, get};
 
 #[tokio::test]
 async fn errors_of_an_event_are_bounded() {
@@ -59,4 +59,27 @@ async fn errors_of_a_batch_are_bounded() {
         "{:?}",
         Value::get(&response, "message")
     );
+}
+
+#[tokio::test]
+async fn queries_are_bounded() {
+    let server = embedded_server().await;
+    let distinct: Vec<_> = (0..12_000).map(|n| format!("{n:04x}")).collect();
+    let filters: Vec<_> = (0..17).map(|n| format!("metadata.{n}=1")).collect();
+    let deep: Vec<_> = (0..5).map(|n| format!("metadata.a.b.c.d.e.f.g.{n}=1")).collect();
+    for (query, message) in [
+        (distinct, "a query may have at most 100 parameters, not 12000"),
+        (filters, "metadata must have at most 16 filters, not 17"),
+        (deep, "metadata must have shorter paths or fewer filters"),
+    ] {
+        let (status, response) = get(&server, &format!("/api/v1/logs?{}", query.join("&"))).await;
+        assert_eq!(status, 400, "{response}");
+        assert!(response["message"].as_str().unwrap().starts_with(message), "{response}");
+        assert_eq!(response["errors"].as_array().unwrap().len(), 1, "{response}");
+    }
+    let range = "from=0000-01-01T00:00:00%2B14:00&to=9999-12-31T23:59:59.9999999999-12:00";
+    for path in ["/api/v1/logs", "/api/v1/dead-letters"] {
+        let (status, response) = get(&server, &format!("{path}?{range}")).await;
+        assert_eq!(status, 200, "{path}: {response}");
+    }
 }
