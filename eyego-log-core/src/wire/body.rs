@@ -37,7 +37,12 @@ impl SyntaxError {
     pub fn from_json(error: &serde_json::Error) -> Self {
         let message = error.to_string();
         let position = format!(" at line {} column {}", error.line(), error.column());
-        let message = message.strip_suffix(&position).unwrap_or(&message).to_owned();
+        let mut message = message.strip_suffix(&position).unwrap_or(&message).to_owned();
+        if message == "trailing characters" {
+            message.push_str(
+                " (several events, one per line, are a batch of the type application/x-ndjson)",
+            );
+        }
         Self::NotJson { line: error.line(), column: error.column(), message }
     }
 }

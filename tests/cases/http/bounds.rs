@@ -83,3 +83,35 @@ async fn queries_are_bounded() {
         assert_eq!(status, 200, "{path}: {response}");
     }
 }
+
+#[tokio::test]
+async fn ndjson_may_have_a_byte_order_mark_and_needs_its_media_type() {
+    let server = embedded_server().await;
+    let lines = "{\"userId\":\"u\",\"action\":\"A\"}\n{\"userId\":\"u\",\"action\":\"B\"}\n";
+    let with_bom = format!("\u{feff}{lines}");
+    let (status, response) = post_as(&server, "/api/v1/logs/batch", NDJSON, with_bom).await;
+    assert_eq!((status, &response["accepted"]), (202, &json!(2)), "{response}");
+
+    let first = lines.split_inclusive('\n').next().unwrap();
+    for (path, body) in
+        [("/api/v1/logs/batch", lines), ("/api/v1/logs/batch", first), ("/api/v1/logs", lines)]
+    {
+        let (status, response) = post_as(&server, path, JSON, body).await;
+        assert_eq!(status, 400, "{response}");
+        let message = response["message"].as_str().unwrap();
+        assert!(message.contains("application/x-ndjson"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn items_beyond_the_limit_are_counted() {
+    let server = embedded_server().await;
+    let lines = "0\n".repeat(1_000_000);
+    let array = format!("[{}0]", "0,".repeat(999_999));
+    for (media, body) in [(NDJSON, lines), (JSON, array)] {
+        let (status, response) = post_as(&server, "/api/v1/logs/batch", media, body).await;
+        assert_eq!(status, 413);
+        let message = "a batch may contain up to 10000 events; this one has 1000000";
+        assert_eq!(response["message"], message);
+    }
+}
