@@ -60,11 +60,24 @@ pub mod limits {
     /// Maximum number of nested objects and arrays in `metadata`, counting
     /// `metadata` itself.
     pub const MAX_DEPTH: usize = 32;
+    /// Maximum number of field errors that are listed for one event or query. The
+    /// rest is counted.
+    pub const MAX_FIELD_ERRORS: usize = 20;
+    /// Maximum number of characters of a name or path in an error. A longer one
+    /// is cut, and its last character is then an ellipsis.
+    pub const MAX_NAME_CHARS: usize = 64;
     /// How far a `timestamp` can be ahead of the receiver's clock, in
     /// milliseconds: 24 hours.
     pub const MAX_AHEAD_MILLIS: i64 = 24 * 60 * 60 * 1000;
     /// Maximum number of segments of a metadata path in a query.
     pub const MAX_PATH_SEGMENTS: usize = 8;
+    /// Maximum number of parameters of a query.
+    pub const MAX_PARAMETERS: usize = 100;
+    /// Maximum number of metadata filters of a query.
+    pub const MAX_METADATA_FILTERS: usize = 16;
+    /// Maximum number of ways to split the paths of all metadata filters of a query
+    /// into keys. One path of [`MAX_PATH_SEGMENTS`] has 128.
+    pub const MAX_PATH_ALTERNATIVES: usize = 512;
     /// Maximum number of rows in a page.
     pub const MAX_LIMIT: u32 = 1000;
     /// Number of rows in a page if the query has no `limit`.

@@ -4,11 +4,16 @@
 mod cursor;
 mod filter;
 
+use std::collections::HashSet;
+
 pub use self::cursor::{Cursor, ParseCursorError};
 pub use self::filter::{MetadataFilter, Scalar};
 use crate::Timestamp;
 use crate::field::{FieldError, FieldErrors};
-use crate::limits::{DEFAULT_LIMIT, MAX_LIMIT, MAX_SKIPPED_ROWS};
+use crate::limits::{
+    DEFAULT_LIMIT, MAX_LIMIT, MAX_METADATA_FILTERS, MAX_PARAMETERS, MAX_PATH_ALTERNATIVES,
+    MAX_SKIPPED_ROWS,
+};
 
 /// Selects a page of log entries.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,7 +22,8 @@ pub struct LogQuery {
     pub user_id: Option<String>,
     /// Only events with this action.
     pub action: Option<String>,
-    /// Only events at or after this time.
+    /// Only events at or after this time. A time outside the range of
+    /// [`Timestamp`] is clamped.
     pub from: Option<Timestamp>,
     /// Only events before this time.
     pub to: Option<Timestamp>,
@@ -70,7 +76,9 @@ impl LogQuery {
     /// Parses the query from URL parameters that are already percent-decoded.
     ///
     /// # Errors
-    /// Returns an error for each parameter that is invalid, unknown or repeated.
+    /// Returns an error for each parameter that is invalid, unknown or repeated, or
+    /// one error if there are more parameters or metadata filters than
+    /// [`limits`](crate::limits) allows.
     ///
     /// ```
     /// use eyego_log_core::LogQuery;
@@ -87,24 +95,28 @@ impl LogQuery {
     ) -> Result<Self, FieldErrors> {
         let mut query = Self::default();
         let mut errors = FieldErrors::new();
-        let mut seen: Vec<&str> = Vec::new();
+        let mut seen = HashSet::new();
         for (name, value) in pairs {
-            if seen.contains(&name) {
-                errors.push(FieldError::new(name, "must not be repeated"));
+            if !seen.insert(name) {
+                errors.add(name, "must not be repeated");
                 continue;
             }
-            seen.push(name);
+            if seen.len() > MAX_PARAMETERS {
+                let message = format_args!("a query may have at most {MAX_PARAMETERS} parameters");
+                return Err(FieldError::of_input(message).into());
+            }
             if let Err(reason) = query.set(name, value) {
-                errors.push(FieldError::new(name, reason));
+                errors.add(name, reason);
             }
         }
-        if seen.contains(&"page") && seen.contains(&"cursor") {
-            errors.push(FieldError::new("cursor", "must not be combined with page"));
+        if seen.contains("page") && seen.contains("cursor") {
+            errors.add("cursor", "must not be combined with page");
         }
+        query.check_filters(&mut errors);
         if let (Some(from), Some(to)) = (query.from, query.to)
             && from > to
         {
-            errors.push(FieldError::new("from", format!("must not be after to ({from} > {to})")));
+            errors.add("from", format!("must not be after to ({from} > {to})"));
         }
         if let Start::Page(page) = query.start
             && (page - 1).saturating_mul(u64::from(query.limit)) > MAX_SKIPPED_ROWS
@@ -113,9 +125,27 @@ impl LogQuery {
                 "must not skip more than {MAX_SKIPPED_ROWS} rows; use cursor for deeper pages \
                  (nextCursor of the response)"
             );
-            errors.push(FieldError::new("page", reason));
+            errors.add("page", reason);
         }
         if errors.is_empty() { Ok(query) } else { Err(errors) }
+    }
+
+    /// Checks the limits of all filters together.
+    fn check_filters(&self, errors: &mut FieldErrors) {
+        let alternatives: usize = self.metadata.iter().map(MetadataFilter::alternatives).sum();
+        if self.metadata.len() > MAX_METADATA_FILTERS {
+            let count = self.metadata.len();
+            let reason =
+                format_args!("must have at most {MAX_METADATA_FILTERS} filters, not {count}");
+            errors.add("metadata", reason);
+        } else if alternatives > MAX_PATH_ALTERNATIVES {
+            let reason = format_args!(
+                "must have shorter paths or fewer filters: a path of n segments matches 2^(n-1) \
+                 ways to split it into keys, and all filters together may have at most \
+                 {MAX_PATH_ALTERNATIVES}, not {alternatives}"
+            );
+            errors.add("metadata", reason);
+        }
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -210,7 +240,7 @@ fn non_empty(value: &str) -> Result<String, String> {
 }
 
 fn parse_time(value: &str) -> Result<Timestamp, String> {
-    value.parse().map_err(|error: crate::ParseTimestampError| {
+    Timestamp::parse_clamped(value).map_err(|error| {
         // The most common mistake: an unescaped `+` in a URL is a space.
         let hint = if value.contains(' ') { " (in a URL write + as %2B)" } else { "" };
         format!("{error}{hint}")
@@ -249,6 +279,41 @@ mod tests {
         assert!(errors(&[("page", "1002")]).contains("cursor"));
         assert!(LogQuery::from_pairs([("page", "1001")]).is_ok(), "skips 10,000 rows");
         assert!(errors(&[("metadata.1.2.3.4.5.6.7.8.9", "x")]).contains("8 segments"));
+    }
+
+    #[test]
+    fn parameters_and_filters_are_limited() {
+        let names = |count: usize, prefix: &str| -> Vec<String> {
+            (0..count).map(|n| format!("{prefix}{n}")).collect()
+        };
+        let errors_of =
+            |names: &[String]| LogQuery::from_pairs(names.iter().map(|name| (name.as_str(), "x")));
+        assert_eq!(
+            errors_of(&names(10_000, "x")).unwrap_err().to_string(),
+            "a query may have at most 100 parameters"
+        );
+        assert_eq!(errors_of(&names(100, "x")).unwrap_err().total(), 100);
+        assert!(errors_of(&names(16, "metadata.")).is_ok());
+        assert_eq!(
+            errors_of(&names(17, "metadata.")).unwrap_err().to_string(),
+            "metadata must have at most 16 filters, not 17"
+        );
+        assert!(errors_of(&names(4, "metadata.a.b.c.d.e.f.g.h")).is_ok(), "4 * 128");
+        let errors = errors_of(&names(5, "metadata.a.b.c.d.e.f.g.h")).unwrap_err().to_string();
+        assert!(errors.ends_with("at most 512, not 640"), "{errors}");
+        assert_eq!(errors.matches(';').count(), 0, "{errors}");
+        let repeated = std::iter::repeat_n(("userId", "x"), 50_000);
+        assert_eq!(LogQuery::from_pairs(repeated).unwrap_err().total(), 49_999);
+    }
+
+    #[test]
+    fn times_are_clamped() {
+        let query = LogQuery::from_pairs([
+            ("from", "0000-01-01T00:00:00+14:00"),
+            ("to", "9999-12-31T23:59:59.9999999999-12:00"),
+        ])
+        .unwrap();
+        assert_eq!((query.from, query.to), (Some(Timestamp::MIN), Some(Timestamp::MAX)));
     }
 
     #[test]

@@ -9,8 +9,12 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::field::truncated;
 use crate::json::Text;
 use crate::{Action, LogEntry, LogId, Metadata, Timestamp, UserId};
+
+/// Maximum number of characters of the parser's error in a [`DecodeError`].
+const MAX_REASON_CHARS: usize = 256;
 
 /// Encodes `entry` and appends it to `out`.
 ///
@@ -125,7 +129,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| DecodeError::NotARecord(format!("not UTF-8: {error}")))?;
     let body: Body<'_> =
-        serde_json::from_str(text).map_err(|error| DecodeError::NotARecord(error.to_string()))?;
+        // The error quotes the record if the record is a string.
+        serde_json::from_str(text)
+            .map_err(|error| DecodeError::NotARecord(truncated(error, MAX_REASON_CHARS)))?;
     let unstorable =
         |field: &str, reason: &str| DecodeError::Unstorable(format!("{field} {reason}"));
 
@@ -322,6 +328,8 @@ mod tests {
         };
         assert_eq!(error(b"\xff").0, "not_a_record");
         assert_eq!(error(b"poison").0, "not_a_record");
+        let string = serde_json::to_vec(&"x".repeat(100_000)).unwrap();
+        assert!(error(&string).1.len() < 400, "{}", error(&string).1);
         assert!(error(br#"{"action": "A"}"#).1.contains("missing field `userId`"));
         assert_eq!(
             error(br#"{"userId": "", "action": "A"}"#),

@@ -1,19 +1,20 @@
 //! Points in time with the resolution of a MongoDB date: one millisecond.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+const MILLIS_PER_DAY: i64 = 24 * 60 * 60 * 1000;
 
 /// A point in time: milliseconds since 1970 in UTC, in the years 0 to 9999.
 ///
 /// It parses from any RFC 3339 time with a zone, and formats as RFC 3339 in UTC
-/// with milliseconds and `Z`. Input with a finer resolution is truncated to the
-/// millisecond before it, because the store cannot hold more.
+/// with milliseconds and `Z`. Fractions of any length are truncated to the
+/// millisecond before, because the store cannot hold more. A leap second becomes
+/// the second before it.
 ///
 /// ```
 /// use eyego_log_core::Timestamp;
@@ -32,9 +33,8 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// 0000-01-01T00:00:00.000Z.
     pub const MIN: Self = Self(-62_167_219_200_000);
-    /// 9999-12-30T22:00:00.000Z, the last instant whose year is at most 9999 in
-    /// every zone.
-    pub const MAX: Self = Self(253_402_207_200_000);
+    /// 9999-12-31T23:59:59.999Z.
+    pub const MAX: Self = Self(253_402_300_799_999);
 
     /// Creates a timestamp from milliseconds since 1970. Returns `None` outside
     /// [`MIN`](Self::MIN) to [`MAX`](Self::MAX).
@@ -48,6 +48,25 @@ impl Timestamp {
     #[must_use]
     pub fn from_millis_clamped(millis: i64) -> Self {
         Self(millis.clamp(Self::MIN.0, Self::MAX.0))
+    }
+
+    /// Parses a time like [`FromStr`], clamped to [`MIN`](Self::MIN) to
+    /// [`MAX`](Self::MAX). An offset from UTC can move a valid time out of that
+    /// range.
+    ///
+    /// # Errors
+    /// Returns an error if `text` is not an RFC 3339 time with a zone.
+    ///
+    /// ```
+    /// use eyego_log_core::Timestamp;
+    ///
+    /// let text = "9999-12-31T23:59:59-05:00";
+    /// assert_eq!(Timestamp::parse_clamped(text), Ok(Timestamp::MAX));
+    /// assert!(text.parse::<Timestamp>().is_err());
+    /// ```
+    pub fn parse_clamped(text: &str) -> Result<Self, ParseTimestampError> {
+        let millis = parse_millis(text.as_bytes()).ok_or(ParseTimestampError)?;
+        Ok(Self::from_millis_clamped(millis))
     }
 
     /// Returns the milliseconds since 1970.
@@ -76,14 +95,15 @@ impl Timestamp {
 }
 
 impl From<SystemTime> for Timestamp {
-    /// Converts a system time, clamped to [`MIN`](Self::MIN) to
-    /// [`MAX`](Self::MAX).
+    /// Converts a system time to the millisecond at or before it, clamped to
+    /// [`MIN`](Self::MIN) to [`MAX`](Self::MAX).
     #[inline]
     fn from(time: SystemTime) -> Self {
         let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
             Err(before) => {
-                i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |millis| -millis)
+                let millis = before.duration().as_nanos().div_ceil(1_000_000);
+                i64::try_from(millis).map_or(i64::MIN, |millis| -millis)
             }
         };
         Self::from_millis_clamped(millis)
@@ -104,9 +124,49 @@ impl From<Timestamp> for SystemTime {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant = jiff::Timestamp::from_millisecond(self.0).map_err(|_| fmt::Error)?;
-        PRINTER.print_timestamp(&instant, jiff::fmt::StdFmtWrite(f)).map_err(|_| fmt::Error)
+        let (year, month, day) = civil_from_days(self.0.div_euclid(MILLIS_PER_DAY));
+        let millis = self.0.rem_euclid(MILLIS_PER_DAY);
+        let mut text = *b"yyyy-mm-ddThh:mm:ss.mmmZ";
+        for (place, digits, mut number) in [
+            (0, 4, year),
+            (5, 2, month),
+            (8, 2, day),
+            (11, 2, millis / 3_600_000),
+            (14, 2, millis / 60_000 % 60),
+            (17, 2, millis / 1000 % 60),
+            (20, 3, millis % 1000),
+        ] {
+            for digit in text[place..place + digits].iter_mut().rev() {
+                *digit = b'0' + u8::try_from(number % 10).map_err(|_| fmt::Error)?;
+                number /= 10;
+            }
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
+}
+
+/// Returns year, month and day of the proleptic Gregorian calendar for a number of
+/// days since 1970-01-01. Counts from 0000-03-01, so that the leap day is the last
+/// day of a year.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (400 * era + year_of_era + i64::from(month <= 2), month, day)
+}
+
+/// The inverse of [`civil_from_days`].
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = 365 * year_of_era + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    146_097 * era + day_of_era - 719_468
 }
 
 /// The error of parsing a [`Timestamp`] from text that is not an RFC 3339 time
@@ -119,45 +179,65 @@ impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // The parser below accepts more than RFC 3339, such as the short forms
-        // of ISO 8601 and the zone names of RFC 9557.
-        if !has_rfc3339_shape(text.as_bytes()) {
-            return Err(ParseTimestampError);
-        }
-        let instant: jiff::Timestamp = text.parse().map_err(|_| ParseTimestampError)?;
-        let nanos = instant.as_nanosecond().div_euclid(1_000_000);
-        let millis = i64::try_from(nanos).map_err(|_| ParseTimestampError)?;
+        let millis = parse_millis(text.as_bytes()).ok_or(ParseTimestampError)?;
         Self::from_millis(millis).ok_or(ParseTimestampError)
     }
 }
 
-/// Returns `true` for `2026-01-14T23:58:05`, an optional fraction, then `Z` or
-/// `±01:00`.
-fn has_rfc3339_shape(text: &[u8]) -> bool {
-    fn matches(text: &[u8], pattern: &[u8]) -> bool {
-        text.iter().zip(pattern).all(|(byte, expected)| match expected {
-            b'd' => byte.is_ascii_digit(),
-            b'T' => matches!(byte, b'T' | b't' | b' '),
-            b'+' => matches!(byte, b'+' | b'-'),
-            _ => byte == expected,
-        })
+/// Parses `2026-01-14T23:58:05`, an optional fraction, then `Z` or `±01:00`.
+fn parse_millis(text: &[u8]) -> Option<i64> {
+    let (date_time, rest) = text.split_at_checked(19)?;
+    let is_separator = |place: usize, allowed: &[u8]| allowed.contains(&date_time[place]);
+    let separated = is_separator(4, b"-")
+        && is_separator(7, b"-")
+        && is_separator(10, b"Tt ")
+        && is_separator(13, b":")
+        && is_separator(16, b":");
+    if !separated {
+        return None;
     }
-
-    let Some((date_time, rest)) = text.split_at_checked(19) else { return false };
-    if !matches(date_time, b"dddd-dd-ddTdd:dd:dd") {
-        return false;
+    let year = number(&date_time[..4], 0..=9999)?;
+    let month = number(&date_time[5..7], 1..=12)?;
+    let day = number(&date_time[8..10], 1..=31)?;
+    let hour = number(&date_time[11..13], 0..=23)?;
+    let minute = number(&date_time[14..16], 0..=59)?;
+    let second = number(&date_time[17..], 0..=60)?.min(59);
+    let days = days_from_civil(year, month, day);
+    if civil_from_days(days) != (year, month, day) {
+        return None;
     }
-    let zone = match rest {
+    let (millis, zone) = match rest {
         [b'.', fraction @ ..] => {
             let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            if digits == 0 || digits > 9 {
-                return false;
-            }
-            &fraction[digits..]
+            let (fraction, zone) = fraction.split_at(digits);
+            let [tenths, hundredths, thousandths] = match *fraction {
+                [] => return None,
+                [a] => [a, b'0', b'0'],
+                [a, b] => [a, b, b'0'],
+                [a, b, c, ..] => [a, b, c],
+            };
+            (number(&[tenths, hundredths, thousandths], 0..=999)?, zone)
         }
-        _ => rest,
+        _ => (0, rest),
     };
-    matches!(zone, [b'Z' | b'z']) || (zone.len() == 6 && matches(zone, b"+dd:dd"))
+    let offset_minutes = match zone {
+        [b'Z' | b'z'] => 0,
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            let minutes = number(&[*h1, *h2], 0..=23)? * 60 + number(&[*m1, *m2], 0..=59)?;
+            if *sign == b'-' { -minutes } else { minutes }
+        }
+        _ => return None,
+    };
+    let minutes = (days * 24 + hour) * 60 + minute - offset_minutes;
+    Some((minutes * 60 + second) * 1000 + millis)
+}
+
+/// Returns the number that the digits form, if it is in the range.
+fn number(digits: &[u8], range: RangeInclusive<i64>) -> Option<i64> {
+    let number = digits.iter().try_fold(0, |number, digit| {
+        digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0'))
+    })?;
+    range.contains(&number).then_some(number)
 }
 
 impl Serialize for Timestamp {
@@ -188,7 +268,12 @@ mod tests {
             ("1970-01-01T01:30:00.5+01:30", 500),
             ("1969-12-31T23:59:59.9999Z", -1),
             ("2026-01-14T23:58:05.442123456Z", 1_768_435_085_442),
+            ("2026-01-14T23:58:05.44212345678901234567890Z", 1_768_435_085_442),
+            ("1969-12-31T23:59:59.0009999999999Z", -1000),
+            ("2016-12-31T23:59:60Z", 1_483_228_799_000),
             ("0000-01-01T00:00:00Z", Timestamp::MIN.as_millis()),
+            ("0000-02-29T00:00:00-00:00", Timestamp::MIN.as_millis() + 59 * MILLIS_PER_DAY),
+            ("9999-12-31T23:59:59.999Z", Timestamp::MAX.as_millis()),
         ] {
             assert_eq!(text.parse::<Timestamp>().unwrap().as_millis(), millis, "{text}");
         }
@@ -208,6 +293,16 @@ mod tests {
             "2026-01-14T23:58:05Z[UTC]",
             "2026-02-30T00:00:00Z",
             "2026-01-14T24:00:00Z",
+            "2026-00-14T23:58:05Z",
+            "2026-13-14T23:58:05Z",
+            "2026-01-00T23:58:05Z",
+            "2100-02-29T23:58:05Z",
+            "2026-01-14T23:60:05Z",
+            "2026-01-14T23:58:61Z",
+            "2026-01-14T23:58:05+24:00",
+            "2026-01-14T23:58:05+01:60",
+            "2026-01-14T23:58:05.4é2Z",
+            "2026_01-14T23:58:05Z",
             "+002026-01-14T23:58:05Z",
             "1768435085442",
         ] {
@@ -215,7 +310,77 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_offset_can_move_a_time_out_of_the_range() {
+        for (text, clamped) in [
+            ("9999-12-31T23:59:59.999-00:01", Timestamp::MAX),
+            ("9999-12-31T23:59:60-23:59", Timestamp::MAX),
+            ("0000-01-01T00:00:00+00:01", Timestamp::MIN),
+        ] {
+            assert_eq!(Timestamp::parse_clamped(text), Ok(clamped), "{text}");
+            assert_eq!(text.parse::<Timestamp>(), Err(ParseTimestampError), "{text}");
+        }
+        assert_eq!(Timestamp::parse_clamped("9999-12-31"), Err(ParseTimestampError));
+    }
+
+    #[test]
+    fn system_times_are_truncated_towards_the_past() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        for (time, millis) in [
+            (epoch - Duration::from_nanos(100), -1),
+            (epoch - Duration::from_millis(1), -1),
+            (epoch - Duration::from_micros(1001), -2),
+            (epoch + Duration::from_nanos(999_999), 0),
+            (epoch + Duration::from_secs(1 << 40), Timestamp::MAX.as_millis()),
+        ] {
+            assert_eq!(Timestamp::from(time).as_millis(), millis, "{time:?}");
+        }
+    }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        let date = (0..=9999_i32, 1..=12_u8, 1..=31_u8);
+        let time = (0..=24_u8, 0..=60_u8, 0..=60_u8);
+        let zone = prop_oneof![Just("Z".to_owned()), "[+-](0[0-9]|1[0-9]|2[0-3]):[0-5][0-9]"];
+        (date, time, "(\\.[0-9]{1,9})?", zone).prop_map(
+            |((year, month, day), (hour, minute, second), fraction, zone)| {
+                format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}{zone}")
+            },
+        )
+    }
+
     proptest! {
+        #[test]
+        fn text_is_parsed_and_printed_as_jiff_does(text in any_text()) {
+            let expected = text.parse::<jiff::Timestamp>().ok().and_then(|instant| {
+                let millis = instant.as_nanosecond().div_euclid(1_000_000);
+                Timestamp::from_millis(i64::try_from(millis).ok()?)
+            });
+            let actual = text.parse::<Timestamp>();
+            // The last two days of the year 9999 are out of the range of jiff.
+            let is_comparable = !text.starts_with("9999-12-3");
+            prop_assert!(!is_comparable || actual.clone().ok() == expected, "{text}: {actual:?}");
+            if let (Some(expected), true) = (expected, is_comparable) {
+                let jiff = jiff::Timestamp::from_millisecond(expected.0).unwrap();
+                prop_assert_eq!(expected.to_string(), format!("{jiff:.3}"));
+            }
+        }
+
+        #[test]
+        fn every_day_has_one_date(days in -719_528_i64..=2_932_896) {
+            let (year, month, day) = civil_from_days(days);
+            prop_assert_eq!(days_from_civil(year, month, day), days);
+        }
+
+        #[test]
+        fn system_times_never_panic(seconds: u64, nanos in 0..1_000_000_000_u32, before: bool) {
+            let distance = Duration::new(seconds, nanos);
+            let epoch = SystemTime::UNIX_EPOCH;
+            let time = if before { epoch.checked_sub(distance) } else { epoch.checked_add(distance) };
+            if let Some(time) = time {
+                let _ = Timestamp::from(time).to_string();
+            }
+        }
+
         #[test]
         fn timestamps_round_trip_as_text(millis in Timestamp::MIN.0..=Timestamp::MAX.0) {
             let timestamp = Timestamp::from_millis(millis).unwrap();

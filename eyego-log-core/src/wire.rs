@@ -4,7 +4,7 @@ mod body;
 mod request;
 mod response;
 
-pub use self::body::{SyntaxError, body_text, members};
+pub use self::body::{SyntaxError, body_text, for_each_member};
 pub use self::request::{IngestRequest, ParseError};
 pub use self::response::{
     BatchResponse, ErrorResponse, IngestResponse, LogResponse, LogsPage, RejectedItem,

@@ -2,6 +2,7 @@
 //! the error responses to all others.
 
 mod body;
+mod bounds;
 mod process;
 mod read;
 
@@ -103,7 +104,7 @@ async fn invalid_event_returns_400_with_every_error() {
                 .to_owned(),
             &["userId", "metadata.a[0]", "metadata.a[1]", "metadata.b.c", "metadata[\"d\\u0000\"]", "metadata.e", "action"],
         ),
-        (format!(r#"{{"userId":"u","action":"A","metadata":{deep}}}"#), &["metadata.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a"]),
+        (format!(r#"{{"userId":"u","action":"A","metadata":{deep}}}"#), &["metadata.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.…"]),
         ("[]".to_owned(), &[""]),
     ];
     for (body, expected) in invalid {

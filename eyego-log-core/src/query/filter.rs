@@ -75,6 +75,13 @@ impl MetadataFilter {
         &self.path
     }
 
+    /// Returns the number of ways to split the path into keys: 2 to the power of
+    /// its dots.
+    #[must_use]
+    pub fn alternatives(&self) -> usize {
+        1 << self.path.matches('.').count()
+    }
+
     /// Returns the value as a string.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::json::{Members, unquote};
+use crate::json;
 
 /// The reason a request body is not JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +37,12 @@ impl SyntaxError {
     pub fn from_json(error: &serde_json::Error) -> Self {
         let message = error.to_string();
         let position = format!(" at line {} column {}", error.line(), error.column());
-        let message = message.strip_suffix(&position).unwrap_or(&message).to_owned();
+        let mut message = message.strip_suffix(&position).unwrap_or(&message).to_owned();
+        if message == "trailing characters" {
+            message.push_str(
+                " (several events, one per line, are a batch of the type application/x-ndjson)",
+            );
+        }
         Self::NotJson { line: error.line(), column: error.column(), message }
     }
 }
@@ -52,11 +57,9 @@ pub fn body_text(bytes: &[u8]) -> Result<&str, SyntaxError> {
     if text.trim_ascii().is_empty() { Err(SyntaxError::Empty) } else { Ok(text) }
 }
 
-/// Returns the members of a JSON object as text, in their order and with
-/// repeated names. Returns no members if `raw` is not an object.
-#[must_use]
-pub fn members(raw: &RawValue) -> Vec<(Cow<'_, str>, &RawValue)> {
-    let Members(members) = serde_json::from_str(raw.get()).unwrap_or(Members(Vec::new()));
-    let name = |raw| unquote(raw).unwrap_or(Cow::Borrowed(raw.get()));
-    members.into_iter().map(|(raw, value)| (name(raw), value)).collect()
+/// Calls `visit` with the name and the value, as text, of each member of a JSON
+/// object, in their order and with repeated names. Calls nothing if `raw` is not
+/// an object. Nothing is collected, because a body can have millions of members.
+pub fn for_each_member<'a>(raw: &'a RawValue, visit: impl FnMut(Cow<'a, str>, &'a RawValue)) {
+    json::for_each_member(raw, visit);
 }

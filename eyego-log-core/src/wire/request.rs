@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::body::{SyntaxError, body_text, members};
+use super::body::{SyntaxError, body_text, for_each_member};
 use crate::field::{FieldError, FieldErrors};
 use crate::json::{LONE_SURROGATE, Text, unquote};
 use crate::limits::MAX_AHEAD_MILLIS;
@@ -95,13 +95,11 @@ impl IngestRequest {
             serde_json::from_str(text).map_err(|error| SyntaxError::from_json(&error))?;
         let mut errors = FieldErrors::new();
         if !raw.get().starts_with('{') {
-            let message = "the body must be a JSON object".to_owned();
-            return Err(FieldErrors::from(FieldError { path: String::new(), message }).into());
+            let error = FieldError::of_input("the body must be a JSON object");
+            return Err(FieldErrors::from(error).into());
         }
         let mut fields = Fields::default();
-        for (name, value) in members(raw) {
-            fields.set(&name, value, &mut errors);
-        }
+        for_each_member(raw, |name, value| fields.set(&name, value, &mut errors));
         let id = fields.id.and_then(|raw| optional(raw, "id", &mut errors, str::parse::<LogId>));
         let user_id = required(fields.user_id, "userId", &mut errors, UserId::new);
         let timestamp = fields.timestamp.and_then(|raw| {
@@ -155,13 +153,13 @@ impl<'a> Fields<'a> {
             unknown => {
                 let known = "userId, action, metadata, timestamp, id";
                 let reason =
-                    format!("is not a known field (those are {known}); put it in metadata");
-                errors.push(FieldError::new(unknown, reason));
+                    format_args!("is not a known field (those are {known}); put it in metadata");
+                errors.add(unknown, reason);
                 return;
             }
         };
         if field.replace(value).is_some() {
-            errors.push(FieldError::new(key, "must not be repeated"));
+            errors.add(key, "must not be repeated");
         }
     }
 }
@@ -186,7 +184,7 @@ fn required<T>(
             .and_then(|text| convert(text.into_owned()).map_err(|error| error.to_string())),
         None => Err("is required: a non-empty string".to_owned()),
     };
-    value.map_err(|reason| errors.push(FieldError::new(path, reason))).ok()
+    value.map_err(|reason| errors.add(path, reason)).ok()
 }
 
 fn optional<T, E: fmt::Display>(
@@ -200,7 +198,7 @@ fn optional<T, E: fmt::Display>(
     }
     let value =
         string_field(raw).and_then(|text| convert(&text).map_err(|error| error.to_string()));
-    value.map_err(|reason| errors.push(FieldError::new(path, reason))).ok()
+    value.map_err(|reason| errors.add(path, reason)).ok()
 }
 
 fn kind_of(raw: &RawValue) -> &'static str {
@@ -215,12 +213,13 @@ fn kind_of(raw: &RawValue) -> &'static str {
 }
 
 fn parse_timestamp(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let timestamp: Timestamp =
-        text.parse().map_err(|error: crate::ParseTimestampError| error.to_string())?;
+    // Clamped, so that a time after the last `Timestamp` is reported as too far ahead.
+    let timestamp = Timestamp::parse_clamped(text).map_err(|error| error.to_string())?;
     if timestamp.as_millis() > now.as_millis().saturating_add(MAX_AHEAD_MILLIS) {
         return Err(format!("must not be more than 24 hours ahead (it is {now} here)"));
     }
-    Ok(timestamp)
+    // One before the first `Timestamp` is an error: it would be stored as another time.
+    text.parse().map_err(|error: crate::ParseTimestampError| error.to_string())
 }
 
 #[cfg(test)]
@@ -300,6 +299,31 @@ mod tests {
         let error = IngestRequest::parse(b"{\"userId\": \"\xff\"}", now()).unwrap_err();
         assert_eq!(error.to_string(), "the body is not valid UTF-8 at byte 12");
         assert!(matches!(parse("{} {}").unwrap_err(), ParseError::Syntax(_)));
+    }
+
+    #[test]
+    fn timestamps_are_truncated_but_not_clamped() {
+        let with = |timestamp: &str| {
+            format!(r#"{{"userId": "u", "action": "A", "timestamp": "{timestamp}"}}"#)
+        };
+        let request = parse(&with("2026-01-14T10:00:00.12399999999999Z")).unwrap();
+        assert_eq!(request.timestamp.unwrap().to_string(), "2026-01-14T10:00:00.123Z");
+        let late = errors(&with("9999-12-31T23:59:59-12:00"));
+        assert!(late[0].starts_with("timestamp must not be more than 24 hours ahead"), "{late:?}");
+        let early = errors(&with("0000-01-01T00:00:00+12:00"));
+        assert!(early[0].starts_with("timestamp must be an RFC 3339 time"), "{early:?}");
+    }
+
+    #[test]
+    fn errors_and_names_are_bounded() {
+        let unknown = format!("{{{}\"x\": 0}}", "\"\":0,".repeat(50_000));
+        let long_name = format!("{{\"{}\": 0}}", "é".repeat(100_000));
+        let long_value = format!("{{\"userId\": \"{}\", \"id\": \"{0}\"}}", "x".repeat(100_000));
+        for (body, count) in [(unknown, 21), (long_name, 3), (long_value, 3)] {
+            let errors = errors(&body);
+            assert_eq!(errors.len(), count, "{errors:?}");
+            assert!(errors.iter().all(|error| error.len() < 300), "{errors:?}");
+        }
     }
 
     #[test]

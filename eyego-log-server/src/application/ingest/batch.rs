@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use eyego_log_core::{FieldErrors, LogEntry, LogId, ParseError, Timestamp};
+use eyego_log_core::{LogEntry, LogId, ParseError, Timestamp};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Ingest, IngestError, RECORD_OVERHEAD};
@@ -12,8 +12,8 @@ use crate::application::metrics::InFlight;
 use crate::domain::queue::Durable;
 use crate::domain::record_batch::RecordBatch;
 
-/// Number of field errors in one batch after which only the first error of each
-/// event is kept. Bounds the response.
+/// Number of field errors of one batch that are listed. The errors of further
+/// events are only counted. Bounds the response.
 const MAX_FIELD_ERRORS: usize = 1000;
 
 /// A batch that is ready for the queue. If it is dropped, its valid events are
@@ -105,9 +105,12 @@ impl Ingest {
                 }
                 Err(IngestError::Invalid(ParseError::Fields(errors))) => {
                     field_errors += errors.len();
-                    let is_listed = field_errors <= MAX_FIELD_ERRORS;
-                    let errors = if is_listed { errors } else { first_of(errors) };
-                    prepared.reject(index, IngestError::Invalid(ParseError::Fields(errors)));
+                    let error = if field_errors <= MAX_FIELD_ERRORS {
+                        IngestError::Invalid(ParseError::Fields(errors))
+                    } else {
+                        IngestError::Unlisted { errors: errors.total() }
+                    };
+                    prepared.reject(index, error);
                 }
                 Err(error) => prepared.reject(index, error),
             }
@@ -159,8 +162,4 @@ impl Ingest {
         let accepted = queued + spooled;
         BatchOutcome { accepted, ids: has_assigned_ids.then_some(ids), rejected }
     }
-}
-
-fn first_of(errors: FieldErrors) -> FieldErrors {
-    errors.into_vec().into_iter().next().map(FieldErrors::from).unwrap_or_default()
 }

@@ -11,6 +11,12 @@ use crate::domain::queue::AppendError;
 pub enum IngestError {
     /// The event is not JSON or has invalid fields.
     Invalid(ParseError),
+    /// The event has invalid fields, which are not listed because enough errors of
+    /// its batch are.
+    Unlisted {
+        /// Number of invalid fields.
+        errors: usize,
+    },
     /// The event exceeds the limit for one event.
     TooLarge {
         /// Size of the event.
@@ -43,7 +49,7 @@ impl IngestError {
 
     fn classify(&self) -> (Refusal, RejectionCode) {
         match self {
-            Self::Invalid(_) => (Refusal::Invalid, RejectionCode::Invalid),
+            Self::Invalid(_) | Self::Unlisted { .. } => (Refusal::Invalid, RejectionCode::Invalid),
             Self::TooLarge { .. } => (Refusal::TooLarge, RejectionCode::TooLarge),
             Self::NotQueued { error, .. } => match error {
                 AppendError::Full(_) => (Refusal::QueueFull, RejectionCode::QueueFull),

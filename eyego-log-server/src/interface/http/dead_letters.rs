@@ -9,9 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use eyego_log_core::limits::MAX_LIMIT;
 use eyego_log_core::query::{Cursor, ParseCursorError};
 use eyego_log_core::wire::{self, Status, SyntaxError};
-use eyego_log_core::{
-    FieldError, FieldErrors, LogId, ParseError, ParseLogIdError, ParseTimestampError, Timestamp,
-};
+use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError, ParseLogIdError, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -160,9 +158,7 @@ pub(super) async fn replay(State(api): State<Arc<Api>>, request: Request) -> Res
 }
 
 fn parse_query(text: Option<&str>) -> Result<DeadLetterQuery, FieldErrors> {
-    let time = |value: &str| {
-        value.parse::<Timestamp>().map_err(|error: ParseTimestampError| error.to_string())
-    };
+    let time = |value: &str| Timestamp::parse_clamped(value).map_err(|error| error.to_string());
     let mut query = DeadLetterQuery::default();
     parameters::parse(text, |name, value| {
         match name {
@@ -207,7 +203,7 @@ fn parse_selection(bytes: &[u8]) -> Result<Selection, ApiError> {
         serde_json::from_str(text).map_err(|error| syntax(SyntaxError::from_json(&error)))?;
     let mut errors = FieldErrors::new();
     let mut selections = Vec::new();
-    for (name, value) in wire::members(raw) {
+    wire::for_each_member(raw, |name, value| {
         let selection = match &*name {
             "id" => non_empty_string(value).and_then(|text| {
                 let id = text.parse().map_err(|error: ParseLogIdError| error.to_string());
@@ -220,9 +216,9 @@ fn parse_selection(bytes: &[u8]) -> Result<Selection, ApiError> {
         };
         match selection {
             Ok(selection) => selections.push(selection),
-            Err(reason) => errors.push(FieldError::new(name, reason)),
+            Err(reason) => errors.add(name, reason),
         }
-    }
+    });
     if !errors.is_empty() {
         return Err(errors.into());
     }

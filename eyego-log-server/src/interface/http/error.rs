@@ -209,6 +209,9 @@ impl From<IngestError> for ApiError {
         let kind = FailureKind::Refused(error.refusal());
         match error {
             IngestError::Invalid(error) => error.into(),
+            IngestError::Unlisted { errors } => {
+                Self::new(kind, format!("invalid ({errors} field errors, not listed)"))
+            }
             IngestError::TooLarge { bytes, max } => {
                 let message = format!("an event may have up to {max} bytes; this one has {bytes}");
                 Self::new(kind, message)

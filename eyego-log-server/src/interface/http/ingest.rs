@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::api::Api;
 use super::body::{self, ReadBody};
 use super::error::{ApiError, rejected_item, respond, status_field, status_of_rejected};
-use super::items::{elements, lines};
+use super::items::{Items, elements, lines};
 use super::parameters;
 use crate::application::ingest::{BatchOutcome, PreparedBatch, PreparedEvent};
 use crate::application::wait::{self, WaitOutcome};
@@ -173,11 +173,11 @@ fn prepare_batch(
     is_ndjson: bool,
     key: Option<&str>,
 ) -> Result<PreparedBatch, ApiError> {
-    let items = if is_ndjson { lines(bytes) } else { elements(bytes)? };
-    if items.is_empty() {
+    let max = api.ingest.limits().max_batch_events;
+    let Items { items, count } = if is_ndjson { lines(bytes, max) } else { elements(bytes, max)? };
+    if count == 0 {
         return Err(ApiError::invalid("the batch contains no events"));
     }
-    let (max, count) = (api.ingest.limits().max_batch_events, items.len());
     if count > max {
         let message = format!("a batch may contain up to {max} events; this one has {count}");
         return Err(ApiError::too_large(message));
