@@ -115,3 +115,17 @@ async fn items_beyond_the_limit_are_counted() {
         assert_eq!(response["message"], message);
     }
 }
+
+#[tokio::test]
+async fn id_in_a_path_that_is_not_utf8_is_a_400_in_the_envelope() {
+    let server = embedded_server().await;
+    for route in ["logs", "dead-letters"] {
+        for id in ["%FF", "%00", "abc"] {
+            let (status, response) = get(&server, &format!("/api/v1/{route}/{id}")).await;
+            assert_eq!((status, paths(&response)), (400, vec!["id"]), "{response}");
+        }
+        let path = format!("/api/v1/{route}/6968768d81847b87ab93264b?verbose=1");
+        let (status, response) = get(&server, &path).await;
+        assert_eq!((status, paths(&response)), (400, vec!["verbose"]), "{response}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use eyego_log_core::limits::MAX_LIMIT;
@@ -17,7 +17,7 @@ use super::api::Api;
 use super::body::{self, BodyLimits};
 use super::error::ApiError;
 use super::parameters;
-use super::read::log_id;
+use super::read::PathId;
 use crate::application::dead_letters::{Replayed, Selection};
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary};
 
@@ -118,12 +118,12 @@ pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
 /// `GET /api/v1/dead-letters/{id}`
 pub(super) async fn get(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     RawQuery(query): RawQuery,
 ) -> Response {
     let found = async {
         parameters::expect_none(query.as_deref())?;
-        Ok::<_, ApiError>(api.dead_letters.get(log_id(&id)?).await?)
+        Ok::<_, ApiError>(api.dead_letters.get(id).await?)
     };
     match found.await {
         Ok(dead_letter) => {

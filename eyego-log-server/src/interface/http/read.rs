@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::query::Start;
 use eyego_log_core::wire::{LogResponse, LogsPage, Status};
 use eyego_log_core::{FieldError, LogId, LogQuery, ParseLogIdError};
+use http::request::Parts;
 
 use super::api::Api;
 use super::error::ApiError;
@@ -30,9 +31,13 @@ pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
 }
 
 /// `GET /api/v1/logs/{id}`
-pub(super) async fn get(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
+pub(super) async fn get(
+    State(api): State<Arc<Api>>,
+    PathId(id): PathId,
+    RawQuery(query): RawQuery,
+) -> Response {
     let found = async {
-        let id = log_id(&id)?;
+        parameters::expect_none(query.as_deref())?;
         let entry = api.repository.get(id).await?;
         entry.ok_or_else(|| ApiError::not_found(format!("no event has the id {id}")))
     };
@@ -55,11 +60,19 @@ fn logs_page(page: Page, start: Start) -> LogsPage {
     }
 }
 
-/// Parses the id in a path.
-///
-/// # Errors
-/// Returns an error unless `text` is 24 hex digits.
-pub(super) fn log_id(text: &str) -> Result<LogId, ApiError> {
-    text.parse()
-        .map_err(|error: ParseLogIdError| ApiError::invalid_field(FieldError::new("id", error)))
+/// The `{id}` in a path.
+pub(super) struct PathId(pub(super) LogId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = ApiError;
+
+    /// Rejects everything except 24 hex digits.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        // A path that is not UTF-8 is rejected like any other invalid id.
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        let text = text.map_or_else(|_| String::new(), |Path(text)| text);
+        text.parse()
+            .map(Self)
+            .map_err(|error: ParseLogIdError| ApiError::invalid_field(FieldError::new("id", error)))
+    }
 }

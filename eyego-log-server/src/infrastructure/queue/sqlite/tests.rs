@@ -119,14 +119,14 @@ async fn full_queue_refuses_records_until_it_is_drained() {
 /// Fills the queue and commits slowly, so that storing lags by seconds.
 async fn fall_behind(queue: &SqliteQueue) -> Box<dyn Subscription> {
     let mut subscription = queue.subscribe().unwrap();
-    for _ in 0..6 {
+    for _ in 0..7 {
         for result in queue.append(batch(&vec![&b"x"[..]; 10_000])).await {
             result.unwrap();
         }
     }
     subscription.commit(&[(0, 2)]).unwrap();
-    // The store's rate appears to be at most 20,000 records per second.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // The store's rate appears to be at most 4,000 records per second.
+    tokio::time::sleep(Duration::from_millis(250)).await;
     subscription.commit(&[(0, 1_002)]).unwrap();
     subscription
 }
