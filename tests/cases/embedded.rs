@@ -18,6 +18,7 @@ use eyego_log_server::infrastructure::repository::sqlite::{
     SqliteDeadLetters, SqliteRepository, SqliteStore,
 };
 use serde_json::json;
+use stack::eventually_blocking;
 use stack::load::{Load, single_requests};
 use stack::server::Server;
 use tempfile::TempDir;
@@ -69,8 +70,15 @@ impl EmbeddedQueue {
     }
 }
 
+/// A child that another test has just started can hold the lock of a closed directory until it
+/// executes its program.
+fn open_data_dir(path: &Path) -> Arc<DataDir> {
+    let what = "the lock of the data directory";
+    eventually_blocking(what, TIMEOUT, || Ok(DataDir::open(path)?)).unwrap()
+}
+
 fn open_queue(path: &Path) -> Arc<SqliteQueue> {
-    let data_dir = DataDir::open(path).unwrap();
+    let data_dir = open_data_dir(path);
     // Disks of test machines are slow.
     let append_timeout = Duration::from_secs(15);
     let options = SqliteQueueOptions { append_timeout, ..SqliteQueueOptions::default() };
@@ -108,7 +116,7 @@ impl EmbeddedStore {
 }
 
 fn open_store(path: &Path) -> Arc<SqliteStore> {
-    SqliteStore::open(&DataDir::open(path).unwrap()).unwrap()
+    SqliteStore::open(&open_data_dir(path)).unwrap()
 }
 
 #[async_trait]

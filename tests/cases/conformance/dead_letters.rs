@@ -10,7 +10,7 @@ use eyego_log_server::domain::dead_letter::{
 
 use super::{Case, at, id, run_cases};
 
-/// An empty store of dead store.
+/// An empty store of dead letters.
 #[async_trait]
 pub(crate) trait DeadLettersFixture: Send + Sync + 'static {
     fn dead_letters(&self) -> Arc<dyn DeadLetters>;

@@ -158,7 +158,9 @@ impl KafkaQueue {
     /// Returns an error if librdkafka rejects a property.
     pub fn start(options: KafkaOptions) -> Result<Arc<Self>, QueueError> {
         let options = Arc::new(options);
-        properties::check(&options)?;
+        let admin = options.finish(options.client("eyego-topic"), ClientKind::Admin);
+        let configs = [admin, producer::config(&options), consumer::config(&options)];
+        configs.iter().try_for_each(properties::check)?;
         let topic = Topic::start(Arc::clone(&options))?;
         let producer = KafkaProducer::new(Arc::clone(&options), Arc::clone(&topic));
         Ok(Arc::new(Self { options, topic, producer, consumer: Arc::default() }))
