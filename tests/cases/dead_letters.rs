@@ -7,7 +7,6 @@ use std::time::Instant;
 use anyhow::ensure;
 use bson::doc;
 use eyego_log_server::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters as _};
-use eyego_log_server::infrastructure::embedded::DataDir;
 use eyego_log_server::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteStore};
 use serde_json::{Value, json};
 use stack::eventually;
@@ -15,7 +14,7 @@ use stack::server::{Server, ServerBuilder};
 use tempfile::TempDir;
 
 use crate::conformance::{at, id};
-use crate::fixture::{Deployment, TIMEOUT, get, logs, post, post_log, ready};
+use crate::fixture::{Deployment, TIMEOUT, get, logs, open_data_dir, post, post_log, ready};
 
 fn dead_letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
     let summary = DeadLetterSummary {
@@ -41,7 +40,7 @@ fn storable(n: u32) -> DeadLetter {
 }
 
 async fn put(data: &Path, dead_letters: &[DeadLetter]) {
-    let store = SqliteStore::open(&DataDir::open(data).unwrap()).unwrap();
+    let store = SqliteStore::open(&open_data_dir(data)).unwrap();
     let port = SqliteDeadLetters::new(Arc::clone(&store));
     for dead_letter in dead_letters {
         port.put(dead_letter).await.unwrap();

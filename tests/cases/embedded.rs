@@ -12,13 +12,11 @@ use eyego_log_core::LogEntry;
 use eyego_log_server::domain::dead_letter::DeadLetters;
 use eyego_log_server::domain::queue::LogQueue;
 use eyego_log_server::domain::repository::LogRepository;
-use eyego_log_server::infrastructure::embedded::DataDir;
 use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
 use eyego_log_server::infrastructure::repository::sqlite::{
     SqliteDeadLetters, SqliteRepository, SqliteStore,
 };
 use serde_json::json;
-use stack::eventually_blocking;
 use stack::load::{Load, single_requests};
 use stack::server::Server;
 use tempfile::TempDir;
@@ -27,7 +25,7 @@ use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::queue::QueueFixture;
 use crate::conformance::repository::RepositoryFixture;
 use crate::conformance::{self, entry};
-use crate::fixture::{TIMEOUT, embedded_server, post_log, ready, stored};
+use crate::fixture::{TIMEOUT, embedded_server, open_data_dir, post_log, ready, stored};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queue_conforms_to_its_port() {
@@ -68,13 +66,6 @@ impl EmbeddedQueue {
         let queue = Some(open_queue(dir.path()));
         Self { dir, queue }
     }
-}
-
-/// A child that another test has just started can hold the lock of a closed directory until it
-/// executes its program.
-fn open_data_dir(path: &Path) -> Arc<DataDir> {
-    let what = "the lock of the data directory";
-    eventually_blocking(what, TIMEOUT, || Ok(DataDir::open(path)?)).unwrap()
 }
 
 fn open_queue(path: &Path) -> Arc<SqliteQueue> {

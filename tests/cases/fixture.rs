@@ -1,9 +1,12 @@
 //! What the tests of a running server share: a deployment with unique names, and HTTP requests.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
 use bson::Document;
+use eyego_log_server::infrastructure::embedded::DataDir;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -11,10 +14,10 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use serde_json::Value;
 use stack::chaos::{KafkaTarget, Target};
-use stack::eventually;
 use stack::kafka::Kafka;
 use stack::mongodb::Mongo;
 use stack::server::{Server, ServerBuilder};
+use stack::{eventually, eventually_blocking};
 
 /// The time in which something must happen on a busy machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
@@ -203,4 +206,11 @@ pub(crate) async fn stored(server: &Server, id: &str) -> Value {
     })
     .await
     .unwrap()
+}
+
+/// Opens a data directory. A child that another test has just started can hold the lock of a closed
+/// directory until it executes its program.
+pub(crate) fn open_data_dir(path: &Path) -> Arc<DataDir> {
+    let what = "the lock of the data directory";
+    eventually_blocking(what, TIMEOUT, || Ok(DataDir::open(path)?)).unwrap()
 }

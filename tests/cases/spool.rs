@@ -6,7 +6,6 @@ use std::time::Instant;
 use anyhow::ensure;
 use async_trait::async_trait;
 use eyego_log_server::domain::queue::LogQueue;
-use eyego_log_server::infrastructure::embedded::DataDir;
 use eyego_log_server::infrastructure::queue::spool::SpooledQueue;
 use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
 use serde_json::json;
@@ -17,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::conformance;
 use crate::conformance::queue::QueueFixture;
-use crate::fixture::{Deployment, TIMEOUT, get, logs, post_log, ready};
+use crate::fixture::{Deployment, TIMEOUT, get, logs, open_data_dir, post_log, ready};
 use crate::metrics::{Scrape, scrape_until};
 use crate::survival::each_acknowledged_event_survives;
 
@@ -45,7 +44,7 @@ impl SpooledFixture {
     fn open(dir: &TempDir) -> Arc<SpooledQueue> {
         let open = |name| {
             let options = SqliteQueueOptions { name, ..SqliteQueueOptions::default() };
-            SqliteQueue::open(&DataDir::open(dir.path().join(name)).unwrap(), options).unwrap()
+            SqliteQueue::open(&open_data_dir(&dir.path().join(name)), options).unwrap()
         };
         SpooledQueue::start(open("queue"), open("spool")).unwrap()
     }
