@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "spool")]
 use eyego_log_client::SpoolSync;
+use eyego_log_client::transport::http;
 use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
 use eyego_log_client::{Client, Event, Overflow};
 use rustix::time::{ClockId, clock_gettime};
@@ -103,11 +104,14 @@ struct Counting {
 
 impl Transport for Counting {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-        let count = request.body.iter().filter(|byte| **byte == b'\n').count();
+        let count = request.body().iter().filter(|byte| **byte == b'\n').count();
         Box::pin(async move {
             // A closed semaphore is an open gate.
             let _ = self.gate.acquire().await;
-            Ok(Response::new(202, format!(r#"{{"accepted":{count},"rejected":[]}}"#)))
+            let mut response =
+                Response::new(format!(r#"{{"accepted":{count},"rejected":[]}}"#).into());
+            *response.status_mut() = http::StatusCode::ACCEPTED;
+            Ok(response)
         })
     }
 }

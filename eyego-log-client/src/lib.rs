@@ -61,9 +61,9 @@
 //!
 //! | feature | default | adds |
 //! |---|---|---|
-//! | `tls` | yes | `https://` URLs, using rustls with a provider that is never installed globally |
+//! | `tls` | yes | `https://` URLs with rustls and the system's certificates |
+//! | `native-tls` | | `https://` URLs with the system's TLS library; `tls` takes precedence |
 //! | `zstd` | yes | compression of request bodies |
-//! | `reqwest` | | [`ClientBuilder::http_client`]: send through your own `reqwest::Client` |
 //! | `spool` | | [`ClientBuilder::spool_dir`]: keep undelivered events on disk |
 //! | `blocking` | | [`blocking`]: an API for programs without async |
 //! | `test-util` | | [`testing`]: a transport that records events, for your own tests |
@@ -72,7 +72,6 @@
 #![cfg_attr(
     not(all(
         feature = "blocking",
-        feature = "reqwest",
         feature = "spool",
         feature = "test-util",
         feature = "tower",
@@ -114,6 +113,9 @@ pub use model::stats::{LossCounts, Stats};
 pub use pipeline::event_queue::Overflow;
 #[cfg(feature = "spool")]
 pub use spool::SpoolSync;
+
+/// The version of `reqwest` whose `Client` [`ClientBuilder::http_client`] takes.
+pub use reqwest;
 
 pub use eyego_log_core::query::{Cursor, Order};
 pub use eyego_log_core::{

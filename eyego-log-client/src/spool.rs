@@ -6,12 +6,16 @@
 //!
 //! - `format` defines the bytes of a file,
 //! - `segment` scans and reads one file,
-//! - `files` manages the directory: its lock, the order of the files, syncing
-//!   and deletion.
+//! - `repair` finds the undamaged records of a file that is not intact,
+//! - `recovery` opens the files of an earlier process and quarantines damage,
+//! - `directory` names and locks files,
+//! - `files` manages the files: their order, syncing and deletion.
 //!
 //! `delivery::batch_source` decides which batches go through the spool and which
 //! stay in memory.
 
+#[cfg(feature = "spool")]
+mod directory;
 #[cfg(feature = "spool")]
 mod files;
 #[cfg(feature = "spool")]
@@ -21,6 +25,10 @@ mod off;
 #[cfg(feature = "spool")]
 mod options;
 mod record;
+#[cfg(feature = "spool")]
+mod recovery;
+#[cfg(feature = "spool")]
+mod repair;
 #[cfg(feature = "spool")]
 mod segment;
 
@@ -32,4 +40,4 @@ pub(crate) use off::{Spool, SpoolOptions};
 pub(crate) use options::SpoolOptions;
 #[cfg(feature = "spool")]
 pub use options::SpoolSync;
-pub(crate) use record::{Extent, Unread};
+pub(crate) use record::{Extent, LostInFile, Unread};

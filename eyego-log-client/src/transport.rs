@@ -1,14 +1,26 @@
 //! How requests reach the server: the [`Transport`] trait and its types.
+//!
+//! `http_client` implements the trait with `reqwest`. `endpoint` creates the
+//! requests, with the headers and the API key of the builder, and `describe`
+//! turns responses into messages.
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+pub(crate) mod api_key;
 pub(crate) mod describe;
 pub(crate) mod endpoint;
-pub(crate) mod http;
-#[cfg(feature = "reqwest")]
-pub(crate) mod reqwest;
+pub(crate) mod http_client;
+pub(crate) mod tls;
+
+pub use bytes::Bytes;
+pub use http;
+
+/// A request to the server: method, complete URL, headers and body.
+pub type Request = http::Request<Bytes>;
+
+/// A response from the server: status, headers and the whole body.
+pub type Response = http::Response<Bytes>;
 
 /// A boxed future, as [`Transport::send`] returns it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -18,8 +30,8 @@ pub(crate) type TransportResult = Result<Response, TransportError>;
 
 /// Sends requests to the server.
 ///
-/// By default the client sends them over HTTP/1.1. Pass another implementation
-/// to [`ClientBuilder::transport`](crate::ClientBuilder::transport) to sign
+/// By default the client uses `reqwest`. Pass another implementation to
+/// [`ClientBuilder::transport`](crate::ClientBuilder::transport) to sign
 /// requests, to send them over another channel, or for tests (the crate feature
 /// `test-util` includes one that records).
 ///
@@ -29,20 +41,25 @@ pub(crate) type TransportResult = Result<Response, TransportError>;
 /// retry, since the client does.
 ///
 /// ```
-/// use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
+/// use eyego_log_client::transport::{
+///     BoxFuture, Bytes, Request, Response, Transport, TransportError,
+/// };
 ///
-/// /// Fails every request.
-/// struct Offline;
+/// /// Answers every request with 503.
+/// struct Unavailable;
 ///
-/// impl Transport for Offline {
+/// impl Transport for Unavailable {
 ///     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-///         let message = format!("{} is unreachable", request.url);
-///         Box::pin(async move { Err(TransportError::new(message)) })
+///         assert!(request.uri().path().starts_with("/api/v1/"));
+///         let mut response = Response::new(Bytes::new());
+///         *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+///         Box::pin(async move { Ok(response) })
 ///     }
 /// }
+/// # use eyego_log_client::transport::http;
 /// ```
 pub trait Transport: Send + Sync + 'static {
-    /// Sends one request and reads the whole response.
+    /// Sends one request and reads the response.
     ///
     /// # Errors
     /// Returns a [`TransportError`] if no response could be read. The server
@@ -51,75 +68,20 @@ pub trait Transport: Send + Sync + 'static {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>>;
 }
 
-/// The HTTP methods that the client uses.
+/// The number of bytes after which the rest of a response's body is of no
+/// interest. Every request has it in its extensions.
+///
+/// A transport should stop reading there and return what it has read. The
+/// client ignores whatever lies beyond.
+///
+/// ```
+/// # use eyego_log_client::transport::{Request, ResponseLimit};
+/// fn limit_of(request: &Request) -> usize {
+///     request.extensions().get::<ResponseLimit>().map_or(usize::MAX, |limit| limit.0)
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Method {
-    /// Used for reads.
-    Get,
-    /// Used to send events.
-    Post,
-}
-
-/// A request to the server.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Request {
-    /// The HTTP method.
-    pub method: Method,
-    /// The complete URL.
-    pub url: String,
-    /// The headers, with names in lower case. They include the API key.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body, which is empty for a GET request.
-    pub body: Vec<u8>,
-}
-
-impl Request {
-    pub(crate) fn new(method: Method, url: String) -> Self {
-        Self { method, url, headers: Vec::new(), body: Vec::new() }
-    }
-
-    /// Returns the value of a header. The name is case-insensitive.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let mut headers = self.headers.iter();
-        headers.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
-    }
-}
-
-impl fmt::Debug for Request {
-    /// Hides the headers, which include the API key, and the body.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
-            .field("method", &self.method)
-            .field("url", &self.url)
-            .field("body_bytes", &self.body.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// A response from the server.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Response {
-    /// The HTTP status code.
-    pub status: u16,
-    /// The body.
-    pub body: Vec<u8>,
-    /// The `retry-after` header.
-    pub retry_after: Option<String>,
-    /// The `x-request-id` header.
-    pub request_id: Option<String>,
-}
-
-impl Response {
-    /// Creates a response without headers.
-    #[must_use]
-    pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, body: body.into(), ..Self::default() }
-    }
-}
+pub struct ResponseLimit(pub usize);
 
 /// The reason why no response could be read.
 #[derive(Debug, thiserror::Error)]
@@ -145,4 +107,14 @@ impl TransportError {
         self.source = Some(source.into());
         self
     }
+}
+
+/// Creates a response for tests.
+#[cfg(test)]
+pub(crate) fn response(status: u16, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(body.into());
+    if let Ok(status) = http::StatusCode::from_u16(status) {
+        *response.status_mut() = status;
+    }
+    response
 }

@@ -18,6 +18,9 @@ use crate::pipeline::reporter::{LossHook, ProblemHook};
 #[cfg(feature = "spool")]
 use crate::spool::SpoolSync;
 use crate::transport::Transport;
+use crate::transport::describe::without_credentials;
+use crate::transport::http_client::HttpTransport;
+use crate::transport::tls::TlsFiles;
 
 /// Sets the options of a [`Client`](crate::Client) and builds it.
 ///
@@ -39,7 +42,8 @@ pub struct ClientBuilder {
     url: String,
     api_key: Option<String>,
     api_key_file: Option<PathBuf>,
-    ca_file: Option<PathBuf>,
+    headers: Vec<(String, String)>,
+    tls: TlsFiles,
     max_batch_events: usize,
     max_batch_bytes: usize,
     linger: Duration,
@@ -58,6 +62,8 @@ pub struct ClientBuilder {
     #[cfg(feature = "spool")]
     spool_max_bytes: u64,
     #[cfg(feature = "spool")]
+    spool_max_age: Option<Duration>,
+    #[cfg(feature = "spool")]
     spool_sync: SpoolSync,
     transport: Option<Arc<dyn Transport>>,
     on_loss: Option<LossHook>,
@@ -70,7 +76,8 @@ impl ClientBuilder {
             url,
             api_key: None,
             api_key_file: None,
-            ca_file: None,
+            headers: Vec::new(),
+            tls: TlsFiles::default(),
             max_batch_events: 500,
             max_batch_bytes: 512 << 10,
             linger: Duration::from_secs(1),
@@ -89,6 +96,8 @@ impl ClientBuilder {
             #[cfg(feature = "spool")]
             spool_max_bytes: 1 << 30,
             #[cfg(feature = "spool")]
+            spool_max_age: None,
+            #[cfg(feature = "spool")]
             spool_sync: SpoolSync::default(),
             transport: None,
             on_loss: None,
@@ -103,19 +112,45 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets a file that contains the API key and nothing else. It is read once,
-    /// by [`build`](Self::build). Defaults to none. Cannot be combined with
-    /// [`api_key`](Self::api_key).
+    /// Sets a file that contains the API key and nothing else. It is read by
+    /// [`build`](Self::build), and again before an attempt if it has changed. If
+    /// its new content is not valid, the previous key is used. Defaults to none.
+    /// Cannot be combined with [`api_key`](Self::api_key).
+    ///
+    /// With a file, a batch whose key the server refuses is retried until its
+    /// delivery timeout, because the key may change.
     pub fn api_key_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.api_key_file = Some(path.into());
         self
     }
 
+    /// Adds a header to every request, such as one that a gateway requires. May
+    /// be called several times. Its value is hidden in `Debug` output. The
+    /// headers that describe the body and the connection belong to the client;
+    /// `authorization` cannot be combined with [`api_key`](Self::api_key) or
+    /// [`api_key_file`](Self::api_key_file).
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
     /// Sets a PEM file with certificate authorities to trust in addition to
-    /// those of the system. Defaults to none. Cannot be combined with
+    /// those of the system. It is read by [`build`](Self::build). Defaults to
+    /// none. Cannot be combined with [`http_client`](Self::http_client) or
     /// [`transport`](Self::transport).
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.ca_file = Some(path.into());
+        self.tls.ca_file = Some(path.into());
+        self
+    }
+
+    /// Sets a PEM file with the client's own certificate chain and its
+    /// unencrypted private key, for servers that require one (mutual TLS). With
+    /// the crate feature `native-tls` alone, the key must be in PKCS #8 format.
+    /// The file is read by [`build`](Self::build). Defaults to none. Cannot be
+    /// combined with [`http_client`](Self::http_client) or
+    /// [`transport`](Self::transport).
+    pub fn identity_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tls.identity_file = Some(path.into());
         self
     }
 
@@ -218,16 +253,19 @@ impl ClientBuilder {
         self
     }
 
-    /// Sends all requests through your own `reqwest::Client`, with its proxies,
-    /// TLS settings and headers. Replaces [`transport`](Self::transport). Needs
-    /// the crate feature `reqwest`.
+    /// Sends all requests through your own [`reqwest::Client`](crate::reqwest),
+    /// with its proxies, TLS settings and headers. Replaces
+    /// [`transport`](Self::transport). Defaults to a client that uses the
+    /// system's proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`), HTTP/2 where
+    /// the server offers it with TLS, and follows redirects only if they keep
+    /// method and body (307, 308) and stay on the same host.
     ///
     /// The client's thread drives the connections, so they end with
     /// [`shutdown`](crate::Client::shutdown). Configure the `reqwest::Client` not
-    /// to follow redirects, because a redirected POST would lose its events.
-    #[cfg(feature = "reqwest")]
+    /// to follow redirects: it follows some of them with a GET request without
+    /// the events, which the client then sends again.
     pub fn http_client(self, client: reqwest::Client) -> Self {
-        self.transport(crate::transport::reqwest::ReqwestTransport(client))
+        self.transport(HttpTransport::with_client(client))
     }
 
     /// Sends all requests through `transport` instead of the built-in HTTP
@@ -264,8 +302,10 @@ impl fmt::Debug for ClientBuilder {
     /// Hides the API key, and a password in the URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
-            .field("url", &parse::without_userinfo(&self.url))
+            .field("url", &without_credentials(&self.url))
             .field("api_key", &self.api_key.as_ref().map(|_| "***"))
+            .field("api_key_file", &self.api_key_file)
+            .field("headers", &self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("max_batch_events", &self.max_batch_events)
             .field("max_batch_bytes", &self.max_batch_bytes)
             .field("linger", &self.linger)

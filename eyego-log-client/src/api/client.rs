@@ -97,7 +97,7 @@ impl ClientBuilder {
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&notify)));
         let endpoint = Arc::new(endpoint);
         let spool = spool.map(|(spool, recovered)| {
-            queue.recover(recovered.found.events, recovered.damaged, &recovered.message);
+            queue.recover(recovered.found.events, &recovered.lost);
             queue.update_stats(|stats| stats.spool_bytes = spool.bytes());
             (spool, recovered.found)
         });
@@ -140,6 +140,7 @@ impl Client {
     /// | `EYEGO_LOG_API_KEY` | [`api_key`](ClientBuilder::api_key) |
     /// | `EYEGO_LOG_API_KEY_FILE` | [`api_key_file`](ClientBuilder::api_key_file) |
     /// | `EYEGO_LOG_CA_FILE` | [`ca_file`](ClientBuilder::ca_file) |
+    /// | `EYEGO_LOG_IDENTITY_FILE` | [`identity_file`](ClientBuilder::identity_file) |
     /// | `EYEGO_LOG_MAX_BATCH_EVENTS` | [`max_batch_events`](ClientBuilder::max_batch_events) |
     /// | `EYEGO_LOG_MAX_BATCH_BYTES` | [`max_batch_bytes`](ClientBuilder::max_batch_bytes) |
     /// | `EYEGO_LOG_LINGER` | [`linger`](ClientBuilder::linger) |
@@ -153,6 +154,7 @@ impl Client {
     /// | `EYEGO_LOG_COMPRESSION` | [`compression`](ClientBuilder::compression): `zstd` or `none` |
     /// | `EYEGO_LOG_SPOOL_DIR` | [`spool_dir`](ClientBuilder::spool_dir) |
     /// | `EYEGO_LOG_SPOOL_MAX_BYTES` | [`spool_max_bytes`](ClientBuilder::spool_max_bytes) |
+    /// | `EYEGO_LOG_SPOOL_MAX_AGE` | [`spool_max_age`](ClientBuilder::spool_max_age) |
     /// | `EYEGO_LOG_SPOOL_SYNC` | [`spool_sync`](ClientBuilder::spool_sync): `batch`, or a duration |
     ///
     /// The methods document the default and range of each option. Sizes are

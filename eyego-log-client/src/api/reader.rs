@@ -9,9 +9,13 @@ use tokio::sync::oneshot;
 
 use crate::delivery::mailbox::{Mailbox, ReadJob};
 use crate::model::errors::{ReadError, StatusError};
-use crate::transport::describe::{describe, error_chain};
+use crate::transport::describe::{describe, error_chain, header, server_message};
 use crate::transport::endpoint::Endpoint;
-use crate::transport::{Method, Response};
+use crate::transport::{Response, ResponseLimit};
+
+/// How much of a response is read, in bytes. The server limits pages to half of
+/// this.
+const RESPONSE_LIMIT: ResponseLimit = ResponseLimit(32 << 20);
 
 #[derive(Clone)]
 pub(crate) struct Reader {
@@ -35,26 +39,36 @@ impl Reader {
 
     /// Sends a GET request to `path` and decodes the JSON response.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ReadError> {
+        let request = self.endpoint.read_request(path, RESPONSE_LIMIT).map_err(|error| {
+            let message = format!("the query does not fit into a URL: {error}");
+            let errors = FieldErrors::new();
+            ReadError::Status(StatusError { status: 414, message, errors, request_id: None })
+        })?;
         let (response, receiver) = oneshot::channel();
-        let request = self.endpoint.request(Method::Get, path);
         self.mailbox.push_read(ReadJob { request, response });
         let result = receiver.await.map_err(|_| ReadError::Closed)?;
         let response = result.map_err(|error| ReadError::NoResponse(error_chain(&error)))?;
-        if !(200..300).contains(&response.status) {
-            return Err(to_error(response));
+        if !response.status().is_success() {
+            return Err(to_error(&response));
         }
-        serde_json::from_slice(&response.body).map_err(|error| {
+        serde_json::from_slice(response.body()).map_err(|error| {
             ReadError::UnexpectedResponse(format!("{} ({error})", describe(&response)))
         })
     }
 }
 
-fn to_error(response: Response) -> ReadError {
-    let (message, errors) = match serde_json::from_slice(&response.body) {
-        Ok(ErrorResponse { message, errors, .. }) => (message, errors),
-        Err(_) if response.status >= 400 => (describe(&response), FieldErrors::new()),
-        Err(_) => return ReadError::UnexpectedResponse(describe(&response)),
+fn to_error(response: &Response) -> ReadError {
+    let status = response.status().as_u16();
+    let (message, errors) = match serde_json::from_slice(response.body()) {
+        Ok(ErrorResponse { message, errors, .. }) if server_message(response).is_some() => {
+            (message, errors)
+        }
+        // A proxy says that the server is overloaded or unavailable.
+        _ if matches!(status, 408 | 425 | 429 | 500..=599) => {
+            (describe(response), FieldErrors::new())
+        }
+        _ => return ReadError::UnexpectedResponse(describe(response)),
     };
-    let Response { status, request_id, .. } = response;
+    let request_id = header(response, "x-request-id").map(str::to_owned);
     ReadError::Status(StatusError { status, message, errors, request_id })
 }

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Acks, Batch};
 use crate::spool::{Extent, Spool, Unread};
 
@@ -34,8 +35,8 @@ pub(crate) enum Effect {
     Spilled(Batch),
     /// A batch of this cost was read back into memory.
     Refilled { cost: usize },
-    /// Spooled events can no longer be read.
-    Unreadable { epoch: u64, events: u64, acks: Acks, message: String },
+    /// Spooled events can no longer be delivered.
+    Unreadable { epoch: u64, events: u64, acks: Acks, reason: LossReason, message: String },
     /// A write to the spool failed.
     SpoolFailed(io::Error),
 }
@@ -212,6 +213,7 @@ impl Spooling {
             }
             Ok(segment) if is_held => {
                 batch.segment = Some(segment);
+                batch.expires_at = self.spool.expires_at(now);
                 self.held_bytes += batch.cost();
                 self.held.push_back(batch);
                 None
@@ -258,22 +260,24 @@ impl Spooling {
         }
         while self.can_read(pending_bytes) {
             match self.spool.read()? {
-                Unread::Lines { segment, lines } => {
+                Unread::Lines { segment, lines, expires_at } => {
                     let mut batch = Batch::from_lines(lines);
                     for mark in self.unmark(Extent::record(batch.len() as u64)) {
                         batch.epoch = mark.epoch;
                         batch.set_acks(mark.acks);
                     }
                     batch.segment = Some(segment);
+                    batch.expires_at = expires_at;
                     effects.push(Effect::Refilled { cost: batch.cost() });
                     return Some(batch);
                 }
-                Unread::Lost { segment, lost, message } => {
+                Unread::Lost { segment, lost, reason, message } => {
                     let marks = self.unmark(lost);
                     effects.extend(marks.into_iter().map(|mark| Effect::Unreadable {
                         epoch: mark.epoch,
                         events: mark.extent.events,
                         acks: mark.acks,
+                        reason,
                         message: message.clone(),
                     }));
                     self.spool.settle(segment, lost.events);

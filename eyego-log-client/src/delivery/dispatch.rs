@@ -143,7 +143,7 @@ impl Dispatcher {
     ) -> Vec<SettledBatch> {
         let position = self.in_flight.iter().position(|sent| sent.ticket == ticket);
         let Some(position) = position else { return Vec::new() };
-        let InFlight { batch, is_compressed, .. } = self.in_flight.remove(position);
+        let InFlight { mut batch, is_compressed, .. } = self.in_flight.remove(position);
         match classification {
             Classification::Delivered => {
                 self.succeed(now);
@@ -174,6 +174,18 @@ impl Dispatcher {
                 self.options.compression = false;
                 self.queue.push_front(batch);
                 Vec::new()
+            }
+            Classification::Unauthorized { can_key_change, message } => {
+                let is_spooled = batch.segment.is_some();
+                if is_spooled {
+                    // The wait for a key does not count against the timeout.
+                    batch.timeout_started_at = None;
+                }
+                if is_spooled || can_key_change {
+                    self.fail(batch, None, LossReason::Unauthorized, message, now)
+                } else {
+                    settled(batch, Outcome::lost(LossReason::Unauthorized, message))
+                }
             }
             Classification::Lost(reason, message) => settled(batch, Outcome::lost(reason, message)),
         }
@@ -238,7 +250,8 @@ impl Dispatcher {
         // A pause that the server asked for may exceed the delivery timeout.
         let is_expired =
             |expires_at| due > expires_at && retry_after.is_none() || now >= expires_at;
-        if expires_at.is_some_and(is_expired) {
+        let is_too_old = batch.expires_at.is_some_and(|at| now >= at);
+        if is_too_old || expires_at.is_some_and(is_expired) {
             return settled(batch, Outcome::lost(reason, message));
         }
         self.retrying.push_back((due, batch));

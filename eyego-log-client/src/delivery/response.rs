@@ -1,5 +1,9 @@
 //! Classifies the response to a batch: what its status and body mean for the
 //! events. The dispatcher acts on the result.
+//!
+//! Only an eyego-log server can decide that an event is lost, and its error
+//! responses have an envelope. A refusal without one comes from a proxy or from
+//! another server, so the batch is retried.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,8 +11,8 @@ use serde::Deserialize;
 
 use crate::delivery::retry::retry_after;
 use crate::model::loss_reason::LossReason;
-use crate::transport::TransportResult;
-use crate::transport::describe::{describe, error_chain};
+use crate::transport::describe::{Attempt, describe, error_chain, header, server_message};
+use crate::transport::{Response, TransportResult};
 
 /// What a response means for the events of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,10 @@ pub(crate) enum Classification {
     SplitBatch(LossReason, String),
     /// The server does not support the compression.
     DisableCompression(String),
+    /// The server does not accept the API key. Events in the spool wait for
+    /// another key. Others do so only if `can_key_change` is true, until their
+    /// delivery timeout.
+    Unauthorized { can_key_change: bool, message: String },
     /// All events are lost.
     Lost(LossReason, String),
 }
@@ -68,22 +76,42 @@ pub(crate) fn classify(result: &TransportResult, events: usize, now: SystemTime)
             return Classification::Retry { retry_after: None, message: error_chain(error) };
         }
     };
-    let pause = response.retry_after.as_deref().and_then(|value| retry_after(value, now));
-    if matches!(response.status, 200..=299 | 400 | 503)
-        && let Some(classification) = classify_items(&response.body, events, pause)
+    let pause = header(response, "retry-after").and_then(|value| retry_after(value, now));
+    let status = response.status().as_u16();
+    if matches!(status, 200..=299 | 400 | 413 | 503)
+        && let Some(classification) = classify_items(response.body(), events, pause)
     {
         return classification;
     }
     let message = describe(response);
-    match response.status {
-        401 | 403 => Classification::Lost(LossReason::Unauthorized, message),
-        400 | 422 => Classification::SplitBatch(LossReason::Refused, message),
-        413 => Classification::SplitBatch(LossReason::TooLarge, message),
-        415 => Classification::DisableCompression(message),
+    match status {
         408 | 425 | 429 | 500..=599 => Classification::Retry { retry_after: pause, message },
-        402..=499 => Classification::Lost(LossReason::Refused, message),
+        // A proxy that does not know the encoding sends no envelope.
+        415 if attempt(response).is_some_and(|attempt| attempt.is_compressed) => {
+            Classification::DisableCompression(message)
+        }
+        // The limit of a proxy. Smaller batches may pass.
+        413 if events > 1 => Classification::SplitBatch(LossReason::TooLarge, message),
+        400..=499 if server_message(response).is_some() => refused(response, message),
         _ => Classification::UnexpectedResponse(message),
     }
+}
+
+/// Classifies a refusal by an eyego-log server.
+fn refused(response: &Response, message: String) -> Classification {
+    match response.status().as_u16() {
+        401 | 403 => {
+            let can_key_change = attempt(response).is_some_and(|attempt| attempt.can_key_change);
+            Classification::Unauthorized { can_key_change, message }
+        }
+        400 | 422 => Classification::SplitBatch(LossReason::Refused, message),
+        413 => Classification::SplitBatch(LossReason::TooLarge, message),
+        _ => Classification::Lost(LossReason::Refused, message),
+    }
+}
+
+fn attempt(response: &Response) -> Option<&Attempt> {
+    response.extensions().get()
 }
 
 /// Returns `None` if the body is not a response to a batch of this size.
@@ -123,11 +151,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::transport::Response;
+    use crate::transport::{Bytes, Request, response};
 
     fn classify_status(status: u16, body: &(impl ToString + ?Sized)) -> Classification {
-        let response = Response::new(status, body.to_string());
-        classify(&Ok(response), 3, SystemTime::UNIX_EPOCH)
+        classify_batch(status, body, 3)
+    }
+
+    fn classify_batch(
+        status: u16,
+        body: &(impl ToString + ?Sized),
+        events: usize,
+    ) -> Classification {
+        classify(&Ok(response(status, body.to_string())), events, SystemTime::UNIX_EPOCH)
+    }
+
+    /// An error response of an eyego-log server.
+    fn envelope() -> serde_json::Value {
+        json!({"status": "fail", "message": "no"})
     }
 
     #[test]
@@ -166,41 +206,85 @@ mod tests {
     }
 
     #[test]
-    fn every_status_is_classified() {
+    fn a_refusal_by_the_server_is_final() {
+        for status in [404, 405, 410, 415, 421] {
+            let classification = classify_status(status, &envelope());
+            assert!(
+                matches!(classification, Classification::Lost(LossReason::Refused, _)),
+                "{status}"
+            );
+        }
+        for status in [401, 403] {
+            let classification = classify_status(status, &envelope());
+            assert!(matches!(classification, Classification::Unauthorized { .. }), "{status}");
+        }
+        for events in [1, 3] {
+            let too_large = classify_batch(413, &envelope(), events);
+            assert!(matches!(too_large, Classification::SplitBatch(LossReason::TooLarge, _)));
+            let bad_request = classify_batch(400, &envelope(), events);
+            assert!(matches!(bad_request, Classification::SplitBatch(LossReason::Refused, _)));
+        }
+    }
+
+    #[test]
+    fn a_refusal_by_anyone_else_is_retried() {
+        for status in [400, 401, 403, 404, 405, 410, 413, 415, 418, 422, 301, 307] {
+            for body in ["", "404 page not found", "{}", r#"{"message":"no"}"#] {
+                let classification = classify_batch(status, body, 1);
+                assert!(
+                    matches!(classification, Classification::UnexpectedResponse(_)),
+                    "{status} {body}"
+                );
+            }
+        }
+        let split = classify_status(413, "request entity too large");
+        assert!(matches!(split, Classification::SplitBatch(LossReason::TooLarge, _)));
+    }
+
+    #[test]
+    fn a_failing_server_is_retried() {
         for status in [408, 425, 429, 500, 502, 503, 504] {
-            let classification = classify_status(status, "busy");
-            assert!(matches!(classification, Classification::Retry { .. }), "{status}");
+            for body in ["busy".to_owned(), envelope().to_string()] {
+                let classification = classify_status(status, &body);
+                assert!(matches!(classification, Classification::Retry { .. }), "{status}");
+            }
         }
-        for (status, expected) in [
-            (401, LossReason::Unauthorized),
-            (403, LossReason::Unauthorized),
-            (404, LossReason::Refused),
-            (405, LossReason::Refused),
-        ] {
-            let classification = classify_status(status, "no");
-            let is_lost =
-                matches!(classification, Classification::Lost(reason, _) if reason == expected);
-            assert!(is_lost, "{status}");
+    }
+
+    #[test]
+    fn compression_is_disabled_only_if_the_request_was_compressed() {
+        let mut request = Request::new(Bytes::new());
+        request.headers_mut().insert("content-encoding", "zstd".parse().unwrap());
+        for body in [envelope().to_string(), "no".to_owned()] {
+            let mut response = response(415, body);
+            response.extensions_mut().insert(Attempt::new(&request));
+            let classification = classify(&Ok(response), 3, SystemTime::UNIX_EPOCH);
+            assert!(matches!(classification, Classification::DisableCompression(_)));
         }
-        let too_large = classify_status(413, "{}");
-        assert!(matches!(too_large, Classification::SplitBatch(LossReason::TooLarge, _)));
-        let bad_request = classify_status(400, "{}");
-        assert!(matches!(bad_request, Classification::SplitBatch(LossReason::Refused, _)));
-        let unsupported = classify_status(415, "{}");
-        assert!(matches!(unsupported, Classification::DisableCompression(_)));
+    }
+
+    #[test]
+    fn a_413_with_an_item_list_decides_on_each_event() {
+        let rejected: Vec<_> = (0..3)
+            .map(|index| json!({"index": index, "code": "too_large", "retryable": false}))
+            .collect();
+        let body = json!({"status": "fail", "message": "no", "accepted": 0, "rejected": rejected});
+        let Classification::PerItem { rejected, .. } = classify_status(413, &body) else {
+            panic!()
+        };
+        assert!(rejected.iter().all(|item| item.reason == Some(LossReason::TooLarge)));
     }
 
     proptest! {
         #[test]
         fn no_response_panics(status in 0_u16..1000, body: Vec<u8>, events in 0_usize..5) {
-            let _ = classify(&Ok(Response::new(status, body)), events, SystemTime::UNIX_EPOCH);
+            let _ = classify(&Ok(response(status, body)), events, SystemTime::UNIX_EPOCH);
         }
 
         #[test]
         fn no_json_panics(status in 200_u16..504, accepted: usize, index: usize, events: usize) {
             let body = json!({"accepted": accepted, "rejected": [{"index": index, "retryable": true}]});
-            let response = Response::new(status, body.to_string());
-            let _ = classify(&Ok(response), events, SystemTime::UNIX_EPOCH);
+            let _ = classify_batch(status, &body, events);
         }
     }
 }

@@ -3,11 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+
 use crate::delivery::compress::Compressor;
 use crate::delivery::dispatch::{OutgoingBatch, Ticket};
 use crate::delivery::mailbox::{Mailbox, ReadJob};
+use crate::transport::describe::{Attempt, error_chain};
 use crate::transport::endpoint::Endpoint;
-use crate::transport::{Method, Request, Transport, TransportError, TransportResult};
+use crate::transport::{Bytes, Request, ResponseLimit, Transport, TransportError, TransportResult};
+
+/// How much of the response to a batch is read: a fixed part, and room for the
+/// rejection of each event.
+const RESPONSE_BYTES: usize = 64 << 10;
+const RESPONSE_BYTES_PER_EVENT: usize = 1 << 10;
 
 /// Cheap to clone: each request runs in a task with its own clone.
 #[derive(Clone)]
@@ -25,16 +34,16 @@ impl Sender {
         outgoing: &OutgoingBatch<'_>,
         compressor: &mut Compressor,
     ) -> Request {
-        let mut request = self.endpoint.request(Method::Post, "/logs/batch");
-        request.headers.push(("content-type", "application/x-ndjson".to_owned()));
         let bytes = outgoing.batch.bytes();
         let compressed = outgoing.is_compressed.then(|| compressor.compress(bytes)).flatten();
-        match compressed {
-            Some(compressed) => {
-                request.headers.push(("content-encoding", "zstd".to_owned()));
-                request.body = compressed;
-            }
-            None => request.body = bytes.to_vec(),
+        let is_compressed = compressed.is_some();
+        let body = compressed.map_or_else(|| Bytes::copy_from_slice(bytes), Bytes::from);
+        let limit = RESPONSE_BYTES + outgoing.batch.len() * RESPONSE_BYTES_PER_EVENT;
+        let mut request = self.endpoint.batch_request(body, ResponseLimit(limit));
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+        if is_compressed {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
         }
         request
     }
@@ -66,12 +75,24 @@ impl Sender {
         let _ = job.response.send(self.send(job.request).await);
     }
 
-    async fn send(&self, request: Request) -> TransportResult {
-        let timeout = self.request_timeout;
-        let sent = tokio::time::timeout(timeout, self.transport.send(request)).await;
-        sent.unwrap_or_else(|_| {
-            let timeout = humantime::format_duration(timeout);
-            Err(TransportError::new(format!("no response within {timeout}")))
-        })
+    /// Sends one attempt. A failure names its URL.
+    async fn send(&self, mut request: Request) -> TransportResult {
+        let attempt = self.endpoint.authorize(&mut request)?;
+        let sent = self.transport.send(request);
+        match tokio::time::timeout(self.request_timeout, sent).await {
+            Ok(Ok(mut response)) => {
+                response.extensions_mut().insert(attempt);
+                Ok(response)
+            }
+            Ok(Err(error)) => Err(at(&attempt, &error_chain(&error))),
+            Err(_) => {
+                let timeout = humantime::format_duration(self.request_timeout);
+                Err(at(&attempt, &format!("no response within {timeout}")))
+            }
+        }
     }
+}
+
+fn at(attempt: &Attempt, message: &str) -> TransportError {
+    TransportError::new(format!("{attempt}: {message}"))
 }

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 
 use crate::delivery::batch_source::{BatchSource, Effect, Next};
 use crate::delivery::compress::Compressor;
@@ -32,6 +32,11 @@ const MAX_PANICS: u32 = 10;
 
 /// The pause before a worker that panicked is restarted.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pauses between attempts to create the runtime. They are short because
+/// deadlines of callers are kept only in between.
+const MIN_RUNTIME_PAUSE: Duration = Duration::from_millis(10);
+const MAX_RUNTIME_PAUSE: Duration = Duration::from_millis(100);
 
 thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
@@ -112,17 +117,37 @@ impl Worker {
     /// Runs the worker until the client is closed.
     ///
     /// # Errors
-    /// Returns a description if the worker panicked or its runtime could not be
-    /// created.
+    /// Returns a description if the worker panicked.
     fn run_until_panic(&mut self) -> Result<(), String> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("cannot create its runtime: {error}"))?;
+        let Some(runtime) = self.create_runtime() else { return Ok(()) };
         // Each call leaves the state machines consistent, so they can be reused
         // after a panic.
         let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run())));
         // A name lookup may still be blocking one of the runtime's threads.
         runtime.shutdown_background();
         result.map_err(|panic| format!("it panicked: {}", panic_message(&*panic)))
+    }
+
+    /// Creates the runtime. That needs free file descriptors, so it is repeated
+    /// until it succeeds, and events wait in the buffer. Returns `None` if the
+    /// client is closed meanwhile.
+    fn create_runtime(&self) -> Option<Runtime> {
+        let mut pause = MIN_RUNTIME_PAUSE;
+        loop {
+            match runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => return Some(runtime),
+                Err(error) => {
+                    let message = format!("cannot create the runtime of its thread: {error}");
+                    self.reporter.note_delivery_failure(&message);
+                    self.queue.update_stats(|stats| stats.last_problem = Some(message));
+                    self.reporter.report_problems();
+                }
+            }
+            // Also resolves flushes whose deadline has passed.
+            self.queue.run_timers(Instant::now())?;
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(MAX_RUNTIME_PAUSE);
+        }
     }
 
     async fn run(&mut self) {
@@ -167,9 +192,22 @@ impl Worker {
             Classification::PerItem { .. }
             | Classification::SplitBatch(..)
             | Classification::DisableCompression(_)
+            | Classification::Unauthorized { .. }
             | Classification::Lost(..) => {}
         }
-        for settled in self.dispatcher.handle_response(ticket, classification, Instant::now()) {
+        let refused_key = match &classification {
+            Classification::Unauthorized { message, .. } => Some(message.clone()),
+            _ => None,
+        };
+        let settled = self.dispatcher.handle_response(ticket, classification, Instant::now());
+        if let Some(message) = refused_key.filter(|_| settled.is_empty()) {
+            self.reporter.note_delivery_failure(&message);
+            self.queue.update_stats(|stats| {
+                stats.failed_requests += 1;
+                stats.last_problem = Some(message);
+            });
+        }
+        for settled in settled {
             let (segment, events) = (settled.batch.segment, settled.batch.len() as u64);
             // The hooks run before the file is deleted: a crash in between
             // reports a loss twice rather than never.
@@ -204,8 +242,8 @@ impl Worker {
         match effect {
             Effect::Spilled(batch) => self.queue.spill(batch),
             Effect::Refilled { cost } => self.queue.refill(cost),
-            Effect::Unreadable { epoch, events, acks, message } => {
-                self.queue.lose_unreadable(epoch, events, acks, &message);
+            Effect::Unreadable { epoch, events, acks, reason, message } => {
+                self.queue.lose_unreadable(epoch, events, acks, reason, &message);
             }
             Effect::SpoolFailed(error) => {
                 let message = format!("it cannot be written ({error}), so events wait in memory");

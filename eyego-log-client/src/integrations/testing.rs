@@ -28,7 +28,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use eyego_log_core::wire::IngestRequest;
 use eyego_log_core::{LogEntry, Timestamp};
 
-use crate::transport::{BoxFuture, Method, Request, Response, Transport, TransportError};
+use http::header::CONTENT_ENCODING;
+use http::{Method, StatusCode};
+
+use crate::transport::{BoxFuture, Bytes, Request, Response, Transport, TransportError};
+
+/// Creates a response without headers, such as one for
+/// [`Recorder::respond_with`].
+///
+/// ```
+/// use eyego_log_client::testing::response;
+/// use eyego_log_client::transport::http::StatusCode;
+///
+/// let busy = response(StatusCode::SERVICE_UNAVAILABLE, "");
+/// assert_eq!(busy.status(), 503);
+/// ```
+#[must_use]
+pub fn response(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response
+}
 
 /// A transport that accepts and records every event. Clones share the recorded
 /// events.
@@ -104,19 +124,19 @@ impl Recorder {
         if let Some(response) = recorded.responses.pop_front() {
             return response;
         }
-        if request.method == Method::Get {
-            return Response::new(
-                404,
+        if request.method() == Method::GET {
+            return response(
+                StatusCode::NOT_FOUND,
                 r#"{"status":"fail","message":"a recorder has no stored events"}"#,
             );
         }
         // The client then sends the body again, uncompressed.
-        if request.header("content-encoding").is_some() {
-            return Response::new(415, "");
+        if request.headers().contains_key(CONTENT_ENCODING) {
+            return response(StatusCode::UNSUPPORTED_MEDIA_TYPE, "");
         }
         let now = Timestamp::from(std::time::SystemTime::now());
         let mut accepted = 0;
-        for line in request.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in request.body().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             if let Ok(event) = IngestRequest::parse(line, now)
                 && let Some(id) = event.id
             {
@@ -127,7 +147,7 @@ impl Recorder {
                 accepted += 1;
             }
         }
-        Response::new(202, format!(r#"{{"accepted":{accepted},"rejected":[]}}"#))
+        response(StatusCode::ACCEPTED, format!(r#"{{"accepted":{accepted},"rejected":[]}}"#))
     }
 }
 

@@ -13,12 +13,13 @@ pub enum LossReason {
     /// The event exceeds the server's size limit, even when it is sent alone.
     TooLarge,
     /// The server does not accept the API key (401), or the key has no
-    /// permission to write (403).
+    /// permission to write (403). Events in the spool are kept instead.
     Unauthorized,
-    /// The server refused the request with a status that a retry cannot fix,
-    /// such as 404 because the URL is wrong.
+    /// The eyego-log server refused the request with a status that a retry
+    /// cannot fix, such as 404 because the path in the URL is wrong.
     Refused,
-    /// Every attempt failed until the delivery timeout expired.
+    /// Every attempt failed until the delivery timeout expired, or the event
+    /// reached the maximum age of the spool.
     Expired,
     /// Like `Expired`, but the last response did not come from an eyego-log
     /// server.
@@ -30,11 +31,14 @@ pub enum LossReason {
     /// A spool file is damaged or can no longer be read. The number of events
     /// in it can then be an estimate.
     Damaged,
+    /// An earlier process ended while it was writing the event to the spool.
+    /// The event was never sent.
+    Interrupted,
 }
 
 impl LossReason {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Overflow,
         Self::Invalid,
         Self::TooLarge,
@@ -45,6 +49,7 @@ impl LossReason {
         Self::Shutdown,
         Self::WorkerFailed,
         Self::Damaged,
+        Self::Interrupted,
     ];
 
     /// Returns the reason in snake case, for use as a metric label.
@@ -61,6 +66,7 @@ impl LossReason {
             Self::Shutdown => "shutdown",
             Self::WorkerFailed => "worker_failed",
             Self::Damaged => "damaged",
+            Self::Interrupted => "interrupted",
         }
     }
 }

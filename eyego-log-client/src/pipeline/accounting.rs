@@ -46,14 +46,20 @@ impl Accounting {
         self.epochs[index] += 1;
     }
 
-    /// Counts events that an earlier process left in the spool: those that can
-    /// be read, and those that are damaged.
-    pub(crate) fn recover(&mut self, found: u64, damaged: u64) {
-        self.stats.accepted += found + damaged;
-        self.stats.recovered += found + damaged;
+    /// Counts events that an earlier process left in the spool.
+    pub(crate) fn recover(&mut self, found: u64) {
+        self.stats.accepted += found;
+        self.stats.recovered += found;
         self.stats.pending += found;
-        self.stats.lost.add(LossReason::Damaged, damaged);
         self.epochs.push_back(found);
+    }
+
+    /// Counts events that an earlier process left in the spool and that cannot
+    /// be read.
+    pub(crate) fn recover_lost(&mut self, reason: LossReason, events: u64) {
+        self.stats.accepted += events;
+        self.stats.recovered += events;
+        self.stats.lost.add(reason, events);
     }
 
     /// Records that pending events left memory and are only in the spool.

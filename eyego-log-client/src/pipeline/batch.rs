@@ -92,6 +92,8 @@ pub(crate) struct Batch {
     pub(crate) timeout_started_at: Option<Instant>,
     /// The number of the spool file that contains the events.
     pub(crate) segment: Option<u64>,
+    /// When the events reach the maximum age of the spool.
+    pub(crate) expires_at: Option<Instant>,
 }
 
 impl Batch {
@@ -105,6 +107,7 @@ impl Batch {
             attempts: 0,
             timeout_started_at: None,
             segment: None,
+            expires_at: None,
         }
     }
 
@@ -181,6 +184,7 @@ impl Batch {
         self.attempts = 0;
         self.timeout_started_at = None;
         self.segment = None;
+        self.expires_at = None;
     }
 
     pub(crate) fn acknowledge(&mut self, acknowledgement: &Acknowledgement) {
@@ -206,6 +210,7 @@ impl Batch {
                 attempts: self.attempts,
                 timeout_started_at: self.timeout_started_at,
                 segment: self.segment,
+                expires_at: self.expires_at,
                 ..Self::new()
             })
             .collect();

@@ -20,6 +20,7 @@ use crate::pipeline::accounting::Accounting;
 use crate::pipeline::batch::{Acknowledgement, Acks, Batch, Outcome, SettledBatch};
 use crate::pipeline::buffer::{BatchLimits, Buffer};
 use crate::pipeline::reporter::Reporter;
+use crate::spool::LostInFile;
 use crate::sync::{Condvar, Mutex, MutexGuard, Notify, lock, wait_while};
 
 /// What happens to an event when the buffer is full.
@@ -115,17 +116,21 @@ impl EventQueue {
         update(&mut self.state().accounting.stats);
     }
 
-    /// Counts the events that an earlier process left in the spool.
-    pub(crate) fn recover(&self, found: u64, damaged: u64, message: &str) {
-        let mut state = self.state();
-        state.accounting.recover(found, damaged);
-        if damaged == 0 {
-            return;
+    /// Counts the events that an earlier process left in the spool, and those
+    /// that cannot be read any more.
+    pub(crate) fn recover(&self, found: u64, lost: &[LostInFile]) {
+        {
+            let mut state = self.state();
+            state.accounting.recover(found);
+            for LostInFile { reason, events, message } in lost {
+                state.accounting.recover_lost(*reason, *events);
+                state.accounting.stats.last_problem = Some(message.clone());
+            }
         }
-        state.accounting.stats.last_problem = Some(message.to_owned());
-        drop(state);
-        self.reporter.note_loss(LossReason::Damaged, message);
-        self.report_unreadable(damaged, message);
+        for LostInFile { reason, events, message } in lost {
+            self.reporter.note_loss(*reason, message);
+            self.report_unreadable(*events, *reason, message);
+        }
     }
 
     /// Removes the next batch that is due.
@@ -153,16 +158,23 @@ impl EventQueue {
     }
 
     /// Counts spooled events that can no longer be read as lost.
-    pub(crate) fn lose_unreadable(&self, epoch: u64, events: u64, acks: Acks, message: &str) {
-        let outcome = Outcome::lost(LossReason::Damaged, message);
+    pub(crate) fn lose_unreadable(
+        &self,
+        epoch: u64,
+        events: u64,
+        acks: Acks,
+        reason: LossReason,
+        message: &str,
+    ) {
+        let outcome = Outcome::lost(reason, message);
         {
             let mut state = self.state();
             state.accounting.settle(epoch, events, 0, &outcome);
             state.accounting.stats.last_problem = Some(message.to_owned());
         }
         acks.send(&Acknowledgement::from(&outcome));
-        self.reporter.note_loss(LossReason::Damaged, message);
-        self.report_unreadable(events, message);
+        self.reporter.note_loss(reason, message);
+        self.report_unreadable(events, reason, message);
     }
 
     /// Counts the events of a batch, acknowledges them and reports losses.
@@ -289,8 +301,7 @@ impl EventQueue {
         self.reporter.report_loss(&Loss { reason, message, lines, unreadable: 0 });
     }
 
-    fn report_unreadable(&self, unreadable: u64, message: &str) {
-        let reason = LossReason::Damaged;
+    fn report_unreadable(&self, unreadable: u64, reason: LossReason, message: &str) {
         self.reporter.report_loss(&Loss { reason, message, lines: Lines::EMPTY, unreadable });
     }
 }

@@ -1,5 +1,4 @@
-//! The spool directory: its lock, the order and total size of its files, and
-//! when they are synced.
+//! The files of the spool: their order and total size, and when they are synced.
 //!
 //! Records are appended to the newest file until it reaches its size limit, and
 //! then to a new file. A file is deleted once all of its events are settled; the
@@ -9,14 +8,18 @@
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::errors::ConfigError;
+use crate::model::loss_reason::LossReason;
+use crate::spool::directory::{
+    create_file, is_deleted, open_lock_file, path_of, spool_files, sync_dir,
+};
 use crate::spool::format::{HEADER_BYTES, Header, MAGIC};
 use crate::spool::options::{SpoolOptions, SpoolSync};
 use crate::spool::record::{Recovered, Unread};
-use crate::spool::segment::{Segment, scan};
+use crate::spool::recovery::{self, quarantine_record};
+use crate::spool::segment::{Record, Segment};
 
 /// The size at which a file is complete, in bytes.
 const SEGMENT_BYTES: u64 = 8 << 20;
@@ -24,8 +27,8 @@ const SEGMENT_BYTES: u64 = 8 << 20;
 /// A file is also complete at this fraction of the spool's maximum size.
 const MIN_SEGMENTS: u64 = 8;
 
-/// The extension of the file names.
-const EXTENSION: &str = "spool";
+/// How often the spool checks that its files still exist.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Spool {
@@ -39,8 +42,10 @@ pub(crate) struct Spool {
     bytes: u64,
     /// When the first unsynced record was written.
     dirty_since: Option<Instant>,
-    /// The operating system releases the lock when the process ends.
-    _lock: File,
+    checked_at: Option<Instant>,
+    /// The operating system releases the lock when the process ends. `None`
+    /// after the directory was deleted.
+    lock: Option<File>,
 }
 
 impl Spool {
@@ -48,23 +53,20 @@ impl Spool {
     ///
     /// # Errors
     /// Returns a [`ConfigError`] if the directory cannot be created, written or
-    /// read, if another client has locked it, or if it contains a file that a
-    /// later version of this crate wrote.
+    /// read, or if another client has locked it. Damage is not an error.
     pub(crate) fn open(options: SpoolOptions) -> Result<(Self, Recovered), ConfigError> {
         let dir = options.dir.clone();
         let invalid =
             |problem: String| ConfigError::new("spool_dir", format!("{} {problem}", dir.display()));
         let unusable = |error: io::Error| invalid(format!("cannot be used: {error}"));
-        let lock = open_lock_file(&dir).map_err(unusable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+        let lock = lock_directory(&options).map_err(|error| match error {
+            TryLockError::WouldBlock => {
                 let problem = "is in use by another client of this or another process; \
                                each client needs its own directory";
-                return Err(invalid(problem.to_owned()));
+                invalid(problem.to_owned())
             }
-            Err(TryLockError::Error(error)) => return Err(unusable(error)),
-        }
+            TryLockError::Error(error) => unusable(error),
+        })?;
         let mut spool = Self {
             options,
             segments: VecDeque::new(),
@@ -72,28 +74,15 @@ impl Spool {
             next_number: 0,
             bytes: 0,
             dirty_since: None,
-            _lock: lock,
+            checked_at: None,
+            lock: Some(lock),
         };
         let mut recovered = Recovered::default();
         for (number, path) in spool_files(&dir).map_err(unusable)? {
-            let file = File::open(&path).map_err(unusable)?;
-            let bytes = file.metadata().map_err(unusable)?.len();
-            let Some(scan) = scan(file, bytes).map_err(unusable)? else {
-                let path = path.display();
-                return Err(invalid(format!("contains a file of a later version: {path}")));
-            };
-            if scan.damaged > 0 {
-                recovered.damaged += scan.damaged;
-                let at = scan.good_bytes;
-                recovered.message = format!("{} is damaged after byte {at}", path.display());
-            }
-            recovered.found.add(scan.found);
             spool.next_number = number + 1;
-            if scan.found.events == 0 {
-                fs::remove_file(&path).map_err(unusable)?;
-            } else {
-                spool.bytes += bytes;
-                spool.segments.push_back(Segment::recovered(number, path, bytes, &scan));
+            if let Some(segment) = recovery::open(number, path, &mut recovered).map_err(unusable)? {
+                spool.bytes += segment.file_bytes;
+                spool.segments.push_back(segment);
             }
         }
         // Reports a directory that is not writable now rather than later.
@@ -133,6 +122,7 @@ impl Spool {
     ) -> io::Result<u64> {
         let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, "the batch is too large");
         let header = Header::for_lines(lines, events).ok_or_else(too_large)?;
+        self.check_writer()?;
         let segment_bytes = SEGMENT_BYTES.min(self.options.max_bytes / MIN_SEGMENTS);
         let is_full = self.segments.back().is_none_or(|newest| newest.bytes >= segment_bytes);
         if self.writer.is_none() || is_full {
@@ -161,16 +151,47 @@ impl Spool {
         }
     }
 
-    /// Reads the next unread record.
+    /// Reads the next unread record. Records that are too old are not read.
     pub(crate) fn read(&mut self) -> Option<Unread> {
         let has_unread = |segment: &Segment| segment.unread.records > 0;
         let index = self.segments.iter().position(has_unread)?;
-        let read = self.segments[index].read();
-        if matches!(read, Unread::Lost { .. }) && index + 1 == self.segments.len() {
-            // Do not write to a file that cannot be read.
-            self.writer = None;
+        let is_newest = index + 1 == self.segments.len();
+        let segment = &mut self.segments[index];
+        let number = segment.number;
+        let lost = |lost, reason, message| Unread::Lost { segment: number, lost, reason, message };
+        let age = SystemTime::now().duration_since(segment.written_at).unwrap_or_default();
+        let left = self.options.max_age.map(|max| max.saturating_sub(age));
+        if left == Some(Duration::ZERO) {
+            let message = "the events are older than spool_max_age".to_owned();
+            return Some(lost(segment.skip_unread(), LossReason::Expired, message));
         }
-        Some(read)
+        Some(match segment.read() {
+            Record::Lines(lines) => {
+                let expires_at = left.map(|left| Instant::now() + left);
+                Unread::Lines { segment: number, lines, expires_at }
+            }
+            Record::Damaged { lost: extent, bytes } => {
+                let kept = quarantine_record(&segment.path, &bytes);
+                let message = format!("a record in {} is damaged; {kept}", segment.path.display());
+                if is_newest {
+                    // Do not write to a damaged file.
+                    self.writer = None;
+                }
+                lost(extent, LossReason::Damaged, message)
+            }
+            Record::Failed { lost: extent, error } => {
+                let message = format!("{} cannot be read: {error}", segment.path.display());
+                if is_newest {
+                    self.writer = None;
+                }
+                lost(extent, LossReason::Damaged, message)
+            }
+        })
+    }
+
+    /// Returns when events that are spooled now reach their maximum age.
+    pub(crate) fn expires_at(&self, now: Instant) -> Option<Instant> {
+        self.options.max_age.map(|max| now + max)
     }
 
     /// Records that events of this file are delivered or lost, and deletes the
@@ -213,8 +234,12 @@ impl Spool {
     /// Syncs the newest file if that is due.
     ///
     /// # Errors
-    /// Returns the I/O error if the sync failed.
+    /// Returns the I/O error if the sync failed, or if the files were deleted.
     pub(crate) fn sync_if_due(&mut self, now: Instant) -> io::Result<()> {
+        if self.checked_at.is_none_or(|at| at + CHECK_INTERVAL <= now) {
+            self.checked_at = Some(now);
+            self.check_writer()?;
+        }
         if self.sync_at().is_some_and(|at| at <= now) { self.sync() } else { Ok(()) }
     }
 
@@ -226,14 +251,40 @@ impl Spool {
         }
     }
 
+    /// Notices that the newest file was deleted. Writing to it would be of no
+    /// use; the next file is created in a new directory.
+    fn check_writer(&mut self) -> io::Result<()> {
+        let (Some(writer), Some(newest)) = (&self.writer, self.segments.back()) else {
+            return Ok(());
+        };
+        if !is_deleted(writer, &newest.path) {
+            return Ok(());
+        }
+        self.writer = None;
+        self.dirty_since = None;
+        if !self.options.dir.join("lock").exists() {
+            self.lock = None;
+        }
+        let number = newest.number;
+        let on_disk: u64 = self.segments.iter().map(|segment| segment.unread.events).sum();
+        self.settle(number, 0);
+        Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("its files were deleted, and up to {on_disk} events that were only there"),
+        ))
+    }
+
     /// Creates the next file.
     fn begin_segment(&mut self) -> io::Result<()> {
         if self.dirty_since.is_some() {
             self.sync()?;
         }
         self.writer = None;
-        let path = self.options.dir.join(format!("{:020}.{EXTENSION}", self.next_number));
-        let mut file = File::options().append(true).create_new(true).open(&path)?;
+        if self.lock.is_none() {
+            self.lock = Some(lock_directory(&self.options)?);
+        }
+        let path = path_of(&self.options.dir, self.next_number);
+        let mut file = create_file(&path)?;
         if let Err(error) = file.write_all(&MAGIC) {
             // The first error is the one to return.
             let _ = fs::remove_file(&path);
@@ -254,7 +305,7 @@ impl Spool {
         let (Some(writer), Some(newest)) = (self.writer.take(), self.segments.back()) else {
             return;
         };
-        // If this fails too, the next process finds a damaged record.
+        // If this fails too, the next process finds an incomplete record.
         let _ = writer.set_len(newest.bytes);
         self.dirty_since = None;
         let number = newest.number;
@@ -273,30 +324,10 @@ impl Drop for Spool {
     }
 }
 
-/// Creates the directory and opens the file to lock.
-fn open_lock_file(dir: &Path) -> io::Result<File> {
-    fs::create_dir_all(dir)?;
-    File::options().create(true).truncate(false).write(true).open(dir.join("lock"))
-}
-
-/// Lists the spool files, oldest first. Other files are ignored.
-fn spool_files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        let is_spool_file = path.extension().is_some_and(|extension| extension == EXTENSION);
-        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-        if let (true, Some(number)) = (is_spool_file, number) {
-            files.push((number, path));
-        }
-    }
-    files.sort_unstable();
-    Ok(files)
-}
-
-/// Makes the name of a new file durable.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+fn lock_directory(options: &SpoolOptions) -> Result<File, TryLockError> {
+    let file = open_lock_file(&options.dir).map_err(TryLockError::Error)?;
+    file.try_lock()?;
+    Ok(file)
 }
 
 #[cfg(test)]

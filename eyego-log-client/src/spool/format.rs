@@ -3,7 +3,9 @@
 //! A file begins with [`MAGIC`], followed by one record for each batch: a header
 //! of [`HEADER_BYTES`], then the lines exactly as they are posted. The header
 //! has its own checksum, so damaged lines cost only their own record and not the
-//! records after it. Numbers are little-endian.
+//! records after it. Every line ends with a line break and contains no other, so
+//! the record after a damaged header can be found again (`repair`). Numbers are
+//! little-endian.
 //!
 //! | bytes | content |
 //! |---|---|
@@ -21,27 +23,6 @@ pub(super) const HEADER_BYTES: usize = 16;
 
 /// No batch is larger. A header that says otherwise is damaged.
 const MAX_LINES_BYTES: u32 = 64 << 20;
-
-/// What the first bytes of a file say about its format.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Readable,
-    /// A later version of this crate wrote the file.
-    Newer,
-    Damaged,
-}
-
-pub(super) fn kind_of(first: [u8; MAGIC.len()]) -> Kind {
-    let version = MAGIC.len() - 1;
-    if first[..version] != MAGIC[..version] {
-        return Kind::Damaged;
-    }
-    match first[version].cmp(&MAGIC[version]) {
-        std::cmp::Ordering::Equal => Kind::Readable,
-        std::cmp::Ordering::Greater if first[version].is_ascii_digit() => Kind::Newer,
-        _ => Kind::Damaged,
-    }
-}
 
 /// The header of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +48,16 @@ impl Header {
         let own = crc32fast::hash(&bytes[..12]);
         bytes[12..].copy_from_slice(&own.to_le_bytes());
         bytes
+    }
+
+    /// Reconstructs a damaged header from its lines. Returns `None` if more than
+    /// one of its four fields differs, since these may not be its lines then.
+    pub(super) fn reconstruct(damaged: [u8; HEADER_BYTES], lines: &[u8]) -> Option<Self> {
+        let events = usize::try_from(count_lines(lines)).ok()?;
+        let header = Self::for_lines(lines, events)?;
+        let encoded = header.encode();
+        let fields = damaged.chunks(4).zip(encoded.chunks(4));
+        (fields.filter(|(stored, expected)| stored != expected).count() <= 1).then_some(header)
     }
 
     /// Returns `None` if the header is damaged.
@@ -99,12 +90,6 @@ impl Header {
     }
 }
 
-/// Estimates the number of events in unreadable bytes with this many line
-/// breaks. There is at least one.
-pub(super) fn estimate_lost(lines: u64) -> u64 {
-    lines.max(1)
-}
-
 /// Counts the line breaks.
 pub(super) fn count_lines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
@@ -115,14 +100,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn versions_are_distinguished() {
-        assert_eq!(kind_of(MAGIC), Kind::Readable);
-        assert_eq!(kind_of(*b"eyegosp2"), Kind::Newer);
-        assert_eq!(kind_of(*b"eyegosp0"), Kind::Damaged);
-        assert_eq!(kind_of(*b"\0\0\0\0\0\0\0\0"), Kind::Damaged);
-    }
 
     #[test]
     fn unwritten_bytes_are_not_a_header() {
@@ -150,6 +127,8 @@ mod tests {
             let mut bytes = header.encode();
             bytes[at.index(HEADER_BYTES)] ^= flip;
             prop_assert_eq!(Header::decode(bytes), None);
+            prop_assert_eq!(Header::reconstruct(bytes, &lines), Some(header));
+            prop_assert_eq!(Header::reconstruct(bytes, &lines[1..]), None);
             let mut damaged = lines.clone();
             damaged[at.index(lines.len())] ^= flip;
             prop_assert!(!header.matches(&damaged));

@@ -39,6 +39,10 @@ impl Spool {
         match *self {}
     }
 
+    pub(crate) fn expires_at(&self, _: Instant) -> Option<Instant> {
+        match *self {}
+    }
+
     pub(crate) fn settle(&mut self, _: u64, _: u64) {
         match *self {}
     }

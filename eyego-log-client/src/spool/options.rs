@@ -28,4 +28,6 @@ pub(crate) struct SpoolOptions {
     pub(crate) dir: PathBuf,
     pub(crate) max_bytes: u64,
     pub(crate) sync: SpoolSync,
+    /// Events that were spooled longer ago are not delivered.
+    pub(crate) max_age: Option<Duration>,
 }

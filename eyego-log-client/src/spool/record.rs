@@ -1,5 +1,9 @@
 //! What the spool returns: counts of records and events, and records themselves.
 
+use std::time::Instant;
+
+use crate::model::loss_reason::LossReason;
+
 /// A number of records and the events in them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Extent {
@@ -29,9 +33,17 @@ impl Extent {
 pub(crate) struct Recovered {
     /// The records that can be read.
     pub(crate) found: Extent,
-    /// The number of damaged events, as far as it can be determined.
-    pub(crate) damaged: u64,
-    /// Says which file is damaged, for people.
+    /// Events that cannot be read.
+    pub(crate) lost: Vec<LostInFile>,
+}
+
+/// Events of one file that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LostInFile {
+    pub(crate) reason: LossReason,
+    /// The number of events, as far as it can be determined. At least 1.
+    pub(crate) events: u64,
+    /// Names the file, for people.
     pub(crate) message: String,
 }
 
@@ -42,11 +54,9 @@ pub(crate) enum Unread {
     Lines {
         segment: u64,
         lines: Vec<u8>,
+        /// When the events reach the maximum age of the spool.
+        expires_at: Option<Instant>,
     },
-    /// The record, or the rest of its file, cannot be read.
-    Lost {
-        segment: u64,
-        lost: Extent,
-        message: String,
-    },
+    /// The record, or the rest of its file, is lost.
+    Lost { segment: u64, lost: Extent, reason: LossReason, message: String },
 }

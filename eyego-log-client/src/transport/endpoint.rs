@@ -1,40 +1,81 @@
-//! The server's API as a request target: its base URL and the API key.
+//! The server's API as a request target: its base URL, the headers of every
+//! request, and the API key.
 
-use crate::transport::{Method, Request};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, Uri};
+
+use crate::transport::api_key::ApiKey;
+use crate::transport::describe::Attempt;
+use crate::transport::{Bytes, Request, ResponseLimit, TransportError};
 
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     /// Such as `http://host:3000/api/v1`, without a trailing slash.
     base_url: String,
-    authorization: Option<Authorization>,
-}
-
-/// The value of the `authorization` header.
-struct Authorization(String);
-
-impl std::fmt::Debug for Authorization {
-    /// Hides the API key.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
+    batch_uri: Uri,
+    headers: HeaderMap,
+    api_key: ApiKey,
 }
 
 impl Endpoint {
-    pub(crate) fn new(base_url: String, api_key: Option<&str>) -> Self {
-        let authorization = api_key.map(|key| Authorization(format!("Bearer {key}")));
-        Self { base_url, authorization }
+    /// # Errors
+    /// Returns the error of the `http` crate if the base URL is not a valid URL.
+    pub(crate) fn new(
+        base_url: String,
+        headers: HeaderMap,
+        api_key: ApiKey,
+    ) -> Result<Self, http::uri::InvalidUri> {
+        let batch_uri = format!("{base_url}/logs/batch").parse()?;
+        Ok(Self { base_url, batch_uri, headers, api_key })
     }
 
     pub(crate) fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    /// Creates a request to `path`, with the API key if there is one.
-    pub(crate) fn request(&self, method: Method, path: &str) -> Request {
-        let mut request = Request::new(method, format!("{}{path}", self.base_url));
-        if let Some(Authorization(value)) = &self.authorization {
-            request.headers.push(("authorization", value.clone()));
-        }
+    /// Creates a request that delivers a batch.
+    pub(crate) fn batch_request(&self, body: Bytes, limit: ResponseLimit) -> Request {
+        self.request(Method::POST, self.batch_uri.clone(), body, limit)
+    }
+
+    /// Creates a request that reads `path`.
+    ///
+    /// # Errors
+    /// Returns the error of the `http` crate if the path is too long for a URL.
+    pub(crate) fn read_request(
+        &self,
+        path: &str,
+        limit: ResponseLimit,
+    ) -> Result<Request, http::uri::InvalidUri> {
+        let uri = format!("{}{path}", self.base_url).parse()?;
+        Ok(self.request(Method::GET, uri, Bytes::new(), limit))
+    }
+
+    fn request(&self, method: Method, uri: Uri, body: Bytes, limit: ResponseLimit) -> Request {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers.clone();
+        request.extensions_mut().insert(limit);
         request
+    }
+
+    /// Adds the API key that is valid now, and describes the attempt.
+    ///
+    /// # Errors
+    /// Returns a [`TransportError`] if the key cannot be read.
+    pub(crate) fn authorize(&self, request: &mut Request) -> Result<Attempt, TransportError> {
+        let mut attempt = Attempt::new(request);
+        let key = self.api_key.current();
+        match (key.header, key.problem) {
+            (Some(header), problem) => {
+                request.headers_mut().insert(AUTHORIZATION, header);
+                attempt.key_problem = problem;
+            }
+            (None, Some(problem)) => return Err(TransportError::new(problem)),
+            (None, None) => {}
+        }
+        attempt.can_key_change = self.api_key.can_change();
+        Ok(attempt)
     }
 }

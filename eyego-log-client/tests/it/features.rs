@@ -3,15 +3,18 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use eyego_log_client::testing::Recorder;
+use eyego_log_client::testing::{Recorder, response};
 use eyego_log_client::tower::RequestLogLayer;
-use eyego_log_client::transport::Response;
+use eyego_log_client::transport::http::StatusCode;
 use eyego_log_client::{Client, Event, LossReason, blocking};
 use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tracing_subscriber::prelude::*;
 
 use crate::server::quick;
+
+/// The body of a final refusal by the server.
+const REFUSED: &str = r#"{"status":"fail","message":"no"}"#;
 
 fn recording_client() -> (Client, Recorder) {
     let recorder = Recorder::new();
@@ -40,7 +43,10 @@ fn blocking_calls_work_without_a_runtime_and_next_to_one() {
 #[tokio::test]
 async fn a_recorder_records_events_and_returns_given_responses() {
     let (client, recorder) = recording_client();
-    recorder.respond_with([Response::new(503, ""), Response::new(401, "")]);
+    recorder.respond_with([
+        response(StatusCode::SERVICE_UNAVAILABLE, ""),
+        response(StatusCode::UNAUTHORIZED, REFUSED),
+    ]);
     let lost = client.send(Event::new("ada", "LOST")).await;
     assert!(lost.is_err());
     assert_eq!(client.stats().lost.get(LossReason::Unauthorized), 1);
@@ -108,7 +114,7 @@ fn the_tracing_layer_ignores_events_of_the_clients_own_thread() {
         });
     };
     let failing = Recorder::new();
-    failing.respond_with([Response::new(404, "")]);
+    failing.respond_with([response(StatusCode::NOT_FOUND, REFUSED)]);
     let losing = quick("http://test").transport(failing).on_loss(hook).build().unwrap();
     assert!(blocking::wait(losing.send(Event::new("ada", "A"))).is_err());
     let _ = blocking::wait(losing.shutdown());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use eyego_log_client::transport::http::StatusCode;
 use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
 use eyego_log_client::{Client, ClientBuilder, Event, LogError, LossReason, Overflow};
 use serde_json::json;
@@ -173,7 +174,10 @@ impl Transport for Panics {
             0 => panic!("in the call"),
             1 => Box::pin(async { panic!("in the future") }),
             _ => Box::pin(async {
-                Ok(Response::new(202, json!({"accepted": 1, "rejected": []}).to_string()))
+                let body = json!({"accepted": 1, "rejected": []}).to_string();
+                let mut response = Response::new(body.into());
+                *response.status_mut() = StatusCode::ACCEPTED;
+                Ok(response)
             }),
         }
     }

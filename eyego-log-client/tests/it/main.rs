@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod architecture;
+mod connections;
 mod eventually;
 #[cfg(all(feature = "blocking", feature = "test-util", feature = "tower", feature = "tracing"))]
 mod features;
@@ -14,5 +15,5 @@ mod runtimes;
 mod server;
 #[cfg(feature = "spool")]
 mod spool;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "native-tls"))]
 mod tls;

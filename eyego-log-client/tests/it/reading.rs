@@ -103,8 +103,15 @@ async fn errors_contain_everything_that_the_server_sent() {
 async fn missing_events_and_unexpected_responses_are_distinguished() {
     let (client, server) = client_and_server().await;
     let id = format!("{:024x}", 7).parse().unwrap();
+    // A proxy does not know whether the event exists.
+    let error = client.query().get(id).await.unwrap_err();
+    assert!(matches!(error, ReadError::UnexpectedResponse(_)), "{error}");
+    let missing = json!({"status": "fail", "message": "no event has this id"});
+    let missing = ResponseTemplate::new(404).set_body_json(missing);
+    let matching = || path(format!("/api/v1/logs/{id}"));
+    Mock::given(matching()).respond_with(missing).up_to_n_times(1).mount(&server).await;
     assert!(client.query().get(id).await.unwrap().is_none());
-    Mock::given(path(format!("/api/v1/logs/{id}")))
+    Mock::given(matching())
         .respond_with(ResponseTemplate::new(200).set_body_string("<html>"))
         .mount(&server)
         .await;
@@ -114,6 +121,9 @@ async fn missing_events_and_unexpected_responses_are_distinguished() {
         "{error}"
     );
     assert!(error.is_retryable());
+
+    let long = client.query().user("x".repeat(100_000)).fetch().await.unwrap_err();
+    assert_eq!((long.status().unwrap().status, long.is_retryable()), (414, false));
 
     let unreachable = Client::builder("http://127.0.0.1:1").build().unwrap();
     assert!(matches!(unreachable.query().fetch().await, Err(ReadError::NoResponse(_))));

@@ -3,13 +3,11 @@
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
-use eyego_log_client::{Client, Event, LossReason, SendError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use eyego_log_client::{Client, Event, LossReason, SendError, reqwest};
 use wiremock::ResponseTemplate;
 
 use crate::eventually::eventually;
-use crate::server::{FakeServer, Seen, accepted, partly, quick};
+use crate::server::{FakeServer, Seen, accepted, partly, refused};
 
 fn log(client: &Client, users: &[&str]) {
     for user in users {
@@ -72,7 +70,7 @@ async fn retry_after_can_be_a_date() {
 #[tokio::test]
 async fn a_413_loses_only_the_oversized_event() {
     let server = FakeServer::start(|_, seen| {
-        if seen.users().contains(&"huge") { ResponseTemplate::new(413) } else { accepted(seen) }
+        if seen.users().contains(&"huge") { refused(413) } else { accepted(seen) }
     })
     .await;
     let lost = Arc::new(Mutex::new(Vec::new()));
@@ -176,7 +174,7 @@ async fn a_batch_of_invalid_events_is_lost_event_by_event() {
 #[tokio::test]
 async fn a_wrong_api_key_is_reported_once_and_not_retried() {
     for status in [401, 403] {
-        let server = FakeServer::start(move |_, _| ResponseTemplate::new(status)).await;
+        let server = FakeServer::start(move |_, _| refused(status)).await;
         let reported = Arc::new(Mutex::new(Vec::new()));
         let problems = Arc::clone(&reported);
         let hook = move |problem: &str| problems.lock().unwrap().push(problem.to_owned());
@@ -228,48 +226,128 @@ async fn a_request_that_times_out_is_retried() {
     assert_eq!((stats.requests, stats.failed_requests), (2, 1));
 }
 
-/// Starts a server that writes the next of these responses to each connection
-/// and then closes it.
-async fn raw_server(responses: Vec<&'static [u8]>) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        for response in responses {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut buffer = [0; 4096];
-            let _ = socket.read(&mut buffer).await;
-            let _ = socket.write_all(response).await;
-        }
-    });
-    url
+/// Everything that a proxy or another server can answer: it is retried, and no
+/// event is lost before the delivery timeout.
+#[tokio::test]
+async fn a_refusal_by_a_proxy_loses_nothing() {
+    for status in [400, 401, 403, 404, 405, 410, 413, 415, 421] {
+        let server = FakeServer::start(move |n, seen| match n {
+            0..3 => ResponseTemplate::new(status).set_body_string("404 page not found"),
+            _ => accepted(seen),
+        })
+        .await;
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let problems = Arc::clone(&reported);
+        let hook = move |problem: &str| problems.lock().unwrap().push(problem.to_owned());
+        let client = server.client().on_problem(hook).build().unwrap();
+        client.send(Event::new("a", "A")).await.unwrap();
+        let stats = client.stats();
+        assert_eq!((stats.delivered, stats.unexpected_responses), (1, 3), "{status}");
+        let reported = reported.lock().unwrap().clone();
+        let expected = format!("status {status} and body \"404 page not found\"");
+        assert!(reported[0].contains(&expected), "{reported:?}");
+        assert!(reported[0].contains("/api/v1/logs/batch: "), "{reported:?}");
+    }
 }
 
 #[tokio::test]
-async fn resets_and_invalid_http_are_retried() {
-    let url = raw_server(vec![
-        b"",
-        b"SSH-2.0-OpenSSH_9.2\r\n",
-        b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{\"accepted\"",
-        b"HTTP/1.1 202 Accepted\r\ncontent-length: 28\r\n\r\n{\"accepted\":1,\"rejected\":[]}",
-    ])
+async fn a_batch_that_a_proxy_finds_too_large_is_split() {
+    let server = FakeServer::start(|_, seen| match seen.events.len() {
+        3.. => ResponseTemplate::new(413).set_body_string("<html>too large</html>"),
+        _ => accepted(seen),
+    })
     .await;
-    let client = quick(&url).build().unwrap();
-    client.send(Event::new("a", "A")).await.unwrap();
-    let stats = client.stats();
-    assert_eq!((stats.delivered, stats.requests, stats.failed_requests), (1, 4, 3));
+    let client = server.client().linger(Duration::from_secs(5)).build().unwrap();
+    log(&client, &["a"; 20]);
+    assert!(client.flush().await.all_delivered());
+    assert!(server.seen().iter().any(|seen| seen.events.len() == 20), "sent as one batch first");
+}
+
+/// The server answers 413 if every event of a batch is too large.
+#[tokio::test]
+async fn a_413_with_a_list_of_events_needs_no_further_request() {
+    let server = FakeServer::start(|_, seen| {
+        let all: Vec<_> = (0..seen.events.len()).map(|n| (n, "too_large", false)).collect();
+        partly(413, seen, &all)
+    })
+    .await;
+    let client = server.client().linger(Duration::from_secs(5)).build().unwrap();
+    log(&client, &["a"; 5]);
+    let report = client.flush().await;
+    assert_eq!(report.stats.lost.get(LossReason::TooLarge), 5);
+    assert_eq!(report.stats.requests, 1);
 }
 
 #[tokio::test]
-async fn events_for_an_unreachable_server_expire_after_the_delivery_timeout() {
-    // A server without responses closes its port immediately.
-    let url = raw_server(Vec::new()).await;
-    let client = quick(&url).delivery_timeout(Duration::from_millis(100)).build().unwrap();
-    let end = client.send(Event::new("a", "A")).await;
-    assert!(matches!(end, Err(SendError::Lost { reason: LossReason::Expired, .. })), "{end:?}");
-    assert!(client.stats().failed_requests > 1);
+async fn the_problem_names_the_target_of_a_redirect() {
+    let server = FakeServer::start(|_, _| {
+        ResponseTemplate::new(302).insert_header("location", "https://u:pw@login.example/?x=1")
+    })
+    .await;
+    let client = server.client().delivery_timeout(Duration::ZERO).build().unwrap();
+    let Err(SendError::Lost { message, .. }) = client.send(Event::new("a", "A")).await else {
+        panic!("the event was delivered")
+    };
+    assert!(message.contains("a redirect to https://***@login.example/?x=1"), "{message}");
 }
 
-#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn a_redirect_to_the_same_host_is_followed_with_the_events_and_the_key() {
+    for status in [307, 308] {
+        let server = FakeServer::start(move |n, seen| match n {
+            0 => ResponseTemplate::new(status).insert_header("location", "/elsewhere/logs"),
+            _ => accepted(seen),
+        })
+        .await;
+        let client = server.client().api_key("secret").build().unwrap();
+        client.send(Event::new("a", "A")).await.unwrap();
+        let requests = server.server.received_requests().await.unwrap();
+        assert_eq!(requests[1].url.path(), "/elsewhere/logs");
+        assert_eq!(requests[1].headers["authorization"], "Bearer secret");
+        assert_eq!(server.seen()[1].users(), ["a"]);
+        assert_eq!((client.stats().requests, client.stats().failed_requests), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn own_headers_are_sent_with_every_request() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let client = server.client().header("X-Tenant", "a").header("user-agent", "mine");
+    let client = client.build().unwrap();
+    client.send(Event::new("a", "A")).await.unwrap();
+    assert!(client.query().fetch().await.is_err(), "the simulated server has no stored events");
+    for request in server.server.received_requests().await.unwrap() {
+        assert_eq!(
+            (&request.headers["x-tenant"], &request.headers["user-agent"]),
+            (&"a".parse().unwrap(), &"mine".parse().unwrap())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_new_key_in_the_key_file_is_used_at_the_next_attempt() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("key");
+    std::fs::write(&path, "old").unwrap();
+    let server = FakeServer::start({
+        let path = path.clone();
+        move |n, seen| {
+            if n == 2 {
+                std::fs::write(&path, "new-key").unwrap();
+            }
+            if n < 3 { refused(401) } else { accepted(seen) }
+        }
+    })
+    .await;
+    let client = server.client().api_key_file(&path).build().unwrap();
+    client.send(Event::new("a", "A")).await.unwrap();
+    let requests = server.server.received_requests().await.unwrap();
+    let keys: Vec<_> =
+        requests.iter().map(|r| r.headers["authorization"].to_str().unwrap()).collect();
+    assert_eq!(keys, ["Bearer old", "Bearer old", "Bearer old", "Bearer new-key"]);
+    assert_eq!(client.stats().failed_requests, 3);
+}
+
 #[tokio::test]
 async fn a_reqwest_client_of_the_program_sends_all_requests() {
     let server = FakeServer::start(|_, seen| accepted(seen)).await;

@@ -112,3 +112,9 @@ pub(crate) fn partly(
         "rejected": rejected});
     ResponseTemplate::new(status).set_body_json(body)
 }
+
+/// The real server's response if it refuses a whole request.
+pub(crate) fn refused(status: u16) -> ResponseTemplate {
+    let body = json!({"status": "fail", "message": "refused by the server"});
+    ResponseTemplate::new(status).set_body_json(body)
+}

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use wiremock::ResponseTemplate;
 
 use crate::eventually::{TIMEOUT, eventually};
-use crate::server::{FakeServer, Seen, accepted, quick};
+use crate::server::{FakeServer, Seen, accepted, quick, refused};
 
 /// A URL without a server.
 const UNREACHABLE: &str = "http://127.0.0.1:1";
@@ -206,7 +206,7 @@ async fn a_full_spool_keeps_its_events_and_new_ones_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_tail_costs_only_its_own_record() {
+async fn an_incomplete_record_costs_only_its_incomplete_event() {
     let dir = TempDir::new().unwrap();
     // A long linger time makes every record contain exactly ten events.
     let client = spooling(UNREACHABLE, dir.path())
@@ -227,16 +227,16 @@ async fn a_damaged_tail_costs_only_its_own_record() {
     let reported = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&reported);
     let hook = move |loss: &eyego_log_client::Loss<'_>| {
-        assert_eq!((loss.reason, loss.events().count()), (LossReason::Damaged, 0));
+        assert_eq!((loss.reason, loss.events().count()), (LossReason::Interrupted, 0));
         counter.fetch_add(loss.count(), Ordering::SeqCst);
     };
     let client = spooling(&server.server.uri(), dir.path()).on_loss(hook).build().unwrap();
     assert!(client.flush().await.all_settled());
     let stats = client.stats();
-    assert_eq!((stats.recovered, stats.delivered), (100, 90), "{stats:?}");
-    assert_eq!(stats.lost.get(LossReason::Damaged), 10);
-    assert_eq!(reported.load(Ordering::SeqCst), 10);
-    assert!(stats.is_balanced() && stats.last_problem.unwrap().contains("is damaged"));
+    assert_eq!((stats.recovered, stats.delivered), (100, 99), "{stats:?}");
+    assert_eq!(stats.lost.get(LossReason::Interrupted), 1, "the event that was cut off");
+    assert_eq!(reported.load(Ordering::SeqCst), 1);
+    assert!(stats.is_balanced() && stats.last_problem.unwrap().contains("while it was writing"));
 }
 
 /// The files are deleted while the client runs. Events that were only in them
@@ -273,6 +273,80 @@ async fn events_in_deleted_files_are_counted() {
     assert!(report.all_settled() && report.stats.is_balanced(), "{report:?}");
     assert!(report.stats.lost.get(LossReason::Damaged) > 50, "{report:?}");
     client.send(event(101)).await.unwrap();
+}
+
+/// The key is wrong for longer than the delivery timeout. Without a spool, such
+/// events are lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_keeps_spooled_events_until_it_works() {
+    let is_valid = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&is_valid);
+    let server = FakeServer::start(move |_, seen| match switch.load(Ordering::SeqCst) {
+        false => refused(401),
+        true => accepted(seen),
+    })
+    .await;
+    let dir = TempDir::new().unwrap();
+    let client = spooling(&server.server.uri(), dir.path()).max_batch_events(10);
+    let client = client.delivery_timeout(Duration::from_millis(20)).build().unwrap();
+    for n in 0..100 {
+        client.log(event(n)).unwrap();
+    }
+    eventually("many attempts have failed", || server.seen().len() > 20);
+    let stats = client.stats();
+    assert_eq!((stats.pending, stats.lost.total()), (100, 0), "{stats:?}");
+    assert!(stats.last_problem.unwrap().contains("status 401"));
+    is_valid.store(true, Ordering::SeqCst);
+    assert!(client.flush_within(TIMEOUT).await.all_delivered());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_costs_events_that_reach_their_maximum_age() {
+    let server = FakeServer::start(|_, _| refused(403)).await;
+    let dir = TempDir::new().unwrap();
+    let client = spooling(&server.server.uri(), dir.path());
+    let client = client.spool_max_age(Duration::from_secs(1)).build().unwrap();
+    client.log(event(0)).unwrap();
+    let report = client.flush_within(TIMEOUT).await;
+    assert_eq!(report.stats.lost.get(LossReason::Unauthorized), 1, "{report:?}");
+    assert!(report.all_settled() && report.stats.is_balanced());
+}
+
+/// The directory is deleted while the server is down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_directory_is_reported_counted_and_created_again() {
+    let root = TempDir::new().unwrap();
+    let dir = root.path().join("spool");
+    let (server, is_up) = server_that_is_down().await;
+    let reported = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&reported);
+    let hook = move |problem: &str| {
+        counter.fetch_add(usize::from(problem.contains("files were deleted")), Ordering::SeqCst);
+    };
+    let client = spooling(&server.server.uri(), &dir)
+        .max_event_bytes(1024)
+        .max_batch_bytes(1024)
+        .max_buffer_bytes(8192)
+        .spool_max_bytes(64 << 10)
+        .overflow(eyego_log_client::Overflow::Block(TIMEOUT))
+        .on_problem(hook)
+        .build()
+        .unwrap();
+    for n in 0..100 {
+        client.log(event(n)).unwrap();
+    }
+    eventually("all events are on disk", || events_on_disk(&dir) == 100);
+    fs::remove_dir_all(&dir).unwrap();
+    eventually("it is reported", || reported.load(Ordering::SeqCst) == 1);
+    is_up.store(true, Ordering::SeqCst);
+    let report = client.flush_within(TIMEOUT).await;
+    assert!(report.all_settled() && report.stats.is_balanced(), "{report:?}");
+    assert!(report.stats.lost.get(LossReason::Damaged) > 50, "{report:?}");
+    is_up.store(false, Ordering::SeqCst);
+    eventually("the directory is used again", || {
+        let _ = client.log(event(100));
+        dir.exists() && events_on_disk(&dir) > 0
+    });
 }
 
 #[test]
@@ -339,14 +413,14 @@ async fn spooled_events_survive_a_killed_process() {
     let report = client.shutdown_within(TIMEOUT).await;
     let stats = &report.stats;
     assert!(report.all_settled() && stats.is_balanced(), "{report:?}");
-    assert_eq!(stats.recovered, stats.delivered + stats.lost.get(LossReason::Damaged));
+    let interrupted = stats.lost.get(LossReason::Interrupted);
+    assert_eq!(stats.recovered, stats.delivered + interrupted);
     let ids = server.seen().into_iter().flat_map(|seen| seen.events);
     let ids: Vec<_> = ids.map(|event| event["id"].as_str().unwrap().to_owned()).collect();
     let distinct: BTreeSet<_> = ids.iter().cloned().collect();
     assert_eq!(distinct.len(), ids.len(), "without failures, no event is sent twice");
-    // A partial write is a damaged tail.
     let missing = known.difference(&distinct).count() as u64;
-    assert!(missing <= stats.lost.get(LossReason::Damaged), "{missing} missing: {stats:?}");
+    assert!(missing <= interrupted, "{missing} missing: {stats:?}");
     assert!(known.len() > 3000 && files(dir.path()).is_empty());
 }
 

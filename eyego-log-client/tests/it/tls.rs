@@ -1,15 +1,18 @@
 //! `https://`: which certificates the client trusts, and its error messages.
 
 use std::path::{Path, PathBuf};
+#[cfg(feature = "tls")]
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
 use eyego_log_client::{Client, Event, LossReason, SendError};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 use tempfile::TempDir;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
@@ -45,19 +48,43 @@ impl Authority {
         path
     }
 
-    /// Starts a server for `localhost` with a certificate of this authority that
-    /// accepts one event per request. Returns its port.
-    async fn serve(&self) -> u16 {
+    /// Issues a certificate for a name.
+    fn issue(&self, name: &str) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// Returns the settings of a server for `localhost`. `verify` decides which
+    /// clients are accepted.
+    fn server_config(
+        &self,
+        verify: impl FnOnce(
+            ConfigBuilder<ServerConfig, WantsVerifier>,
+        ) -> ConfigBuilder<ServerConfig, WantsServerCert>,
+    ) -> ServerConfig {
+        let (certificate, key) = self.issue("localhost");
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)
             .unwrap();
+        verify(config).with_single_cert(vec![certificate.der().clone()], key).unwrap()
+    }
+
+    /// Starts a server for `localhost` with a certificate of this authority that
+    /// accepts one event per request. Returns its port.
+    async fn serve(&self) -> u16 {
+        self.serve_with(ConfigBuilder::<ServerConfig, WantsVerifier>::with_no_client_auth).await
+    }
+
+    /// Like `serve`, but `verify` decides which clients are accepted.
+    async fn serve_with(
+        &self,
+        verify: impl FnOnce(
+            ConfigBuilder<ServerConfig, WantsVerifier>,
+        ) -> ConfigBuilder<ServerConfig, WantsServerCert>,
+    ) -> u16 {
+        let config = self.server_config(verify);
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -110,6 +137,7 @@ async fn an_authority_in_ca_file_is_trusted() {
     assert!(CryptoProvider::get_default().is_none(), "the client must not install a provider");
 }
 
+#[cfg(feature = "tls")]
 #[tokio::test]
 async fn an_untrusted_certificate_is_rejected_with_a_clear_message() {
     let (dir, authority) = (TempDir::new().unwrap(), Authority::new("trusted"));
@@ -139,8 +167,52 @@ async fn an_untrusted_certificate_is_rejected_with_a_clear_message() {
     assert!(send(&client).await.is_err());
 }
 
+/// The server offers HTTP/2 only and reads how the connection begins.
+#[tokio::test]
+async fn http_2_is_used_where_the_server_offers_it() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("trusted"));
+    let no_auth = ConfigBuilder::<ServerConfig, WantsVerifier>::with_no_client_auth;
+    let mut config = authority.server_config(no_auth);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    let client = quick(&url).ca_file(authority.file(dir.path())).build().unwrap();
+    client.log(Event::new("a", "A")).unwrap();
+    let (socket, _) = listener.accept().await.unwrap();
+    let mut stream = TlsAcceptor::from(Arc::new(config)).accept(socket).await.unwrap();
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.unwrap();
+    assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    drop(stream);
+    let _ = client.shutdown_within(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_sent_to_a_server_that_requires_one() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("trusted"));
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(
+        CertificateDer::pem_slice_iter(authority.pem.as_bytes()).map(Result::unwrap),
+    );
+    let provider = Arc::new(ring::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    let port = authority.serve_with(|config| config.with_client_cert_verifier(verifier)).await;
+    let url = format!("https://localhost:{port}");
+    let ca = authority.file(dir.path());
+    let without = quick(&url).ca_file(&ca).delivery_timeout(Duration::ZERO).build().unwrap();
+    assert!(send(&without).await.is_err());
+
+    let (certificate, key) = authority.issue("the client");
+    let identity = dir.path().join("identity.pem");
+    std::fs::write(&identity, certificate.pem() + &key.serialize_pem()).unwrap();
+    let with = quick(&url).ca_file(&ca).identity_file(&identity).build().unwrap();
+    send(&with).await.unwrap();
+}
+
 /// Runs a test of this binary as a separate program, with `file` as the system's
 /// certificates.
+#[cfg(feature = "tls")]
 fn with_system_certificates(program: &str, file: &Path, own: &Path) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture", &format!("tls::{program}")]);
@@ -148,6 +220,7 @@ fn with_system_certificates(program: &str, file: &Path, own: &Path) -> Output {
     command.env("EYEGO_TEST_CA", own).output().unwrap()
 }
 
+#[cfg(feature = "tls")]
 #[tokio::test]
 #[ignore = "a program that another test runs"]
 async fn runs_where_no_certificates_are_installed() {
@@ -164,7 +237,7 @@ async fn runs_where_no_certificates_are_installed() {
     send(&client).await.unwrap();
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "tls", target_os = "linux"))]
 #[test]
 fn a_system_without_certificates_is_a_config_error() {
     let dir = TempDir::new().unwrap();

@@ -33,7 +33,8 @@ impl ClientBuilder {
         let mut builder = Self::new(url);
         builder.api_key = read("EYEGO_LOG_API_KEY");
         builder.api_key_file = read("EYEGO_LOG_API_KEY_FILE").map(Into::into);
-        builder.ca_file = read("EYEGO_LOG_CA_FILE").map(Into::into);
+        builder.tls.ca_file = read("EYEGO_LOG_CA_FILE").map(Into::into);
+        builder.tls.identity_file = read("EYEGO_LOG_IDENTITY_FILE").map(Into::into);
         let numbers = [
             ("EYEGO_LOG_MAX_BATCH_EVENTS", &mut builder.max_batch_events),
             ("EYEGO_LOG_MAX_BATCH_BYTES", &mut builder.max_batch_bytes),
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(builder.linger, Duration::from_millis(20));
         assert_eq!(builder.max_batch_events, 7);
         assert_eq!(builder.overflow, Overflow::DropOldest);
-        assert_eq!(builder.ca_file, None);
+        assert_eq!(builder.tls.ca_file, None);
         assert!(!format!("{builder:?}").contains("secret"));
     }
 

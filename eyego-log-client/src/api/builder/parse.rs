@@ -35,11 +35,3 @@ pub(super) fn check_duration(
     let [min, max, value] = [min, max, value].map(humantime::format_duration);
     Err(ConfigError::new(option, format!("must be from {min} to {max}, not {value}")))
 }
-
-/// Hides the user name and password of a URL.
-pub(super) fn without_userinfo(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
-        _ => url.to_owned(),
-    }
-}

@@ -10,6 +10,9 @@ use crate::spool::{SpoolOptions, SpoolSync};
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
 const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
+const MIN_AGE: Duration = Duration::from_secs(1);
+const MAX_AGE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 /// The minimum size of the spool, in batches of the maximum size.
 const MIN_BATCHES: u64 = 8;
 
@@ -49,6 +52,19 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets how long events are kept in the spool. Older events are lost as
+    /// [`LossReason::Expired`](crate::LossReason::Expired). The age of a whole
+    /// file of up to 8 MiB counts from the last write to it. Defaults to no limit
+    /// but that of [`spool_max_bytes`](Self::spool_max_bytes); from 1 s to 10
+    /// years.
+    ///
+    /// An outage, or a server that refuses the API key, is survived for this
+    /// long.
+    pub fn spool_max_age(mut self, age: Duration) -> Self {
+        self.spool_max_age = Some(age);
+        self
+    }
+
     /// Sets when the spool is synced to disk. Defaults to
     /// [`SpoolSync::Every`] with one second; from 1 ms to 1 h.
     pub fn spool_sync(mut self, sync: SpoolSync) -> Self {
@@ -62,11 +78,16 @@ impl ClientBuilder {
         read: impl Fn(&str) -> Option<String>,
     ) -> Result<(), ConfigError> {
         const MAX_BYTES: &str = "EYEGO_LOG_SPOOL_MAX_BYTES";
+        const MAX_AGE: &str = "EYEGO_LOG_SPOOL_MAX_AGE";
         const SYNC: &str = "EYEGO_LOG_SPOOL_SYNC";
 
         self.spool_dir = read("EYEGO_LOG_SPOOL_DIR").map(Into::into);
         if let Some(value) = read(MAX_BYTES) {
             self.spool_max_bytes = parse::number(MAX_BYTES, &value)?;
+        }
+        if let Some(value) = read(MAX_AGE) {
+            self.spool_max_age =
+                Some(parse::duration(MAX_AGE, &value, "a duration such as 7days")?);
         }
         if let Some(value) = read(SYNC) {
             self.spool_sync = if value.trim() == "batch" {
@@ -91,6 +112,10 @@ impl ClientBuilder {
         if let SpoolSync::Every(interval) = sync {
             parse::check_duration("spool_sync", interval, MIN_INTERVAL, MAX_INTERVAL)?;
         }
-        Ok(Some(SpoolOptions { dir, max_bytes, sync }))
+        let max_age = self.spool_max_age;
+        if let Some(age) = max_age {
+            parse::check_duration("spool_max_age", age, MIN_AGE, MAX_AGE)?;
+        }
+        Ok(Some(SpoolOptions { dir, max_bytes, sync, max_age }))
     }
 }

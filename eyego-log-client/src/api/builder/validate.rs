@@ -4,6 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::{ClientBuilder, parse};
 use crate::delivery::RetryPolicy;
 use crate::delivery::dispatch::DispatchOptions;
@@ -13,8 +18,10 @@ use crate::pipeline::event_queue::{Overflow, QueueOptions};
 use crate::pipeline::reporter::{LossHook, ProblemHook};
 use crate::spool::SpoolOptions;
 use crate::transport::Transport;
+use crate::transport::api_key::ApiKey;
+use crate::transport::describe::without_credentials;
 use crate::transport::endpoint::Endpoint;
-use crate::transport::http::HttpTransport;
+use crate::transport::http_client::HttpTransport;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -40,14 +47,16 @@ pub(in crate::api) struct Validated {
 pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, ConfigError> {
     check_ranges(&builder)?;
     let (base_url, is_https) = base_url(&builder.url)?;
-    let endpoint = Endpoint::new(base_url, api_key(&builder)?.as_deref());
+    let (headers, api_key) = (headers(&builder)?, api_key(&builder)?);
+    let endpoint = Endpoint::new(base_url, headers, api_key)
+        .map_err(|error| ConfigError::new("url", format!("is not valid: {error}")))?;
     #[cfg(feature = "spool")]
     let spool = builder.spool_options()?;
     #[cfg(not(feature = "spool"))]
     let spool = None;
     let transport = match builder.transport {
         Some(transport) => transport,
-        None => Arc::new(HttpTransport::new(is_https, builder.ca_file.as_deref())?),
+        None => Arc::new(HttpTransport::new(is_https, builder.tls)?),
     };
     Ok(Validated {
         endpoint,
@@ -104,8 +113,12 @@ fn check_ranges(builder: &ClientBuilder) -> Result<(), ConfigError> {
     if builder.compression && !cfg!(feature = "zstd") {
         return Err(ConfigError::new("compression", "needs the crate feature `zstd`"));
     }
-    if builder.ca_file.is_some() && builder.transport.is_some() {
-        return Err(ConfigError::new("ca_file", "cannot be combined with transport"));
+    let files = [("ca_file", &builder.tls.ca_file), ("identity_file", &builder.tls.identity_file)];
+    for (option, file) in files {
+        if file.is_some() && builder.transport.is_some() {
+            let problem = "cannot be combined with http_client or transport";
+            return Err(ConfigError::new(option, problem));
+        }
     }
     Ok(())
 }
@@ -125,7 +138,7 @@ fn check_number(
 
 /// Returns the URL of the API, and whether it needs TLS.
 fn base_url(text: &str) -> Result<(String, bool), ConfigError> {
-    let shown = parse::without_userinfo(text);
+    let shown = without_credentials(text);
     let invalid = |problem: &str| Err(ConfigError::new("url", format!("{problem}: {shown}")));
     let text = text.trim();
     let url: http::Uri = match text.parse() {
@@ -151,27 +164,40 @@ fn base_url(text: &str) -> Result<(String, bool), ConfigError> {
     Ok((format!("{}/api/v1", text.trim_end_matches('/')), is_https))
 }
 
-fn api_key(builder: &ClientBuilder) -> Result<Option<String>, ConfigError> {
-    let (option, key) = match (&builder.api_key, &builder.api_key_file) {
-        (None, None) => return Ok(None),
+fn api_key(builder: &ClientBuilder) -> Result<ApiKey, ConfigError> {
+    match (&builder.api_key, &builder.api_key_file) {
+        (None, None) => Ok(ApiKey::None),
         (Some(_), Some(_)) => {
-            return Err(ConfigError::new("api_key_file", "cannot be combined with api_key"));
+            Err(ConfigError::new("api_key_file", "cannot be combined with api_key"))
         }
-        (Some(key), None) => ("api_key", key.clone()),
-        (None, Some(path)) => {
-            let contents = std::fs::read_to_string(path).map_err(|error| {
-                let problem = format!("{} cannot be read: {error}", path.display());
-                ConfigError::new("api_key_file", problem)
-            });
-            ("api_key_file", contents?)
-        }
-    };
-    let key = key.trim();
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let problem = "must consist of visible ASCII characters without spaces";
-        return Err(ConfigError::new(option, problem));
+        (Some(key), None) => ApiKey::fixed(key),
+        (None, Some(path)) => ApiKey::from_file(path.clone()),
     }
-    Ok(Some(key.to_owned()))
+}
+
+/// Returns the program's own headers. Errors do not show their values.
+fn headers(builder: &ClientBuilder) -> Result<HeaderMap, ConfigError> {
+    /// The client sets these itself.
+    const RESERVED: [HeaderName; 5] =
+        [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING];
+
+    let has_key = builder.api_key.is_some() || builder.api_key_file.is_some();
+    let mut headers = HeaderMap::new();
+    for (name, value) in &builder.headers {
+        let invalid = |problem: &str| ConfigError::new("header", format!("{name:?} {problem}"));
+        let name: HeaderName = name.parse().map_err(|_| invalid("is not a valid header name"))?;
+        let mut value = HeaderValue::from_str(value)
+            .map_err(|_| invalid("has a value that no header can have"))?;
+        if RESERVED.contains(&name) {
+            return Err(invalid("is set by the client"));
+        }
+        if name == AUTHORIZATION && has_key {
+            return Err(invalid("cannot be combined with api_key or api_key_file"));
+        }
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok(headers)
 }
 
 #[cfg(test)]
@@ -218,9 +244,31 @@ mod tests {
         assert_eq!(validated.endpoint.base_url(), expected);
     }
 
-    #[cfg(feature = "tls")]
     #[test]
-    fn an_invalid_ca_file_is_an_error_when_building() {
+    fn a_header_of_the_client_or_an_invalid_one_is_an_error() {
+        for (name, value) in [
+            ("content-length", "1"),
+            ("Content-Type", "text/plain"),
+            ("a b", "c"),
+            ("x-token", "secret\n"),
+        ] {
+            let builder = ClientBuilder::new("http://h".to_owned()).header(name, value);
+            let error = validate(builder).err().unwrap();
+            assert_eq!(error.option(), "header", "{name}");
+            assert!(error.to_string().contains(name) && !error.to_string().contains("secret"));
+        }
+        assert_eq!(invalid_option(|b| b.api_key("k").header("authorization", "x")), "header");
+        let builder = ClientBuilder::new("http://h".to_owned()).header("x-token", "secret");
+        assert!(!format!("{builder:?}").contains("secret"));
+        let endpoint = validate(builder).ok().unwrap().endpoint;
+        assert!(!format!("{endpoint:?}").contains("secret"), "{endpoint:?}");
+    }
+
+    #[cfg(any(feature = "tls", feature = "native-tls"))]
+    #[test]
+    fn an_invalid_certificate_file_is_an_error_when_building() {
+        assert_eq!(invalid_option(|b| b.identity_file("/no/such/file")), "identity_file");
+        assert_eq!(invalid_option(|b| b.identity_file("Cargo.toml")), "identity_file");
         assert_eq!(invalid_option(|b| b.ca_file("/no/such/file")), "ca_file");
         assert_eq!(invalid_option(|b| b.ca_file("Cargo.toml")), "ca_file");
     }

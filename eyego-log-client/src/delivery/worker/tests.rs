@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::transport::{BoxFuture, Request, Response, Transport, TransportError};
+use crate::transport::{BoxFuture, Request, Response, Transport, TransportError, response};
 use crate::{Client, ClientBuilder, Event, LogError};
 
 pub(super) fn panic_if_requested(mailbox: &Mailbox) {
@@ -17,11 +17,11 @@ struct Accepting;
 
 impl Transport for Accepting {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-        let count = request.body.iter().filter(|byte| **byte == b'\n').count();
+        let count = request.body().iter().filter(|byte| **byte == b'\n').count();
         let body = format!(r#"{{"accepted":{count},"rejected":[]}}"#);
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            Ok(Response::new(202, body))
+            Ok(response(202, body))
         })
     }
 }

@@ -1,0 +1,187 @@
+//! The default transport: `reqwest` (docs/adr/0018).
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::header::LOCATION;
+use http::{HeaderMap, StatusCode};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+
+use crate::model::errors::ConfigError;
+use crate::transport::describe::{CutOff, RedirectedTo};
+use crate::transport::tls::{self, SetupError, TlsFiles};
+use crate::transport::{BoxFuture, Request, Response, ResponseLimit, Transport, TransportError};
+
+/// How long an idle connection is kept. This is shorter than the timeout of most
+/// servers and proxies, because a request on a connection that is being closed
+/// would have to be retried.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How many redirects of one request are followed.
+const MAX_REDIRECTS: usize = 3;
+
+#[derive(Debug)]
+pub(crate) struct HttpTransport {
+    files: TlsFiles,
+    built: Mutex<Option<Built>>,
+}
+
+/// A client, and whether it can connect with TLS.
+#[derive(Debug)]
+struct Built {
+    client: Client,
+    has_tls: bool,
+}
+
+impl HttpTransport {
+    /// Builds the HTTP client. If the process has no free file descriptor, that
+    /// is repeated before each request until it succeeds.
+    ///
+    /// # Errors
+    /// Returns a [`ConfigError`] if TLS is required but not available, or if a
+    /// certificate or key cannot be used.
+    pub(crate) fn new(needs_tls: bool, files: TlsFiles) -> Result<Self, ConfigError> {
+        let built = match Built::new(&files, needs_tls) {
+            Ok(built) => Some(built),
+            Err(SetupError::NoDescriptor(_)) => None,
+            Err(SetupError::Config(error)) => return Err(error),
+        };
+        Ok(Self { files, built: Mutex::new(built) })
+    }
+
+    /// Sends all requests through the program's own client.
+    pub(crate) fn with_client(client: Client) -> Self {
+        let built = Built { client, has_tls: true };
+        Self { files: TlsFiles::default(), built: Mutex::new(Some(built)) }
+    }
+
+    fn client(&self, needs_tls: bool) -> Result<Client, TransportError> {
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(built) = built.as_ref().filter(|built| built.has_tls || !needs_tls) {
+            return Ok(built.client.clone());
+        }
+        let new = Built::new(&self.files, needs_tls).map_err(|error| {
+            TransportError::new(format!("the HTTP client cannot be created: {error}"))
+        })?;
+        Ok(built.insert(new).client.clone())
+    }
+
+    /// Sends a request and follows redirects to the same host that keep the
+    /// method and the body.
+    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+        let (head, body) = request.into_parts();
+        let limit = head.extensions.get().map_or(usize::MAX, |ResponseLimit(limit)| *limit);
+        let mut url = Url::parse(&head.uri.to_string()).map_err(failed)?;
+        let mut redirected = None;
+        for _ in 0..=MAX_REDIRECTS {
+            let client = self.client(url.scheme() == "https")?;
+            let request = client.request(head.method.clone(), url.clone());
+            let request = request.headers(head.headers.clone()).body(body.clone());
+            let response = request.send().await.map_err(without_url)?;
+            let target = redirect_target(&url, response.status(), response.headers());
+            let Some(target) = target else {
+                let mut response = receive(response, limit).await?;
+                if let Some(url) = redirected {
+                    response.extensions_mut().insert(RedirectedTo(url));
+                }
+                return Ok(response);
+            };
+            redirected = Some(target.to_string());
+            url = target;
+        }
+        Err(TransportError::new(format!("more than {MAX_REDIRECTS} redirects, the last to {url}")))
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(self.exchange(request))
+    }
+}
+
+impl Built {
+    fn new(files: &TlsFiles, needs_tls: bool) -> Result<Self, SetupError> {
+        let builder = Client::builder()
+            .user_agent(concat!("eyego-log-client/", env!("CARGO_PKG_VERSION")))
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .referer(false)
+            // `exchange` follows redirects itself: it keeps the API key when the
+            // same host redirects to TLS, and messages can name the target.
+            .redirect(Policy::none());
+        let client = tls::configure(builder, files, needs_tls)?.build();
+        let client = client.map_err(|error| tls::setup_error(&error, needs_tls))?;
+        Ok(Self { client, has_tls: needs_tls })
+    }
+}
+
+/// Returns where to send the request again, or `None` if the response is final.
+/// The same request is only sent to the same host, and never from TLS to plain
+/// text.
+fn redirect_target(url: &Url, status: StatusCode, headers: &HeaderMap) -> Option<Url> {
+    if !matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT) {
+        return None;
+    }
+    let target = url.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
+    let is_same_host = target.host() == url.host() && target.username().is_empty();
+    let (from, to) = (url.scheme(), target.scheme());
+    let keeps_secrecy = from == to || (from, to) == ("http", "https");
+    (is_same_host && keeps_secrecy && target.password().is_none()).then_some(target)
+}
+
+/// Reads the body, up to `limit` bytes of it.
+async fn receive(
+    mut received: reqwest::Response,
+    limit: usize,
+) -> Result<Response, TransportError> {
+    let mut body = BytesMut::new();
+    let mut is_cut_off = false;
+    while let Some(chunk) = received.chunk().await.map_err(without_url)? {
+        let room = limit - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            // Dropping the response closes its connection or stream.
+            is_cut_off = true;
+            break;
+        }
+    }
+    let mut response = Response::new(body.freeze());
+    *response.status_mut() = received.status();
+    *response.headers_mut() = std::mem::take(received.headers_mut());
+    if is_cut_off {
+        response.extensions_mut().insert(CutOff(limit));
+    }
+    Ok(response)
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> TransportError {
+    TransportError::new(error.to_string()).with_source(error)
+}
+
+/// The sender adds the URL to the message.
+fn without_url(error: reqwest::Error) -> TransportError {
+    failed(error.without_url())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_redirected_only_to_the_same_host_with_its_method() {
+        let target = |status, from: &str, location: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(LOCATION, location.parse().unwrap());
+            let status = StatusCode::from_u16(status).unwrap();
+            redirect_target(&from.parse().unwrap(), status, &headers).map(String::from)
+        };
+        let followed = |status, from, location| target(status, from, location).is_some();
+        assert_eq!(target(308, "http://h/a", "/b").unwrap(), "http://h/b");
+        assert_eq!(target(307, "http://h/a", "https://h/a").unwrap(), "https://h/a");
+        assert!(!followed(301, "http://h/a", "/b"), "a POST would become a GET");
+        assert!(!followed(307, "http://h/a", "http://other/a"));
+        assert!(!followed(307, "https://h/a", "http://h/a"), "the key would be sent in plain text");
+        assert!(!followed(307, "http://h/a", "http://u:p@h/a"));
+    }
+}

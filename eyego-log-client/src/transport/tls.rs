@@ -1,0 +1,174 @@
+//! The TLS options: which certificates are trusted, and the client's own.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::model::errors::ConfigError;
+use crate::transport::describe::error_chain;
+
+/// The TLS options that refer to files.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TlsFiles {
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) identity_file: Option<PathBuf>,
+}
+
+/// Why a part of the transport could not be created.
+#[derive(Debug)]
+pub(crate) enum SetupError {
+    /// The options are wrong, so another attempt would fail as well.
+    Config(ConfigError),
+    /// The process has no free file descriptor. Another attempt may succeed.
+    NoDescriptor(String),
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::NoDescriptor(message) => f.write_str(message),
+        }
+    }
+}
+
+/// Reads a file that the option `option` names.
+///
+/// # Errors
+/// Returns a [`SetupError`] if the file cannot be read.
+pub(crate) fn read_file(option: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
+    std::fs::read(path).map_err(|error| {
+        let problem = format!("{} cannot be read: {error}", path.display());
+        if is_out_of_descriptors(&error) {
+            SetupError::NoDescriptor(format!("{option} {problem}"))
+        } else {
+            SetupError::Config(ConfigError::new(option, problem))
+        }
+    })
+}
+
+/// Returns whether the process or the system has no free file descriptor.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
+/// Explains why the HTTP client could not be built.
+pub(crate) fn setup_error(error: &reqwest::Error, needs_tls: bool) -> SetupError {
+    let reason = error_chain(error);
+    // The system's certificates cannot be read then. The library does not say so.
+    if std::fs::File::open(".").is_err_and(|error| is_out_of_descriptors(&error)) {
+        return SetupError::NoDescriptor(format!("no file descriptor is free ({reason})"));
+    }
+    SetupError::Config(if needs_tls {
+        let problem = format!(
+            "is required because the system's certificates cannot be used ({reason}): \
+             install ca-certificates or set ca_file"
+        );
+        ConfigError::new("ca_file", problem)
+    } else {
+        ConfigError::new("build", format!("cannot create the HTTP client: {reason}"))
+    })
+}
+
+#[cfg(any(feature = "tls", feature = "native-tls"))]
+pub(crate) use enabled::configure;
+
+#[cfg(any(feature = "tls", feature = "native-tls"))]
+mod enabled {
+    use std::path::Path;
+
+    use reqwest::{Certificate, ClientBuilder, Identity};
+
+    use super::{SetupError, TlsFiles, error_chain, read_file};
+    use crate::model::errors::ConfigError;
+
+    /// Sets the certificates. The system's are loaded only if TLS is needed,
+    /// because that takes milliseconds and may fail.
+    pub(crate) fn configure(
+        builder: ClientBuilder,
+        files: &TlsFiles,
+        needs_tls: bool,
+    ) -> Result<ClientBuilder, SetupError> {
+        let extra = files.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let identity = files.identity_file.as_deref().map(identity).transpose()?;
+        let builder = backend(builder);
+        let builder =
+            if needs_tls { builder.tls_certs_merge(extra) } else { builder.tls_certs_only(extra) };
+        Ok(match identity {
+            Some(identity) => builder.identity(identity),
+            None => builder,
+        })
+    }
+
+    fn certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
+        let pem = read_file("ca_file", path)?;
+        let unusable = |reason: String| {
+            let problem = format!("{} cannot be read: {reason}", path.display());
+            SetupError::Config(ConfigError::new("ca_file", problem))
+        };
+        let certificates = Certificate::from_pem_bundle(&pem);
+        let certificates = certificates.map_err(|error| unusable(error_chain(&error)))?;
+        if certificates.is_empty() {
+            return Err(unusable("it contains no certificate".to_owned()));
+        }
+        Ok(certificates)
+    }
+
+    fn identity(path: &Path) -> Result<Identity, SetupError> {
+        let pem = read_file("identity_file", path)?;
+        parse_identity(&pem).map_err(|error| {
+            let problem = format!(
+                "{}: expected a certificate and an unencrypted private key in PEM format: {}",
+                path.display(),
+                error_chain(&error)
+            );
+            SetupError::Config(ConfigError::new("identity_file", problem))
+        })
+    }
+
+    #[cfg(feature = "tls")]
+    fn backend(builder: ClientBuilder) -> ClientBuilder {
+        builder.tls_backend_rustls()
+    }
+
+    #[cfg(feature = "tls")]
+    fn parse_identity(pem: &[u8]) -> reqwest::Result<Identity> {
+        Identity::from_pem(pem)
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn backend(builder: ClientBuilder) -> ClientBuilder {
+        builder.tls_backend_native()
+    }
+
+    /// The library wants the key apart from the certificates.
+    #[cfg(not(feature = "tls"))]
+    fn parse_identity(pem: &[u8]) -> reqwest::Result<Identity> {
+        const BEGIN: &[u8] = b"-----BEGIN PRIVATE KEY-----";
+        let at = pem.windows(BEGIN.len()).position(|part| part == BEGIN).unwrap_or(pem.len());
+        Identity::from_pkcs8_pem(pem, &pem[at..])
+    }
+}
+
+/// The crate features `tls` and `native-tls` are disabled.
+#[cfg(not(any(feature = "tls", feature = "native-tls")))]
+pub(crate) fn configure(
+    builder: reqwest::ClientBuilder,
+    files: &TlsFiles,
+    needs_tls: bool,
+) -> Result<reqwest::ClientBuilder, SetupError> {
+    const NEEDS: &str = "needs the crate feature `tls` or `native-tls`";
+    let error = |option, problem| Err(SetupError::Config(ConfigError::new(option, problem)));
+    if needs_tls {
+        return error("url", format!("begins with https://, which {NEEDS}"));
+    }
+    if files.ca_file.is_some() {
+        return error("ca_file", NEEDS.to_owned());
+    }
+    if files.identity_file.is_some() {
+        return error("identity_file", NEEDS.to_owned());
+    }
+    Ok(builder)
+}
