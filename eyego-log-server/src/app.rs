@@ -3,8 +3,11 @@
 //!
 //! `lifecycle` serves until a signal arrives and stops everything in order.
 
+mod access;
+pub mod keys;
 mod lifecycle;
 mod process;
+mod reload;
 mod runtimes;
 mod signals;
 mod worker;

@@ -1,9 +1,11 @@
 //! The use cases, written against the ports of [`domain`](crate::domain).
 
+pub mod access;
 pub mod dead_letters;
 mod decode;
 pub mod identity;
 pub mod ingest;
 pub mod metrics;
 pub mod persist;
+pub mod reload;
 pub mod wait;

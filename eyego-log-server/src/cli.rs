@@ -3,13 +3,17 @@
 mod client;
 mod dead_letters;
 mod health;
+mod keys;
 
 use std::ffi::OsString;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::client::Target;
 pub use self::dead_letters::{DeadLettersCommand, ListArgs, ReplayArgs};
+pub use self::keys::{KeysCommand, NewKeyArgs};
 use crate::app;
 use crate::config::{self, Config, ConfigError};
 use crate::telemetry;
@@ -43,9 +47,13 @@ enum Command {
     Health,
     /// Work with dead letters through the server at the configured address
     ///
-    /// Prints JSON.
+    /// Prints JSON. If the server has keys, `EYEGO_LOG_API_KEY` or
+    /// `EYEGO_LOG_API_KEY_FILE` holds a token with the scope `admin`.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Create and check the keys of callers
+    #[command(subcommand)]
+    Keys(KeysCommand),
 }
 
 impl Cli {
@@ -75,10 +83,31 @@ impl Cli {
                 logging.flush(LOG_TIMEOUT);
                 result
             }
-            Command::Health => health::check(&config.http.listen),
-            Command::DeadLetters(command) => command.run(&config.http.listen),
+            Command::Health => {
+                let operations = config.access.operations_listen.clone();
+                let address = operations.unwrap_or_else(|| config.http.listen.clone());
+                health::check(&target(&config, address, None))
+            }
+            Command::DeadLetters(command) => {
+                let address = config.http.listen.clone();
+                command.run(&target(&config, address, token()?))
+            }
+            Command::Keys(command) => command.run(config.access.keys_file.as_deref()),
         }
     }
+}
+
+fn target(config: &Config, address: String, token: Option<String>) -> Target {
+    Target { address, certificate: config.tls.tls_cert_file.clone(), token }
+}
+
+/// Returns the token for the server, from the variables of the client crate.
+fn token() -> anyhow::Result<Option<String>> {
+    if let Some(file) = std::env::var_os("EYEGO_LOG_API_KEY_FILE").filter(|file| !file.is_empty()) {
+        let text = std::fs::read_to_string(file).context("EYEGO_LOG_API_KEY_FILE")?;
+        return Ok(Some(text.trim().to_owned()));
+    }
+    Ok(std::env::var("EYEGO_LOG_API_KEY").ok().filter(|token| !token.is_empty()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! `sources` combines flags, variables, file and defaults;
 //! `docs/configuration.md` is generated from the fields.
 
+mod access;
 mod embedded;
 mod environment;
 mod file;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+pub use self::access::{AccessConfig, Auth, Names, TlsConfig};
 pub use self::embedded::EmbeddedConfig;
 pub use self::http::HttpConfig;
 pub use self::kafka::{KafkaConfig, Properties};
@@ -58,6 +60,14 @@ pub struct Config {
     /// HTTP server and ingest limits.
     #[command(flatten)]
     pub http: HttpConfig,
+
+    /// Who may use the server.
+    #[command(flatten)]
+    pub access: AccessConfig,
+
+    /// TLS for callers.
+    #[command(flatten)]
+    pub tls: TlsConfig,
 
     /// Embedded queue and store.
     #[command(flatten)]
@@ -166,6 +176,8 @@ impl Config {
 
     fn validate(&self) -> Result<(), ConfigError> {
         self.http.validate()?;
+        self.access.validate(&self.http.listen)?;
+        self.tls.validate()?;
         let has_kafka = self.kafka.brokers.is_some();
         let has_mongodb = self.mongodb.uri.is_some();
         if let Some(spool) = &self.spool.dir {

@@ -4,6 +4,7 @@
 //! The promises use the key words of RFC 2119. The conformance suites in
 //! `tests/cases/conformance` check them for every adapter.
 
+pub mod access;
 pub mod dead_letter;
 pub mod health;
 pub mod position;

@@ -3,5 +3,6 @@
 //! its records in the embedded queue.
 
 pub mod embedded;
+pub mod keys_file;
 pub mod queue;
 pub mod repository;

@@ -1,5 +1,5 @@
 //! Logging to standard error. Log lines contain ids, counts and reasons, never
-//! personal data.
+//! personal data, except that the audit log contains the filters of queries.
 //!
 //! Logging never blocks: if standard error is not read, lines are dropped and
 //! counted.
@@ -15,10 +15,19 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, registry};
 
 use self::writer::LogWriter;
 use crate::config::{Config, LogFormat};
+
+/// Target of the audit log.
+const AUDIT: &str = "audit";
 
 /// Lines that wait for standard error, at most.
 const MAX_QUEUED_LINES: usize = 4096;
@@ -47,7 +56,7 @@ impl Logging {
 /// # Errors
 /// Returns an error if the filter is invalid or logging has been started before.
 pub fn start(config: &Config) -> anyhow::Result<Logging> {
-    let filter = EnvFilter::try_new(&config.log).context("EYEGO_LOG")?;
+    let filter = EnvFilter::try_new(with_audit(&config.log)).context("EYEGO_LOG")?;
     let stderr = std::io::stderr();
     let is_terminal = stderr.is_terminal();
     // Not through `std::io::stderr()`, whose lock a stalled write would hold.
@@ -59,16 +68,41 @@ pub fn start(config: &Config) -> anyhow::Result<Logging> {
         );
     })
     .context("cannot start the log thread")?;
-    let queue = writer.clone();
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || queue.clone());
-    let started = match config.log_format {
-        LogFormat::Text => builder.with_ansi(is_terminal).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    // JSON in either format, so that programs can read the audit log.
+    let audit = json(&writer).with_filter(filter_fn(is_audit));
+    let other = match config.log_format {
+        LogFormat::Text => {
+            let queue = writer.clone();
+            layer().with_ansi(is_terminal).with_writer(move || queue.clone()).boxed()
+        }
+        LogFormat::Json => json(&writer).boxed(),
     };
+    let other = other.with_filter(filter_fn(|metadata| !is_audit(metadata)));
+    let started = registry().with(filter).with(audit).with(other).try_init();
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(Logging { writer })
+}
+
+fn json<S>(writer: &LogWriter) -> impl Layer<S> + Send + Sync + use<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let queue = writer.clone();
+    layer().json().flatten_event(true).with_writer(move || queue.clone())
+}
+
+fn is_audit(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == AUDIT
+}
+
+/// Adds the audit log to a filter that does not mention it: a higher level for
+/// other lines must not turn it off.
+fn with_audit(filter: &str) -> String {
+    let mentions_audit = filter.split(',').any(|directive| {
+        directive.trim().strip_prefix(AUDIT).is_some_and(|rest| rest.starts_with(['=', '[']))
+    });
+    if mentions_audit { filter.to_owned() } else { format!("{filter},{AUDIT}=info") }
 }
 
 /// The default hook writes to standard error, which blocks while it is not read.
@@ -83,4 +117,16 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("unnamed");
     tracing::error!("thread '{name}' panicked at {location}: {message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_does_not_turn_off_the_audit_log() {
+        assert_eq!(with_audit("error"), "error,audit=info");
+        assert_eq!(with_audit("info,auditor=debug"), "info,auditor=debug,audit=info");
+        assert_eq!(with_audit("info, audit=off"), "info, audit=off");
+    }
 }

@@ -27,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
 
 /// The dependencies that a layer of the server may use, besides the standard library. A longer path
 /// adds to the list of its parent.
-const DEPENDENCIES: [(&str, &[&str]); 10] = [
+const DEPENDENCIES: [(&str, &[&str]); 11] = [
     ("domain", &["async_trait", "bytes", "eyego_log_core", "thiserror"]),
     (
         "application",
@@ -37,8 +37,11 @@ const DEPENDENCIES: [(&str, &[&str]); 10] = [
             "eyego_log_core",
             "fastrand",
             "futures_util",
+            "getrandom",
+            "governor",
             "parking_lot",
             "sha2",
+            "subtle",
             "thiserror",
             "tokio",
             "tracing",
@@ -48,6 +51,7 @@ const DEPENDENCIES: [(&str, &[&str]); 10] = [
         "infrastructure",
         &["async_trait", "bytes", "eyego_log_core", "parking_lot", "thiserror", "tokio", "tracing"],
     ),
+    ("infrastructure/keys_file", &["serde", "toml"]),
     ("infrastructure/embedded", &["rusqlite"]),
     ("infrastructure/queue/kafka", &["rdkafka", "fastrand"]),
     ("infrastructure/queue/sqlite", &["rusqlite", "crc32fast", "zstd"]),
@@ -66,6 +70,7 @@ const DEPENDENCIES: [(&str, &[&str]); 10] = [
             "eyego_log_core",
             "flate2",
             "futures_util",
+            "governor",
             "http",
             "http_body_util",
             "httpdate",
@@ -76,11 +81,13 @@ const DEPENDENCIES: [(&str, &[&str]); 10] = [
             "parking_lot",
             "percent_encoding",
             "prometheus_client",
+            "rustls",
             "serde",
             "serde_json",
             "thiserror",
             "tokio",
             "tokio_io_timeout",
+            "tokio_rustls",
             "tokio_util",
             "tower",
             "tracing",

@@ -8,6 +8,7 @@
     reason = "an error in a test or in its helpers fails the test"
 )]
 
+mod access;
 mod architecture;
 mod client;
 mod conformance;

@@ -137,6 +137,7 @@ async fn send_under_faults(
     let poisoner = Poisoner::new(deployment.kafka.bootstrap(), &deployment.names.topic)?;
     let traffic = Traffic {
         apis: deployment.api_urls(),
+        token: Some(deployment.token.clone()),
         callers: CALLERS,
         rate: options.rate,
         poisoner: Some(poisoner),
@@ -182,7 +183,7 @@ async fn compare(
 ) -> Result<Violations> {
     let api = deployment.apis.first().context("a deployment has an API")?;
     let mut oracle = Oracle::new(ack_log, probes);
-    Reader::new(api.server.base_url())?.show(&mut oracle).await?;
+    Reader::new(api.server.base_url(), Some(&deployment.token))?.show(&mut oracle).await?;
     let (found, mut violations) = oracle.finish();
     journal.note(format!("{found:?}"));
     // The oracle cannot see logs that the API does not return.

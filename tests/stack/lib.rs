@@ -17,6 +17,7 @@ pub mod chaos;
 pub mod cluster;
 pub mod fuzz;
 pub mod kafka;
+pub mod keys;
 pub mod load;
 pub mod mongodb;
 pub mod process;

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 
 pub use builder::ServerBuilder;
 
+use crate::keys::client_with;
 use crate::process::{Daemon, Signal};
 use crate::scratch::Scratch;
 
@@ -20,6 +21,9 @@ use crate::scratch::Scratch;
 const LIVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longer than the server's own shutdown timeout of 25 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// The time to respond with the metrics.
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server process. Dropping it kills the process.
 #[derive(Debug)]
@@ -152,13 +156,13 @@ impl Server {
         self.daemon.wait_until(&what, timeout, || health::ok(self.port, path)).await
     }
 
-    /// Returns the value of one series of `GET /metrics`, by its name with its labels, or `None` if
+    /// Returns the value of one series of `GET /metrics` of a server without keys, by its name with its labels, or `None` if
     /// the server does not export it.
     ///
     /// # Errors
     /// Returns an error if the server does not respond, or the value is not an integer.
     pub async fn sample(&self, series: &str) -> Result<Option<i64>> {
-        sample(&self.base_url(), series).await
+        sample(&self.base_url(), series, None).await
     }
 
     /// Returns what it has written to stdout and stderr, over all its restarts.
@@ -207,12 +211,17 @@ impl Server {
 }
 
 /// Returns the value of one series of `GET /metrics` of the server at this base URL, or `None` if the
-/// server does not export it.
+/// server does not export it. `token` is one with the scope `metrics`, if the server has keys.
 ///
 /// # Errors
 /// Returns an error if the server does not respond, or the value is not an integer.
-pub(crate) async fn sample(base_url: &str, series: &str) -> Result<Option<i64>> {
-    let response = reqwest::get(format!("{base_url}/metrics")).await?;
+pub(crate) async fn sample(
+    base_url: &str,
+    series: &str,
+    token: Option<&str>,
+) -> Result<Option<i64>> {
+    let client = client_with(token, SAMPLE_TIMEOUT)?;
+    let response = client.get(format!("{base_url}/metrics")).send().await?;
     let text = response.error_for_status()?.text().await?;
     let mut samples = text.lines().filter_map(|line| line.rsplit_once(' '));
     let value = samples.find_map(|(name, value)| (name == series).then_some(value));

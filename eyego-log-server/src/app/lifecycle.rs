@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
+use super::access::{AccessParts, check_exposure, is_loopback};
 use super::runtimes::RuntimePool;
 use super::signals::Signals;
 use super::worker::Worker;
 use super::{Parts, process};
 use crate::application::persist::WorkerStatus;
 use crate::config::Config;
-use crate::interface::http::{Bound, Metrics, Readiness, api_routes, bind, operations_routes};
+use crate::interface::http::{Bound, Guard, Metrics, Operations, Readiness, bind, routes};
 use crate::telemetry::Logging;
 
 /// Part of the shutdown timeout reserved for the worker, the queue and the store.
@@ -37,46 +38,63 @@ pub(super) async fn serve(
     process::raise_open_files();
     process::protect_new_files();
     let config = Arc::new(config);
-    let (bound, parts) = tokio::select! {
+    let (listeners, parts, access) = tokio::select! {
         started = start(Arc::clone(&config)) => started?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before the start was complete");
             return Ok(());
         }
     };
-    let address = bound.address();
+    let Listeners { main, operations: separate } = listeners;
+    let address = main.address();
     let role = config.role;
     let queue = parts.queue.health().name;
     let store = parts.repository.health().name;
     tracing::info!(%address, ?role, queue, store, "listening");
 
     let status = Arc::new(WorkerStatus::default());
-    let readiness = Arc::new(Readiness::new(
+    let readiness = Readiness::new(
         Arc::clone(&parts.queue),
         Arc::clone(&parts.repository),
         role.has_worker().then(|| Arc::clone(&status)),
         !role.has_api(),
-    ));
+    );
+    let readiness = Arc::new(readiness.with_reloads(access.reload.statuses()));
     let (stop_serving, stop) = watch::channel(false);
     let api = role.has_api().then(|| Arc::new(parts.api(&config, stop.clone())));
+    let ingest = api.as_ref().map(|api| Arc::clone(api.ingest.counters()));
+    let AccessParts { access, tls, reload } = access;
+    AccessParts::watch(reload, &access)?;
     let metrics = Arc::new(Metrics::new(
-        api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
+        ingest.clone(),
         role.has_worker().then(|| Arc::clone(&status)),
         Arc::clone(&parts.queue),
         logging.dropped_lines(),
+        Arc::clone(&access),
+        tls.clone(),
     ));
-    let runtimes = http.handles().to_vec();
-    let routes = match api {
-        Some(api) => api_routes(api, Arc::clone(&readiness), metrics),
-        None => operations_routes(Arc::clone(&readiness), metrics),
-    };
+    let operations = Operations { readiness: Arc::clone(&readiness), metrics };
+    let guard = |address, ingest| Guard::new(Arc::clone(&access), is_loopback(address), ingest);
+    let on_main = separate.is_none().then(|| operations.clone());
+    let mut listening = vec![(main, routes(api, on_main, guard(address, ingest)))];
+    if let Some(separate) = separate {
+        let address = separate.address();
+        tracing::info!(%address, "listening for operations");
+        listening.push((separate, routes(None, Some(operations), guard(address, None))));
+    }
     let worker = bulks.map(|bulks| parts.worker(&config, status, bulks)).transpose()?;
 
-    let mut serving = tokio::spawn(async move { bound.serve(routes, &runtimes, stop).await });
+    let runtimes: Arc<[Handle]> = http.handles().into();
+    let mut serving = JoinSet::new();
+    for (bound, routes) in listening {
+        let (bound, runtimes, stop) =
+            (bound.with_tls(tls.clone()), Arc::clone(&runtimes), stop.clone());
+        serving.spawn(async move { bound.serve(routes, &runtimes, stop).await });
+    }
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
         // Without a signal, the accept loop ends only by a panic.
-        _ = &mut serving => tracing::error!("the accept loop panicked: stopping"),
+        _ = serving.join_next() => tracing::error!("the accept loop panicked: stopping"),
     }
 
     readiness.stop();
@@ -92,32 +110,58 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Binds the address and builds the adapters. Cancelling this may leave a thread
+/// The addresses that the process listens on.
+struct Listeners {
+    main: Bound,
+    operations: Option<Bound>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let (listen, operations) = (&config.http.listen, &config.access.operations_listen);
+        match operations {
+            // A worker serves nothing but operations.
+            Some(operations) if !config.role.has_api() => {
+                Ok(Self { main: bind_checked(operations, config).await?, operations: None })
+            }
+            Some(operations) => Ok(Self {
+                main: bind_checked(listen, config).await?,
+                operations: Some(bind_checked(operations, config).await?),
+            }),
+            None => Ok(Self { main: bind_checked(listen, config).await?, operations: None }),
+        }
+    }
+}
+
+async fn bind_checked(address: &str, config: &Config) -> anyhow::Result<Bound> {
+    let bound = bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    check_exposure(&config.access, bound.address())?;
+    Ok(bound)
+}
+
+/// Binds the addresses and builds the adapters. Cancelling this may leave a thread
 /// behind that builds them.
-async fn start(config: Arc<Config>) -> anyhow::Result<(Bound, Parts)> {
+async fn start(config: Arc<Config>) -> anyhow::Result<(Listeners, Parts, AccessParts)> {
     // Binding first keeps a second process on the same port from touching data.
-    let bound = bind(&config.http.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.http.listen))?;
+    let listeners = Listeners::bind(&config).await?;
     // Blocks while a disk or a network file system hangs.
-    let parts = tokio::task::spawn_blocking(move || Parts::build(&config)).await??;
-    Ok((bound, parts))
+    let build = move || anyhow::Ok((AccessParts::load(&config)?, Parts::build(&config)?));
+    let (access, parts) = tokio::task::spawn_blocking(build).await??;
+    Ok((listeners, parts, access))
 }
 
 /// Waits for the requests in flight, then stops the worker, then closes the queue
 /// and the store. Takes up to `timeout`.
 async fn shut_down(
     parts: &Parts,
-    serving: JoinHandle<()>,
+    mut serving: JoinSet<()>,
     worker: Option<Worker>,
     timeout: Duration,
 ) {
     let deadline = Instant::now() + timeout;
     let requests_deadline = deadline - CLOSE_ADAPTERS.min(timeout);
-    // A completed task must not be polled again.
-    if !serving.is_finished()
-        && tokio::time::timeout_at(requests_deadline.into(), serving).await.is_err()
-    {
+    let served = async { while serving.join_next().await.is_some() {} };
+    if tokio::time::timeout_at(requests_deadline.into(), served).await.is_err() {
         tracing::warn!("requests are still in flight at the shutdown deadline");
     }
     if let Some(worker) = worker {

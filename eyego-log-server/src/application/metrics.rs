@@ -21,6 +21,8 @@ pub enum Refusal {
     Unsupported,
     /// It was received too slowly.
     TooSlow,
+    /// The rate limit of its sender is used up.
+    RateLimited,
     /// The queue, or the memory in front of it, is full.
     QueueFull,
     /// The queue did not acknowledge it.
@@ -34,11 +36,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// All reasons. The position of each is its index in [`ByRefusal`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Invalid,
         Self::TooLarge,
         Self::Unsupported,
         Self::TooSlow,
+        Self::RateLimited,
         Self::QueueFull,
         Self::Unavailable,
         Self::Abandoned,
@@ -53,6 +56,7 @@ impl Refusal {
             Self::TooLarge => "too_large",
             Self::Unsupported => "unsupported",
             Self::TooSlow => "too_slow",
+            Self::RateLimited => "rate_limited",
             Self::QueueFull => "queue_full",
             Self::Unavailable => "unavailable",
             Self::Abandoned => "abandoned",
@@ -122,6 +126,12 @@ impl IngestCounters {
     /// Counts a body refused as a whole.
     pub fn refuse_body(&self, why: Refusal) {
         self.bodies_refused[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an event that is refused before its body is read.
+    pub fn refuse_event(&self, why: Refusal) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        self.refused[why as usize].fetch_add(1, Ordering::Release);
     }
 
     /// Counts events received at `at`. Their outcomes are reported to the

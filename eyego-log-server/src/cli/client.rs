@@ -2,8 +2,11 @@
 //! host. It reads responses with a known length only, which is all the server
 //! sends for these routes.
 
+mod tls;
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,34 +19,56 @@ pub(super) struct Response {
     pub(super) body: String,
 }
 
-/// Sends a request with a JSON body to the server listening at `address` and
-/// returns its response. `timeout` applies to each read.
-///
-/// # Errors
-/// Returns an error if `address` is invalid, no server accepts the connection,
-/// or it does not send an HTTP response in time.
-pub(super) fn request(
-    address: &str,
-    method: &str,
-    path: &str,
-    body: &str,
-    timeout: Duration,
-) -> anyhow::Result<Response> {
-    let listening = address
-        .to_socket_addrs()
-        .with_context(|| format!("invalid address: {address}"))?
-        .next()
-        .with_context(|| format!("{address} does not resolve to an address"))?;
-    let address = reachable(listening);
-    let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)
-        .with_context(|| format!("no server listens at {address}"))?;
-    stream.set_read_timeout(Some(timeout))?;
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
-         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
-    )?;
+/// The server that a command talks to.
+pub(super) struct Target {
+    /// Its address.
+    pub(super) address: String,
+    /// Its certificate, if it expects TLS.
+    pub(super) certificate: Option<PathBuf>,
+    /// The token to send.
+    pub(super) token: Option<String>,
+}
+
+impl Target {
+    /// Sends a request with a JSON body and returns the response. `timeout` applies
+    /// to each read.
+    ///
+    /// # Errors
+    /// Returns an error if the address is invalid, no server accepts the
+    /// connection, or it does not send an HTTP response in time.
+    pub(super) fn request(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        timeout: Duration,
+    ) -> anyhow::Result<Response> {
+        let address = &self.address;
+        let listening = address
+            .to_socket_addrs()
+            .with_context(|| format!("invalid address: {address}"))?
+            .next()
+            .with_context(|| format!("{address} does not resolve to an address"))?;
+        let address = reachable(listening);
+        let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)
+            .with_context(|| format!("no server listens at {address}"))?;
+        stream.set_read_timeout(Some(timeout))?;
+        let token = self.token.as_ref().map(|token| format!("authorization: Bearer {token}\r\n"));
+        let (token, length) = (token.unwrap_or_default(), body.len());
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{token}\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        match &self.certificate {
+            Some(file) => exchange(tls::connect(stream, address, file)?, &request),
+            None => exchange(stream, &request),
+        }
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> anyhow::Result<Response> {
+    stream.write_all(request.as_bytes()).context("the server does not take the request")?;
+    stream.flush()?;
     let mut response = String::new();
     stream.read_to_string(&mut response).context("the server does not respond")?;
     let (head, body) = response.split_once("\r\n\r\n").context("the response is not valid HTTP")?;

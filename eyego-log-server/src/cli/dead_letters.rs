@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::client;
+use super::client::Target;
 
 const PATH: &str = "/api/v1/dead-letters";
 
@@ -70,13 +70,13 @@ pub struct ReplayArgs {
 }
 
 impl DeadLettersCommand {
-    /// Runs the command against the server listening at `address` and prints its
+    /// Runs the command against the server at `target` and prints its
     /// response.
     ///
     /// # Errors
     /// Returns an error with the server's message if it refuses, or if it cannot
     /// be reached.
-    pub(super) fn run(&self, address: &str) -> anyhow::Result<()> {
+    pub(super) fn run(&self, target: &Target) -> anyhow::Result<()> {
         let (method, path, body) = match self {
             Self::List(list) => ("GET", format!("{PATH}{}", query(list)), None),
             Self::Show { id } => {
@@ -87,7 +87,7 @@ impl DeadLettersCommand {
             }
         };
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let response = client::request(address, method, &path, &body, TIMEOUT)?;
+        let response = target.request(method, &path, &body, TIMEOUT)?;
         let json: Value = serde_json::from_str(&response.body)
             .with_context(|| format!("the response is not JSON: {}", response.body))?;
         if response.status != 200 {

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::client;
+use super::client::Target;
 
 /// A health check must not wait for a server that hangs.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Succeeds if the server listening at `address` is ready.
+/// Succeeds if the server at `target` is ready.
 ///
 /// # Errors
 /// Returns an error if the server is not ready or cannot be reached.
-pub(super) fn check(address: &str) -> anyhow::Result<()> {
-    let response = client::request(address, "GET", "/health/ready", "", TIMEOUT)?;
+pub(super) fn check(target: &Target) -> anyhow::Result<()> {
+    let response = target.request("GET", "/health/ready", "", TIMEOUT)?;
     anyhow::ensure!(response.status == 200, "not ready: {}", response.body);
     Ok(())
 }

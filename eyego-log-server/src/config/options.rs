@@ -46,6 +46,7 @@ fn reason(option: &Arg, error: &clap::Error) -> String {
     let values = option.get_possible_values();
     let names: Vec<_> = values.iter().map(PossibleValue::get_name).collect();
     match names.split_last() {
+        Some((only, [])) => format!("expected {only}"),
         Some((last, others)) => format!("expected {} or {last}", others.join(", ")),
         None => "must not be empty".to_owned(),
     }

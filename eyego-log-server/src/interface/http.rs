@@ -2,6 +2,7 @@
 //!
 //! | file | contents |
 //! |---|---|
+//! | `access` | judges requests: `Host`, `Origin`, keys, rate limits; the audit log |
 //! | `api` | the state shared by the routes of the API |
 //! | `router` | the routes, and what applies to every response |
 //! | `ingest` | POST of one event and of a batch |
@@ -16,8 +17,10 @@
 //! | `body/receive` | size and pace of an arriving body |
 //! | `body/decompress` | gzip and zstd |
 //! | `error` | the one table of failures and their responses |
+//! | `tls` | certificates and handshakes |
 //! | `server` | the accept loop, connection timeouts and graceful shutdown |
 
+mod access;
 mod api;
 mod body;
 mod dead_letters;
@@ -30,7 +33,9 @@ mod parameters;
 mod read;
 mod router;
 mod server;
+mod tls;
 
+pub use self::access::{Access, Audited, Guard};
 pub use self::api::Api;
 pub use self::body::BodyLimits;
 #[cfg(feature = "fuzzing")]
@@ -39,5 +44,6 @@ pub use self::health::Readiness;
 #[cfg(feature = "fuzzing")]
 pub use self::items::fuzz_batch;
 pub use self::metrics::Metrics;
-pub use self::router::{Routes, api_routes, operations_routes};
+pub use self::router::{Operations, Routes, routes};
 pub use self::server::{Bound, bind};
+pub use self::tls::{Tls, TlsError};

@@ -15,6 +15,7 @@ use super::ack_log::{AckLog, index};
 use super::event::{Retries, SendMode, UNIT, event, own_id, send_mode};
 use super::poison::Poisoner;
 use super::random::mix;
+use crate::keys::client_with;
 
 /// Longer than the server takes for any response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
@@ -36,6 +37,8 @@ pub(super) fn poison_for(events: u64) -> u64 {
 pub(super) struct Traffic {
     /// The base URLs of the APIs.
     pub(super) apis: Vec<String>,
+    /// The token to send, if the APIs have keys.
+    pub(super) token: Option<String>,
     pub(super) callers: u64,
     /// The most events per second.
     pub(super) rate: Option<u64>,
@@ -58,7 +61,7 @@ impl Traffic {
         let (next, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
         let callers: Vec<_> = (0..traffic.callers)
             .map(|_| {
-                let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
+                let client = client_with(traffic.token.as_deref(), REQUEST_TIMEOUT)?;
                 let caller = Caller { client, traffic: Arc::clone(&traffic) };
                 Ok(tokio::spawn(caller.work(Arc::clone(&next), began)))
             })

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::plan::{APIS, WORKERS};
 use crate::download::workspace_dir;
 use crate::kafka::{Kafka, KafkaOptions};
+use crate::keys::KeysFile;
 use crate::mongodb::{Mongo, MongoOptions};
 use crate::proxy::Proxy;
 use crate::scratch::Scratch;
@@ -27,7 +28,11 @@ pub(super) struct Deployment {
     pub(super) apis: Vec<Api>,
     pub(super) workers: Vec<Server>,
     pub(super) names: Names,
+    /// The token of a key with every scope that the run needs.
+    pub(super) token: String,
     last_repair: Mutex<Instant>,
+    /// Kept until the servers have been killed.
+    _keys: KeysFile,
     /// Kept until the servers have been killed.
     _spools: Option<Scratch>,
 }
@@ -62,8 +67,11 @@ impl Deployment {
             database: crate::unique("chaos"),
         };
         let spools = has_spool.then(|| Scratch::new("spools")).transpose()?;
+        let keys = KeysFile::new()?;
+        let token = keys.add("chaos", &["ingest", "read", "admin", "metrics"])?;
         let builder = |role: &str| {
             Server::builder()
+                .env("EYEGO_KEYS_FILE", keys.path())
                 .env("EYEGO_ROLE", role)
                 .env("EYEGO_KAFKA_BROKERS", kafka.proxied_bootstrap())
                 .env("EYEGO_KAFKA_TOPIC", &names.topic)
@@ -84,7 +92,17 @@ impl Deployment {
             workers.push(builder("worker").start().await?);
         }
         let last_repair = Mutex::new(Instant::now());
-        let deployment = Self { kafka, mongo, apis, workers, names, last_repair, _spools: spools };
+        let deployment = Self {
+            kafka,
+            mongo,
+            apis,
+            workers,
+            names,
+            token,
+            last_repair,
+            _keys: keys,
+            _spools: spools,
+        };
         deployment.ready().await?;
         Ok(deployment)
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::ack_log::AckLog;
 use super::deployment::Deployment;
 use crate::eventually;
+use crate::keys::client_with;
 use crate::server::Server;
 
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,15 +64,15 @@ fn fetch_lag(bootstrap: &str, topic: &str, group: &str) -> Result<i64> {
 }
 
 /// Returns the number of records in the spool of the API at this base URL; 0 if it has no spool.
-pub(super) async fn spooled_records(base_url: &str) -> Result<i64> {
-    Ok(crate::server::sample(base_url, "eyego_spool_records").await?.unwrap_or(0))
+pub(super) async fn spooled_records(base_url: &str, token: Option<&str>) -> Result<i64> {
+    Ok(crate::server::sample(base_url, "eyego_spool_records", token).await?.unwrap_or(0))
 }
 
 /// Returns the number of records in the spools of the APIs.
 pub(super) async fn spooled(deployment: &Deployment) -> Result<i64> {
     let mut records = 0;
     for api in &deployment.apis {
-        records += spooled_records(&api.server.base_url()).await?;
+        records += spooled_records(&api.server.base_url(), Some(&deployment.token)).await?;
     }
     Ok(records)
 }
@@ -93,7 +94,7 @@ pub(super) async fn probe(
     deployment: &Deployment,
     ack_log: &AckLog,
 ) -> Result<(Vec<String>, Duration)> {
-    let client = reqwest::Client::builder().timeout(FRESH_EVENT * 10).build()?;
+    let client = client_with(Some(&deployment.token), FRESH_EVENT * 10)?;
     let (mut ids, mut slowest) = (Vec::new(), Duration::ZERO);
     for n in 0..PROBES {
         let base_url = deployment.apis[n % deployment.apis.len()].server.base_url();

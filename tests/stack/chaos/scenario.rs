@@ -71,6 +71,7 @@ impl Scenario {
         let kafka = self.target.kafka.as_ref();
         let traffic = Traffic {
             apis: self.target.apis.clone(),
+            token: None,
             callers: CALLERS,
             rate: self.rate,
             poisoner: kafka.map(|kafka| Poisoner::new(&kafka.brokers, &kafka.topic)).transpose()?,
@@ -126,7 +127,7 @@ impl Scenario {
                     // In this order, because records move from a spool into the topic.
                     let mut spooled = 0;
                     for api in &self.target.apis {
-                        spooled += recovery::spooled_records(api).await?;
+                        spooled += recovery::spooled_records(api, None).await?;
                     }
                     let lag =
                         recovery::lag_of(brokers.clone(), topic.clone(), group.clone()).await?;
@@ -157,7 +158,7 @@ impl Scenario {
     async fn compare(&self, others: &[String]) -> Result<Violations> {
         let mut oracle = Oracle::new(&self.ack_log, others.iter().cloned());
         let api = self.target.apis.first().context("a target has an API")?;
-        Reader::new(api.clone())?.show(&mut oracle).await?;
+        Reader::new(api.clone(), None)?.show(&mut oracle).await?;
         let (_, mut violations) = oracle.finish();
         violations.extend(self.ack_log.violations());
         Ok(violations)

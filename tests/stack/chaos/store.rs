@@ -9,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use super::oracle::Oracle;
+use crate::keys::client_with;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The number of dead letters that are fetched concurrently.
@@ -20,8 +21,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(url: String) -> Result<Self> {
-        Ok(Self { client: reqwest::Client::builder().timeout(TIMEOUT).build()?, url })
+    pub(super) fn new(url: String, token: Option<&str>) -> Result<Self> {
+        Ok(Self { client: client_with(token, TIMEOUT)?, url })
     }
 
     /// Passes everything that is stored to the oracle: logs oldest first, then dead letters.

@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Ingest, IngestError, RECORD_OVERHEAD};
 use crate::application::identity;
-use crate::application::metrics::InFlight;
+use crate::application::metrics::{InFlight, Refusal};
 use crate::domain::queue::Durable;
 use crate::domain::record_batch::RecordBatch;
 
@@ -53,6 +53,19 @@ pub struct RejectedEvent {
 }
 
 impl PreparedBatch {
+    /// Returns the number of events in the request, valid or not.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Refuses the valid events of the batch.
+    pub fn refuse(mut self, why: Refusal) {
+        for _ in 0..self.records.len() {
+            self.in_flight.refused(why);
+        }
+    }
+
     fn push(&mut self, index: usize, entry: &LogEntry) {
         self.batch.push(entry);
         self.records.push((index, entry.id));

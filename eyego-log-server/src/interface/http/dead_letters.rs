@@ -13,6 +13,7 @@ use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError, ParseLogIdError
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::access::Audited;
 use super::api::Api;
 use super::body::{self, BodyLimits};
 use super::error::ApiError;
@@ -104,13 +105,16 @@ pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
         Ok::<_, ApiError>(api.dead_letters.page(query).await?)
     };
     match found.await {
-        Ok(page) => Json(ListResponse {
-            status: Status::Success,
-            results: page.dead_letters.len(),
-            data: page.dead_letters.into_iter().map(Summary).collect(),
-            next_cursor: page.next.map(|cursor| cursor.to_string()),
-        })
-        .into_response(),
+        Ok(page) => {
+            let results = page.dead_letters.len();
+            let response = ListResponse {
+                status: Status::Success,
+                results,
+                data: page.dead_letters.into_iter().map(Summary).collect(),
+                next_cursor: page.next.map(|cursor| cursor.to_string()),
+            };
+            (Audited::count(results as u64), Json(response)).into_response()
+        }
         Err(error) => error.into_response(),
     }
 }
@@ -128,7 +132,7 @@ pub(super) async fn get(
     match found.await {
         Ok(dead_letter) => {
             let response = GetResponse { status: Status::Success, data: dead_letter.into() };
-            Json(response).into_response()
+            (Audited::count(1), Json(response)).into_response()
         }
         Err(error) => error.into_response(),
     }
@@ -141,19 +145,32 @@ pub(super) async fn replay(State(api): State<Arc<Api>>, request: Request) -> Res
         .map_err(ApiError::from)
         .and_then(|()| body::media_type(&head.headers, &["application/json"]).map(drop));
     if let Err(error) = checked {
-        body::discard(&mut body).await;
+        body::discard_unread(&head.headers, &mut body).await;
         return error.into_response();
     }
     let result = async {
         let body = body::read(&head.headers, body, BODY_LIMITS, api.ingest.budget()).await?;
-        Ok::<_, ApiError>(api.dead_letters.replay(parse_selection(&body.bytes)?).await?)
+        let selection = parse_selection(&body.bytes)?;
+        let filter = describe(&selection);
+        Ok::<_, ApiError>((api.dead_letters.replay(selection).await?, filter))
     };
     match result.await {
-        Ok(Replayed { replayed, failed, remaining }) => {
+        Ok((Replayed { replayed, failed, remaining }, filter)) => {
             let status = Status::Success;
-            Json(ReplayResponse { status, replayed, failed, remaining }).into_response()
+            let audited = Audited { count: replayed, filter: Some(filter) };
+            let response = ReplayResponse { status, replayed, failed, remaining };
+            (audited, Json(response)).into_response()
         }
         Err(error) => error.into_response(),
+    }
+}
+
+/// Describes a selection like a query string, for the audit log.
+fn describe(selection: &Selection) -> String {
+    match selection {
+        Selection::Id(id) => format!("id={id}"),
+        Selection::Code(code) => format!("code={code}"),
+        Selection::All => "all=true".to_owned(),
     }
 }
 

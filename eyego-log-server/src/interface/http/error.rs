@@ -3,15 +3,16 @@
 //! Two tables state each fact once: [`IngestError`] maps every reason an event is
 //! not queued to the counted refusal and the machine-readable code, and
 //! [`FailureKind::status`] maps every kind of failure to its HTTP status.
-//! [`respond`] adds `Retry-After` to every 503.
+//! [`respond`] adds `Retry-After` to every 503, and a 429 has its own.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::wire::{ErrorResponse, IngestResponse, RejectedItem, Status};
 use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError};
-use http::header::RETRY_AFTER;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
@@ -37,6 +38,8 @@ pub(crate) struct ApiError {
     id: Option<LogId>,
     /// Details for the server's log only.
     internals: Option<String>,
+    /// Time until a caller that is over its limit may retry.
+    retry_after: Option<Duration>,
 }
 
 /// The kind of a failure.
@@ -48,6 +51,9 @@ enum FailureKind {
     MethodNotAllowed,
     Conflict,
     StoreUnavailable,
+    Unauthenticated,
+    Forbidden,
+    Misdirected,
 }
 
 impl FailureKind {
@@ -65,6 +71,10 @@ impl FailureKind {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Refused(Refusal::RateLimited) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 }
@@ -76,7 +86,7 @@ pub(super) struct Internals(pub(super) String);
 impl ApiError {
     fn new(kind: FailureKind, message: impl Into<Cow<'static, str>>) -> Self {
         let errors = FieldErrors::new();
-        Self { kind, message: message.into(), errors, id: None, internals: None }
+        Self { kind, message: message.into(), errors, id: None, internals: None, retry_after: None }
     }
 
     /// The request is invalid, but no single field is.
@@ -109,6 +119,27 @@ impl ApiError {
         Self::new(FailureKind::NotFound, message)
     }
 
+    /// The request has no valid token.
+    pub(super) fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(FailureKind::Unauthenticated, message)
+    }
+
+    /// The key does not allow this, or the page of a browser may not ask for it.
+    pub(super) fn forbidden(message: String) -> Self {
+        Self::new(FailureKind::Forbidden, message)
+    }
+
+    /// The request is addressed to another server.
+    pub(super) fn misdirected(message: String) -> Self {
+        Self::new(FailureKind::Misdirected, message)
+    }
+
+    /// The caller is over its limit.
+    pub(super) fn rate_limited(message: String, retry_after: Duration) -> Self {
+        let error = Self::new(FailureKind::Refused(Refusal::RateLimited), message);
+        Self { retry_after: Some(retry_after), ..error }
+    }
+
     /// The path exists, but not for this method.
     pub(super) fn method_not_allowed() -> Self {
         let message = "method not allowed: the Allow header lists the methods of this path";
@@ -133,9 +164,12 @@ impl ApiError {
     pub(super) fn refusal(&self) -> Refusal {
         match self.kind {
             FailureKind::Refused(refusal) => refusal,
-            FailureKind::NotFound | FailureKind::MethodNotAllowed | FailureKind::Conflict => {
-                Refusal::Invalid
-            }
+            FailureKind::NotFound
+            | FailureKind::MethodNotAllowed
+            | FailureKind::Conflict
+            | FailureKind::Unauthenticated
+            | FailureKind::Forbidden
+            | FailureKind::Misdirected => Refusal::Invalid,
             FailureKind::StoreUnavailable => Refusal::Internal,
         }
     }
@@ -143,13 +177,20 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Self { kind, message, errors, id, internals } = self;
+        let Self { kind, message, errors, id, internals, retry_after } = self;
         let code = kind.status();
         let (status, message) = (status_field(code), message.into_owned());
         let mut response = match id {
             Some(id) => respond(code, &IngestResponse { status, message, id }),
             None => respond(code, &ErrorResponse { status, message, errors }),
         };
+        if code == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(wait) = retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
         if let Some(internals) = internals {
             response.extensions_mut().insert(Internals(internals));
         }

@@ -13,6 +13,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use crate::application::persist::WorkerStatus;
+use crate::application::reload::ReloadStatus;
 use crate::domain::health::{PartHealth, PartState};
 use crate::domain::queue::LogQueue;
 use crate::domain::repository::LogRepository;
@@ -24,6 +25,7 @@ pub struct Readiness {
     worker: Option<Arc<WorkerStatus>>,
     requires_store: bool,
     is_stopping: AtomicBool,
+    reloads: Vec<Arc<ReloadStatus>>,
 }
 
 impl fmt::Debug for Readiness {
@@ -71,7 +73,14 @@ impl Readiness {
         worker: Option<Arc<WorkerStatus>>,
         requires_store: bool,
     ) -> Self {
-        Self { queue, repository, worker, requires_store, is_stopping: AtomicBool::new(false) }
+        let (is_stopping, reloads) = (AtomicBool::new(false), Vec::new());
+        Self { queue, repository, worker, requires_store, is_stopping, reloads }
+    }
+
+    /// Also reports whether these files are in effect as they are.
+    #[must_use]
+    pub fn with_reloads(self, reloads: Vec<Arc<ReloadStatus>>) -> Self {
+        Self { reloads, ..self }
     }
 
     /// Reports the process as not ready from now on.
@@ -110,6 +119,7 @@ impl Readiness {
             (StatusCode::SERVICE_UNAVAILABLE, Status::Error, message)
         };
         let parts = self.queue.parts().into_iter().chain([store]);
+        let parts = parts.chain(self.reloads.iter().map(|reload| reload.health()));
         let parts = parts.map(|part| (part.name, part.state.into())).collect();
         (code, HealthResponse { status, message, parts })
     }

@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::access::Charge;
 use super::api::Api;
 use super::body::{self, ReadBody};
 use super::error::{ApiError, rejected_item, respond, status_field, status_of_rejected};
@@ -77,7 +78,7 @@ async fn read_event(
             .and_then(|(key, _)| Ok((key, wait_deadline(head.uri.query())?)));
         let (key, deadline) = match checked {
             Ok(checked) => checked,
-            Err(error) => return Err(discard_body(body, error).await),
+            Err(error) => return Err(discard_body(&head.headers, body, error).await),
         };
         let body = body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?;
         Ok((key, deadline, body))
@@ -133,10 +134,17 @@ fn wait_deadline(query: Option<&str>) -> Result<Option<Instant>, FieldErrors> {
 
 /// `POST /api/v1/logs/batch`
 pub(super) async fn batch(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let charge = request.extensions().get::<Charge>().cloned();
     let (batch, permit) = match read_batch(&api, request).await {
         Ok(read) => read,
         Err(error) => return refuse_body(&api, error),
     };
+    if let Some(charge) = charge
+        && let Err(error) = charge.rest_of_batch(batch.events())
+    {
+        batch.refuse(error.refusal());
+        return error.into_response();
+    }
     batch_response(api.ingest.enqueue_batch(batch, permit).await)
 }
 
@@ -151,7 +159,7 @@ async fn read_batch(
     });
     let (key, media_type) = match checked {
         Ok(checked) => checked,
-        Err(error) => return Err(discard_body(body, error).await),
+        Err(error) => return Err(discard_body(&head.headers, body, error).await),
     };
     let is_ndjson = media_type.eq_ignore_ascii_case(NDJSON);
     let ReadBody { bytes, permit } =
@@ -232,7 +240,7 @@ fn refuse_body(api: &Api, error: ApiError) -> Response {
     error.into_response()
 }
 
-async fn discard_body(mut body: Body, error: ApiError) -> ApiError {
-    body::discard(&mut body).await;
+async fn discard_body(headers: &HeaderMap, mut body: Body, error: ApiError) -> ApiError {
+    body::discard_unread(headers, &mut body).await;
     error
 }

@@ -18,7 +18,10 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::access::Access;
 use super::error::ApiError;
+use super::tls::Tls;
+use crate::application::access::KeyCounts;
 use crate::application::metrics::{
     BOUNDS_MICROS, ByRefusal, HistogramCounts, IngestCounters, IngestCounts, Refusal,
 };
@@ -38,9 +41,12 @@ impl Metrics {
         worker: Option<Arc<WorkerStatus>>,
         queue: Arc<dyn LogQueue>,
         dropped_log_lines: Arc<AtomicU64>,
+        access: Arc<Access>,
+        tls: Option<Tls>,
     ) -> Self {
         let mut registry = Registry::with_prefix("eyego");
-        registry.register_collector(Box::new(Parts { ingest, worker, queue, dropped_log_lines }));
+        let parts = Parts { ingest, worker, queue, dropped_log_lines, access, tls };
+        registry.register_collector(Box::new(parts));
         Self(registry)
     }
 
@@ -64,6 +70,8 @@ struct Parts {
     worker: Option<Arc<WorkerStatus>>,
     queue: Arc<dyn LogQueue>,
     dropped_log_lines: Arc<AtomicU64>,
+    access: Arc<Access>,
+    tls: Option<Tls>,
 }
 
 impl fmt::Debug for Parts {
@@ -83,6 +91,11 @@ impl Collector for Parts {
         }
         if let Some(worker) = &self.worker {
             encode_worker(&mut encoder, &worker.counts())?;
+        }
+        encode_access(&mut encoder, &self.access)?;
+        if let Some(tls) = &self.tls {
+            let help = "TLS handshakes that failed or took too long.";
+            encoder.counter("tls_handshakes_failed", help, tls.failed_handshakes())?;
         }
         let help = "Log lines dropped because standard error was not read fast enough.";
         let dropped = self.dropped_log_lines.load(Ordering::Relaxed);
@@ -139,6 +152,26 @@ fn encode_worker(encoder: &mut Encoder<'_>, counts: &WorkerCounts) -> fmt::Resul
     encoder.gauges("worker_retention_left_seconds", help, "partition", left)?;
     let help = "Time from receiving an event until it was stored.";
     encoder.histogram("worker_received_to_stored_seconds", help, &counts.stored_after)
+}
+
+fn encode_access(encoder: &mut Encoder<'_>, access: &Access) -> fmt::Result {
+    let help = "Requests refused before their body was read, by reason.";
+    encoder.counters("access_refused", help, "reason", access.denials().by_reason())?;
+    let keys = access.keys();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let by_key =
+        |count: fn(&KeyCounts) -> u64| keys.iter().map(move |key| (key.id.as_str(), count(key)));
+    let help = "Requests with a valid token, by key.";
+    encoder.counters("key_requests", help, "key", by_key(|key| key.requests))?;
+    let help = "Requests refused because of a limit of the key.";
+    encoder.counters("key_limited", help, "key", by_key(|key| key.limited))?;
+    let help = "Unix time at which the key expires, for keys that do.";
+    let expiries = keys.iter().filter_map(|key| Some((key.id.as_str(), key.expires?)));
+    let expiries =
+        expiries.map(|(id, time)| (id, u64::try_from(time.as_millis() / 1000).unwrap_or_default()));
+    encoder.gauges("key_expiry_timestamp_seconds", help, "key", expiries)
 }
 
 /// Encodes metric families from plain numbers. The library appends `_total` to

@@ -10,6 +10,7 @@ use eyego_log_core::wire::{LogResponse, LogsPage, Status};
 use eyego_log_core::{FieldError, LogId, LogQuery, ParseLogIdError};
 use http::request::Parts;
 
+use super::access::Audited;
 use super::api::Api;
 use super::error::ApiError;
 use super::parameters;
@@ -25,7 +26,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
         Ok::<_, ApiError>(logs_page(page, query.start))
     };
     match found.await {
-        Ok(page) => Json(page).into_response(),
+        Ok(page) => (Audited::count(page.results as u64), Json(page)).into_response(),
         Err(error) => error.into_response(),
     }
 }
@@ -42,7 +43,10 @@ pub(super) async fn get(
         entry.ok_or_else(|| ApiError::not_found(format!("no event has the id {id}")))
     };
     match found.await {
-        Ok(data) => Json(LogResponse { status: Status::Success, data }).into_response(),
+        Ok(data) => {
+            let response = LogResponse { status: Status::Success, data };
+            (Audited::count(1), Json(response)).into_response()
+        }
         Err(error) => error.into_response(),
     }
 }

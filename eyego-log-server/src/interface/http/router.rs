@@ -1,5 +1,6 @@
 //! The routes, and what all of their responses have in common.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,8 +14,11 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use tower::Service;
 
+#[cfg(test)]
+use super::access::Access;
+use super::access::{Guard, Visit};
 use super::api::Api;
-use super::body::discard;
+use super::body::discard_unread;
 use super::error::{ApiError, Internals};
 use super::health::{self, Readiness};
 use super::metrics::{self, Metrics};
@@ -30,6 +34,7 @@ pub struct Routes {
     router: Router,
     /// For the route that bypasses the router.
     api: Option<Arc<Api>>,
+    guard: Arc<Guard>,
 }
 
 impl Routes {
@@ -47,25 +52,42 @@ impl Routes {
     }
 }
 
-/// Returns all routes.
-pub fn api_routes(api: Arc<Api>, readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Routes {
-    let router = Router::new()
+/// Health and metrics.
+#[derive(Debug, Clone)]
+pub struct Operations {
+    /// Decides whether the process is ready.
+    pub readiness: Arc<Readiness>,
+    /// The metrics of the process.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Returns the routes of one listening address: those of the API, of health and
+/// metrics, or of both.
+pub fn routes(api: Option<Arc<Api>>, operations: Option<Operations>, guard: Guard) -> Routes {
+    let mut router = Router::new();
+    if let Some(api) = &api {
+        router = router.merge(api_routes(Arc::clone(api)));
+    }
+    if let Some(operations) = operations {
+        router = router.merge(operations_routes(operations));
+    }
+    let router = router.fallback(not_found).method_not_allowed_fallback(method_not_allowed);
+    Routes { router, api, guard: Arc::new(guard) }
+}
+
+fn api_routes(api: Arc<Api>) -> Router {
+    Router::new()
         .route(LOGS, get(read::list).post(ingest::event))
         .route("/api/v1/logs/batch", post(ingest::batch))
         .route("/api/v1/logs/{id}", get(read::get))
         .route("/api/v1/dead-letters", get(dead_letters::list))
         .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
         .route("/api/v1/dead-letters/{id}", get(dead_letters::get))
-        .with_state(Arc::clone(&api));
-    finish(router.merge(operations(readiness, metrics)), Some(api))
+        .with_state(api)
 }
 
-/// Returns the routes of a process without the API: health and metrics.
-pub fn operations_routes(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Routes {
-    finish(operations(readiness, metrics), None)
-}
-
-fn operations(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
+fn operations_routes(operations: Operations) -> Router {
+    let Operations { readiness, metrics } = operations;
     Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
@@ -73,23 +95,23 @@ fn operations(readiness: Arc<Readiness>, metrics: Arc<Metrics>) -> Router {
         .merge(Router::new().route("/metrics", get(metrics::show)).with_state(metrics))
 }
 
-fn finish(router: Router, api: Option<Arc<Api>>) -> Routes {
-    let router = router.fallback(not_found).method_not_allowed_fallback(method_not_allowed);
-    Routes { router, api }
-}
-
 async fn not_found(request: Request) -> Response {
     let message = format!("no such route: {}", request.uri().path());
-    discard(&mut request.into_body()).await;
+    refuse_body(request).await;
     ApiError::not_found(message).into_response()
 }
 
 async fn method_not_allowed(request: Request) -> Response {
-    discard(&mut request.into_body()).await;
+    refuse_body(request).await;
     ApiError::method_not_allowed().into_response()
 }
 
-/// Routes a request. Sets `x-request-id` on the response, turns a panic into a
+async fn refuse_body(request: Request) {
+    let (head, mut body) = request.into_parts();
+    discard_unread(&head.headers, &mut body).await;
+}
+
+/// Judges and routes a request from `address`. Sets `x-request-id` on the response, turns a panic into a
 /// 500, and logs the internals of a failure, which the response does not show.
 ///
 /// A function around the router instead of a middleware: axum boxes and clones
@@ -97,13 +119,22 @@ async fn method_not_allowed(request: Request) -> Response {
 pub(super) async fn respond(
     routes: Routes,
     request_ids: &LogIdGenerator,
-    request: Request,
+    address: IpAddr,
+    mut request: Request,
 ) -> Response {
     let id = request_id(&request, request_ids);
-    let mut response = match AssertUnwindSafe(routes.call(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => ApiError::internal("a handler panicked".to_owned()).into_response(),
+    let mut visit = Visit::new(&routes.guard, &request, address);
+    let mut response = match visit.admit(&mut request) {
+        Ok(()) => match AssertUnwindSafe(routes.call(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => ApiError::internal("a handler panicked".to_owned()).into_response(),
+        },
+        Err(response) => {
+            refuse_body(request).await;
+            *response
+        }
     };
+    visit.finish(&mut response, id.to_str().unwrap_or_default());
     if let Some(Internals(internals)) = response.extensions().get() {
         let request_id = id.to_str().unwrap_or_default();
         if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
@@ -134,6 +165,7 @@ fn request_id(request: &Request, ids: &LogIdGenerator) -> HeaderValue {
 #[cfg(test)]
 impl From<Router> for Routes {
     fn from(router: Router) -> Self {
-        Self { router, api: None }
+        let guard = Guard::new(Arc::new(Access::new(None, None, Vec::new(), &[])), false, None);
+        Self { router, api: None, guard: Arc::new(guard) }
     }
 }

@@ -13,7 +13,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +33,7 @@ use tokio_io_timeout::TimeoutWriter;
 use tokio_util::task::TaskTracker;
 
 use super::router::{Routes, respond};
+use super::tls::Tls;
 
 /// Pause after a failed `accept`, for example when the process is out of file
 /// descriptors.
@@ -59,6 +60,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(75);
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 /// Listens on `address`.
@@ -68,7 +70,7 @@ pub struct Bound {
 pub async fn bind(address: &str) -> io::Result<Bound> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address })
+    Ok(Bound { listener, address, tls: None })
 }
 
 /// Shared by all connections.
@@ -76,6 +78,7 @@ pub async fn bind(address: &str) -> io::Result<Bound> {
 struct Service {
     routes: Routes,
     request_ids: Arc<LogIdGenerator>,
+    tls: Option<Tls>,
 }
 
 impl Bound {
@@ -86,12 +89,18 @@ impl Bound {
         self.address
     }
 
+    /// Expects TLS on all connections.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// Serves until `stop` becomes true. Then stops accepting connections,
     /// closes idle ones and returns once all requests in flight have ended.
     ///
     /// Each connection is served by the runtime with the fewest connections.
     pub async fn serve(self, routes: Routes, runtimes: &[Handle], mut stop: watch::Receiver<bool>) {
-        let service = Service { routes, request_ids: Arc::default() };
+        let service = Service { routes, request_ids: Arc::default(), tls: self.tls };
         let runtimes: Vec<_> = runtimes.iter().map(|handle| (handle, TaskTracker::new())).collect();
         loop {
             let accepted = tokio::select! {
@@ -127,9 +136,14 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn serve_stream(stream: std::net::TcpStream, service: Service, stop: watch::Receiver<bool>) {
-    let stream = match TcpStream::from_std(stream) {
-        Ok(stream) => stream,
+async fn serve_stream(
+    stream: std::net::TcpStream,
+    service: Service,
+    mut stop: watch::Receiver<bool>,
+) {
+    let opened = TcpStream::from_std(stream).and_then(|stream| Ok((stream.peer_addr()?, stream)));
+    let (peer, stream) = match opened {
+        Ok((peer, stream)) => (peer.ip(), stream),
         Err(error) => {
             tracing::warn!(%error, "cannot serve a connection");
             return;
@@ -139,7 +153,19 @@ async fn serve_stream(stream: std::net::TcpStream, service: Service, stop: watch
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
-    serve_connection(stream, service, stop).await;
+    let Some(tls) = &service.tls else {
+        return serve_connection(stream, peer, service, stop).await;
+    };
+    let accepted = tokio::select! {
+        biased;
+        accepted = tls.accept(stream) => accepted,
+        () = stopped(&mut stop) => return,
+    };
+    match accepted {
+        Ok(stream) => serve_connection(stream, peer, service, stop).await,
+        // Everybody who reaches the port can cause these; the metrics count them.
+        Err(error) => tracing::debug!(%error, address = %peer, "the TLS handshake failed"),
+    }
 }
 
 /// Serves one connection.
@@ -147,8 +173,12 @@ async fn serve_stream(stream: std::net::TcpStream, service: Service, stop: watch
 /// hyper's timeout covers both the wait for a request and the reading of its
 /// head, and ends the connection without a response. So an idle connection is
 /// served anew until [`IDLE_TIMEOUT`], and one with a partial head gets a 408.
-async fn serve_connection<S>(stream: S, service: Service, mut stop: watch::Receiver<bool>)
-where
+async fn serve_connection<S>(
+    stream: S,
+    peer: IpAddr,
+    service: Service,
+    mut stop: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let mut stream = TimeoutWriter::new(stream);
@@ -163,7 +193,7 @@ where
             let (routes, service) = (service.routes.clone(), &service);
             async move {
                 let request = request.map(Body::new);
-                Ok::<_, Infallible>(respond(routes, &service.request_ids, request).await)
+                Ok::<_, Infallible>(respond(routes, &service.request_ids, peer, request).await)
             }
         });
         let mut connection = http1::Builder::new()
@@ -242,8 +272,9 @@ mod tests {
             .route("/large", get(async || vec![0; LARGE]));
         let (client, server) = duplex(1024);
         let (stop, stopped) = watch::channel(false);
-        let service = Service { routes: router.into(), request_ids: Arc::default() };
-        let serving = tokio::spawn(serve_connection(server, service, stopped));
+        let service = Service { routes: router.into(), request_ids: Arc::default(), tls: None };
+        let serving =
+            tokio::spawn(serve_connection(server, [127, 0, 0, 1].into(), service, stopped));
         Connection { client, stop, serving }
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use http::HeaderMap;
+use http::header::EXPECT;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,6 +37,15 @@ pub(in crate::interface::http) async fn discard(body: &mut Body) {
         if discarded > MAX_DISCARDED_BYTES {
             return;
         }
+    }
+}
+
+/// Reads the rest of a body of which nothing has been read. Reading the body of a
+/// client that sent `Expect: 100-continue` would ask for it; that client reads
+/// the response first.
+pub(in crate::interface::http) async fn discard_unread(headers: &HeaderMap, body: &mut Body) {
+    if !headers.contains_key(EXPECT) {
+        discard(body).await;
     }
 }
 

@@ -1,0 +1,52 @@
+//! The SDK against a server with keys.
+
+use std::time::Duration;
+
+use eyego_log_client::{Client, Event};
+use stack::keys::KeysFile;
+use stack::server::Server;
+
+use super::with_keys;
+use crate::fixture::{TIMEOUT, ready};
+
+fn sdk(server: &Server, token: &str) -> Client {
+    let builder = Client::builder(server.base_url()).linger(Duration::from_millis(10));
+    builder.api_key(token).build().unwrap()
+}
+
+#[tokio::test]
+async fn the_sdk_sends_and_reads_with_a_key() {
+    let keys = KeysFile::new().unwrap();
+    let token = keys.add("sdk", &["ingest", "read"]).unwrap();
+    let server = ready(with_keys(&keys)).await;
+    let client = sdk(&server, &token);
+    let id = client.send(Event::new("ada", "CLICK")).await.unwrap();
+    stack::eventually("the event to be stored", TIMEOUT, async || {
+        anyhow::ensure!(client.query().get(id).await?.is_some(), "not yet");
+        Ok(())
+    })
+    .await
+    .unwrap();
+
+    let reader = keys.add("reader", &["read"]).unwrap();
+    server.restart().await.unwrap();
+    let client = sdk(&server, &reader);
+    client.log(Event::new("ada", "CLICK")).unwrap();
+    let report = client.flush_within(TIMEOUT).await;
+    assert!(!report.all_delivered(), "{report:?}");
+    let error = client.send(Event::new("ada", "CLICK")).await.unwrap_err().to_string();
+    assert!(error.contains("ingest"), "the missing scope: {error}");
+}
+
+#[tokio::test]
+async fn the_sdk_waits_and_splits_as_the_rate_limit_requires() {
+    let keys = KeysFile::new().unwrap();
+    let token = keys.add_with("sdk", &["ingest"], "rate = \"50/s\"").unwrap();
+    let server = ready(with_keys(&keys)).await;
+    let client = sdk(&server, &token);
+    for n in 0..120 {
+        client.log(Event::new("ada", "CLICK").metadata(serde_json::json!({"n": n}))).unwrap();
+    }
+    let report = client.flush_within(TIMEOUT * 3).await;
+    assert!(report.all_delivered(), "{report:?} {:?}", client.stats());
+}
