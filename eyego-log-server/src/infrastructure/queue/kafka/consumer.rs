@@ -11,7 +11,7 @@ mod lag;
 mod start;
 mod state;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -82,6 +82,10 @@ pub(super) struct KafkaSubscription {
     topic_id: Option<String>,
     /// Partitions that were revoked and are not released yet.
     unreleased: Option<TopicPartitionList>,
+    /// Partitions that this member owns.
+    owned: HashSet<Partition>,
+    /// Those of them whose first offset was unknown when they were assigned.
+    unknown_starts: Vec<Partition>,
     /// Offsets that this member committed. A commit never moves back.
     committed: HashMap<Partition, Offset>,
     /// First offsets that are not committed yet, and when that was tried last.
@@ -109,6 +113,8 @@ impl KafkaSubscription {
             incarnation: 0,
             topic_id: None,
             unreleased: None,
+            owned: HashSet::new(),
+            unknown_starts: Vec::new(),
             committed: HashMap::new(),
             uncommitted_starts: Vec::new(),
             tried_at: Instant::now(),
@@ -139,16 +145,16 @@ impl KafkaSubscription {
     /// its successor of the same name mean something else.
     fn leave_deleted_topic(&mut self) -> Signal {
         self.state.is_outside("the topic was deleted and created again: joining the group again");
-        let expected: Vec<_> = self.gaps.expected().collect();
-        for (partition, next) in &expected {
-            let end = self.topic.previous_end(*partition).unwrap_or(*next);
+        for (partition, next) in self.gaps.expected() {
+            let end = self.topic.previous_end(partition).unwrap_or(next);
             let lost = u64::try_from(end - next).unwrap_or(0);
             if lost > 0 {
-                self.pending.push_back(Signal::Expired(*partition, lost));
+                self.pending.push_back(Signal::Expired(partition, lost));
             }
         }
+        let lost = self.owned.iter().copied().collect();
         self.leave();
-        Signal::Lost(expected.into_iter().map(|(partition, _)| partition).collect())
+        Signal::Lost(lost)
     }
 
     /// Accepts an assignment, or reports a revocation.
@@ -191,6 +197,7 @@ impl KafkaSubscription {
                     self.committed.remove(partition);
                     self.gaps.forget(*partition);
                 }
+                self.owned.retain(|partition| !names.contains(partition));
                 self.uncommitted_starts.retain(|(partition, _)| !names.contains(partition));
                 self.unreleased = Some(list);
                 if is_lost {
@@ -205,7 +212,11 @@ impl KafkaSubscription {
     /// Notes where the consumption of assigned partitions starts.
     fn begin(&mut self, starts: &[Start]) {
         for Start { partition, offset, expired, is_new } in starts {
-            let Some(offset) = offset else { continue };
+            self.owned.insert(*partition);
+            let Some(offset) = offset else {
+                self.unknown_starts.push(*partition);
+                continue;
+            };
             self.gaps.expect(&[(*partition, *offset)]);
             if *expired > 0 {
                 self.pending.push_back(Signal::Expired(*partition, *expired));
@@ -215,6 +226,26 @@ impl KafkaSubscription {
             }
         }
         self.commit_starts();
+    }
+
+    /// Looks up first offsets that were unknown, as those of a new partition whose
+    /// leader did not respond yet.
+    fn find_starts(&mut self) {
+        let known = self.topic.offsets();
+        for partition in std::mem::take(&mut self.unknown_starts) {
+            if !self.owned.contains(&partition) {
+                continue;
+            }
+            match known.get(&partition) {
+                Some(offsets) if !self.gaps.expects(partition) => {
+                    self.gaps.expect(&[(partition, offsets.start)]);
+                    self.uncommitted_starts.push((partition, offsets.start));
+                }
+                // Its records are delivered already.
+                Some(_) => {}
+                None => self.unknown_starts.push(partition),
+            }
+        }
     }
 
     /// Commits the first offsets of partitions without a committed offset.
@@ -271,7 +302,9 @@ impl KafkaSubscription {
     /// rebalance to be handled.
     fn leave(&mut self) {
         let Some(consumer) = self.consumer.take() else { return };
+        self.owned.clear();
         self.committed.clear();
+        self.unknown_starts.clear();
         self.uncommitted_starts.clear();
         self.gaps = Gaps::default();
         consumer.context().is_closing.store(true, Ordering::Release);
@@ -326,6 +359,9 @@ impl Subscription for KafkaSubscription {
         }
         if self.consumer.is_none() {
             self.connect(timeout)?;
+        }
+        if !self.unknown_starts.is_empty() {
+            self.find_starts();
         }
         if !self.uncommitted_starts.is_empty() && self.tried_at.elapsed() >= RETRY_INTERVAL {
             self.commit_starts();
@@ -445,8 +481,7 @@ impl Subscription for KafkaSubscription {
         if self.topic.incarnation() != self.incarnation {
             return Vec::new();
         }
-        let owned = self.gaps.expected().map(|(partition, _)| partition).collect();
-        lag::lag(&self.topic.offsets(), &self.committed, &owned)
+        lag::lag(&self.topic.offsets(), &self.committed, &self.owned)
     }
 
     fn retention(&self) -> Option<Duration> {

@@ -91,9 +91,9 @@ struct Observed {
 /// Whether records can be produced and consumed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct TopicHealth {
-    /// Why no record can be produced, if so.
+    /// Why some or all records cannot be produced, if so.
     pub(super) produce: Option<String>,
-    /// Why no record can be consumed, if so.
+    /// Why some or all records cannot be consumed, if so.
     pub(super) consume: Option<String>,
     /// When the last check began that found no obstacle.
     pub(super) checked_at: Option<Instant>,
@@ -124,7 +124,7 @@ impl Topic {
     pub(super) fn health(&self) -> TopicHealth {
         let observed = self.observed.lock();
         let consume = observed.absent.clone().or_else(|| observed.unreachable.clone());
-        let produce = consume.clone().or_else(|| observed.under_replicated.clone());
+        let produce = observed.under_replicated.clone().or_else(|| consume.clone());
         TopicHealth { produce, consume, checked_at: observed.checked_at }
     }
 
@@ -228,8 +228,9 @@ impl Topic {
                     self.confirm(&found);
                     let (asked, of) = (Arc::clone(&client), found.clone());
                     let positions = blocking(move || asked.positions(&of)).await;
+                    let pause = if positions.is_ok() { READY_INTERVAL } else { ABSENT_INTERVAL };
                     self.publish(&found, positions, began);
-                    READY_INTERVAL
+                    pause
                 }
                 Err(reason) => {
                     settings_at = None;
@@ -339,7 +340,7 @@ impl Topic {
                 min_in_sync.unwrap_or(0)
             )
         });
-        self.deliveries.set_cause(unreachable.clone().or_else(|| under_replicated.clone()));
+        self.deliveries.set_cause(under_replicated.clone().or_else(|| unreachable.clone()));
         let is_fine = unreachable.is_none() && under_replicated.is_none();
         let mut observed = self.observed.lock();
         let was = (observed.absent.take(), observed.unreachable.take());
@@ -358,7 +359,7 @@ impl Topic {
         }
         let is_new = |now: &Option<String>, was: &Option<String>| now.is_some() && now != was;
         if is_new(&unreachable, &was.1) || is_new(&under_replicated, &was_lacking) {
-            let reason = unreachable.or(under_replicated).unwrap_or_default();
+            let reason = under_replicated.or(unreachable).unwrap_or_default();
             tracing::warn!(reason, "Kafka is not ready");
         } else if is_fine && (was.0.is_some() || was.1.is_some() || was_lacking.is_some()) {
             tracing::info!(topic, "Kafka is ready");

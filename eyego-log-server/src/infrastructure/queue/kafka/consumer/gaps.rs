@@ -37,6 +37,11 @@ impl Gaps {
         self.next.remove(&partition);
     }
 
+    /// Returns `true` if an offset of this partition is expected.
+    pub(super) fn expects(&self, partition: Partition) -> bool {
+        self.next.contains_key(&partition)
+    }
+
     /// Returns the partitions with an expected offset, and that offset.
     pub(super) fn expected(&self) -> impl Iterator<Item = (Partition, Offset)> {
         self.next.iter().map(|(partition, offset)| (*partition, *offset))

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
@@ -152,7 +152,16 @@ impl TopicClient {
         let ends = self.ends(&ids);
         let group = ends.is_ok().then(|| self.group_offsets(&ids, found.topic_id.as_deref()));
         self.read_log();
-        let ends = ends.map_err(|error| self.reason(&error))?;
+        let ends = match ends {
+            Ok(ends) => ends,
+            // A new leader responds so until enough replicas have caught up.
+            Err(error)
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::OffsetNotAvailable) =>
+            {
+                return Ok(Positions { offsets: None, group_error: None });
+            }
+            Err(error) => return Err(self.reason(&error)),
+        };
         let (committed, owned) = match group {
             Some(Ok(group)) => group,
             Some(Err(error)) => {
