@@ -69,7 +69,7 @@ impl Deployment {
             .env("EYEGO_MONGODB_DATABASE", &self.database)
     }
 
-    fn group(&self, group: &str) -> String {
+    pub(crate) fn group(&self, group: &str) -> String {
         format!("{}-{group}", self.topic)
     }
 

@@ -1,5 +1,12 @@
 //! The queue on Kafka: the conformance suite of its port, and consumer groups.
 
+mod admin;
+mod lag;
+mod readiness;
+mod recreated;
+mod settings;
+mod size;
+
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -37,13 +44,18 @@ struct KafkaFixture {
 }
 
 async fn options() -> KafkaOptions {
+    let brokers = Kafka::shared().await.unwrap();
+    options_for(brokers.bootstrap(), &stack::unique("topic"), &stack::unique("group"))
+}
+
+fn options_for(brokers: &str, topic: &str, group: &str) -> KafkaOptions {
     KafkaOptions {
-        brokers: Kafka::shared().await.unwrap().bootstrap().to_owned(),
-        topic: stack::unique("topic"),
-        group: stack::unique("group"),
+        brokers: brokers.to_owned(),
+        topic: topic.to_owned(),
+        group: group.to_owned(),
         partitions: 3,
         replication: None,
-        properties: vec![("statistics.interval.ms".to_owned(), "200".to_owned())],
+        properties: Vec::new(),
         max_queued_bytes: 64 << 20,
         max_prefetch_bytes: 16 << 20,
         max_record_bytes: 256 << 10,

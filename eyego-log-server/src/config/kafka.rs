@@ -10,8 +10,9 @@ use super::value::{non_empty, number};
 use super::{ConfigError, secret_file};
 
 /// Properties that the delivery guarantee depends on; the server sets them.
-const RESERVED_PROPERTIES: [&str; 16] = [
+const RESERVED_PROPERTIES: [&str; 17] = [
     "acks",
+    "allow.auto.create.topics",
     "request.required.acks",
     "auto.offset.reset",
     "bootstrap.servers",

@@ -48,6 +48,12 @@ pub trait LogQueue: Send + Sync {
         vec![self.health()]
     }
 
+    /// Returns the settings of the queue that endanger acknowledged records, as
+    /// last observed. Never blocks.
+    fn setting_problems(&self) -> Vec<SettingProblem> {
+        Vec::new()
+    }
+
     /// Returns the state of the spool, or `None` if this queue has no spool.
     fn spool(&self) -> Option<SpoolCounts> {
         None
@@ -70,6 +76,15 @@ pub enum Durable {
     Queue,
     /// In this process's spool, from which it is moved into the queue.
     Spool,
+}
+
+/// A setting of the queue that endangers acknowledged records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingProblem {
+    /// Name of the setting, as the engine calls it.
+    pub setting: &'static str,
+    /// Message for an operator, with the value and what to do.
+    pub message: String,
 }
 
 /// Snapshot of the spool.

@@ -66,7 +66,12 @@ impl RecordBatch {
         (0..self.len()).map(|index| self.get(index))
     }
 
-    fn get(&self, index: usize) -> RecordRef<'_> {
+    /// Returns the record at `index`.
+    ///
+    /// # Panics
+    /// Panics if the batch has no record at `index`.
+    #[must_use]
+    pub fn get(&self, index: usize) -> RecordRef<'_> {
         let Records { bytes, ends, .. } = &*self.records;
         let start = if index == 0 { 0 } else { ends[index - 1].1 };
         let (key_end, end) = ends[index];

@@ -35,6 +35,7 @@ pub struct WorkerStatus {
     stored_after: Histogram,
     lag: Mutex<Vec<(Partition, u64)>>,
     retention_left: Mutex<Vec<(Partition, Duration)>>,
+    retention_warning: Mutex<Option<String>>,
     problem: Mutex<Option<String>>,
 }
 
@@ -115,10 +116,11 @@ impl WorkerStatus {
     /// Returns whether the worker can store events, for readiness.
     #[must_use]
     pub fn state(&self) -> PartState {
-        match &*self.problem.lock() {
-            None => PartState::Up,
-            Some(problem) => PartState::Down(problem.clone()),
+        if let Some(problem) = &*self.problem.lock() {
+            return PartState::Down(problem.clone());
         }
+        let warning = self.retention_warning.lock().clone();
+        warning.map_or(PartState::Up, PartState::Warning)
     }
 
     /// Returns the number of records known to be stored, by this process or
@@ -176,7 +178,12 @@ impl WorkerStatus {
         self.expired.fetch_add(records, Ordering::Relaxed);
     }
 
-    pub(super) fn set_retention_left(&self, left: Vec<(Partition, Duration)>) {
+    pub(super) fn set_retention_left(
+        &self,
+        retention: Option<Duration>,
+        left: Vec<(Partition, Duration)>,
+    ) {
+        *self.retention_warning.lock() = retention_warning(retention, &left);
         *self.retention_left.lock() = left;
     }
 
@@ -196,9 +203,35 @@ impl WorkerStatus {
     }
 }
 
+/// Describes the partition whose records are deleted first, if less than a quarter
+/// of the retention is left.
+fn retention_warning(
+    retention: Option<Duration>,
+    left: &[(Partition, Duration)],
+) -> Option<String> {
+    let (partition, left) = left.iter().min_by_key(|(_, left)| *left)?;
+    (*left < retention? / 4).then(|| {
+        let left = left.as_secs();
+        format!("the queue deletes events of partition {partition} that are not stored in {left} s")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retention_that_runs_out_is_a_warning() {
+        let status = WorkerStatus::default();
+        let seconds = Duration::from_secs;
+        status.set_retention_left(Some(seconds(100)), vec![(0, seconds(90)), (1, seconds(25))]);
+        assert_eq!(status.state(), PartState::Up);
+        status.set_retention_left(Some(seconds(100)), vec![(0, seconds(90)), (1, seconds(24))]);
+        let PartState::Warning(warning) = status.state() else { panic!("{:?}", status.state()) };
+        assert!(warning.contains("partition 1") && warning.contains("in 24 s"), "{warning}");
+        status.set_retention_left(None, Vec::new());
+        assert_eq!(status.state(), PartState::Up);
+    }
 
     #[test]
     fn codes_past_the_limit_are_counted_together() {

@@ -236,10 +236,12 @@ impl<'a> WorkerLoop<'a> {
         self.commit_offsets();
         let status = &self.persist.settler.status;
         let lag = self.subscription.lag();
-        if let Some(retention) = self.subscription.retention() {
-            let now = SystemTime::now().into();
-            status.set_retention_left(self.assignment.retention_left(retention, &lag, now));
-        }
+        let now = SystemTime::now().into();
+        let retention = self.subscription.retention();
+        let left = retention
+            .map(|retention| self.assignment.retention_left(retention, &lag, now))
+            .unwrap_or_default();
+        status.set_retention_left(retention, left);
         status.set_lag(lag);
     }
 

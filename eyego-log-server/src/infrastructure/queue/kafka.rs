@@ -2,16 +2,22 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `topic` | finds or creates the topic, and monitors whether it is reachable |
-//! | `producer` | creates and replaces the librdkafka producer |
-//! | `delivery` | sends a batch and collects the results of its records |
+//! | `topic` | finds or creates the topic, and monitors it |
+//! | `append` | appends a batch so that the verdict on a record depends on it alone |
+//! | `producer` | creates and replaces the librdkafka producers |
+//! | `delivery` | sends records and collects their results |
+//! | `deliveries` | the observed outcomes of deliveries |
 //! | `consumer` | a member of the consumer group |
+//! | `reports` | errors and log lines of librdkafka |
 //! | `properties` | reports properties that librdkafka rejects |
 
+mod append;
 mod consumer;
+mod deliveries;
 mod delivery;
 mod producer;
 mod properties;
+mod reports;
 mod topic;
 
 use std::sync::Arc;
@@ -21,9 +27,9 @@ use rdkafka::ClientConfig;
 
 use self::consumer::{ConsumerState, KafkaSubscription};
 use self::producer::KafkaProducer;
-use self::topic::{Topic, TopicState};
+use self::topic::Topic;
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::queue::{AppendResult, LogQueue};
+use crate::domain::queue::{AppendResult, LogQueue, SettingProblem};
 use crate::domain::record_batch::RecordBatch;
 use crate::domain::subscription::{QueueError, Subscription};
 
@@ -75,6 +81,14 @@ impl KafkaOptions {
             .set("reconnect.backoff.max.ms", "1000")
             .set("log.connection.close", "false");
         config
+    }
+
+    /// Returns `true` if records are compressed, so that their size in a request
+    /// is unknown beforehand.
+    fn compresses(&self) -> bool {
+        let is_compression = |name: &str| matches!(name, "compression.type" | "compression.codec");
+        let none = |value: &str| value == "none";
+        self.properties.iter().any(|(name, value)| is_compression(name) && !none(value))
     }
 
     /// Applies the operator's properties, which take precedence. Properties
@@ -162,7 +176,7 @@ impl KafkaQueue {
         let configs = [admin, producer::config(&options), consumer::config(&options)];
         configs.iter().try_for_each(properties::check)?;
         let topic = Topic::start(Arc::clone(&options))?;
-        let producer = KafkaProducer::new(Arc::clone(&options), Arc::clone(&topic));
+        let producer = KafkaProducer::new(&options, &topic);
         Ok(Arc::new(Self { options, topic, producer, consumer: Arc::default() }))
     }
 }
@@ -170,13 +184,7 @@ impl KafkaQueue {
 #[async_trait]
 impl LogQueue for KafkaQueue {
     async fn append(&self, batch: RecordBatch) -> Vec<AppendResult> {
-        let producer = match self.producer.get() {
-            Ok(producer) => producer,
-            Err(reason) => return delivery::unavailable(&reason, batch.len()),
-        };
-        let results = delivery::deliver(&producer, &self.options.topic, batch).await;
-        self.producer.replace_if_dead(&producer);
-        results
+        append::append(&self.options, &self.topic, &self.producer, batch).await
     }
 
     fn subscribe(&self) -> Result<Box<dyn Subscription>, QueueError> {
@@ -186,20 +194,38 @@ impl LogQueue for KafkaQueue {
     }
 
     fn health(&self) -> PartHealth {
-        let topic = match self.topic.state() {
-            TopicState::Ready { warning: None } => PartState::Up,
-            TopicState::Ready { warning: Some(warning) } => PartState::Warning(warning),
-            TopicState::Absent(reason) => PartState::Down(reason),
+        let topic = self.topic.health();
+        let consumer = self.consumer.problem(topic.checked_at);
+        // A process that appends is useful even if it cannot consume, and the
+        // other way round.
+        let (down, warning) = if self.options.appends {
+            (topic.produce, consumer)
+        } else {
+            (topic.consume.or(consumer), topic.produce)
         };
-        let state = match (topic, self.consumer.problem()) {
-            // A process that appends is useful even if it cannot consume.
-            (PartState::Up | PartState::Warning(_), Some(problem)) if self.options.appends => {
-                PartState::Warning(problem)
+        let delivery = match self.topic.deliveries.health(topic.checked_at) {
+            PartState::Up => None,
+            PartState::Warning(reason) => Some(reason),
+            PartState::Down(reason) => {
+                let reason = down.unwrap_or(reason);
+                return PartHealth { name: "kafka", state: PartState::Down(reason) };
             }
-            (PartState::Up | PartState::Warning(_), Some(problem)) => PartState::Down(problem),
-            (state, _) => state,
+        };
+        if let Some(reason) = down {
+            return PartHealth { name: "kafka", state: PartState::Down(reason) };
+        }
+        let settings = topic::describe(&self.topic.problems());
+        let warnings: Vec<_> = [delivery, warning, settings].into_iter().flatten().collect();
+        let state = if warnings.is_empty() {
+            PartState::Up
+        } else {
+            PartState::Warning(warnings.join("; "))
         };
         PartHealth { name: "kafka", state }
+    }
+
+    fn setting_problems(&self) -> Vec<SettingProblem> {
+        self.topic.problems()
     }
 
     async fn close(&self, deadline: std::time::Instant) {

@@ -24,7 +24,9 @@ use self::breaker::Breaker;
 use self::drain::Drain;
 use super::sqlite::SqliteQueue;
 use crate::domain::health::{PartHealth, PartState};
-use crate::domain::queue::{AppendError, AppendResult, Durable, LogQueue, SpoolCounts};
+use crate::domain::queue::{
+    AppendError, AppendResult, Durable, LogQueue, SettingProblem, SpoolCounts,
+};
 use crate::domain::record_batch::RecordBatch;
 use crate::domain::subscription::{QueueError, Subscription};
 
@@ -166,6 +168,10 @@ impl LogQueue for SpooledQueue {
 
     fn parts(&self) -> Vec<PartHealth> {
         vec![self.queue.health(), self.spool.health()]
+    }
+
+    fn setting_problems(&self) -> Vec<SettingProblem> {
+        self.queue.setting_problems()
     }
 
     fn spool(&self) -> Option<SpoolCounts> {

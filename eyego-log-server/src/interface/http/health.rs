@@ -91,10 +91,15 @@ impl Readiness {
     /// Returns the health of the store. It is down if the worker cannot store.
     fn store(&self) -> PartHealth {
         let mut store = self.repository.health();
-        if let Some(worker) = &self.worker
-            && let PartState::Down(reason) = worker.state()
-        {
-            store.state = PartState::Down(reason);
+        if let Some(worker) = &self.worker {
+            match worker.state() {
+                PartState::Warning(reason) if store.state == PartState::Up => {
+                    store.state = PartState::Warning(reason);
+                }
+                // What the store reports itself is more urgent.
+                PartState::Up | PartState::Warning(_) => {}
+                PartState::Down(reason) => store.state = PartState::Down(reason),
+            }
         }
         store
     }

@@ -86,6 +86,11 @@ impl Collector for Parts {
         if let Some(ingest) = &self.ingest {
             encode_ingest(&mut encoder, &ingest.counts())?;
         }
+        let help = "1 for each setting of the queue that endangers acknowledged events.";
+        let problems = self.queue.setting_problems().into_iter();
+        let mut settings: Vec<_> = problems.map(|problem| (problem.setting, 1)).collect();
+        settings.dedup();
+        encoder.gauges("queue_setting_problem", help, "setting", settings.into_iter())?;
         if let Some(spool) = self.queue.spool() {
             encode_spool(&mut encoder, &spool)?;
         }

@@ -7,14 +7,16 @@
 
 mod context;
 mod gaps;
+mod lag;
+mod start;
+mod state;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use eyego_log_core::Timestamp;
-use parking_lot::Mutex;
 use rdkafka::consumer::base_consumer::BaseConsumer;
 use rdkafka::consumer::{CommitMode, Consumer, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -25,8 +27,10 @@ use rdkafka::topic_partition_list::{
 
 use self::context::{Context, Rebalance, unassign};
 use self::gaps::{Gap, Gaps};
-use super::topic::Topic;
-use super::{ClientKind, KafkaOptions, properties};
+use self::start::{REQUEST_TIMEOUT, Start};
+pub(super) use self::state::ConsumerState;
+use super::topic::{Topic, group};
+use super::{ClientKind, KafkaOptions, properties, reports};
 use crate::domain::position::{Offset, Partition};
 use crate::domain::subscription::{Delivered, QueueError, RecordSink, Signal, Subscription};
 
@@ -37,27 +41,11 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of records per poll.
 const RECORDS_PER_POLL: usize = 500;
 
-/// Timeout of a request to the brokers.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Maximum time to wait for the group when leaving it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// State of this process's consumer, for readiness.
-#[derive(Debug, Default)]
-pub(super) struct ConsumerState {
-    problem: Mutex<Option<String>>,
-}
-
-impl ConsumerState {
-    pub(super) fn problem(&self) -> Option<String> {
-        self.problem.lock().clone()
-    }
-
-    fn set(&self, problem: Option<String>) {
-        *self.problem.lock() = problem;
-    }
-}
+/// Interval at which a commit of the first offsets is retried.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
     let mut config = options.client("eyego-worker");
@@ -77,7 +65,8 @@ pub(super) fn config(options: &KafkaOptions) -> rdkafka::ClientConfig {
         .set("fetch.wait.max.ms", "25")
         // By default, fetching pauses for 1 s when the prefetch queue is full.
         .set("fetch.queue.backoff.ms", "20")
-        .set("statistics.interval.ms", "5000");
+        // Notices new partitions.
+        .set("topic.metadata.refresh.interval.ms", "10000");
     options.finish(config, ClientKind::Consumer)
 }
 
@@ -88,11 +77,23 @@ pub(super) struct KafkaSubscription {
     topic: Arc<Topic>,
     state: Arc<ConsumerState>,
     consumer: Option<BaseConsumer<Context>>,
+    /// The topic's incarnation that the consumer was created for.
+    incarnation: u64,
+    topic_id: Option<String>,
     /// Partitions that were revoked and are not released yet.
     unreleased: Option<TopicPartitionList>,
+    /// Partitions that this member owns.
+    owned: HashSet<Partition>,
+    /// Those of them whose first offset was unknown when they were assigned.
+    unknown_starts: Vec<Partition>,
     /// Offsets that this member committed. A commit never moves back.
     committed: HashMap<Partition, Offset>,
+    /// First offsets that are not committed yet, and when that was tried last.
+    uncommitted_starts: Vec<(Partition, Offset)>,
+    tried_at: Instant,
     gaps: Gaps,
+    /// Signals for the next polls.
+    pending: VecDeque<Signal>,
     is_paused: bool,
 }
 
@@ -102,15 +103,23 @@ impl KafkaSubscription {
         topic: Arc<Topic>,
         state: Arc<ConsumerState>,
     ) -> Self {
-        state.set(Some("joining the consumer group".to_owned()));
+        state.is_outside("joining the consumer group");
+        topic.watch_group();
         Self {
             options,
             topic,
             state,
             consumer: None,
+            incarnation: 0,
+            topic_id: None,
             unreleased: None,
+            owned: HashSet::new(),
+            unknown_starts: Vec::new(),
             committed: HashMap::new(),
+            uncommitted_starts: Vec::new(),
+            tried_at: Instant::now(),
             gaps: Gaps::default(),
+            pending: VecDeque::new(),
             is_paused: false,
         }
     }
@@ -121,13 +130,31 @@ impl KafkaSubscription {
             std::thread::sleep(timeout);
             return Ok(());
         }
+        self.incarnation = self.topic.incarnation();
+        self.topic_id = self.topic.topic_id();
         let failed = |error| QueueError::because("cannot join the consumer group", error);
         let consumer: BaseConsumer<Context> = config(&self.options)
-            .create_with_context(Context::default())
+            .create_with_context(Context::new(Arc::clone(&self.options)))
             .map_err(|error| properties::creation_error(&self.options, &error))?;
         consumer.subscribe(&[&self.options.topic]).map_err(failed)?;
         self.consumer = Some(consumer);
         Ok(())
+    }
+
+    /// Gives up everything that belongs to a topic that was deleted: offsets of
+    /// its successor of the same name mean something else.
+    fn leave_deleted_topic(&mut self) -> Signal {
+        self.state.is_outside("the topic was deleted and created again: joining the group again");
+        for (partition, next) in self.gaps.expected() {
+            let end = self.topic.previous_end(partition).unwrap_or(next);
+            let lost = u64::try_from(end - next).unwrap_or(0);
+            if lost > 0 {
+                self.pending.push_back(Signal::Expired(partition, lost));
+            }
+        }
+        let lost = self.owned.iter().copied().collect();
+        self.leave();
+        Signal::Lost(lost)
     }
 
     /// Accepts an assignment, or reports a revocation.
@@ -138,18 +165,30 @@ impl KafkaSubscription {
         };
         match rebalance {
             Rebalance::Assign(list) => {
+                let (id, known) = (self.topic_id.as_deref(), self.topic.offsets());
+                let starts = match start::starts(consumer, &list, id, &known) {
+                    Ok(starts) => starts,
+                    Err(error) => {
+                        consumer.context().rebalances.lock().push_front(Rebalance::Assign(list));
+                        let reason = "cannot read the group's committed offsets";
+                        return Err(QueueError::because(reason, error));
+                    }
+                };
+                let positions = start::positions(&list, &starts);
                 let assigned = match consumer.rebalance_protocol() {
-                    RebalanceProtocol::Cooperative => consumer.incremental_assign(&list),
-                    RebalanceProtocol::None | RebalanceProtocol::Eager => consumer.assign(&list),
+                    RebalanceProtocol::Cooperative => consumer.incremental_assign(&positions),
+                    RebalanceProtocol::None | RebalanceProtocol::Eager => {
+                        consumer.assign(&positions)
+                    }
                 };
                 assigned.map_err(|error| QueueError::because("cannot accept partitions", error))?;
-                self.gaps.expect(&committed_offsets(consumer, &list));
                 // Resumes even if nothing is paused now: a partition that was paused when it was
                 // revoked is still paused in librdkafka.
                 let flow =
                     if self.is_paused { consumer.pause(&list) } else { consumer.resume(&list) };
                 flow.map_err(|error| QueueError::because("cannot pause or resume", error))?;
-                self.state.set(None);
+                self.begin(&starts);
+                self.state.succeed();
                 Ok(Signal::Assigned(partitions(&list)))
             }
             Rebalance::Revoke { list, is_lost } => {
@@ -158,6 +197,8 @@ impl KafkaSubscription {
                     self.committed.remove(partition);
                     self.gaps.forget(*partition);
                 }
+                self.owned.retain(|partition| !names.contains(partition));
+                self.uncommitted_starts.retain(|(partition, _)| !names.contains(partition));
                 self.unreleased = Some(list);
                 if is_lost {
                     Ok(Signal::Lost(names))
@@ -168,7 +209,67 @@ impl KafkaSubscription {
         }
     }
 
-    fn record_error(&self, error: &KafkaError) -> QueueError {
+    /// Notes where the consumption of assigned partitions starts.
+    fn begin(&mut self, starts: &[Start]) {
+        for Start { partition, offset, expired, is_new } in starts {
+            self.owned.insert(*partition);
+            let Some(offset) = offset else {
+                self.unknown_starts.push(*partition);
+                continue;
+            };
+            self.gaps.expect(&[(*partition, *offset)]);
+            if *expired > 0 {
+                self.pending.push_back(Signal::Expired(*partition, *expired));
+            }
+            if *is_new {
+                self.uncommitted_starts.push((*partition, *offset));
+            }
+        }
+        self.commit_starts();
+    }
+
+    /// Looks up first offsets that were unknown, as those of a new partition whose
+    /// leader did not respond yet.
+    fn find_starts(&mut self) {
+        let known = self.topic.offsets();
+        for partition in std::mem::take(&mut self.unknown_starts) {
+            if !self.owned.contains(&partition) {
+                continue;
+            }
+            match known.get(&partition) {
+                Some(offsets) if !self.gaps.expects(partition) => {
+                    self.gaps.expect(&[(partition, offsets.start)]);
+                    self.uncommitted_starts.push((partition, offsets.start));
+                }
+                // Its records are delivered already.
+                Some(_) => {}
+                None => self.unknown_starts.push(partition),
+            }
+        }
+    }
+
+    /// Commits the first offsets of partitions without a committed offset.
+    fn commit_starts(&mut self) {
+        self.tried_at = Instant::now();
+        let starts = std::mem::take(&mut self.uncommitted_starts);
+        if let Err(error) = self.commit(&starts) {
+            tracing::debug!(%error, "the first offsets are committed later");
+            self.uncommitted_starts = starts;
+        }
+    }
+
+    /// Counts records that were deleted while there was nothing to deliver. A gap
+    /// is only noticed with the next record, which may never come.
+    fn count_deleted(&mut self) {
+        for (partition, offsets) in self.topic.offsets().iter() {
+            let deleted = self.gaps.skip_to(*partition, offsets.start);
+            if deleted > 0 {
+                self.pending.push_back(Signal::Expired(*partition, deleted));
+            }
+        }
+    }
+
+    fn record_error(&self, consumer: &BaseConsumer<Context>, error: &KafkaError) -> QueueError {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::InconsistentGroupProtocol) => {
                 let group = &self.options.group;
@@ -176,7 +277,7 @@ impl KafkaSubscription {
                     "members of the consumer group {group} use another assignment strategy \
                      (perhaps workers of the legacy service): joining when they have left"
                 );
-                self.state.set(Some(reason.clone()));
+                self.state.is_outside(&reason);
                 return QueueError::new(reason);
             }
             // The topic's monitor reports whether the brokers are reachable.
@@ -186,25 +287,48 @@ impl KafkaSubscription {
                 | RDKafkaErrorCode::OperationTimedOut
                 | RDKafkaErrorCode::Resolve,
             ) => {}
-            _ => self.state.set(Some(format!("consumer group: {error}"))),
+            _ => {
+                let mut reason = format!("consumer group: {}", reports::describe(error));
+                if let Some(last) = consumer.context().reports.last_error() {
+                    reason = format!("{reason}: {last}");
+                }
+                self.state.fail(reason, Instant::now());
+            }
         }
-        QueueError::new(format!("Kafka: {error}"))
+        QueueError::new(format!("Kafka: {}", reports::describe(error)))
     }
-}
 
-/// Returns the group's committed offsets for these partitions.
-fn committed_offsets(
-    consumer: &BaseConsumer<Context>,
-    list: &TopicPartitionList,
-) -> Vec<(Partition, Offset)> {
-    // If the request fails, records that expired before the first delivery are
-    // not counted. That must not delay the assignment.
-    let committed = consumer.committed_offsets(list.clone(), REQUEST_TIMEOUT);
-    let committed = committed.map(|list| {
-        let offsets = list.elements().into_iter().map(|elem| (elem.partition(), elem.offset()));
-        offsets.filter_map(|(partition, offset)| Some((partition, offset.to_raw()?))).collect()
-    });
-    committed.unwrap_or_default()
+    /// Leaves the group. librdkafka would otherwise wait forever for a pending
+    /// rebalance to be handled.
+    fn leave(&mut self) {
+        let Some(consumer) = self.consumer.take() else { return };
+        self.owned.clear();
+        self.committed.clear();
+        self.unknown_starts.clear();
+        self.uncommitted_starts.clear();
+        self.gaps = Gaps::default();
+        consumer.context().is_closing.store(true, Ordering::Release);
+        let unreleased = self.unreleased.take();
+        let (done, closed) = mpsc::channel();
+        // Leaving the group can hang if the brokers do.
+        std::thread::spawn(move || {
+            // Errors do not matter, because this member leaves the group anyway.
+            for rebalance in consumer.context().rebalances.lock().drain(..) {
+                let (Rebalance::Assign(list) | Rebalance::Revoke { list, .. }) = rebalance;
+                let _ = unassign(&consumer, &list);
+            }
+            if let Some(list) = unreleased {
+                let _ = unassign(&consumer, &list);
+            }
+            drop(consumer);
+            let _ = done.send(());
+        });
+        if closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
+            tracing::warn!(
+                "the consumer group did not respond; its partitions move once the session expires"
+            );
+        }
+    }
 }
 
 /// Returns the number of records in a gap that the topic has deleted, if any.
@@ -227,8 +351,20 @@ fn deliver(message: &BorrowedMessage<'_>, sink: &mut RecordSink<'_>) -> std::ops
 
 impl Subscription for KafkaSubscription {
     fn poll(&mut self, timeout: Duration, sink: &mut RecordSink<'_>) -> Result<Signal, QueueError> {
+        if let Some(signal) = self.pending.pop_front() {
+            return Ok(signal);
+        }
+        if self.consumer.is_some() && self.topic.incarnation() != self.incarnation {
+            return Ok(self.leave_deleted_topic());
+        }
         if self.consumer.is_none() {
             self.connect(timeout)?;
+        }
+        if !self.unknown_starts.is_empty() {
+            self.find_starts();
+        }
+        if !self.uncommitted_starts.is_empty() && self.tried_at.elapsed() >= RETRY_INTERVAL {
+            self.commit_starts();
         }
         let Some(consumer) = &self.consumer else { return Ok(Signal::None) };
         let deadline = Instant::now() + timeout;
@@ -260,38 +396,48 @@ impl Subscription for KafkaSubscription {
                     }
                 }
                 Some(Err(error)) => {
-                    outcome = Err(self.record_error(&error));
+                    outcome = Err(self.record_error(consumer, &error));
                     break;
                 }
                 None => break,
             }
         }
         if delivered > 0 {
-            self.state.set(None);
+            self.state.succeed();
         }
         if matches!(outcome, Ok(Signal::Expired(..))) {
             return outcome;
         }
         let rebalance = consumer.context().rebalances.lock().pop_front();
+        let has_waited = delivered == 0 && !timeout.is_zero();
         match rebalance {
             Some(rebalance) => self.handle_rebalance(rebalance),
-            None => outcome,
+            None => {
+                // librdkafka holds no record that was deleted since.
+                if has_waited && !self.is_paused && outcome.is_ok() {
+                    self.count_deleted();
+                }
+                outcome
+            }
         }
     }
 
     fn commit(&mut self, next_offsets: &[(Partition, Offset)]) -> Result<(), QueueError> {
         let Some(consumer) = &self.consumer else { return Ok(()) };
+        if self.topic.incarnation() != self.incarnation {
+            return Err(QueueError::new("cannot commit: the topic was created again"));
+        }
+        // Offsets of a deleted topic must not count for its successor.
+        let metadata = group::metadata(self.topic_id.as_deref());
         let mut list = TopicPartitionList::new();
         for (partition, next_offset) in next_offsets {
             if self.committed.get(partition).is_some_and(|committed| next_offset <= committed) {
                 continue;
             }
-            list.add_partition_offset(
-                &self.options.topic,
-                *partition,
-                KafkaOffset::Offset(*next_offset),
-            )
-            .map_err(|error| QueueError::because("cannot commit", error))?;
+            let mut elem = list.add_partition(&self.options.topic, *partition);
+            elem.set_metadata(&metadata);
+            elem.set_offset(KafkaOffset::Offset(*next_offset))
+                .map_err(|error| QueueError::because("cannot commit", error))?;
         }
         if list.count() == 0 {
             return Ok(());
@@ -332,17 +478,10 @@ impl Subscription for KafkaSubscription {
     }
 
     fn lag(&self) -> Vec<(Partition, u64)> {
-        let Some(consumer) = &self.consumer else { return Vec::new() };
-        let ends = consumer.context().ends.lock();
-        let mut lag: Vec<_> = ends
-            .iter()
-            .map(|(partition, end)| {
-                let next = self.committed.get(partition).copied().unwrap_or(end.committed).max(0);
-                (*partition, u64::try_from(end.end - next).unwrap_or(0))
-            })
-            .collect();
-        lag.sort_unstable();
-        lag
+        if self.topic.incarnation() != self.incarnation {
+            return Vec::new();
+        }
+        lag::lag(&self.topic.offsets(), &self.committed, &self.owned)
     }
 
     fn retention(&self) -> Option<Duration> {
@@ -355,30 +494,7 @@ impl Subscription for KafkaSubscription {
 }
 
 impl Drop for KafkaSubscription {
-    /// Leaves the group. librdkafka would otherwise wait forever for a pending
-    /// rebalance to be handled.
     fn drop(&mut self) {
-        let Some(consumer) = self.consumer.take() else { return };
-        consumer.context().is_closing.store(true, Ordering::Release);
-        let unreleased = self.unreleased.take();
-        let (done, closed) = mpsc::channel();
-        // Leaving the group can hang if the brokers do.
-        std::thread::spawn(move || {
-            // Errors do not matter, because this member leaves the group anyway.
-            for rebalance in consumer.context().rebalances.lock().drain(..) {
-                let (Rebalance::Assign(list) | Rebalance::Revoke { list, .. }) = rebalance;
-                let _ = unassign(&consumer, &list);
-            }
-            if let Some(list) = unreleased {
-                let _ = unassign(&consumer, &list);
-            }
-            drop(consumer);
-            let _ = done.send(());
-        });
-        if closed.recv_timeout(CLOSE_TIMEOUT).is_err() {
-            tracing::warn!(
-                "the consumer group did not respond; its partitions move once the session expires"
-            );
-        }
+        self.leave();
     }
 }

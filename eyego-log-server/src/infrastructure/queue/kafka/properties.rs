@@ -29,7 +29,8 @@ pub(super) fn creation_error(options: &KafkaOptions, error: &KafkaError) -> Queu
     QueueError::new(format!("cannot create a Kafka client: {message}"))
 }
 
-fn hide_values(options: &KafkaOptions, message: &str) -> String {
+/// Hides each word of librdkafka's text that is part of a property's value.
+pub(super) fn hide_values(options: &KafkaOptions, message: &str) -> String {
     /// Shorter words are common, and too short for a secret.
     const MIN_LEN: usize = 4;
     let is_hidden = |word: &str| {

@@ -1,115 +1,199 @@
-//! Finds or creates the topic, and monitors whether it is reachable.
+//! Finds or creates the topic, and monitors it: whether records can be produced
+//! and consumed, its settings, and its offsets.
 //!
 //! Nothing is produced or consumed before the topic is confirmed. Otherwise the
 //! broker might create it with its default number of partitions, and changing
 //! that number later would move keys between partitions.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `client` | requests about the topic and the group |
+//! | `create` | creates the topic and reads its settings |
+//! | `group` | what the group's offsets and assignments say (pure) |
+//! | `settings` | which settings endanger events (pure) |
 
-use std::str::FromStr;
+mod client;
+mod create;
+pub(super) mod group;
+mod settings;
+
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
-};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::types::RDKafkaRespErr;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use super::{ClientKind, KafkaOptions, properties};
+pub(super) use self::client::PartitionOffsets;
+use self::client::{Found, Positions, TopicClient};
+use self::create::Admin;
+use self::settings::Settings;
+use super::KafkaOptions;
+use super::deliveries::Deliveries;
+use crate::domain::position::{Offset, Partition};
+use crate::domain::queue::SettingProblem;
 use crate::domain::subscription::QueueError;
 
 /// Interval at which a reachable topic is checked.
-const READY_INTERVAL: Duration = Duration::from_secs(3);
+const READY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Interval at which an absent or unreachable topic is checked.
 const ABSENT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Timeout of a request to the brokers.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval at which the topic's settings are read.
+const SETTINGS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Retention of the topic: 7 days. It is set explicitly, because the broker's
-/// default could delete events before they are stored.
-const RETENTION_MS: &str = "604800000";
+/// Maximum size of a group of records: librdkafka's default.
+const MAX_GROUP_BYTES: usize = 1_000_000;
 
-/// Last observed state of the topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum TopicState {
-    /// The topic exists and is reachable.
-    Ready {
-        /// Configuration problem that an operator should fix.
-        warning: Option<String>,
-    },
-    /// The topic is absent or unreachable, for this reason.
-    Absent(String),
-}
+/// A group of records is not made smaller than this, because a request per
+/// record costs less than further attempts.
+const MIN_GROUP_BYTES: usize = 4_000;
 
 /// The topic, monitored by a background task.
 pub(super) struct Topic {
     options: Arc<KafkaOptions>,
-    state: Mutex<TopicState>,
-    /// Retention of the topic; `None` if it is unlimited or unknown.
-    retention: Mutex<Option<Duration>>,
-    /// Whether the topic was found once, so that producing and consuming do not
-    /// create it.
-    is_confirmed: watch::Sender<bool>,
+    /// Outcomes of deliveries to the topic.
+    pub(super) deliveries: Arc<Deliveries>,
+    observed: Mutex<Observed>,
+    /// Whether the topic exists, so that producing and consuming do not create
+    /// it.
+    is_confirmed: AtomicBool,
+    /// Number of times that the topic was found to be another one of the same
+    /// name.
+    incarnation: AtomicU64,
+    /// Size limit for a group of records.
+    group_bytes: AtomicUsize,
+    has_consumer: AtomicBool,
+    read_settings: Notify,
     is_stopped: watch::Sender<bool>,
 }
 
-/// Clients of the monitor.
-struct Clients {
-    /// A consumer, because a producer's metadata request can create the topic.
-    metadata: Arc<BaseConsumer>,
-    admin: AdminClient<DefaultClientContext>,
+/// The last observation.
+#[derive(Debug, Clone, Default)]
+struct Observed {
+    /// Why the topic is absent or unreachable.
+    absent: Option<String>,
+    /// Why some or all partitions can neither be produced to nor consumed.
+    unreachable: Option<String>,
+    /// Why some or all partitions do not acknowledge records.
+    under_replicated: Option<String>,
+    /// When the last check began that found nothing of the above.
+    checked_at: Option<Instant>,
+    topic_id: Option<String>,
+    settings: Settings,
+    offsets: Arc<HashMap<Partition, PartitionOffsets>>,
+    /// Ends of the partitions of the topic before it was deleted.
+    previous_ends: HashMap<Partition, Offset>,
+}
+
+/// Whether records can be produced and consumed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct TopicHealth {
+    /// Why some or all records cannot be produced, if so.
+    pub(super) produce: Option<String>,
+    /// Why some or all records cannot be consumed, if so.
+    pub(super) consume: Option<String>,
+    /// When the last check began that found no obstacle.
+    pub(super) checked_at: Option<Instant>,
 }
 
 impl Topic {
     /// Starts to monitor the topic. Must be called within a tokio runtime.
     pub(super) fn start(options: Arc<KafkaOptions>) -> Result<Arc<Self>, QueueError> {
-        let checked = Arc::clone(&options);
-        let failed = |error| properties::creation_error(&checked, &error);
-        let mut config = options.client("eyego-topic");
-        config.set("allow.auto.create.topics", "false");
-        let config = options.finish(config, ClientKind::Admin);
-        let admin = options.finish(options.client("eyego-topic"), ClientKind::Admin);
-        let clients = Clients {
-            metadata: Arc::new(config.create().map_err(failed)?),
-            admin: admin.create().map_err(failed)?,
-        };
+        let client = TopicClient::new(&options, false)?;
+        let admin = Admin::new(Arc::clone(&options))?;
+        let absent = Some("not connected to Kafka yet".to_owned());
         let topic = Arc::new(Self {
             options,
-            state: Mutex::new(TopicState::Absent("not connected to Kafka yet".to_owned())),
-            retention: Mutex::default(),
-            is_confirmed: watch::Sender::new(false),
+            deliveries: Arc::default(),
+            observed: Mutex::new(Observed { absent, ..Observed::default() }),
+            is_confirmed: AtomicBool::new(false),
+            incarnation: AtomicU64::new(0),
+            group_bytes: AtomicUsize::new(MAX_GROUP_BYTES),
+            has_consumer: AtomicBool::new(false),
+            read_settings: Notify::new(),
             is_stopped: watch::Sender::new(false),
         });
-        tokio::spawn(Arc::clone(&topic).monitor(clients));
+        tokio::spawn(Arc::clone(&topic).monitor(client, admin));
         Ok(topic)
     }
 
-    /// Returns the last observed state.
-    pub(super) fn state(&self) -> TopicState {
-        self.state.lock().clone()
+    /// Returns the last observed health.
+    pub(super) fn health(&self) -> TopicHealth {
+        let observed = self.observed.lock();
+        let consume = observed.absent.clone().or_else(|| observed.unreachable.clone());
+        let produce = observed.under_replicated.clone().or_else(|| consume.clone());
+        TopicHealth { produce, consume, checked_at: observed.checked_at }
+    }
+
+    /// Returns the settings that endanger events.
+    pub(super) fn problems(&self) -> Vec<SettingProblem> {
+        self.observed.lock().settings.problems.clone()
     }
 
     /// Returns `true` once it is safe to produce and consume.
     pub(super) fn is_confirmed(&self) -> bool {
-        *self.is_confirmed.borrow()
+        self.is_confirmed.load(Ordering::Acquire)
+    }
+
+    /// Returns a number that grows when the topic was deleted and created again.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.incarnation.load(Ordering::Acquire)
+    }
+
+    /// Returns the id of the topic, if known.
+    pub(super) fn topic_id(&self) -> Option<String> {
+        self.observed.lock().topic_id.clone()
     }
 
     /// Returns how long the topic keeps records; `None` if unlimited or unknown.
     pub(super) fn retention(&self) -> Option<Duration> {
-        *self.retention.lock()
+        self.observed.lock().settings.retention
+    }
+
+    /// Returns the last observed offsets.
+    pub(super) fn offsets(&self) -> Arc<HashMap<Partition, PartitionOffsets>> {
+        Arc::clone(&self.observed.lock().offsets)
+    }
+
+    /// Returns the last observed end of a partition of the topic before it was
+    /// deleted.
+    pub(super) fn previous_end(&self, partition: Partition) -> Option<Offset> {
+        self.observed.lock().previous_ends.get(&partition).copied()
+    }
+
+    /// Returns the maximum size of a record, if known.
+    pub(super) fn max_message_bytes(&self) -> Option<usize> {
+        self.observed.lock().settings.max_message_bytes
+    }
+
+    /// Returns the size limit for a group of records.
+    pub(super) fn group_bytes(&self) -> usize {
+        self.group_bytes.load(Ordering::Acquire)
+    }
+
+    /// Notes that the broker refused a group of at most this size as too large,
+    /// although it accepts its records: the limit is unknown or has changed.
+    pub(super) fn refused_group_of(&self, bytes: usize) {
+        let smaller = (bytes / 2).max(MIN_GROUP_BYTES);
+        let changed =
+            self.group_bytes.compare_exchange(bytes, smaller, Ordering::AcqRel, Ordering::Relaxed);
+        if changed.is_ok() {
+            self.read_settings.notify_one();
+        }
+    }
+
+    /// Observes the consumer group, too, from now on.
+    pub(super) fn watch_group(&self) {
+        self.has_consumer.store(true, Ordering::Release);
     }
 
     /// Returns the reason the topic is not usable yet.
     pub(super) fn reason(&self) -> String {
-        match self.state() {
-            TopicState::Absent(reason) => reason,
-            TopicState::Ready { .. } => "the topic was just found".to_owned(),
-        }
+        let absent = self.observed.lock().absent.clone();
+        absent.unwrap_or_else(|| "the topic was just found".to_owned())
     }
 
     /// Stops the monitor.
@@ -117,175 +201,195 @@ impl Topic {
         self.is_stopped.send_replace(true);
     }
 
-    async fn monitor(self: Arc<Self>, clients: Clients) {
-        let mut warning = None;
-        let mut is_described = false;
+    async fn monitor(self: Arc<Self>, client: TopicClient, mut admin: Admin) {
+        let mut client = Arc::new(client);
+        let mut settings_at: Option<Instant> = None;
         let mut stopped = self.is_stopped.subscribe();
         loop {
-            let state = match self.find_or_create(&clients).await {
-                Ok(replicas) => {
-                    if !is_described {
-                        warning = self.describe(&clients.admin, replicas).await;
-                        is_described = true;
+            let has_consumer = self.has_consumer.load(Ordering::Acquire);
+            if has_consumer && !client.has_group {
+                match TopicClient::new(&self.options, true) {
+                    Ok(with_group) => {
+                        let previous = std::mem::replace(&mut client, Arc::new(with_group));
+                        // Dropping it waits for its threads.
+                        tokio::task::spawn_blocking(move || drop(previous));
                     }
-                    TopicState::Ready { warning: warning.clone() }
+                    Err(error) => tracing::warn!(%error, "cannot observe the consumer group"),
+                }
+            }
+            let began = Instant::now();
+            let pause = match self.find_or_create(&client, &mut admin).await {
+                Ok(found) => {
+                    if settings_at.is_none_or(|at| at.elapsed() >= SETTINGS_INTERVAL) {
+                        let replicas = found.partitions.iter().map(|info| info.replicas).min();
+                        self.read_settings(&mut admin, replicas.unwrap_or(0)).await;
+                        settings_at = Some(Instant::now());
+                    }
+                    self.confirm(&found);
+                    let (asked, of) = (Arc::clone(&client), found.clone());
+                    let positions = blocking(move || asked.positions(&of)).await;
+                    let pause = if positions.is_ok() { READY_INTERVAL } else { ABSENT_INTERVAL };
+                    self.publish(&found, positions, began);
+                    pause
                 }
                 Err(reason) => {
-                    is_described = false;
-                    TopicState::Absent(reason)
+                    settings_at = None;
+                    // Its callbacks would pile up in memory.
+                    admin.disconnect();
+                    self.fail(&reason);
+                    ABSENT_INTERVAL
                 }
             };
-            let pause = match state {
-                TopicState::Ready { .. } => READY_INTERVAL,
-                TopicState::Absent(_) => ABSENT_INTERVAL,
-            };
-            self.set(state);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = stopped.wait_for(|stopped| *stopped) => return,
+                () = self.read_settings.notified() => settings_at = None,
+                _ = stopped.wait_for(|stopped| *stopped) => break,
             }
         }
+        tokio::task::spawn_blocking(move || drop((client, admin)));
     }
 
-    fn set(&self, state: TopicState) {
-        // Before the state is published, because readers act on it.
-        if matches!(state, TopicState::Ready { .. }) {
-            self.is_confirmed.send_replace(true);
-        }
-        let previous = std::mem::replace(&mut *self.state.lock(), state.clone());
-        if previous == state {
-            return;
-        }
-        let topic = self.options.topic.as_str();
-        match state {
-            TopicState::Ready { warning } => {
-                tracing::info!(topic, "Kafka is ready");
-                if let Some(warning) = warning {
-                    tracing::warn!(topic, "{warning}");
-                }
-            }
-            TopicState::Absent(reason) => tracing::warn!(topic, reason, "Kafka is not ready"),
-        }
-    }
-
-    /// Finds the topic or creates it, and returns its number of replicas.
-    async fn find_or_create(&self, clients: &Clients) -> Result<usize, String> {
-        match self.find(&clients.metadata).await? {
-            Some(replicas) => Ok(replicas),
-            None => {
-                self.create(&clients.admin).await?;
-                let found = self.find(&clients.metadata).await?;
-                found.ok_or_else(|| "the topic was created but is not visible yet".to_owned())
-            }
-        }
-    }
-
-    async fn find(&self, client: &Arc<BaseConsumer>) -> Result<Option<usize>, String> {
-        let (client, name) = (Arc::clone(client), self.options.topic.clone());
-        let request = tokio::task::spawn_blocking(move || {
-            client.fetch_metadata(Some(&name), REQUEST_TIMEOUT).map(|metadata| {
-                let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
-                let absent = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
-                if topic.error() == Some(absent) || topic.partitions().is_empty() {
-                    return None;
-                }
-                let partitions = topic.partitions();
-                let leaderless = partitions.iter().filter(|partition| partition.leader() < 0);
-                let replicas = partitions.iter().map(|p| p.replicas().len()).min();
-                Some((replicas.unwrap_or(0), leaderless.count(), partitions.len()))
-            })
-        });
-        let found =
-            request.await.map_err(|error| format!("the metadata request panicked: {error}"))?;
-        match found {
-            Ok(Some((_, leaderless, all))) if leaderless == all => {
-                Err("no partition of the topic has a leader".to_owned())
-            }
-            Ok(found) => Ok(found.map(|(replicas, ..)| replicas)),
-            Err(error) => {
-                Err(format!("Kafka at {}: {}", self.options.brokers, short_message(&error)))
-            }
-        }
-    }
-
-    async fn create(&self, admin: &AdminClient<DefaultClientContext>) -> Result<(), String> {
-        let KafkaOptions { topic, partitions, max_record_bytes, .. } = &*self.options;
-        let replication = match self.options.replication {
-            Some(replication) => replication,
-            None => default_replication(admin).await?,
-        };
-        let min_in_sync = (replication - 1).max(1).to_string();
-        let max_message_bytes = (max_record_bytes + (64 << 10)).max(1 << 20).to_string();
-        let new_topic = NewTopic::new(topic, *partitions, TopicReplication::Fixed(replication))
-            .set("min.insync.replicas", &min_in_sync)
-            .set("unclean.leader.election.enable", "false")
-            .set("max.message.bytes", &max_message_bytes)
-            .set("retention.ms", RETENTION_MS);
-        let failed = |error: &dyn std::fmt::Display| format!("cannot create the topic: {error}");
-        let created = admin.create_topics([&new_topic], &admin_options()).await;
-        for result in created.map_err(|error| failed(&error))? {
-            match result {
-                Ok(_) => tracing::info!(topic, partitions, replication, "topic created"),
-                // Another process created it.
-                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, error)) => return Err(failed(&error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the topic's configuration: stores its retention, and returns a
-    /// warning if acknowledged records could be lost.
-    async fn describe(
+    /// Finds the topic, or creates it if it does not exist.
+    async fn find_or_create(
         &self,
-        admin: &AdminClient<DefaultClientContext>,
-        replicas: usize,
-    ) -> Option<String> {
-        let topic = ResourceSpecifier::Topic(&self.options.topic);
-        let described = admin.describe_configs([&topic], &admin_options()).await.ok()?;
-        let resource = described.into_iter().find_map(Result::ok)?;
-        // -1 means unlimited and does not parse.
-        let retention = value::<u64>(&resource, "retention.ms").map(Duration::from_millis);
-        *self.retention.lock() = retention;
-        let min_in_sync = value::<i32>(&resource, "min.insync.replicas")?;
-        (replicas > 1 && min_in_sync == 1).then(|| {
+        client: &Arc<TopicClient>,
+        admin: &mut Admin,
+    ) -> Result<Found, String> {
+        let find = || {
+            let client = Arc::clone(client);
+            blocking(move || client.find())
+        };
+        if let Some(found) = find().await? {
+            return Ok(found);
+        }
+        if self.is_confirmed.swap(false, Ordering::AcqRel) {
+            let topic = self.options.topic.as_str();
+            tracing::error!(topic, "the topic was deleted under the running server; creating it");
+        }
+        if let Err(reason) = admin.create_topic().await {
+            let client = Arc::clone(client);
+            return blocking(move || Err(client.explain(&reason))).await;
+        }
+        find().await?.ok_or_else(|| "the topic was created but is not visible yet".to_owned())
+    }
+
+    async fn read_settings(&self, admin: &mut Admin, replicas: usize) {
+        let Some(settings) = admin.read_settings(replicas).await else { return };
+        let limit = settings.max_message_bytes.unwrap_or(MAX_GROUP_BYTES).min(MAX_GROUP_BYTES);
+        if settings.max_message_bytes.is_some() {
+            self.group_bytes.store(limit, Ordering::Release);
+        }
+        let previous = std::mem::replace(&mut self.observed.lock().settings, settings.clone());
+        if previous.problems != settings.problems {
+            match describe(&settings.problems) {
+                Some(problems) => tracing::warn!("{problems}"),
+                None => tracing::info!(topic = self.options.topic, "the topic's settings are fine"),
+            }
+        }
+    }
+
+    /// Allows to produce and consume, and notices whether it is another topic of
+    /// the same name.
+    fn confirm(&self, found: &Found) {
+        let mut observed = self.observed.lock();
+        let is_other = match (&observed.topic_id, &found.topic_id) {
+            (Some(last), Some(now)) => last != now,
+            _ => false,
+        };
+        if found.topic_id.is_some() {
+            observed.topic_id.clone_from(&found.topic_id);
+        }
+        if is_other {
+            let ends = observed.offsets.iter().map(|(id, offsets)| (*id, offsets.end));
+            observed.previous_ends = ends.collect();
+            observed.offsets = Arc::default();
+            self.incarnation.fetch_add(1, Ordering::AcqRel);
+        }
+        drop(observed);
+        if is_other {
+            let topic = self.options.topic.as_str();
+            tracing::error!(
+                topic,
+                "the topic was deleted and created again: events that were not stored are lost"
+            );
+        }
+        self.is_confirmed.store(true, Ordering::Release);
+    }
+
+    fn publish(&self, found: &Found, positions: Result<Positions, String>, began: Instant) {
+        let topic = &self.options.topic;
+        let min_in_sync = self.observed.lock().settings.min_in_sync;
+        let ids = |is_affected: &dyn Fn(&client::PartitionInfo) -> bool| -> Vec<_> {
+            let affected = found.partitions.iter().filter(|info| is_affected(info));
+            affected.map(|info| info.id).collect()
+        };
+        let leaderless = ids(&|info| !info.has_leader);
+        let lacking = ids(&|info| min_in_sync.is_some_and(|min| info.in_sync < min));
+        let (positions, mut unreachable) = match positions {
+            Ok(positions) => (Some(positions), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        if !leaderless.is_empty() {
+            unreachable = Some(format!("topic {topic}: partitions {leaderless:?} have no leader"));
+        }
+        let under_replicated = (!lacking.is_empty()).then(|| {
+            let in_sync = found.partitions.iter().map(|info| info.in_sync).min().unwrap_or(0);
             format!(
-                "the topic has {replicas} replicas but min.insync.replicas is 1: an event \
-                 acknowledged by only one broker is lost with it; set it to {}",
-                replicas - 1
+                "topic {topic}: partitions {lacking:?} have too few in-sync replicas \
+                 (NOT_ENOUGH_REPLICAS): {in_sync}, and min.insync.replicas is {}",
+                min_in_sync.unwrap_or(0)
             )
-        })
+        });
+        self.deliveries.set_cause(under_replicated.clone().or_else(|| unreachable.clone()));
+        let is_fine = unreachable.is_none() && under_replicated.is_none();
+        let mut observed = self.observed.lock();
+        let was = (observed.absent.take(), observed.unreachable.take());
+        let was_lacking = observed.under_replicated.take();
+        observed.unreachable.clone_from(&unreachable);
+        observed.under_replicated.clone_from(&under_replicated);
+        if is_fine {
+            observed.checked_at = Some(began);
+        }
+        if let Some(Positions { offsets: Some(offsets), .. }) = &positions {
+            observed.offsets = Arc::new(offsets.clone());
+        }
+        drop(observed);
+        if let Some(Positions { group_error: Some(error), .. }) = positions {
+            tracing::debug!(error, "the consumer group's offsets are unknown");
+        }
+        let is_new = |now: &Option<String>, was: &Option<String>| now.is_some() && now != was;
+        if is_new(&unreachable, &was.1) || is_new(&under_replicated, &was_lacking) {
+            let reason = under_replicated.or(unreachable).unwrap_or_default();
+            tracing::warn!(reason, "Kafka is not ready");
+        } else if is_fine && (was.0.is_some() || was.1.is_some() || was_lacking.is_some()) {
+            tracing::info!(topic, "Kafka is ready");
+        }
+    }
+
+    fn fail(&self, reason: &str) {
+        let topic = self.options.topic.as_str();
+        self.deliveries.set_cause(Some(reason.to_owned()));
+        let mut observed = self.observed.lock();
+        let previous = observed.absent.replace(reason.to_owned());
+        drop(observed);
+        if previous.as_deref() != Some(reason) {
+            tracing::warn!(topic, reason, "Kafka is not ready");
+        }
     }
 }
 
-async fn default_replication(admin: &AdminClient<DefaultClientContext>) -> Result<i32, String> {
-    let failed = |error: KafkaError| format!("cannot read Kafka's defaults: {error}");
-    let inner = admin.inner();
-    let metadata = inner.fetch_metadata(None, REQUEST_TIMEOUT).map_err(failed)?;
-    let broker = metadata.brokers().first().ok_or("Kafka's metadata contains no broker")?.id();
-    let broker = ResourceSpecifier::Broker(broker);
-    let described = admin.describe_configs([&broker], &admin_options()).await.map_err(failed)?;
-    let resource = described.into_iter().find_map(Result::ok);
-    Ok(resource.and_then(|resource| value(&resource, "default.replication.factor")).unwrap_or(1))
+/// Returns one message about all problems, or `None` if there is none.
+pub(super) fn describe(problems: &[SettingProblem]) -> Option<String> {
+    let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    (!messages.is_empty()).then(|| messages.join("; "))
 }
 
-fn value<T: FromStr>(resource: &ConfigResource, name: &str) -> Option<T> {
-    resource.get(name)?.value.as_deref()?.parse().ok()
-}
-
-fn admin_options() -> AdminOptions {
-    AdminOptions::new()
-        .request_timeout(Some(REQUEST_TIMEOUT))
-        .operation_timeout(Some(REQUEST_TIMEOUT))
-}
-
-fn short_message(error: &KafkaError) -> String {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown) => {
-            "unreachable".to_owned()
-        }
-        Some(RDKafkaErrorCode::OperationTimedOut) => "request timed out".to_owned(),
-        Some(code) => code.to_string(),
-        None => error.to_string(),
+/// Runs a blocking request.
+async fn blocking<T: Send + 'static>(
+    request: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(request).await {
+        Ok(result) => result,
+        Err(error) => Err(format!("a request to Kafka panicked: {error}")),
     }
 }

@@ -1,19 +1,20 @@
-//! librdkafka's callbacks: rebalances, queued until the worker handles them, and
-//! the end offset of each partition.
+//! librdkafka's callbacks: rebalances, queued until the worker handles them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::base_consumer::BaseConsumer;
 use rdkafka::consumer::{Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::domain::position::{Offset, Partition};
+use crate::infrastructure::queue::kafka::KafkaOptions;
+use crate::infrastructure::queue::kafka::reports::Reports;
 
 pub(super) fn unassign(
     consumer: &BaseConsumer<Context>,
@@ -30,37 +31,31 @@ pub(super) enum Rebalance {
     Revoke { list: TopicPartitionList, is_lost: bool },
 }
 
-/// Offsets of a partition, from librdkafka's statistics.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct End {
-    pub(super) end: Offset,
-    pub(super) committed: Offset,
-}
-
 /// Receives the callbacks.
-#[derive(Default)]
 pub(super) struct Context {
+    pub(super) reports: Reports,
     pub(super) rebalances: Mutex<VecDeque<Rebalance>>,
-    pub(super) ends: Mutex<HashMap<Partition, End>>,
     /// The worker has stopped: rebalances are handled in the callback.
     pub(super) is_closing: AtomicBool,
 }
 
+impl Context {
+    pub(super) fn new(options: Arc<KafkaOptions>) -> Self {
+        Self {
+            reports: Reports::new(options, "consumer"),
+            rebalances: Mutex::default(),
+            is_closing: AtomicBool::new(false),
+        }
+    }
+}
+
 impl ClientContext for Context {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "Kafka consumer");
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.reports.log(level, facility, line);
     }
 
-    fn stats(&self, statistics: Statistics) {
-        let mut ends = self.ends.lock();
-        ends.clear();
-        for partition in statistics.topics.values().flat_map(|topic| topic.partitions.values()) {
-            if partition.desired && partition.partition >= 0 && partition.hi_offset >= 0 {
-                let committed = partition.committed_offset.max(partition.lo_offset).max(0);
-                let end = End { end: partition.hi_offset, committed };
-                ends.insert(partition.partition, end);
-            }
-        }
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.reports.error(&error, reason);
     }
 }
 

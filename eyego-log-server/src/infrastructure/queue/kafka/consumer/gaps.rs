@@ -37,6 +37,25 @@ impl Gaps {
         self.next.remove(&partition);
     }
 
+    /// Returns `true` if an offset of this partition is expected.
+    pub(super) fn expects(&self, partition: Partition) -> bool {
+        self.next.contains_key(&partition)
+    }
+
+    /// Returns the partitions with an expected offset, and that offset.
+    pub(super) fn expected(&self) -> impl Iterator<Item = (Partition, Offset)> {
+        self.next.iter().map(|(partition, offset)| (*partition, *offset))
+    }
+
+    /// Records that the log of a partition starts at `first`. Returns the number
+    /// of expected records that were deleted.
+    pub(super) fn skip_to(&mut self, partition: Partition, first: Offset) -> u64 {
+        let Some(next) = self.next.get_mut(&partition) else { return 0 };
+        let deleted = u64::try_from(first - *next).unwrap_or(0);
+        *next = first.max(*next);
+        deleted
+    }
+
     /// Records a delivery, and returns the gap before it. There is no gap if no
     /// offset was expected or offsets restart.
     pub(super) fn deliver(&mut self, partition: Partition, offset: Offset) -> Option<Gap> {
@@ -64,6 +83,18 @@ mod tests {
         gaps.expect(&[(1, 5), (2, -1001)]);
         assert!(gaps.deliver(1, 9).is_some());
         assert_eq!(gaps.deliver(2, 9), None);
+    }
+
+    #[test]
+    fn records_deleted_before_any_delivery_are_counted_once() {
+        let mut gaps = Gaps::default();
+        gaps.expect(&[(0, 5)]);
+        assert_eq!(gaps.skip_to(0, 3), 0);
+        assert_eq!(gaps.skip_to(0, 9), 4);
+        assert_eq!(gaps.skip_to(0, 9), 0);
+        assert_eq!(gaps.skip_to(1, 9), 0, "not assigned");
+        assert_eq!(gaps.deliver(0, 9), None);
+        assert_eq!(gaps.expected().collect::<Vec<_>>(), [(0, 10)]);
     }
 
     #[test]
