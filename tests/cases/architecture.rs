@@ -78,6 +78,7 @@ const DEPENDENCIES: [(&str, &[&str]); 10] = [
             "prometheus_client",
             "serde",
             "serde_json",
+            "sha2",
             "thiserror",
             "tokio",
             "tokio_io_timeout",

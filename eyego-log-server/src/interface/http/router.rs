@@ -18,7 +18,7 @@ use super::body::discard;
 use super::error::{ApiError, Internals};
 use super::health::{self, Readiness};
 use super::metrics::{self, Metrics};
-use super::{dead_letters, ingest, read};
+use super::{dashboard, dead_letters, ingest, read};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -57,7 +57,8 @@ pub fn api_routes(api: Arc<Api>, readiness: Arc<Readiness>, metrics: Arc<Metrics
         .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
         .route("/api/v1/dead-letters/{id}", get(dead_letters::get))
         .with_state(Arc::clone(&api));
-    finish(router.merge(operations(readiness, metrics)), Some(api))
+    let router = router.merge(dashboard::routes()).merge(operations(readiness, metrics));
+    finish(router, Some(api))
 }
 
 /// Returns the routes of a process without the API: health and metrics.
