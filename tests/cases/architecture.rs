@@ -84,6 +84,7 @@ const DEPENDENCIES: [(&str, &[&str]); 11] = [
             "rustls",
             "serde",
             "serde_json",
+            "sha2",
             "thiserror",
             "tokio",
             "tokio_io_timeout",

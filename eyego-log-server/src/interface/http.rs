@@ -10,6 +10,7 @@
 //! | `read` | GET of events |
 //! | `dead_letters` | GET and replay of dead letters |
 //! | `metrics` | the Prometheus endpoint |
+//! | `dashboard` | the embedded files of the dashboard |
 //! | `parameters` | query string parameters |
 //! | `health` | liveness and readiness |
 //! | `body` | receives a request body within its limits |
@@ -23,6 +24,7 @@
 mod access;
 mod api;
 mod body;
+mod dashboard;
 mod dead_letters;
 mod error;
 mod health;

@@ -22,7 +22,7 @@ use super::body::discard_unread;
 use super::error::{ApiError, Internals};
 use super::health::{self, Readiness};
 use super::metrics::{self, Metrics};
-use super::{dead_letters, ingest, read};
+use super::{dashboard, dead_letters, ingest, read};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -84,6 +84,7 @@ fn api_routes(api: Arc<Api>) -> Router {
         .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
         .route("/api/v1/dead-letters/{id}", get(dead_letters::get))
         .with_state(api)
+        .merge(dashboard::routes())
 }
 
 fn operations_routes(operations: Operations) -> Router {

@@ -9,7 +9,7 @@ const BATCH: &str = "/api/v1/logs/batch";
 /// What a request needs where keys are required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Requirement {
-    /// Nothing: health.
+    /// Nothing: health, and the dashboard, which contains no data.
     Open,
     /// A valid key: the route or the method does not exist.
     AnyKey,
@@ -26,7 +26,8 @@ impl Requirement {
 
 /// Returns what a request needs.
 pub(super) fn requirement(method: &Method, path: &str) -> Requirement {
-    if matches!(path, "/health/live" | "/health/ready") {
+    let is_dashboard = path == "/" || path.starts_with("/assets/");
+    if is_dashboard || matches!(path, "/health/live" | "/health/ready") {
         return Requirement::Open;
     }
     if path == "/metrics" {
@@ -85,9 +86,15 @@ mod tests {
     }
 
     #[test]
+    fn dashboard_requires_no_key() {
+        for path in ["/", "/assets/app.js"] {
+            assert_eq!(requirement(&Method::GET, path), Requirement::Open, "{path}");
+        }
+    }
+
+    #[test]
     fn unknown_routes_require_a_key() {
         for path in [
-            "/",
             "/api/v1",
             "/api/v1/log",
             "/health",

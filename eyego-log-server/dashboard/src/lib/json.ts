@@ -1,0 +1,88 @@
+// JSON without loss: numbers that JavaScript cannot represent keep their text.
+
+/** A number whose text differs from what JavaScript would print, such as 9223372036854775807 or 1.0. */
+export class NumberText {
+  constructor(readonly text: string) {}
+}
+
+export type Json = null | boolean | number | string | NumberText | Json[] | { [key: string]: Json };
+
+interface ReviverContext {
+  source?: string;
+}
+
+/** Parses JSON. A browser whose reviver has no source text rounds large integers. */
+export function parseJson(text: string): Json {
+  const revive = (_key: string, value: unknown, context?: ReviverContext): unknown => {
+    if (typeof value !== "number") return value;
+    const source = context?.source;
+    return source === undefined || source === String(value) ? value : new NumberText(source);
+  };
+  return JSON.parse(text, revive as (key: string, value: unknown) => unknown) as Json;
+}
+
+/** Returns the JSON text of a value, indented if `indent` is given. */
+export function printJson(value: Json, indent = 0, level = 0): string {
+  if (value instanceof NumberText) return value.text;
+  if (value === null || typeof value !== "object") return JSON.stringify(value);
+  const isArray = Array.isArray(value);
+  const items = isArray
+    ? value.map((item) => printJson(item, indent, level + 1))
+    : Object.entries(value).map(([key, item]) => {
+        const space = indent > 0 ? " " : "";
+        return `${JSON.stringify(key)}:${space}${printJson(item, indent, level + 1)}`;
+      });
+  const [open, close] = isArray ? "[]" : "{}";
+  if (items.length === 0) return `${open}${close}`;
+  if (indent === 0) return `${open}${items.join(",")}${close}`;
+  const pad = " ".repeat(indent * (level + 1));
+  return `${open}\n${pad}${items.join(`,\n${pad}`)}\n${" ".repeat(indent * level)}${close}`;
+}
+
+/** Returns the value as the text of a filter: strings as they are, everything else as JSON. */
+export function filterText(value: Json): string {
+  return typeof value === "string" ? value : printJson(value);
+}
+
+/** Characters that are invisible or change the direction of the text around them. */
+const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+/** Replaces invisible characters with their escapes, so that text cannot pose as something else. */
+export function visible(text: string): string {
+  return text.replace(INVISIBLE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+/** Returns `key` and short text of the first values of an object, for one line of a table. */
+export function summarize(value: Json, budget = 240): [string, string][] {
+  if (value === null || typeof value !== "object" || value instanceof NumberText) return [];
+  const pairs: [string, string][] = [];
+  for (const [key, item] of Object.entries(value)) {
+    if (budget <= 0) break;
+    const text = short(item, Math.min(budget, 80));
+    pairs.push([visible(key.slice(0, 60)), visible(text)]);
+    budget -= key.length + text.length + 2;
+  }
+  return pairs;
+}
+
+function short(value: Json, max: number): string {
+  if (Array.isArray(value)) return value.length === 0 ? "[]" : `[${value.length}]`;
+  if (value !== null && typeof value === "object" && !(value instanceof NumberText)) {
+    const count = Object.keys(value).length;
+    return count === 0 ? "{}" : `{${count}}`;
+  }
+  const text = filterText(value);
+  return text.length > max ? `${text.slice(0, max)}…` : text;
+}
+
+/** Returns the paths of the scalar values of an object, such as `plan` or `cart.total`, for the API. */
+export function scalarPaths(value: Json, prefix = "", depth = 0): string[] {
+  if (value === null || typeof value !== "object" || value instanceof NumberText) return [];
+  if (Array.isArray(value) || depth > 3) return [];
+  return Object.entries(value).flatMap(([key, item]) => {
+    if (key === "" || key.length > 60) return [];
+    const path = prefix === "" ? key : `${prefix}.${key}`;
+    const isObject = item !== null && typeof item === "object" && !(item instanceof NumberText);
+    return isObject ? scalarPaths(item, path, depth + 1) : [path];
+  });
+}

@@ -1,0 +1,74 @@
+// Scrapes /metrics and /health/ready, and turns counters into rates.
+
+import { Failure, request } from "./api";
+import { parseJson } from "./json";
+import { Metrics } from "./metrics";
+import { createStore } from "./store";
+
+export const INTERVAL = 2_000;
+/** Two minutes. */
+export const SAMPLES = 60;
+
+export interface Part {
+  state: string;
+  reason?: string;
+}
+
+export interface Health {
+  isReady: boolean;
+  message: string;
+  parts: Record<string, Part>;
+}
+
+interface Scrape {
+  at: number;
+  metrics: Metrics;
+}
+
+/** Scrapes of this visit, the oldest first. They survive a change of the view. */
+const scrapes = createStore<Scrape[]>([]);
+
+export const health = createStore<Health | null>(null);
+
+/** Readiness needs no key. 503 is an answer as well. */
+export async function loadHealth(signal?: AbortSignal): Promise<Health> {
+  const url = new URL("health/ready", document.baseURI.replace(/[?#].*$/, ""));
+  let found: Health;
+  try {
+    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.any([AbortSignal.timeout(8_000), ...(signal ? [signal] : [])]) });
+    const body = parseJson(await response.text()) as unknown as { message?: string; parts?: Record<string, Part> };
+    found = { isReady: response.ok, message: body.message ?? `status ${response.status}`, parts: body.parts ?? {} };
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    found = { isReady: false, message: "The server cannot be reached.", parts: {} };
+  }
+  health.set(found);
+  return found;
+}
+
+export async function loadMetrics(signal: AbortSignal): Promise<Scrape[]> {
+  const response = await request("metrics", { signal });
+  const metrics = new Metrics(await response.text());
+  if (!metrics.has("ingest_received_total") && !metrics.has("worker_consumed_total")) {
+    throw new Failure("failed", "The response is not the metrics of an eyego-log server.");
+  }
+  const next = [...scrapes.get(), { at: Date.now(), metrics }].slice(-SAMPLES - 1);
+  scrapes.set(next);
+  return next;
+}
+
+/** The rate of a counter between consecutive scrapes. A counter that falls belongs to a restarted process. */
+export function rates(list: Scrape[], name: string): number[] {
+  return list.slice(1).map((scrape, index) => {
+    const before = list[index]!;
+    const grown = scrape.metrics.sum(name) - before.metrics.sum(name);
+    const elapsed = (scrape.at - before.at) / 1000;
+    return grown < 0 || elapsed <= 0 ? 0 : grown / elapsed;
+  });
+}
+
+export function gauges(list: Scrape[], name: string): number[] {
+  return list.map((scrape) => scrape.metrics.sum(name));
+}
+
+export type { Scrape };

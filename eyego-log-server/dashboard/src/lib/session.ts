@@ -1,0 +1,43 @@
+// The API key of this tab. It lives in sessionStorage and in the Authorization header, nowhere else.
+
+import { createStore } from "./store";
+
+const NAME = "eyego-log.key";
+
+function stored(): string {
+  try {
+    return sessionStorage.getItem(NAME) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+export const key = createStore(stored());
+
+/** Why the server asks for a key, or `null` if it does not. */
+export const refusal = createStore<string | null>(null);
+
+export function signIn(value: string): void {
+  try {
+    sessionStorage.setItem(NAME, value);
+  } catch {
+    // The key lasts as long as the page.
+  }
+  refusal.set(null);
+  key.set(value);
+}
+
+export function signOut(): void {
+  try {
+    sessionStorage.removeItem(NAME);
+  } catch {
+    // Nothing was stored.
+  }
+  key.set("");
+  refusal.set("Signed out.");
+}
+
+/** The id in a key `eyego_<id>_<secret>`, which is not secret. */
+export function keyId(value: string): string {
+  return /^eyego_(.+)_[0-9A-Za-z]+$/.exec(value)?.[1] ?? "key";
+}

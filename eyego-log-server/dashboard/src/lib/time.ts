@@ -1,0 +1,124 @@
+// Times as people read them: absolute in the chosen zone, and relative to now.
+
+import { createSetting, createStore } from "./store";
+
+export const zone = createSetting("zone", ["local", "utc"] as const);
+
+/** The time in steps of some seconds, for relative times. */
+export const clock = createStore(Date.now());
+setInterval(() => clock.set(Date.now()), 5_000);
+
+/** The IANA name of the chosen zone. */
+export function zoneName(): string {
+  if (zone.get() === "utc") return "UTC";
+  return Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+}
+
+/** The chosen zone with its offset, such as `Europe/Berlin, UTC+1`. */
+export function zoneLabel(): string {
+  const name = zoneName();
+  if (name === "UTC") return "UTC";
+  const parts = new Intl.DateTimeFormat("en", { timeZone: name, timeZoneName: "shortOffset" }).formatToParts();
+  const offset = parts.find((part) => part.type === "timeZoneName")?.value.replace("GMT", "UTC") ?? "";
+  return `${name.replaceAll("_", " ")}, ${offset}`;
+}
+
+export interface Fields {
+  year: string;
+  month: string;
+  day: string;
+  hour: string;
+  minute: string;
+  second: string;
+  millis: string;
+}
+
+const formatters = new Map<string, Intl.DateTimeFormat>();
+
+/** Returns the fields of a time in the chosen zone. */
+export function fields(time: number): Fields {
+  const name = zoneName();
+  let formatter = formatters.get(name);
+  if (!formatter) {
+    formatter = new Intl.DateTimeFormat("en-GB", {
+      timeZone: name,
+      hourCycle: "h23",
+      year: "numeric",
+      month: "2-digit",
+      day: "2-digit",
+      hour: "2-digit",
+      minute: "2-digit",
+      second: "2-digit",
+    });
+    formatters.set(name, formatter);
+  }
+  const parts = Object.fromEntries(formatter.formatToParts(time).map((part) => [part.type, part.value]));
+  const millis = String(((time % 1000) + 1000) % 1000).padStart(3, "0");
+  const get = (type: string): string => parts[type] ?? "";
+  return {
+    year: get("year"),
+    month: get("month"),
+    day: get("day"),
+    hour: get("hour"),
+    minute: get("minute"),
+    second: get("second"),
+    millis,
+  };
+}
+
+export function day(time: number): string {
+  const f = fields(time);
+  return `${f.year}-${f.month}-${f.day}`;
+}
+
+export function timeOfDay(time: number, precision: "minute" | "second" | "millis" = "millis"): string {
+  const f = fields(time);
+  if (precision === "minute") return `${f.hour}:${f.minute}`;
+  const text = `${f.hour}:${f.minute}:${f.second}`;
+  return precision === "second" ? text : `${text}.${f.millis}`;
+}
+
+/** `2026-11-26 14:03:22.123` in the chosen zone. */
+export function dateTime(time: number, precision: "minute" | "second" | "millis" = "millis"): string {
+  return `${day(time)} ${timeOfDay(time, precision)}`;
+}
+
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/** `26 Nov` in the chosen zone. */
+export function shortDay(time: number): string {
+  const f = fields(time);
+  return `${Number(f.day)} ${MONTHS[Number(f.month) - 1] ?? ""}`;
+}
+
+/** `3 min ago`, `in 2 h`. */
+export function relative(time: number, now: number): string {
+  const past = now - time;
+  const distance = Math.abs(past);
+  if (distance < 5_000) return "just now";
+  const units: [number, string][] = [
+    [86_400_000, "d"],
+    [3_600_000, "h"],
+    [60_000, "min"],
+    [1_000, "s"],
+  ];
+  for (const [millis, name] of units) {
+    if (distance >= millis) {
+      const text = `${Math.floor(distance / millis)} ${name}`;
+      return past >= 0 ? `${text} ago` : `in ${text}`;
+    }
+  }
+  return "just now";
+}
+
+/** The value of a `datetime-local` input for a time, in the chosen zone. */
+export function toInput(time: number): string {
+  return `${day(time)}T${timeOfDay(time, "second")}`;
+}
+
+/** The time that a `datetime-local` input means in the chosen zone, or `null`. */
+export function fromInput(text: string): number | null {
+  if (text === "") return null;
+  const time = Date.parse(zone.get() === "utc" ? `${text}Z` : text);
+  return Number.isNaN(time) ? null : time;
+}

@@ -1,0 +1,12 @@
+// The entry point of the dashboard.
+
+import { render } from "preact";
+import "uplot/dist/uPlot.min.css";
+import "./styles/base.css";
+import "./styles/frame.css";
+import "./styles/controls.css";
+import "./styles/data.css";
+import "./styles/pipeline.css";
+import { App } from "./app";
+
+render(<App />, document.getElementById("app")!);

@@ -1,0 +1,147 @@
+// The filters as chips, and a field that turns text into a filter.
+
+import type { JSX } from "preact";
+import { useId, useState } from "preact/hooks";
+import { type Filter, parseFilters, withFilter, withoutFilter } from "../lib/route";
+import { visible } from "../lib/json";
+import { Icon } from "./icons";
+
+interface Props {
+  params: URLSearchParams;
+  /** Actions and metadata paths seen in the data, offered while typing. */
+  actions?: string[];
+  paths?: string[];
+  onChange: (params: URLSearchParams) => void;
+}
+
+interface Suggestion {
+  label: string;
+  /** `null` completes the text instead of adding a filter. */
+  filter: Filter | null;
+  text: string;
+}
+
+const NAMES: Record<string, string> = { userId: "User", action: "Action" };
+
+export function filterName(name: string): string {
+  return NAMES[name] ?? name.replace(/^metadata\./, "");
+}
+
+/** Reads `userId=…`, `action=…` or `metadata.path=…`. */
+function parseText(text: string): Filter | null {
+  const [, name = "", value = ""] = /^\s*([^=]+?)\s*=\s*(.*?)\s*$/s.exec(text) ?? [];
+  if (name === "") return null;
+  if (/^(user|userid)$/i.test(name)) return value === "" ? null : { name: "userId", value };
+  if (/^action$/i.test(name)) return value === "" ? null : { name: "action", value };
+  return { name: name.startsWith("metadata.") ? name : `metadata.${name}`, value };
+}
+
+function suggest(text: string, actions: string[], paths: string[]): Suggestion[] {
+  const parsed = parseText(text);
+  if (parsed) return [{ label: `${filterName(parsed.name)} is ${parsed.value}`, filter: parsed, text }];
+  const word = text.trim();
+  const matches = (candidate: string): boolean => candidate.toLowerCase().includes(word.toLowerCase());
+  const known = actions.filter(matches).slice(0, 6).map((value) => ({
+    label: `Action is ${value}`, filter: { name: "action", value }, text: value,
+  }));
+  const free = word === "" || actions.includes(word) ? [] : [{ label: `Action is ${word}`, filter: { name: "action", value: word }, text: word }];
+  const user = word === "" ? [] : [{ label: `User is ${word}`, filter: { name: "userId", value: word }, text: word }];
+  const open = paths.filter(matches).slice(0, 6).map((path) => ({
+    label: `metadata.${path} = …`, filter: null, text: `metadata.${path}=`,
+  }));
+  const isUpper = word !== "" && word === word.toUpperCase() && /[A-Z]/.test(word);
+  return isUpper ? [...known, ...free, ...user, ...open] : [...user, ...known, ...free, ...open];
+}
+
+export function FilterBar({ params, actions = [], paths = [], onChange }: Props): JSX.Element {
+  const [text, setText] = useState("");
+  const [isOpen, setOpen] = useState(false);
+  const [active, setActive] = useState(0);
+  const list = useId();
+  const filters = parseFilters(params);
+  const suggestions = isOpen ? suggest(text, actions, paths) : [];
+
+  const type = (value: string): void => {
+    setText(value);
+    setActive(0);
+    setOpen(true);
+  };
+  const pick = (suggestion: Suggestion | undefined): void => {
+    if (!suggestion) return;
+    if (suggestion.filter === null) return type(suggestion.text);
+    onChange(withFilter(params, suggestion.filter));
+    setText("");
+    setOpen(false);
+  };
+  const onKeyDown = (event: KeyboardEvent): void => {
+    const last = filters.at(-1);
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      if (!isOpen) return setOpen(true);
+      const step = event.key === "ArrowDown" ? 1 : suggestions.length - 1;
+      if (suggestions.length > 0) setActive((active + step) % suggestions.length);
+    } else if (event.key === "Enter") {
+      event.preventDefault();
+      pick(suggestions[active]);
+    } else if (event.key === "Escape" && (isOpen || text !== "")) {
+      event.stopPropagation();
+      setOpen(false);
+      setText("");
+    } else if (event.key === "Backspace" && text === "" && last) {
+      onChange(withoutFilter(params, last));
+    }
+  };
+
+  return (
+    <div class="filters" role="search">
+      <Icon name="search" />
+      {filters.map((filter) => (
+        <span class="chip" key={`${filter.name}=${filter.value}`}>
+          <span class="chip-name">{visible(filterName(filter.name))}</span>
+          <span class="chip-value" dir="auto">{filter.value === "" ? '""' : visible(filter.value)}</span>
+          <button type="button" aria-label={`Remove the filter ${filterName(filter.name)} ${filter.value}`} onClick={() => onChange(withoutFilter(params, filter))}>
+            <Icon name="close" />
+          </button>
+        </span>
+      ))}
+      <input
+        id="filter"
+        type="text"
+        role="combobox"
+        aria-label="Add a filter"
+        aria-autocomplete="list"
+        aria-expanded={suggestions.length > 0}
+        aria-controls={list}
+        aria-activedescendant={suggestions.length > 0 ? `${list}-${active}` : undefined}
+        autocomplete="off"
+        spellcheck={false}
+        placeholder={filters.length === 0 ? "Filter by user, action or metadata.path=value" : "Add a filter"}
+        value={text}
+        onInput={(event) => type(event.currentTarget.value)}
+        onFocus={() => setOpen(true)}
+        onBlur={() => setOpen(false)}
+        onKeyDown={onKeyDown}
+      />
+      {filters.length > 1 && (
+        <button type="button" class="link" onClick={() => onChange(filters.reduce(withoutFilter, params))}>Clear</button>
+      )}
+      <ul class="suggestions" role="listbox" id={list} aria-label="Filters" hidden={suggestions.length === 0}>
+        {suggestions.map((suggestion, index) => (
+          <li
+            key={suggestion.label}
+            id={`${list}-${index}`}
+            role="option"
+            aria-selected={index === active}
+            onMouseDown={(event) => {
+              event.preventDefault();
+              pick(suggestion);
+            }}
+            onMouseEnter={() => setActive(index)}
+          >
+            {visible(suggestion.label)}
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}

@@ -1,0 +1,132 @@
+// Dead letters: records that could not be stored, and their replay.
+
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import { type DeadLetter, listDeadLetters } from "../lib/events";
+import { count } from "../lib/format";
+import { visible } from "../lib/json";
+import { useKeys } from "../lib/keys";
+import { useLoad } from "../lib/load";
+import { navigate } from "../lib/route";
+import { DeadLetterDrawer } from "../ui/DeadLetterDrawer";
+import { Failed, Stale } from "../ui/Failed";
+import { Icon } from "../ui/icons";
+import { ReplayDialog, type Selection } from "../ui/ReplayDialog";
+import { Skeleton } from "../ui/Skeleton";
+import { Ago } from "../ui/Time";
+
+const PAGE_SIZE = 50;
+
+export function DeadLetters({ params }: { params: URLSearchParams }): JSX.Element {
+  const code = params.get("code") ?? "";
+  const [cursors, setCursors] = useState<{ code: string; stack: string[] }>({ code, stack: [] });
+  const stack = cursors.code === code ? cursors.stack : [];
+  const cursor = stack.at(-1) ?? null;
+  const [opened, setOpened] = useState<DeadLetter | null>(null);
+  const [replaying, setReplaying] = useState<Selection | null>(null);
+
+  const page = useLoad(`${code}|${cursor}`, (signal) => {
+    const query = new URLSearchParams({ limit: String(PAGE_SIZE) });
+    if (code !== "") query.set("code", code);
+    if (cursor !== null) query.set("cursor", cursor);
+    return listDeadLetters(query, signal);
+  }, cursor === null ? 10_000 : null);
+  const rows = page.data?.data ?? [];
+  const next = page.data?.nextCursor ?? null;
+  const codes = [...new Set([...rows.map((row) => row.code), ...(code === "" ? [] : [code])])].sort();
+
+  const choose = (value: string): void => navigate("dead-letters", new URLSearchParams(value === "" ? {} : { code: value }));
+  const older = (): void => {
+    if (next !== null && !page.isLoading) setCursors({ code, stack: [...stack, next] });
+  };
+  const newer = (): void => setCursors({ code, stack: stack.slice(0, -1) });
+  useKeys({ r: page.reload, "[": newer, "]": older });
+
+  return (
+    <div class={`view ${opened ? "has-drawer" : ""}`}>
+      <div class="toolbar">
+        <h1>Dead letters</h1>
+        <div class="toolbar-end">
+          <label class="inline-field">
+            <span class="muted">code</span>
+            <select value={code} onChange={(event) => choose(event.currentTarget.value)}>
+              <option value="">all</option>
+              {codes.map((value) => <option key={value} value={value}>{visible(value)}</option>)}
+            </select>
+          </label>
+          <button type="button" class="icon-button" title="Refresh (r)" aria-label="Refresh" onClick={page.reload}><Icon name="refresh" /></button>
+          <button type="button" disabled={rows.length === 0} onClick={() => setReplaying(code === "" ? { all: true } : { code })}>
+            {code === "" ? "Replay all…" : "Replay this code…"}
+          </button>
+        </div>
+      </div>
+      {page.failure && page.data && <Stale failure={page.failure} onRetry={page.reload} />}
+      <div class="split">
+        <section class="panel rows" aria-label="Dead letters" aria-busy={page.isLoading}>
+          {page.failure && !page.data
+            ? <Failed failure={page.failure} route="GET /api/v1/dead-letters" onRetry={page.reload} />
+            : page.data === null
+              ? <Skeleton rows={8} />
+              : rows.length === 0
+                ? <div class="state" role="status"><h2>No dead letters{code === "" ? "" : " with this code"}</h2><p>Every record that the queue delivered is stored. A record that the store refuses would be kept here with its bytes and its reason.</p></div>
+                : <Table rows={rows} selected={opened?.id ?? null} onOpen={setOpened} onCode={choose} />}
+          {rows.length > 0 && (
+            <footer class="pager">
+              <span class="muted" role="status">Page {count(stack.length + 1)}</span>
+              <span class="pager-buttons">
+                <button type="button" disabled={cursor === null} onClick={newer}><Icon name="left" /> Newer</button>
+                <button type="button" disabled={next === null} onClick={older}>Older <Icon name="right" /></button>
+              </span>
+            </footer>
+          )}
+        </section>
+        {opened && <DeadLetterDrawer key={opened.id} summary={opened} onReplay={() => setReplaying({ id: opened.id })} onClose={() => setOpened(null)} />}
+      </div>
+      {replaying && (
+        <ReplayDialog
+          selection={replaying}
+          onProgress={() => {
+            page.reload();
+            if ("id" in replaying) setOpened(null);
+          }}
+          onClose={() => setReplaying(null)}
+        />
+      )}
+    </div>
+  );
+}
+
+interface TableProps {
+  rows: DeadLetter[];
+  selected: string | null;
+  onOpen: (row: DeadLetter) => void;
+  onCode: (code: string) => void;
+}
+
+function Table({ rows, selected, onOpen, onCode }: TableProps): JSX.Element {
+  return (
+    <table class="events dead-letters">
+      <caption class="sr">Dead letters, the latest failure first</caption>
+      <thead>
+        <tr>
+          <th scope="col">Failed</th>
+          <th scope="col">Code</th>
+          <th scope="col">Reason</th>
+          <th scope="col">User</th>
+          <th scope="col" class="right">Attempts</th>
+        </tr>
+      </thead>
+      <tbody>
+        {rows.map((row) => (
+          <tr key={row.id} aria-current={row.id === selected ? "true" : undefined}>
+            <td class="col-failed"><button type="button" class="row-open" onClick={() => onOpen(row)}><span class="sr">Open </span><Ago time={row.failedAt} /></button></td>
+            <td class="col-code"><button type="button" class="link above" title="Only this code" onClick={() => onCode(row.code)}>{visible(row.code)}</button></td>
+            <td class="col-meta" dir="auto">{visible(row.message.slice(0, 300))}</td>
+            <td class="col-user" dir="auto">{row.userId === null ? <span class="muted">–</span> : visible(row.userId)}</td>
+            <td class="right num col-attempts">{count(row.attempts)}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}

@@ -1,0 +1,115 @@
+// Erasures: requests to remove all events of a user.
+
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import { Failure } from "../lib/api";
+import { type Erasure, eraseUser, listErasures } from "../lib/events";
+import { count } from "../lib/format";
+import { type Json, NumberText, visible } from "../lib/json";
+import { useKeys } from "../lib/keys";
+import { useLoad } from "../lib/load";
+import { dateTime } from "../lib/time";
+import { Confirm } from "../ui/Confirm";
+import { Failed, Stale } from "../ui/Failed";
+import { Skeleton } from "../ui/Skeleton";
+import { Ago } from "../ui/Time";
+
+export function Erasures(): JSX.Element {
+  const [isRunning, setRunning] = useState(false);
+  const list = useLoad("erasures", async (signal) => {
+    const page = await listErasures(signal);
+    setRunning(page.data.some(({ state }) => state === "running"));
+    return page;
+  }, isRunning ? 2_000 : 15_000);
+  const [userId, setUserId] = useState("");
+  const [isAsking, setAsking] = useState(false);
+  const [problem, setProblem] = useState<string | null>(null);
+  useKeys({ r: list.reload });
+
+  const erase = async (): Promise<void> => {
+    setAsking(false);
+    setProblem(null);
+    try {
+      await eraseUser(userId);
+      setUserId("");
+      list.reload();
+    } catch (error) {
+      setProblem(error instanceof Failure ? error.message : String(error));
+    }
+  };
+
+  if (list.failure && !list.data) {
+    return (
+      <div class="view">
+        <div class="toolbar"><h1>Erasures</h1></div>
+        <section class="panel"><Failed failure={list.failure} route="GET /api/v1/erasures" onRetry={list.reload} /></section>
+      </div>
+    );
+  }
+  return (
+    <div class="view">
+      <div class="toolbar"><h1>Erasures</h1></div>
+      <section class="panel" aria-label="New erasure">
+        <form
+          class="erase-form"
+          onSubmit={(event) => {
+            event.preventDefault();
+            if (userId !== "") setAsking(true);
+          }}
+        >
+          <label class="field">
+            User id
+            <input autocomplete="off" spellcheck={false} value={userId} onInput={(event) => setUserId(event.currentTarget.value)} />
+          </label>
+          <button type="submit" class="danger" disabled={userId === ""}>Erase…</button>
+        </form>
+        <p class="hint">Removes every event of the user that was received until now, from the store and the dead letters. Nothing brings one back. Events received later are stored as usual.</p>
+        {problem !== null && <p class="notice" role="alert">{problem}</p>}
+      </section>
+      {list.failure && <Stale failure={list.failure} onRetry={list.reload} />}
+      <section class="panel rows" aria-label="Erasures" aria-busy={list.isLoading}>
+        {list.data === null
+          ? <Skeleton rows={4} />
+          : list.data.data.length === 0
+            ? <div class="state" role="status"><h2>No erasures</h2><p>Nobody has asked for one. A request appears here with its state and what it removed.</p></div>
+            : <Table rows={list.data.data} />}
+      </section>
+      {isAsking && (
+        <Confirm title="Erase a user's events" action="Erase" isDangerous typed={userId} onConfirm={() => void erase()} onClose={() => setAsking(false)}>
+          <p>Every event of <b dir="auto">{visible(userId)}</b> that was received until now will be removed. This cannot be undone.</p>
+        </Confirm>
+      )}
+    </div>
+  );
+}
+
+function Table({ rows }: { rows: Erasure[] }): JSX.Element {
+  return (
+    <table class="plain erasures">
+      <caption class="sr">Erasures</caption>
+      <thead>
+        <tr><th scope="col">User</th><th scope="col">Requested</th><th scope="col">State</th><th scope="col">Removed</th><th scope="col">Completed</th></tr>
+      </thead>
+      <tbody>
+        {rows.map((row) => (
+          <tr key={row.id}>
+            <td dir="auto">{visible(row.userId)}</td>
+            <td class="num" title={dateTime(Date.parse(row.requestedAt))}><Ago time={row.requestedAt} /></td>
+            <td><span class={`health ${row.state === "done" ? "health-up" : "health-warning"}`} /> {row.state}</td>
+            <td class="num">{removed(row)}</td>
+            <td class="num">{row.completedAt ? <Ago time={row.completedAt} /> : <span class="muted">–</span>}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+/** The counts per place, such as `1,204 store, 2 dead letters`. */
+function removed(row: Erasure): string {
+  const places = row["removed"];
+  if (places === null || places === undefined || typeof places !== "object" || places instanceof NumberText || Array.isArray(places)) return "–";
+  const entries = Object.entries(places).filter((entry): entry is [string, number] => typeof (entry[1] as Json) === "number");
+  if (entries.length === 0) return "–";
+  return entries.map(([place, number]) => `${count(number)} ${place.replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`)}`).join(", ");
+}

@@ -1,0 +1,173 @@
+// Explore: what happened, when, by whom.
+
+import type { JSX } from "preact";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { type Event, getEvent, selection } from "../lib/events";
+import { loadOverview, loadRows, resolve } from "../lib/explore";
+import { count } from "../lib/format";
+import { scalarPaths } from "../lib/json";
+import { useKeys } from "../lib/keys";
+import { useLoad } from "../lib/load";
+import { address, navigate, parseFilters, parseRange, type Range, withFilter, withRange } from "../lib/route";
+import { useStore } from "../lib/store";
+import { day, zone } from "../lib/time";
+import { Empty } from "../ui/Empty";
+import { EventDrawer, filtered } from "../ui/EventDrawer";
+import { EventTable } from "../ui/EventTable";
+import { ExportMenu } from "../ui/ExportMenu";
+import { Failed, Stale } from "../ui/Failed";
+import { FilterBar } from "../ui/FilterBar";
+import { Icon } from "../ui/icons";
+import { Overview } from "../ui/Overview";
+import { RangePicker } from "../ui/RangePicker";
+import { Skeleton } from "../ui/Skeleton";
+import { Ago } from "../ui/Time";
+
+const REFRESH = 10_000;
+
+export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
+  const range = parseRange(params);
+  const filters = parseFilters(params);
+  const by = params.get("by") ?? "action";
+  const question = `${selection(filters)}|${JSON.stringify(range)}`;
+
+  // The cursors of the pages so far, for the question they belong to.
+  const [cursors, setCursors] = useState<{ question: string; stack: string[] }>({ question, stack: [] });
+  const stack = cursors.question === question ? cursors.stack : [];
+  const cursor = stack.at(-1) ?? null;
+  const [isAuto, setAuto] = useState(true);
+  const isRelative = range.kind !== "span" || range.to === null;
+  const interval = isAuto && isRelative && cursor === null ? REFRESH : null;
+
+  // Older pages keep the range of the first one.
+  const span = useRef(resolve(range, Date.now()));
+  const rows = useLoad(`${question}|${cursor}`, (signal) => {
+    if (cursor === null) span.current = resolve(range, Date.now());
+    return loadRows(filters, span.current, cursor, signal);
+  }, interval);
+  const zoneMode = useStore(zone);
+  const overview = useLoad(`${question}|${by}|${zoneMode}`, (signal) => loadOverview(filters, resolve(range, Date.now()), by, signal), interval);
+
+  const events = rows.data?.data ?? [];
+  const [opened, setOpened] = useState<Event | null>(null);
+  const wanted = params.get("event");
+  useEffect(() => {
+    if (wanted === null) return setOpened(null);
+    if (opened?.id === wanted) return;
+    const known = events.find(({ id }) => id === wanted);
+    if (known) return setOpened(known);
+    const controller = new AbortController();
+    getEvent(wanted, controller.signal).then(setOpened, () => undefined);
+    return () => controller.abort();
+  }, [wanted, rows.data]);
+
+  const change = (next: URLSearchParams): void => navigate("explore", next);
+  const set = (name: string, value: string | null): URLSearchParams => {
+    const next = new URLSearchParams(params);
+    if (value === null) next.delete(name);
+    else next.set(name, value);
+    return next;
+  };
+  const onRange = (next: Range): void => change(withRange(params, next));
+  const open = (event: Event): void => {
+    setOpened(event);
+    navigate("explore", set("event", event.id), wanted !== null);
+  };
+  const next = rows.data?.nextCursor ?? null;
+  const older = (): void => {
+    if (next !== null && !rows.isLoading) setCursors({ question, stack: [...stack, next] });
+  };
+  const newer = (): void => setCursors({ question, stack: stack.slice(0, -1) });
+  const reload = (): void => {
+    setCursors({ question, stack: [] });
+    rows.reload();
+    overview.reload();
+  };
+  useKeys({
+    r: reload,
+    "[": newer,
+    "]": older,
+    "/": () => document.getElementById("filter")?.focus(),
+  });
+
+  const actions = useMemo(() => [...new Set(events.map(({ action }) => action))].sort(), [rows.data]);
+  const paths = useMemo(() => [...new Set(events.slice(0, 50).flatMap(({ metadata }) => scalarPaths(metadata)))].sort().slice(0, 100), [rows.data]);
+  const fresh = useFresh(question, events);
+  const firstDay = events.length > 0 ? day(Date.parse(events[0]!.timestamp)) : "";
+  const hasDates = firstDay !== day(Date.now()) || events.some((event) => day(Date.parse(event.timestamp)) !== firstDay);
+  const exportQuery = (): URLSearchParams => selection(filters, resolve(range, Date.now()));
+
+  return (
+    <div class={`view ${opened ? "has-drawer" : ""}`}>
+      <h1 class="sr">Explore</h1>
+      <div class="toolbar">
+        <FilterBar params={params} actions={actions} paths={paths} onChange={change} />
+        <div class="toolbar-end">
+          <RangePicker range={range} onChange={onRange} />
+          <button type="button" class="icon-button" title="Refresh (r)" aria-label="Refresh" onClick={reload}><Icon name="refresh" /></button>
+          <ExportMenu query={exportQuery} />
+        </div>
+      </div>
+      {overview.data === null && !overview.isLoading && overview.failure === null
+        ? <p class="hint">Counts and histogram are not available on this server: it has no <code>GET /api/v1/stats</code>.</p>
+        : overview.failure !== null && overview.data === null
+          ? rows.failure === null && <Stale failure={overview.failure} onRetry={overview.reload} />
+          : <Overview
+              data={overview.data} isLoading={overview.isLoading} by={by} fields={paths}
+              onBy={(value) => navigate("explore", set("by", value === "action" ? null : value), true)}
+              onBrush={(from, to) => onRange({ kind: "span", from: Math.floor(from), to: Math.ceil(to) })}
+              onFilter={(filter) => change(filtered(params, filter))}
+            />}
+      {rows.failure && rows.data && <Stale failure={rows.failure} onRetry={rows.reload} />}
+      <div class="split">
+        <section class="panel rows" aria-label="Events" aria-busy={rows.isLoading}>
+          {rows.failure && !rows.data
+            ? <Failed failure={rows.failure} route="GET /api/v1/logs" onRetry={reload} />
+            : rows.data === null
+              ? <Skeleton rows={12} />
+              : events.length === 0
+                ? <Empty rows={rows.data} range={range} filters={filters} onRange={onRange} onClear={() => change(withRange(new URLSearchParams(), range))} />
+                : <EventTable events={events} hasDates={hasDates} selected={opened?.id ?? null} onOpen={open} caption="Events, the latest first" fresh={fresh} />}
+          {rows.data !== null && events.length > 0 && (
+            <footer class="pager">
+              <span class="muted" role="status">
+                Page {count(stack.length + 1)}
+                {rows.updatedAt !== null && <> · updated <Ago time={rows.updatedAt} /></>}
+              </span>
+              {isRelative && cursor === null && (
+                <label class="check muted"><input type="checkbox" checked={isAuto} onChange={() => setAuto(!isAuto)} /> refresh every 10 s</label>
+              )}
+              <span class="pager-buttons">
+                <a class="button" href={address("live", withoutRange(params))}>Watch live</a>
+                <button type="button" disabled={cursor === null} onClick={newer}><Icon name="left" /> Newer</button>
+                <button type="button" disabled={next === null} onClick={older}>Older <Icon name="right" /></button>
+              </span>
+            </footer>
+          )}
+        </section>
+        {opened && (
+          <EventDrawer event={opened} onFilter={(filter) => change(filtered(params, filter))} onClose={() => navigate("explore", set("event", null), true)} />
+        )}
+      </div>
+    </div>
+  );
+}
+
+function withoutRange(params: URLSearchParams): URLSearchParams {
+  return parseFilters(params).reduce(withFilter, new URLSearchParams());
+}
+
+/** Ids that a refresh has added to the rows of the same question. */
+function useFresh(question: string, events: Event[]): Set<string> {
+  const before = useRef<{ question: string; ids: Set<string> }>({ question, ids: new Set() });
+  const fresh = useRef(new Set<string>());
+  useMemo(() => {
+    const ids = new Set(events.map(({ id }) => id));
+    const isSame = before.current.question === question && before.current.ids.size > 0;
+    fresh.current = isSame ? new Set([...ids].filter((id) => !before.current.ids.has(id))) : new Set();
+    // A page of entirely different rows is another page, not news.
+    if (fresh.current.size === ids.size) fresh.current = new Set();
+    before.current = { question, ids };
+  }, [question, events]);
+  return fresh.current;
+}

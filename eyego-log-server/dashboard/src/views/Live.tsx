@@ -1,0 +1,168 @@
+// Live: events as they are stored.
+
+import type { JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Event, selection } from "../lib/events";
+import { count, rate } from "../lib/format";
+import { parseJson } from "../lib/json";
+import { useKeys } from "../lib/keys";
+import { address, navigate, parseFilters } from "../lib/route";
+import { follow, type Message, skippedCount, type TailState } from "../lib/sse";
+import { key } from "../lib/session";
+import { useStore } from "../lib/store";
+import { EventDrawer, filtered } from "../ui/EventDrawer";
+import { EventTable } from "../ui/EventTable";
+import { Failed } from "../ui/Failed";
+import { FilterBar } from "../ui/FilterBar";
+import { Icon } from "../ui/icons";
+import { Spark } from "../ui/Spark";
+
+/** Rows that are kept. The list shows the latest; Explore has all. */
+const KEPT = 200;
+const SECONDS = 60;
+
+interface Shown {
+  events: Event[];
+  received: number;
+  waiting: number;
+  skipped: number;
+  perSecond: number[];
+}
+
+const NOTHING: Shown = { events: [], received: 0, waiting: 0, skipped: 0, perSecond: [] };
+
+export function Live({ params }: { params: URLSearchParams }): JSX.Element {
+  const filters = parseFilters(params);
+  const query = selection(filters).toString();
+  const session = useStore(key);
+  const [shown, setShown] = useState<Shown>(NOTHING);
+  const [state, setState] = useState<TailState>({ kind: "connecting" });
+  const [isPaused, setPaused] = useState(false);
+  const [attempt, setAttempt] = useState(0);
+  const [opened, setOpened] = useState<Event | null>(null);
+  const paused = useRef(false);
+  paused.current = isPaused;
+  const flush = useRef<() => void>(() => undefined);
+
+  useEffect(() => {
+    const controller = new AbortController();
+    // Only the latest messages are parsed; a fast tail is drawn at most five times a second.
+    let queue: Message[] = [];
+    let received = 0;
+    let skipped = 0;
+    let inSecond = 0;
+    let waiting = 0;
+    let perSecond: number[] = [];
+    // The stored events at the beginning are no rate.
+    let countsFrom = Infinity;
+    setShown(NOTHING);
+    const onMessage = (message: Message): void => {
+      if (message.event === "skipped") {
+        skipped += skippedCount(message.data);
+        return;
+      }
+      if (message.event !== "log") return;
+      received += 1;
+      if (Date.now() >= countsFrom) inSecond += 1;
+      waiting += 1;
+      queue.push(message);
+      if (queue.length > 2 * KEPT) queue = queue.slice(-KEPT);
+    };
+    const draw = (isForced: boolean): void => {
+      const isHeld = paused.current && !isForced;
+      const added = isHeld ? [] : queue.slice(-KEPT).reverse().flatMap(parse);
+      if (!isHeld) {
+        queue = [];
+        waiting = 0;
+      }
+      setShown((old) => ({
+        events: added.length === 0 ? old.events : unique([...added, ...old.events]).slice(0, KEPT),
+        received, skipped, perSecond, waiting,
+      }));
+    };
+    const onState = (next: TailState): void => {
+      if (next.kind === "open") countsFrom = Math.min(countsFrom, Date.now() + 1000);
+      setState(next);
+    };
+    flush.current = () => draw(true);
+    const drawing = setInterval(() => draw(false), 200);
+    const counting = setInterval(() => {
+      if (Date.now() >= countsFrom) perSecond = [...perSecond, inSecond].slice(-SECONDS);
+      inSecond = 0;
+    }, 1000);
+    void follow(new URLSearchParams(query), 50, { onMessage, onState }, controller.signal);
+    return () => {
+      controller.abort();
+      clearInterval(drawing);
+      clearInterval(counting);
+    };
+  }, [query, session, attempt]);
+
+  const toggle = (): void => {
+    if (isPaused) flush.current();
+    setPaused(!isPaused);
+  };
+  const clear = (): void => setShown((old) => ({ ...old, events: [] }));
+  useKeys({ p: toggle, "/": () => document.getElementById("filter")?.focus() });
+
+  const recent = shown.perSecond.slice(-10);
+  const current = recent.length === 0 ? 0 : recent.reduce((sum, value) => sum + value, 0) / recent.length;
+  const retry = (): void => setAttempt(attempt + 1);
+  return (
+    <div class={`view ${opened ? "has-drawer" : ""}`}>
+      <h1 class="sr">Live</h1>
+      <div class="toolbar">
+        <FilterBar params={params} actions={[...new Set(shown.events.map(({ action }) => action))]} onChange={(next) => navigate("live", next)} />
+        <div class="toolbar-end">
+          <button type="button" class={isPaused ? "primary" : ""} aria-pressed={isPaused} title="p" onClick={toggle}>
+            <Icon name={isPaused ? "play" : "pause"} /> <span>{isPaused ? "Resume" : "Pause"}</span>
+          </button>
+          <button type="button" onClick={clear}>Clear</button>
+        </div>
+      </div>
+      {state.kind === "stopped"
+        ? <section class="panel"><Failed failure={state.failure} route="GET /api/v1/logs/tail" onRetry={retry} /></section>
+        : (
+          <>
+            <section class="panel live-bar" aria-label="Connection">
+              <Connection state={state} isPaused={isPaused} />
+              <div class="live-rate"><b class="num">{rate(current)}</b> <span class="muted">events/s</span></div>
+              <Spark values={shown.perSecond} slots={SECONDS} />
+              <div class="muted num">{count(shown.received)} received</div>
+              {shown.skipped > 0 && <div class="skipped" role="status"><Icon name="warn" /> {count(shown.skipped)} skipped: more arrives than this page can take</div>}
+              {isPaused && shown.waiting > 0 && <button type="button" class="link" onClick={toggle}>{count(shown.waiting)} new</button>}
+            </section>
+            <div class="split">
+              <section class="panel rows" aria-label="Events">
+                {shown.events.length === 0
+                  ? <div class="state" role="status"><h2>Waiting for events</h2><p>An event appears here as soon as it is stored{filters.length > 0 ? " and matches the filters" : ""}. Earlier ones are in <a href={address("explore")}>Explore</a>.</p></div>
+                  : <EventTable events={shown.events} hasDates={false} selected={opened?.id ?? null} onOpen={setOpened} caption="Events in the order in which they were stored, the latest first" />}
+              </section>
+              {opened && <EventDrawer event={opened} onFilter={(filter) => navigate("live", filtered(params, filter))} onClose={() => setOpened(null)} />}
+            </div>
+          </>
+        )}
+    </div>
+  );
+}
+
+function Connection({ state, isPaused }: { state: TailState; isPaused: boolean }): JSX.Element {
+  if (state.kind === "waiting") {
+    return <div class="connection" role="status"><span class="health health-warning" /> Reconnecting: {state.message}</div>;
+  }
+  if (state.kind === "connecting") return <div class="connection" role="status"><span class="health" /> Connecting…</div>;
+  return <div class="connection" role="status"><span class={`health ${isPaused ? "health-warning" : "health-up"}`} /> {isPaused ? "Paused" : "Connected"}</div>;
+}
+
+function parse(message: Message): Event[] {
+  try {
+    return [parseJson(message.data) as unknown as Event];
+  } catch {
+    return [];
+  }
+}
+
+function unique(events: Event[]): Event[] {
+  const seen = new Set<string>();
+  return events.filter(({ id }) => !seen.has(id) && seen.add(id));
+}

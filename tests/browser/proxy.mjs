@@ -1,0 +1,81 @@
+// A proxy between the browser and the server. It adds faults, and stands in for the reading routes that
+// the server does not have yet: it computes their responses from the server's own list of events.
+
+import { once } from "node:events";
+import { createReadStream } from "node:fs";
+import http from "node:http";
+import { standIn } from "./stand_in.mjs";
+
+/** Starts a proxy for the server at `target`. `prefix` is a path that it removes, such as `/logs-ui`. */
+export async function startProxy(target, { prefix = "", dist = null } = {}) {
+  const proxy = {
+    /** Called for each request; returns a fault, or nothing. `{delay}` in ms, `{status, body}`, `{cut: true}`. */
+    fault: () => undefined,
+    /** Every request so far: `METHOD path`. */
+    requests: [],
+    /** Stand-ins are used only where the server has no route. */
+    standIns: true,
+    erasures: [],
+    tails: new Set(),
+  };
+  const server = http.createServer((request, response) => {
+    handle(proxy, target, prefix, dist, request, response).catch((error) => {
+      if (!response.headersSent) response.writeHead(502);
+      response.end(String(error));
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  proxy.url = `http://127.0.0.1:${server.address().port}${prefix}/`;
+  proxy.close = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  return proxy;
+}
+
+async function handle(proxy, target, prefix, dist, request, response) {
+  if (!request.url.startsWith(`${prefix}/`)) {
+    response.writeHead(404).end();
+    return;
+  }
+  const url = new URL(request.url.slice(prefix.length), target);
+  const name = `${request.method} ${url.pathname}`;
+  proxy.requests.push(`${name}${url.search}`);
+  const fault = proxy.fault(request, url);
+  if (fault?.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
+  if (fault?.status) {
+    response.writeHead(fault.status, { "content-type": "application/json", "x-request-id": "request-1" });
+    response.end(JSON.stringify(fault.body ?? { status: "error", message: `status ${fault.status}` }));
+    return;
+  }
+  if (fault?.cut) {
+    request.socket.destroy();
+    return;
+  }
+  if (dist !== null && request.method === "GET") {
+    const file = { "/": "index.html", "/assets/app.js": "app.js", "/assets/app.css": "app.css" }[url.pathname];
+    if (file) {
+      const type = { html: "text/html", js: "text/javascript", css: "text/css" }[file.split(".").pop()];
+      response.writeHead(200, { "content-type": type, "cache-control": "no-store" });
+      createReadStream(`${dist}/${file}`).pipe(response);
+      return;
+    }
+  }
+  if (proxy.standIns && (await standIn(proxy, target, request, url, response))) return;
+  await forward(url, request, response);
+}
+
+async function forward(url, request, response) {
+  await new Promise((resolve, reject) => {
+    const upstream = http.request(url, { method: request.method, headers: { ...request.headers, host: url.host } }, (from) => {
+      response.writeHead(from.statusCode, from.headers);
+      from.pipe(response);
+      from.on("end", resolve);
+      from.on("error", reject);
+    });
+    upstream.on("error", reject);
+    response.on("close", () => upstream.destroy());
+    request.pipe(upstream);
+  });
+}
