@@ -6,8 +6,11 @@ import { createReadStream } from "node:fs";
 import http from "node:http";
 import { standIn } from "./stand_in.mjs";
 
-/** Starts a proxy for the server at `target`. `prefix` is a path that it removes, such as `/logs-ui`. */
-export async function startProxy(target, { prefix = "", dist = null } = {}) {
+/**
+ * Starts a proxy for the server at `target`. `prefix` is a path that it removes, such as `/tools/logs`. With
+ * `dist`, the page comes from this directory instead of the server.
+ */
+export async function startProxy(target, { prefix = "", dist = process.env.EYEGO_DASHBOARD_DIST ?? null } = {}) {
   const proxy = {
     /** Called for each request; returns a fault, or nothing. `{delay}` in ms, `{status, body}`, `{cut: true}`. */
     fault: () => undefined,
@@ -15,7 +18,9 @@ export async function startProxy(target, { prefix = "", dist = null } = {}) {
     requests: [],
     /** Stand-ins are used only where the server has no route. */
     standIns: true,
+    /** What the stand-in for erasures has been asked for. */
     erasures: [],
+    /** The open tails: `{response}`. */
     tails: new Set(),
   };
   const server = http.createServer((request, response) => {
@@ -57,16 +62,22 @@ async function handle(proxy, target, prefix, dist, request, response) {
     const file = { "/": "index.html", "/assets/app.js": "app.js", "/assets/app.css": "app.css" }[url.pathname];
     if (file) {
       const type = { html: "text/html", js: "text/javascript", css: "text/css" }[file.split(".").pop()];
-      response.writeHead(200, { "content-type": type, "cache-control": "no-store" });
+      const policy = (await fetch(target)).headers.get("content-security-policy");
+      response.writeHead(200, { "content-type": type, "cache-control": "no-store", "content-security-policy": policy });
       createReadStream(`${dist}/${file}`).pipe(response);
       return;
     }
   }
   if (proxy.standIns && (await standIn(proxy, target, request, url, response))) return;
-  await forward(url, request, response);
+  await forward(proxy, url, request, response);
 }
 
-async function forward(url, request, response) {
+async function forward(proxy, url, request, response) {
+  if (url.pathname.endsWith("/tail")) {
+    const connection = { response };
+    proxy.tails.add(connection);
+    response.on("close", () => proxy.tails.delete(connection));
+  }
   await new Promise((resolve, reject) => {
     const upstream = http.request(url, { method: request.method, headers: { ...request.headers, host: url.host } }, (from) => {
       response.writeHead(from.statusCode, from.headers);

@@ -121,7 +121,8 @@ async function tail({ proxy, target, request, url, response }) {
   proxy.tails.add(connection);
   request.on("close", () => proxy.tails.delete(connection));
   const last = Number(url.searchParams.get("last") ?? 0);
-  const present = await select(target, url, resumed ? { from: resumed.split("/")[0] } : {});
+  const hour = new Date(Date.now() - 3_600_000).toISOString();
+  const present = await select(target, url, { from: resumed ? resumed.split("/")[0] : hour });
   const backlog = resumed ? present.filter(({ timestamp, id }) => `${timestamp}/${id}` > resumed) : present.slice(0, last);
   for (const { id } of present) sent.add(id);
   for (const event of backlog.reverse()) send(event);

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::conformance::{at, id};
 use crate::fixture::{Deployment, TIMEOUT, get, logs, open_data_dir, post, post_log, ready};
 
-fn dead_letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
+pub(crate) fn dead_letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
     let summary = DeadLetterSummary {
         id: id(n),
         truncated_from: None,
@@ -39,7 +39,7 @@ fn storable(n: u32) -> DeadLetter {
     dead_letter(n, "mongodb_121", raw.to_string().as_bytes())
 }
 
-async fn put(data: &Path, dead_letters: &[DeadLetter]) {
+pub(crate) async fn put(data: &Path, dead_letters: &[DeadLetter]) {
     let store = SqliteStore::open(&open_data_dir(data)).unwrap();
     let port = SqliteDeadLetters::new(Arc::clone(&store));
     for dead_letter in dead_letters {

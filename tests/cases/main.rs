@@ -12,6 +12,7 @@ mod access;
 mod architecture;
 mod client;
 mod conformance;
+mod dashboard;
 mod dead_letters;
 mod embedded;
 mod fixture;

@@ -13,6 +13,7 @@
 //!
 //! The tests of the server itself are in `cases/`.
 
+pub mod browser;
 pub mod chaos;
 pub mod cluster;
 pub mod fuzz;

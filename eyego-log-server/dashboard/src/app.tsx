@@ -97,8 +97,8 @@ function Status(): JSX.Element {
 function Zone(): JSX.Element {
   const mode = useStore(zone);
   return (
-    <button type="button" class="quiet zone" title={`Times are in ${zoneLabel()}. Click to switch.`} aria-label={`Time zone: ${zoneLabel()}. Switch.`} onClick={() => zone.set(mode === "utc" ? "local" : "utc")}>
-      {mode === "utc" ? "UTC" : "Local"}
+    <button type="button" class="quiet zone" title={`Times are in ${zoneLabel()}. Click to switch.`} onClick={() => zone.set(mode === "utc" ? "local" : "utc")}>
+      <span class="sr">Times in </span>{mode === "utc" ? "UTC" : "Local"}<span class="sr"> time, {zoneLabel()}. Switch.</span>
     </button>
   );
 }
@@ -107,8 +107,8 @@ function Session(): JSX.Element | null {
   const value = useStore(key);
   if (value === "") return null;
   return (
-    <button type="button" class="quiet session" title={`Signed in with the key ${keyId(value)}. Sign out.`} aria-label={`Sign out, key ${keyId(value)}`} onClick={signOut}>
-      <span class="session-id">{keyId(value)}</span> <Icon name="out" />
+    <button type="button" class="quiet session" title={`Signed in with the key ${keyId(value)}. Sign out.`} onClick={signOut}>
+      <span class="sr">Sign out, key </span><span class="session-id">{keyId(value)}</span> <Icon name="out" />
     </button>
   );
 }

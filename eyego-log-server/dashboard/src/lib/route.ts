@@ -64,9 +64,10 @@ export function navigate(view: View, params: URLSearchParams, replace = false): 
 }
 
 export function parseFilters(params: URLSearchParams): Filter[] {
-  const isFilter = (name: string): boolean =>
-    name === "userId" || name === "action" || name.startsWith("metadata.");
-  return [...params].filter(([name]) => isFilter(name)).map(([name, value]) => ({ name, value }));
+  // An empty user or action is no filter; an empty text in the metadata is.
+  const isFilter = (name: string, value: string): boolean =>
+    ((name === "userId" || name === "action") && value !== "") || name.startsWith("metadata.");
+  return [...params].filter(([name, value]) => isFilter(name, value)).map(([name, value]) => ({ name, value }));
 }
 
 /** Returns the parameters with one filter more. A user or an action replaces the previous one. */

@@ -54,7 +54,7 @@ export function ExportMenu({ query }: { query: () => URLSearchParams }): JSX.Ele
         }
       }}
     >
-      <button type="button" aria-expanded={isOpen} onClick={() => (isOpen ? close() : setOpen(true))}>
+      <button type="button" aria-label="Export" aria-expanded={isOpen} onClick={() => (isOpen ? close() : setOpen(true))}>
         <Icon name="save" /> <span>Export</span>
       </button>
       {isOpen && (

@@ -32,8 +32,8 @@ export function RangePicker({ range, onChange }: Props): JSX.Element {
     <div class="range">
       <div class="segments" role="group" aria-label="Time range">
         {PRESETS.map(([text, label, millis]) => (
-          <button type="button" key={text} aria-pressed={current === text} aria-label={millis === null ? "All time" : `Last ${label}`} title={millis === null ? "All time" : `Last ${label}`} onClick={() => choose(text, millis)}>
-            {millis === null ? "All" : text}
+          <button type="button" key={text} aria-pressed={current === text} title={millis === null ? "All time" : `Last ${label}`} onClick={() => choose(text, millis)}>
+            {millis === null ? <>All<span class="sr"> time</span></> : <><span class="sr">Last </span>{text}</>}
           </button>
         ))}
         <button type="button" aria-pressed={current === "span"} aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>

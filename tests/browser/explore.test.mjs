@@ -1,0 +1,217 @@
+// Explore: find events, page through them, zoom, share, export.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import { addFilter, column, EMPTY_SERVER, eventually, get, rows, SERVER, total, useBrowser, visit } from "./setup.mjs";
+
+describe("explore", () => {
+  const shared = useBrowser();
+
+  test("the last hour is shown, and dragging over the histogram zooms in", () =>
+    visit(shared, "", async (page) => {
+      const before = await total(page);
+      assert.ok(before > 100, `${before} events`);
+      const box = await page.locator(".histogram .u-over").boundingBox();
+      await page.mouse.move(box.x + box.width * 0.4, box.y + 50);
+      await page.mouse.down();
+      await page.mouse.move(box.x + box.width * 0.6, box.y + 60, { steps: 5 });
+      await page.mouse.up();
+      await page.waitForURL(/from=.*&to=/);
+      const params = new URLSearchParams(new URL(page.url()).hash.split("?")[1]);
+      const minutes = (Date.parse(params.get("to")) - Date.parse(params.get("from"))) / 60_000;
+      assert.ok(minutes > 8 && minutes < 16, `${minutes} of 60 minutes`);
+      const after = await eventually("fewer events", async () => {
+        const now = await total(page);
+        return now < before && now;
+      });
+      const listed = await get(SERVER, `/api/v1/logs?limit=1000&from=${params.get("from")}&to=${params.get("to")}`);
+      assert.equal(after, listed.results);
+      await page.goBack();
+      await page.getByRole("button", { name: "Last 1h", pressed: true }).waitFor();
+    }));
+
+  test("typing a user id filters, and Backspace removes the filter", () =>
+    visit(shared, "#/explore?last=7d", async (page) => {
+      const { data: [{ userId }] } = await get(SERVER, "/api/v1/logs?action=CHECKOUT&limit=1");
+      await addFilter(page, userId);
+      await page.locator(".chip", { hasText: userId }).waitFor();
+      assert.equal(new URLSearchParams(page.url().split("?")[1]).get("userId"), userId);
+      await eventually("only this user", async () => new Set(await column(page, "user")).size === 1);
+      assert.deepEqual([...new Set(await column(page, "user"))], [userId]);
+      await page.keyboard.press("Backspace");
+      await eventually("no chip", async () => (await page.locator(".chip").count()) === 0);
+      await eventually("other users", async () => new Set(await column(page, "user")).size > 1);
+    }));
+
+  test("actions and metadata paths are suggested", () =>
+    visit(shared, "#/explore?last=7d", async (page) => {
+      await rows(page).first().waitFor();
+      await page.keyboard.press("/");
+      await page.keyboard.type("PAGE");
+      await page.getByRole("option", { name: "Action is PAGE_VIEW" }).waitFor();
+      await page.keyboard.press("Enter");
+      await eventually("only page views", async () => new Set(await column(page, "action")).size === 1);
+      await page.keyboard.type("browser");
+      await page.getByRole("option", { name: "metadata.browser = …" }).click();
+      await page.keyboard.type("Safari 18");
+      await page.keyboard.press("Enter");
+      await eventually("only Safari", async () => {
+        const texts = await column(page, "meta");
+        return texts.length > 0 && texts.every((text) => text.includes("Safari 18"));
+      });
+      assert.match(page.url(), /action=PAGE_VIEW&metadata\.browser=Safari\+18/);
+    }));
+
+  test("the drawer shows the event, copies it and leads to the user's events before it", () =>
+    visit(shared, "#/explore?last=7d&action=PAYMENT_FAILED", async (page, context) => {
+      await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+      await rows(page).first().locator(".row-open").click();
+      const drawer = page.getByRole("complementary", { name: "Event" });
+      const id = await drawer.locator("code").first().innerText();
+      const { data: event } = await get(SERVER, `/api/v1/logs/${id}`);
+      await drawer.getByRole("button", { name: "Copy JSON" }).click();
+      await drawer.getByText("Copied", { exact: true }).first().waitFor();
+      assert.deepEqual(JSON.parse(await page.evaluate(() => navigator.clipboard.readText())), event);
+      await drawer.getByRole("link", { name: "Before this" }).click();
+      await eventually("the user's events", async () => {
+        const users = new Set(await column(page, "user"));
+        return users.size === 1 && users.has(event.userId);
+      });
+      const listed = await get(SERVER, `/api/v1/logs?userId=${event.userId}&limit=1000&to=${new Date(Date.parse(event.timestamp) + 1).toISOString()}`);
+      assert.equal(await total(page), listed.results);
+    }));
+
+  test("a scalar in the drawer becomes a filter, and same user and same action do too", () =>
+    visit(shared, "#/explore?last=7d&action=LOGIN", async (page) => {
+      await rows(page).first().locator(".row-open").click();
+      await page.getByRole("button", { name: "Filter by metadata.country" }).click();
+      assert.match(page.url(), /metadata\.country=/);
+      await rows(page).first().locator(".row-open").click();
+      await page.getByRole("button", { name: "Same user" }).click();
+      await page.waitForURL(/userId=/);
+      await rows(page).first().locator(".row-open").click();
+      await page.getByRole("button", { name: "Same action" }).click();
+      await eventually("three filters", async () => (await page.locator(".chip").count()) === 3);
+    }));
+
+  test("pages follow one another without a gap or a repetition", () =>
+    visit(shared, "#/explore?last=7d&action=CHECKOUT", async (page) => {
+      const seen = [];
+      for (let number = 1; number <= 3; number += 1) {
+        await page.getByText(`Page ${number}`).waitFor();
+        await eventually("50 rows that are not loading", async () => (await rows(page).count()) === 50 && (await page.locator('.rows[aria-busy="true"]').count()) === 0);
+        seen.push(...(await page.locator(".col-time time, .col-ago time").evaluateAll((all) => all.map((time) => time.dateTime))));
+        await page.getByRole("button", { name: "Older" }).click();
+      }
+      const listed = await get(SERVER, "/api/v1/logs?action=CHECKOUT&limit=150");
+      assert.deepEqual(seen, listed.data.map(({ timestamp }) => timestamp));
+      await page.keyboard.press("[");
+      await page.getByText("Page 3").waitFor();
+    }));
+
+  test("the address leads another visitor to the same view and event", () =>
+    visit(shared, "#/explore?last=7d&action=LOGIN&by=metadata.country", async (page) => {
+      await page.locator("button.legend-item", { hasText: "DE" }).waitFor();
+      await rows(page).nth(3).locator(".row-open").click();
+      const id = await page.locator(".drawer code").first().innerText();
+      const address = page.url();
+      await visit(shared, new URL(address).hash, async (other) => {
+        await other.locator(".drawer code", { hasText: id }).waitFor();
+        await other.locator(".chip", { hasText: "LOGIN" }).waitFor();
+        await other.locator("button.legend-item", { hasText: "DE" }).waitFor();
+      });
+    }));
+
+  test("counts by a metadata path answer how many per plan", () =>
+    visit(shared, "#/explore?last=7d&action=SIGN_UP", async (page) => {
+      await rows(page).first().waitFor();
+      await page.getByRole("combobox", { name: "Group the histogram by" }).selectOption("metadata.plan");
+      const pro = page.locator("button.legend-item", { hasText: "pro" });
+      await pro.waitFor();
+      const shown = Number((await pro.innerText()).replace(/\D/g, ""));
+      const listed = await get(SERVER, `/api/v1/logs?action=SIGN_UP&metadata.plan=pro&limit=1000&from=${new Date(Date.now() - 7 * 86_400_000).toISOString()}`);
+      assert.equal(shown, listed.results);
+      await pro.click();
+      await page.locator(".chip", { hasText: "pro" }).waitFor();
+    }));
+
+  test("an export holds exactly the events of the view", () =>
+    visit(shared, "#/explore?last=7d&action=PAYMENT_FAILED", async (page) => {
+      const expected = await total(page);
+      for (const [format, extra] of [["CSV", 1], ["NDJSON", 0]]) {
+        await page.getByRole("button", { name: "Export" }).click();
+        const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: `${format} ` }).click()]);
+        assert.match(download.suggestedFilename(), new RegExp(`^eyego-logs-.*\\.${format.toLowerCase()}$`));
+        const lines = (await readFile(await download.path(), "utf8")).trim().split("\n");
+        assert.equal(lines.length, expected + extra, format);
+        await page.getByText("Saved eyego-logs").waitFor();
+        await page.getByRole("button", { name: "Export" }).click();
+      }
+    }));
+
+  test("an export that breaks is reported and nothing is saved", () =>
+    visit(shared, "#/explore?last=7d&action=PAYMENT_FAILED", async (page) => {
+      let saved = 0;
+      page.on("download", () => { saved += 1; });
+      await rows(page).first().waitFor();
+      shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/export") ? { cut: true } : undefined);
+      await page.getByRole("button", { name: "Export" }).click();
+      await page.getByRole("button", { name: "NDJSON" }).click();
+      await page.getByRole("alert").filter({ hasText: "cannot be reached" }).waitFor();
+      shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/export") ? { status: 400, body: { status: "fail", message: "id", errors: [{ path: "id", message: "must be 24 hex digits" }] } } : undefined);
+      await page.getByRole("button", { name: "Back" }).click();
+      await page.getByRole("button", { name: "CSV" }).click();
+      await page.getByRole("alert").filter({ hasText: "Export is not available on this server" }).waitFor();
+      assert.equal(saved, 0);
+    }));
+
+  test("100,000 matching rows can be browsed", () =>
+    visit(shared, "#/explore?last=all&userId=bulk", async (page) => {
+      await eventually("a page of rows", async () => (await rows(page).count()) === 50);
+      await page.keyboard.press("]");
+      await page.getByText("Page 2").waitFor();
+      await eventually("the next page", async () => (await page.locator('.rows[aria-busy="true"]').count()) === 0);
+      assert.equal(await rows(page).count(), 50);
+      assert.equal(await total(page, 120_000), 100_000);
+    }));
+
+  test("no match says where the latest one is and leads there", () =>
+    visit(shared, "#/explore?last=15m&userId=bulk", async (page) => {
+      await page.getByText("No events match").waitFor();
+      await page.getByText(/The latest match is from .* d ago/).waitFor();
+      await page.getByRole("button", { name: "Show all time" }).click();
+      await rows(page).first().waitFor();
+      await visit(shared, "#/explore?userId=nobody", async (other) => {
+        await other.getByRole("button", { name: "Remove the filters" }).click();
+        await rows(other).first().waitFor();
+      });
+    }));
+
+  test("a range of one's own is entered in the shown zone", () =>
+    visit(shared, "#/explore?from=2026-01-15T09:00:00Z&to=2026-01-15T10:00:00Z", async (page) => {
+      await page.getByRole("button", { name: "Custom" }).click();
+      // Berlin is an hour ahead of UTC in January.
+      assert.equal(await page.getByRole("textbox", { name: "From" }).inputValue(), "2026-01-15T10:00:00");
+      await page.getByRole("textbox", { name: "To" }).fill("2026-01-15T09:30:00");
+      assert.ok(await page.getByRole("button", { name: "Apply" }).isDisabled());
+      await page.getByText("The end must be after the start.").waitFor();
+      await page.getByRole("textbox", { name: "To" }).fill("2026-01-15T12:30:00");
+      await page.getByRole("button", { name: "Apply" }).click();
+      await page.waitForURL(/to=2026-01-15T11%3A30%3A00/);
+    }));
+});
+
+describe("explore an empty server", () => {
+  const shared = useBrowser(EMPTY_SERVER);
+
+  test("the first event is sent with the command that the page offers, and appears by itself", () =>
+    visit(shared, "", async (page) => {
+      await page.getByText("No events yet").waitFor();
+      const command = await page.locator("pre.command").innerText();
+      await promisify(execFile)("sh", ["-c", `${command} --fail --silent`]);
+      await page.locator("td.col-action", { hasText: "SIGN_UP" }).waitFor({ timeout: 30_000 });
+    }));
+});

@@ -1,0 +1,159 @@
+// Dead letters, the pipeline and erasures.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { eventually, get, post, rows, SERVER, useBrowser, visit } from "./setup.mjs";
+
+describe("dead letters", () => {
+  const shared = useBrowser();
+  const count = async (code = "") => (await get(SERVER, `/api/v1/dead-letters?limit=1000${code && `&code=${code}`}`)).results;
+
+  test("each shows its reason and its bytes", () =>
+    visit(shared, "#/dead-letters", async (page) => {
+      assert.equal(await count(), await eventually("all rows", async () => (await rows(page).count()) > 5 && rows(page).count()));
+      await rows(page).filter({ hasText: "mongodb_121" }).first().locator(".row-open").click();
+      const drawer = page.getByRole("complementary", { name: "Dead letter" });
+      await drawer.locator("pre.raw", { hasText: '"userId":"replay-' }).waitFor();
+      await drawer.getByText("of UTF-8").waitFor();
+      await page.keyboard.press("Escape");
+      await rows(page).filter({ hasText: "not_a_record" }).first().locator(".row-open").click();
+      await drawer.locator("pre.raw", { hasText: "0000  ff fe 00" }).waitFor();
+      await rows(page).filter({ hasText: "too_large" }).first().locator(".row-open").click();
+      await drawer.getByText("Only the beginning of its 17,301,504 bytes is kept").waitFor();
+      assert.ok(await drawer.getByRole("button", { name: "Replay…" }).isDisabled());
+    }));
+
+  test("one is replayed after a confirmation and can then be found", () =>
+    visit(shared, "#/dead-letters?code=mongodb_121", async (page) => {
+      const before = await count("mongodb_121");
+      await rows(page).first().locator(".row-open").click();
+      await page.getByRole("button", { name: "Replay…" }).click();
+      const dialog = page.getByRole("dialog", { name: "Replay" });
+      await dialog.getByRole("button", { name: "Cancel" }).click();
+      assert.equal(await count("mongodb_121"), before);
+      await page.getByRole("button", { name: "Replay…" }).click();
+      await dialog.getByRole("button", { name: "Replay", exact: true }).click();
+      await dialog.getByText("1 stored").waitFor();
+      await dialog.getByRole("button", { name: "Close" }).last().click();
+      assert.equal(await count("mongodb_121"), before - 1);
+      await eventually("one row fewer", async () => (await rows(page).count()) === before - 1);
+      assert.equal((await get(SERVER, "/api/v1/logs?action=REPLAYED")).results, 1);
+    }));
+
+  test("all of a code are replayed, and those that fail again are counted", () =>
+    visit(shared, "#/dead-letters", async (page) => {
+      await page.getByRole("button", { name: "not_a_record" }).first().click();
+      await page.waitForURL(/code=not_a_record/);
+      const before = await count("not_a_record");
+      await page.getByRole("button", { name: "Replay this code…" }).click();
+      const dialog = page.getByRole("dialog", { name: "Replay" });
+      await dialog.getByText("all dead letters with the code not_a_record").waitFor();
+      await dialog.getByRole("button", { name: "Replay", exact: true }).click();
+      await dialog.getByText(`${before} failed again`).waitFor();
+      await dialog.getByText("fix the cause").waitFor();
+    }));
+
+  test("a long replay shows its progress, and goes on after a failure", () =>
+    visit(shared, "#/dead-letters", async (page) => {
+      const steps = [
+        { replayed: 10_000, failed: 0, remaining: 15_000 },
+        { replayed: 10_000, failed: 2, remaining: 5_002 },
+        null,
+        { replayed: 5_000, failed: 2, remaining: 2 },
+      ];
+      shared.proxy.fault = (_request, url) => {
+        if (!url.pathname.endsWith("/replay")) return undefined;
+        const step = steps.shift();
+        // Only failures have a body of their own in the proxy, so a status of 200 serves as one.
+        return step ? { status: 200, delay: 300, body: { status: "success", ...step } } : { status: 503, body: { status: "error", message: "the store is unavailable; retry later" } };
+      };
+      await page.getByRole("button", { name: "Replay all…" }).click();
+      const dialog = page.getByRole("dialog", { name: "Replay" });
+      await dialog.getByRole("button", { name: "Replay", exact: true }).click();
+      await dialog.getByText("10,000 stored, 15,000 dead letters remain").waitFor();
+      await dialog.getByText("the store is unavailable").waitFor();
+      await dialog.getByRole("button", { name: "Continue" }).click();
+      await dialog.getByText("2 dead letters remain").waitFor();
+      assert.equal(steps.length, 0);
+    }));
+});
+
+describe("pipeline", () => {
+  const shared = useBrowser();
+
+  test("rates, balances and parts follow the server", () =>
+    visit(shared, "#/pipeline", async (page) => {
+      await page.getByText("Ready", { exact: true }).waitFor();
+      await page.locator(".parts li", { hasText: "queue" }).waitFor();
+      assert.equal(await page.locator(".balance .verdict-good").count(), 2);
+      const received = page.locator(".stage", { hasText: "Received" });
+      const timer = setInterval(() => void post(SERVER, { userId: "rate", action: "RATE" }).catch(() => undefined), 50);
+      try {
+        for (const stage of ["Received", "Queued", "Consumed", "Stored"]) {
+          await eventually(`a rate of ${stage}`, async () => Number.parseFloat(await page.locator(".stage", { hasText: stage }).locator(".big").innerText()) > 0);
+        }
+      } finally {
+        clearInterval(timer);
+      }
+      await received.locator("polyline").waitFor({ state: "attached" });
+      await page.locator(".gauge", { hasText: "Received to stored" }).getByText("≤").first().waitFor();
+    }));
+
+  test("an imbalance, exceptions and labels are shown as they are", () =>
+    visit(shared, "#/pipeline", async (page) => {
+      await page.locator(".balance").first().waitFor();
+      const text = [
+        "eyego_ingest_received_total 12", "eyego_ingest_queued_total 7", 'eyego_ingest_refused_total{reason="invalid"} 3',
+        'eyego_ingest_refused_total{reason="rate_limited"} 1', "eyego_ingest_in_flight 0", "eyego_worker_consumed_total 9", "eyego_worker_stored_total 4",
+        'eyego_worker_skipped_total{reason="erased"} 2', 'eyego_worker_dead_letters_total{code="a\\"b"} 3',
+        'eyego_worker_lag{partition="0"} 0', 'eyego_worker_lag{partition="1"} 41', 'eyego_worker_retention_left_seconds{partition="1"} 90000',
+        "eyego_spool_records 5", "eyego_spool_in_use 1", "",
+      ].join("\n");
+      await page.route("**/metrics", (route) => route.fulfill({ status: 200, contentType: "text/plain", body: text }));
+      await page.locator(".verdict-bad", { hasText: "1 missing" }).waitFor();
+      assert.equal(await page.locator(".verdict-good").count(), 1);
+      await page.locator(".gauge", { hasText: "Lag" }).getByText("41").waitFor();
+      await page.getByText("records, in 1 partition of 2").waitFor();
+      await page.locator(".gauge", { hasText: "retention" }).getByText("25 h").waitFor();
+      await page.getByText("in use: the queue does not acknowledge").waitFor();
+      const exceptions = page.getByRole("region", { name: "Exceptions" });
+      for (const label of ["invalid", "rate_limited", "erased", 'a"b']) await exceptions.getByText(label, { exact: true }).waitFor();
+    }));
+
+  test("a part that is down names its reason, here and in the header", () =>
+    visit(shared, "#/explore", async (page) => {
+      const body = { status: "error", message: "not ready: kafka: Kafka at k1:9092: cannot be reached", parts: { kafka: { state: "down", reason: "Kafka at k1:9092: cannot be reached" }, mongodb: { state: "warning", reason: "one member is behind" } } };
+      shared.proxy.fault = (_request, url) => (url.pathname === "/health/ready" ? { status: 503, body } : undefined);
+      await page.keyboard.press("4");
+      await page.getByText("Kafka at k1:9092: cannot be reached").waitFor();
+      await page.getByText("one member is behind").waitFor();
+      await page.locator(".top .status", { hasText: "not ready" }).waitFor();
+    }));
+});
+
+describe("erasures", () => {
+  const shared = useBrowser();
+
+  test("a user is erased after the id is typed again, and the result is counted", () =>
+    visit(shared, "#/erasures", async (page) => {
+      await page.getByLabel("User id", { exact: true }).fill("live-nobody <b>");
+      await page.getByRole("button", { name: "Erase…" }).click();
+      const dialog = page.getByRole("dialog");
+      const confirm = dialog.getByRole("button", { name: "Erase", exact: true });
+      assert.ok(await confirm.isDisabled());
+      await dialog.getByLabel("Type the user id to confirm").fill("live-nobody <b");
+      assert.ok(await confirm.isDisabled());
+      await dialog.getByLabel("Type the user id to confirm").fill("live-nobody <b>");
+      await confirm.click();
+      await page.locator(".erasures td", { hasText: "live-nobody <b>" }).waitFor();
+      await page.locator(".erasures td", { hasText: "done" }).waitFor();
+      assert.ok(shared.proxy.requests.includes("DELETE /api/v1/users/live-nobody%20%3Cb%3E/logs"));
+    }));
+
+  test("a server without erasures says so", () =>
+    visit(shared, "#/explore", async (page) => {
+      shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/erasures") ? { status: 404, body: { status: "fail", message: "no such route: /api/v1/erasures" } } : undefined);
+      await page.keyboard.press("5");
+      await page.getByText("Not available on this server").waitFor();
+    }));
+});

@@ -1,0 +1,79 @@
+//! The dashboard in a real browser, against the real server. The tests themselves are in
+//! `tests/browser`.
+
+use std::path::Path;
+
+use eyego_log_server::domain::dead_letter::DeadLetter;
+use serde_json::json;
+use stack::browser;
+use stack::server::Server;
+
+use crate::conformance::id;
+use crate::dead_letters::{dead_letter, put};
+use crate::fixture::{Deployment, embedded_server, ready, url};
+use crate::sources::workspace;
+
+/// What the tests of dead letters expect.
+fn dead_letters() -> Vec<DeadLetter> {
+    let storable = (0..7).map(|n| {
+        let raw = json!({"id": id(n), "userId": format!("replay-{n}"), "action": "REPLAYED"});
+        dead_letter(n, "mongodb_121", raw.to_string().as_bytes())
+    });
+    let not_utf8 = (7..10).map(|n| dead_letter(n, "not_a_record", &[0xff, 0xfe, 0, b'x']));
+    let mut truncated = dead_letter(10, "too_large", br#"{"userId":"#);
+    truncated.summary.truncated_from = Some(17_301_504);
+    storable.chain(not_utf8).chain([truncated]).collect()
+}
+
+/// Runs the browser tests whose names match `pattern`.
+async fn run(server: &Server, empty: &Server, pattern: &str, pictures: &Path) {
+    let mut command = browser::command(&server.base_url(), &empty.base_url(), pattern).unwrap();
+    command.env("EYEGO_PICTURES", pictures);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", output.status);
+    // A pattern that matches nothing would succeed as well.
+    assert!(!text.contains("pass 0"), "no browser test ran");
+}
+
+#[tokio::test]
+async fn each_view_works_in_a_browser() {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), &dead_letters()).await;
+    let server = ready(Server::builder().data_dir(dir.path())).await;
+    let pictures = workspace().join("target/dashboard");
+    run(&server, &embedded_server().await, "", &pictures).await;
+}
+
+#[tokio::test]
+async fn main_paths_work_on_kafka_and_mongodb() {
+    let deployment = Deployment::shared().await;
+    let server = ready(deployment.server("all")).await;
+    let empty = ready(Deployment::shared().await.server("all")).await;
+    let pictures = workspace().join("target/dashboard/kafka");
+    let pattern = "pages follow|the last hour|the drawer shows|new events appear|rates, balances|first event is sent";
+    run(&server, &empty, pattern, &pictures).await;
+}
+
+#[tokio::test]
+async fn page_needs_nothing_but_the_server_and_is_cached_by_version() {
+    let server = embedded_server().await;
+    let client = reqwest::Client::new();
+    let get = |path: String| client.get(url(&server, &path)).send();
+    let page = get("/".to_owned()).await.unwrap();
+    let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    assert_eq!(page.headers()["cache-control"], "no-cache");
+    let page = page.text().await.unwrap();
+    assert!(!page.contains("<script>") && !page.contains("<style"), "{page}");
+    let files: Vec<_> = page.split('"').filter(|part| part.starts_with("assets/")).collect();
+    assert_eq!(files.len(), 2, "{page}");
+    for file in files {
+        let response = get(format!("/{file}")).await.unwrap();
+        assert_eq!(response.status(), 200, "{file}");
+        let cached = response.headers()["cache-control"].to_str().unwrap();
+        assert!(cached.contains("immutable"), "{file}: {cached}");
+    }
+    assert_eq!(get("/assets/nothing.js".to_owned()).await.unwrap().status(), 404);
+}
