@@ -59,7 +59,8 @@ pub(super) async fn query<T>(
         Ok(Ok(output)) => Ok(output),
         Ok(Err(QueryError::MongoDb(error))) => Err(Failure::from(&error).into()),
         Ok(Err(QueryError::Read(error))) => Err(error),
-        Err(_) => Err(ReadError::TimedOut(MAX_READ_TIME)),
+        // MongoDB ends slow queries by itself: it does not respond at all.
+        Err(_) => Err(Failure::timed_out(QUERY_TIMEOUT).into()),
     }
 }
 
