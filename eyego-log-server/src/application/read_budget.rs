@@ -85,10 +85,12 @@ impl ReadMemory for ReadShare {
     fn reserve(&self, more: usize) -> Result<(), ReadError> {
         let mut bytes = self.bytes.lock();
         let mut used = self.used.lock();
+        // A result larger than the budget is admitted while no other large one is.
+        let total = (*bytes + more).min(used.max_large);
         // The whole share moves once the read is no longer small.
         used.release(*bytes);
-        if used.try_take(*bytes + more) {
-            *bytes += more;
+        if used.try_take(total) {
+            *bytes = total;
             return Ok(());
         }
         let is_kept = used.try_take(*bytes);
@@ -124,6 +126,17 @@ mod tests {
         drop(other);
         let used = budget.used.lock();
         assert_eq!((used.small, used.large), (0, 0));
+    }
+
+    #[test]
+    fn a_result_larger_than_the_budget_is_admitted_alone() {
+        let budget = ReadBudget::new(8 * MIB);
+        let share = budget.start().unwrap();
+        share.reserve(20 * MIB).unwrap();
+        let other = budget.start().unwrap();
+        assert!(other.reserve(MIB).is_err());
+        drop(share);
+        other.reserve(MIB).unwrap();
     }
 
     #[test]

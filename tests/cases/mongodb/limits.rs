@@ -131,7 +131,8 @@ async fn eighty_readers_delay_neither_the_worker_nor_reads_by_id() {
 /// Returns the number of running finds in the store's database.
 async fn running_finds(mongo: &Mongo, database: &str) -> usize {
     let client = Client::with_uri_str(mongo.uri()).await.unwrap();
-    let command = doc! { "currentOp": 1, "command.find": "logs", "command.$db": database };
+    let namespace = format!("{database}.logs");
+    let command = doc! { "currentOp": 1, "ns": namespace, "op": "query" };
     let response = client.database("admin").run_command(command).await.unwrap();
     response.get_array("inprog").unwrap().len()
 }
@@ -142,19 +143,17 @@ async fn query_ends_in_mongodb_when_its_caller_is_gone() {
     let store = Store::at(mongo.uri());
     store.wait_for(|state| *state == PartState::Up).await;
     let repository = store.repository();
-    // One document takes long to match: an array of 200,000 objects.
-    let members = vec![r#"{"b":1}"#; 200_000].join(",");
-    let metadata = format!(r#"{{"a":[{members}]}}"#);
-    let large: Vec<_> = (0..4).map(|n| entry(n, "ada", "LOGIN", i64::from(n), &metadata)).collect();
+    // A document takes long to match: all filters but the last one find their value at the end of an
+    // array of 100,000 objects.
+    let members: Vec<_> =
+        (0..100_015).map(|n: u32| json!({ "b": n.saturating_sub(100_000) })).collect();
+    let metadata = json!({ "a": members }).to_string();
     for n in 0..60 {
-        let mut large = large.clone();
-        for (at, entry) in (n * 4..).zip(&mut large) {
-            entry.id = id(at);
-        }
-        repository.store(&large).await.unwrap();
+        let entry = entry(n, "ada", "LOGIN", i64::from(n), &metadata);
+        repository.store(&[entry]).await.unwrap();
     }
-    let filter = |n: u32| MetadataFilter::new("a.b", &format!("{n}.5")).unwrap();
-    let scan = LogQuery { metadata: (2..18).map(filter).collect(), ..LogQuery::default() };
+    let filter = |n: u32| MetadataFilter::new("a.b", &n.to_string()).unwrap();
+    let scan = LogQuery { metadata: (1..17).map(filter).collect(), ..LogQuery::default() };
     let reading = {
         let repository = repository.clone();
         tokio::spawn(async move { repository.find(&scan, unlimited()).await })

@@ -8,7 +8,6 @@ use std::time::Duration;
 use eyego_log_core::{LogEntry, Timestamp};
 
 use super::batcher::{Bulk, BulkRecord};
-use super::dead_letters::Unstorable;
 use super::retry::Backoff;
 use super::status::{Tally, WorkerStatus};
 use crate::application::{decode, identity};
@@ -42,6 +41,13 @@ struct Rejected {
     entry: LogEntry,
     rejection: Rejection,
     attempts: u32,
+}
+
+/// A record that becomes a dead letter.
+pub(super) struct Unstorable {
+    pub(super) dead_letter: DeadLetter,
+    /// The event, if the record could be decoded.
+    pub(super) entry: Option<LogEntry>,
 }
 
 /// A record of the queue, decoded.

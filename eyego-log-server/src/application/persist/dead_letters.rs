@@ -7,7 +7,7 @@ use eyego_log_core::{LogEntry, LogId, Timestamp};
 use futures_util::{StreamExt, stream};
 
 use super::batcher::BulkRecord;
-use super::bulk::Settler;
+use super::bulk::{Settler, Unstorable};
 use super::status::Tally;
 use crate::application::{decode, identity};
 use crate::domain::dead_letter::{DeadLetter, DeadLetterSummary};
@@ -16,13 +16,6 @@ use crate::domain::repository::{Rejection, StoreError, is_conflict};
 /// Number of dead letters that a bulk writes concurrently, so that the store can
 /// commit them in groups.
 const CONCURRENCY: usize = 8;
-
-/// A record that becomes a dead letter.
-pub(super) struct Unstorable {
-    pub(super) dead_letter: DeadLetter,
-    /// The event, if the record could be decoded.
-    pub(super) entry: Option<LogEntry>,
-}
 
 impl Settler {
     pub(super) fn dead_letter(

@@ -94,9 +94,12 @@ impl WriterConnection {
         Ok(())
     }
 
+    #[expect(
+        clippy::mem_forget,
+        reason = "closing the last connection would merge the log into the file, and delete \
+                  whatever has the name of the log now: perhaps that of a backup"
+    )]
     fn give_up(&mut self, reason: String) -> EmbeddedError {
-        // Closing the last connection would merge the log into the file, and
-        // delete whatever has the name of the log now: perhaps that of a backup.
         std::mem::forget(self.connection.take());
         self.changed = Some(reason.clone());
         EmbeddedError::Changed { reason }

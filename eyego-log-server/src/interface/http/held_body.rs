@@ -114,11 +114,26 @@ impl<T: Serialize> Iterator for Pieces<T> {
 #[cfg(test)]
 mod tests {
     use axum::body::{HttpBody as _, to_bytes};
+    use eyego_log_core::{Action, LogEntry, LogId, Metadata, Timestamp, UserId};
     use serde_json::{Value, json};
 
     use super::*;
     use crate::application::read_budget::ReadBudget;
-    use crate::domain::read::ReadMemory as _;
+    use crate::domain::read::{PageItem as _, ReadMemory as _};
+
+    #[test]
+    fn the_size_of_an_event_is_exact() {
+        for text in ["u", "\"\\/\n\r\t\u{8}\u{c}\u{1}\u{1f}\u{7f}\u{2028}ü😀"] {
+            let entry = LogEntry::new(
+                LogId::from_bytes([1; 12]),
+                UserId::new(text).unwrap(),
+                Action::new(text).unwrap(),
+                Timestamp::from_millis(-62_167_219_200_000).unwrap(),
+                Metadata::from_json(r#"{"a" : "ü"}"#.to_owned()).unwrap(),
+            );
+            assert_eq!(entry.json_bytes(), serde_json::to_vec(&entry).unwrap().len(), "{text}");
+        }
+    }
 
     #[tokio::test]
     async fn a_list_of_any_size_is_one_json_document() {
