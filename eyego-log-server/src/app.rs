@@ -25,6 +25,7 @@ use self::worker::Worker;
 use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
+use crate::application::read_budget::ReadBudget;
 use crate::config::{Config, MongoDbConfig, Properties, Secret};
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::queue::LogQueue;
@@ -148,6 +149,7 @@ impl Parts {
         Api {
             ingest: Ingest::new(Arc::clone(&self.queue), limits, budget),
             repository: Arc::clone(&self.repository),
+            read_budget: ReadBudget::new(config.http.max_read_bytes),
             dead_letters: DeadLetterService::new(
                 Arc::clone(&self.dead_letters),
                 Arc::clone(&self.repository),

@@ -7,5 +7,6 @@ pub mod identity;
 pub mod ingest;
 pub mod metrics;
 pub mod persist;
+pub mod read_budget;
 pub mod reload;
 pub mod wait;

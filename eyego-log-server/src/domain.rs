@@ -9,6 +9,8 @@ pub mod dead_letter;
 pub mod health;
 pub mod position;
 pub mod queue;
+pub mod read;
 pub mod record_batch;
+pub mod repeated;
 pub mod repository;
 pub mod subscription;

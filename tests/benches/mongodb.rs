@@ -14,6 +14,7 @@ use ::mongodb::bson::{DateTime, RawDocumentBuf, doc, serialize_to_bson};
 use anyhow::{Context as _, Result, ensure};
 use eyego_log_core::query::MetadataFilter;
 use eyego_log_core::{Action, LogEntry, LogId, LogQuery, Metadata, Timestamp, UserId};
+use eyego_log_server::application::read_budget::ReadBudget;
 use eyego_log_server::domain::health::PartState;
 use eyego_log_server::domain::repository::LogRepository as _;
 use eyego_log_server::infrastructure::repository::mongodb::{
@@ -168,6 +169,7 @@ async fn query() -> Result<()> {
         repository.store(&bulk(n)?).await?;
     }
     let of_user = LogQuery { user_id: Some("user-77".to_owned()), ..LogQuery::default() };
+    let budget = ReadBudget::new(1 << 30);
     let filter = |path: &str| MetadataFilter::new(path, "-").into_iter().collect();
     for (what, query) in [
         ("latest 50 of a user", LogQuery { limit: 50, ..of_user.clone() }),
@@ -180,7 +182,7 @@ async fn query() -> Result<()> {
         let mut times = Vec::new();
         for _ in 0..if what.ends_with("user") { 200 } else { 5 } {
             let began = Instant::now();
-            repository.find(&query).await?;
+            repository.find(&query, budget.start()?).await?;
             times.push(began.elapsed());
         }
         times.sort_unstable();

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use eyego_log_core::{Action, LogEntry, LogId, Metadata, Timestamp, UserId};
+use eyego_log_server::domain::read::{ReadError, ReadMemory};
 use tokio::sync::Semaphore;
 
 pub(crate) type CaseFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -48,6 +49,20 @@ pub(crate) async fn run_cases<F, Fresh>(
         }
     }
     assert!(failed.is_empty(), "these cases failed (see above): {failed:#?}");
+}
+
+/// Memory without a limit.
+struct Unlimited;
+
+impl ReadMemory for Unlimited {
+    fn reserve(&self, _bytes: usize) -> Result<(), ReadError> {
+        Ok(())
+    }
+}
+
+/// Returns the memory of a read that needs no limit.
+pub(crate) fn unlimited() -> Arc<dyn ReadMemory> {
+    Arc::new(Unlimited)
 }
 
 /// Runs a blocking closure within a test.

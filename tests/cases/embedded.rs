@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use async_trait::async_trait;
 use eyego_log_core::LogEntry;
 use eyego_log_server::domain::dead_letter::DeadLetters;
@@ -17,6 +18,7 @@ use eyego_log_server::infrastructure::repository::sqlite::{
     SqliteDeadLetters, SqliteRepository, SqliteStore,
 };
 use serde_json::json;
+use stack::eventually;
 use stack::load::{Load, single_requests};
 use stack::server::Server;
 use tempfile::TempDir;
@@ -25,7 +27,7 @@ use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::queue::QueueFixture;
 use crate::conformance::repository::RepositoryFixture;
 use crate::conformance::{self, entry};
-use crate::fixture::{TIMEOUT, embedded_server, open_data_dir, post_log, ready, stored};
+use crate::fixture::{TIMEOUT, embedded_server, get, open_data_dir, post_log, ready, stored};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queue_conforms_to_its_port() {
@@ -219,4 +221,73 @@ async fn files_are_accessible_to_their_owner_only() {
     server.restart().await.unwrap();
     assert_eq!(mode(server.data_dir()), 0o755);
     assert!(server.log().contains(warning), "{}", server.log());
+}
+
+/// Posts an event until it is refused, for up to 10 s, and returns the reason in readiness.
+async fn refused_soon(server: &Server, part: &str) -> String {
+    let event = json!({"userId": "u", "action": "A"});
+    eventually("events to be refused", Duration::from_secs(10), async || {
+        let (status, body) = post_log(server, &event).await;
+        let (ready, health) = get(server, "/health/ready").await;
+        ensure!(status == 503 && ready == 503, "{status} {body}, {ready} {health}");
+        let part = &health["parts"][part];
+        ensure!(part["state"] == "down", "{health}");
+        Ok(part["reason"].as_str().unwrap_or_default().to_owned())
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_refuses_events_soon_after_its_files_are_gone() {
+    type Change = fn(&Path);
+    let changes: [(Change, &str); 4] = [
+        (|dir| std::fs::remove_dir_all(dir).unwrap(), "queue.db was deleted"),
+        (
+            |dir| {
+                std::fs::copy(dir.join("queue.db"), dir.join("copy")).unwrap();
+                std::fs::rename(dir.join("copy"), dir.join("queue.db")).unwrap();
+            },
+            "queue.db was replaced",
+        ),
+        (
+            |dir| std::fs::write(dir.join("queue.db"), "garbage").unwrap(),
+            "queue.db was overwritten",
+        ),
+        (|dir| std::fs::remove_file(dir.join("lock")).unwrap(), "lock was deleted"),
+    ];
+    for (change, reason) in changes {
+        let server = embedded_server().await;
+        let event = json!({"userId": "u", "action": "A"});
+        let (_, response) = post_log(&server, &event).await;
+        stored(&server, response["id"].as_str().unwrap()).await;
+        change(server.data_dir());
+        let refused = refused_soon(&server, "queue").await;
+        assert!(refused.contains(reason), "{refused}");
+        assert!(refused.contains("while the server was running"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn store_whose_file_is_deleted_is_down_and_events_stay_queued() {
+    let server = embedded_server().await;
+    let event = json!({"userId": "u", "action": "A"});
+    let (_, response) = post_log(&server, &event).await;
+    stored(&server, response["id"].as_str().unwrap()).await;
+    std::fs::remove_file(server.data_dir().join("store.db")).unwrap();
+    eventually("the store to be down", Duration::from_secs(10), async || {
+        let (_, health) = get(&server, "/health/ready").await;
+        let reason = health["parts"]["store"]["reason"].as_str().unwrap_or_default();
+        ensure!(reason.contains("store.db was deleted"), "{health}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let (status, response) = post_log(&server, &event).await;
+    assert_eq!(status, 202, "{response}");
+    let id = response["id"].as_str().unwrap();
+    assert_eq!(get(&server, &format!("/api/v1/logs/{id}")).await.0, 404);
+    // A restart begins with an empty store, and stores what is queued.
+    server.restart().await.unwrap();
+    stored(&server, id).await;
 }

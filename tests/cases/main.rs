@@ -24,6 +24,7 @@ mod metrics;
 mod mongodb;
 mod overload;
 mod pipeline;
+mod reads;
 mod rebalance;
 mod sources;
 mod spool;

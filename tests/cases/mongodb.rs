@@ -2,6 +2,7 @@
 
 mod filters;
 mod foreign;
+mod limits;
 mod outages;
 mod refusals;
 mod startup;
@@ -25,7 +26,7 @@ use stack::mongodb::Mongo;
 
 use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::repository::RepositoryFixture;
-use crate::conformance::{self, entry};
+use crate::conformance::{self, entry, unlimited};
 use crate::fixture::TIMEOUT;
 
 #[tokio::test(flavor = "multi_thread")]

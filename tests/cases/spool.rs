@@ -1,7 +1,7 @@
 //! The server spool in front of a Kafka that fails.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use async_trait::async_trait;
@@ -165,4 +165,24 @@ async fn full_spool_returns_503_until_kafka_is_back() {
     .await
     .unwrap();
     logs(&server, "userId=after", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleted_spool_is_down_and_accepts_nothing() {
+    let kafka = Kafka::prepare(KafkaOptions::default()).await.unwrap();
+    let spool = tempfile::tempdir().unwrap();
+    let server = ready(server(&kafka, &spool).await).await;
+    let event = json!({"userId": "ada", "action": "A"});
+    assert_eq!(post_log(&server, &event).await.0, 202);
+    std::fs::remove_dir_all(spool.path()).unwrap();
+    eventually("events to be refused", Duration::from_secs(10), async || {
+        let (status, body) = post_log(&server, &event).await;
+        let (ready, health) = get(&server, "/health/ready").await;
+        ensure!(status == 503 && ready == 503, "{status} {body}, {ready} {health}");
+        let reason = health["parts"]["spool"]["reason"].as_str().unwrap_or_default();
+        ensure!(reason.contains("spool.db was deleted"), "{health}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }

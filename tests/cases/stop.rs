@@ -97,7 +97,8 @@ async fn server_works_and_stops_in_time_while_stderr_is_not_read() {
     }
     let (_, response) = post_log(&server, &json!({"userId": "u", "action": "last"})).await;
     stored(&server, response["id"].as_str().unwrap()).await;
-    scrape_until(&server, "conflicts", |s| s.get("eyego_worker_conflicts_total") == 5000.0).await;
+    let are_counted = |scrape: &Scrape| scrape.sum("eyego_worker_dead_letters_total") == 5000.0;
+    scrape_until(&server, "conflicts", are_counted).await;
     assert!(Scrape::of(&server).await.get("eyego_log_lines_dropped_total") >= 0.0);
     let start = Instant::now();
     let status = server.terminate().await.unwrap();

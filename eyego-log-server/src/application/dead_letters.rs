@@ -5,14 +5,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eyego_log_core::query::{Cursor, Order};
+use eyego_log_core::query::Order;
 use eyego_log_core::{LogId, Timestamp};
 use futures_util::{StreamExt, stream};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::decode;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters};
-use crate::domain::repository::{LogRepository, ReadError, Rejection, StoreError, StoreOutcome};
+use crate::domain::read::{Page, ReadError, ReadMemory};
+use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome};
 
 /// Maximum number of dead letters that one call replays.
 const MAX_REPLAYED: usize = 10_000;
@@ -23,29 +25,21 @@ const MAX_DURATION: Duration = Duration::from_secs(20);
 /// Number of dead letters that a replay lists per query.
 const PAGE_SIZE: usize = 500;
 
-/// Number of dead letters that are replayed concurrently. Each of them holds its
-/// bytes, up to 15 MiB, in memory.
+/// Number of dead letters that all calls together replay concurrently. Each of
+/// them holds its bytes, up to 15 MiB, in memory.
 const CONCURRENCY: usize = 8;
 
 /// Lists and replays dead letters.
 pub struct DeadLetterService {
     dead_letters: Arc<dyn DeadLetters>,
     repository: Arc<dyn LogRepository>,
+    replays: Semaphore,
 }
 
 impl std::fmt::Debug for DeadLetterService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DeadLetterService").finish_non_exhaustive()
     }
-}
-
-/// A page of dead letters, in order.
-#[derive(Debug)]
-pub struct DeadLetterPage {
-    /// The dead letters.
-    pub dead_letters: Vec<DeadLetterSummary>,
-    /// Position of the last one, if more follow.
-    pub next: Option<Cursor>,
 }
 
 /// Selects the dead letters to replay.
@@ -108,21 +102,19 @@ impl DeadLetterService {
     /// Creates a service that replays `dead_letters` into `repository`.
     #[must_use]
     pub fn new(dead_letters: Arc<dyn DeadLetters>, repository: Arc<dyn LogRepository>) -> Self {
-        Self { dead_letters, repository }
+        Self { dead_letters, repository, replays: Semaphore::new(CONCURRENCY) }
     }
 
     /// Returns the page of dead letters that `query` selects.
     ///
     /// # Errors
     /// Returns an error if the store cannot execute the query.
-    pub async fn page(&self, query: DeadLetterQuery) -> Result<DeadLetterPage, ReadError> {
-        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let one_more = DeadLetterQuery { limit: query.limit.saturating_add(1), ..query };
-        let mut dead_letters = self.dead_letters.list(&one_more).await?;
-        let has_more = dead_letters.len() > limit;
-        dead_letters.truncate(limit);
-        let next = if has_more { dead_letters.last().map(position) } else { None };
-        Ok(DeadLetterPage { dead_letters, next })
+    pub async fn page(
+        &self,
+        query: &DeadLetterQuery,
+        memory: Arc<dyn ReadMemory>,
+    ) -> Result<Page<DeadLetterSummary>, ReadError> {
+        self.dead_letters.list(query, memory).await
     }
 
     /// Returns one dead letter.
@@ -135,7 +127,8 @@ impl DeadLetterService {
     }
 
     /// Stores dead letters from their original bytes, under the ids of their
-    /// events. An event that was stored in the meantime is a duplicate.
+    /// events. An event that was stored in the meantime is a duplicate. If
+    /// another event is stored under its id, it fails with `id_conflict`.
     ///
     /// A dead letter is removed only after the store has acknowledged its event.
     /// If it fails again, its number of attempts increases by one. One call
@@ -175,14 +168,13 @@ impl DeadLetterService {
         while tried.len() < MAX_REPLAYED {
             let limit = PAGE_SIZE.min(MAX_REPLAYED - tried.len());
             query.limit = u32::try_from(limit).unwrap_or(u32::MAX);
-            let Ok(page) = timeout_at(deadline, self.dead_letters.list(&query)).await else {
+            let listing = self.dead_letters.list(&query, Arc::new(OnePage));
+            let Ok(page) = timeout_at(deadline, listing).await else {
                 break;
             };
-            let page = page?;
-            let Some(last) = page.last() else { break };
-            query.after = Some(position(last));
-            let untried: Vec<_> =
-                page.iter().map(|summary| summary.id).filter(|id| tried.insert(*id)).collect();
+            let Page { entries, next } = page?;
+            let ids = entries.into_iter().map(|summary| summary.id);
+            let untried: Vec<_> = ids.filter(|id| tried.insert(*id)).collect();
             let mut outcomes = stream::iter(untried)
                 .map(|id| self.replay_listed(id))
                 .buffer_unordered(CONCURRENCY);
@@ -195,15 +187,19 @@ impl DeadLetterService {
                     Outcome::AlreadyGone => {}
                 }
             }
-            if Instant::now() >= deadline {
+            if next.is_none() || Instant::now() >= deadline {
                 break;
             }
+            query.after = next;
         }
+        tracing::info!(replayed = result.replayed, failed = result.failed, "replayed dead letters");
         result.remaining = self.dead_letters.count(code.as_deref()).await?;
         Ok(result)
     }
 
     async fn replay_listed(&self, id: LogId) -> Result<Outcome, DeadLetterError> {
+        // Fails only if the semaphore is closed, which it never is.
+        let _permit = self.replays.acquire().await;
         match self.dead_letters.get(id).await? {
             Some(dead_letter) => self.replay_one(dead_letter).await,
             None => Ok(Outcome::AlreadyGone),
@@ -215,7 +211,7 @@ impl DeadLetterService {
         match self.store(&dead_letter).await? {
             Ok(()) => {
                 self.dead_letters.remove(id).await?;
-                tracing::info!(%id, "replayed a dead letter");
+                tracing::debug!(%id, "replayed a dead letter");
                 Ok(Outcome::Stored)
             }
             Err(rejection) => {
@@ -239,17 +235,14 @@ impl DeadLetterService {
             Ok(entry) => entry,
             Err(rejection) => return Ok(Err(rejection)),
         };
+        let event_id = entry.id;
         match self.repository.store(&[entry]).await {
             Ok(outcomes) => match outcomes.into_iter().next() {
-                Some(StoreOutcome::Stored) => Ok(Ok(())),
-                Some(StoreOutcome::Duplicate { conflicting }) => {
-                    if conflicting {
-                        tracing::warn!(
-                            %id,
-                            "a different event is stored under this id; the stored event is kept"
-                        );
-                    }
+                Some(StoreOutcome::Stored | StoreOutcome::Duplicate { conflicting: false }) => {
                     Ok(Ok(()))
+                }
+                Some(StoreOutcome::Duplicate { conflicting: true }) => {
+                    Ok(Err(Rejection::id_conflict(event_id)))
                 }
                 Some(StoreOutcome::Rejected(rejection)) => Ok(Err(rejection)),
                 None => Err(StoreError::Transient("the store returned no outcome".to_owned())),
@@ -273,6 +266,11 @@ impl DeadLetterService {
     }
 }
 
-fn position(summary: &DeadLetterSummary) -> Cursor {
-    Cursor { timestamp: summary.failed_at, id: summary.id }
+/// The memory of a page that a replay reads and never writes out.
+struct OnePage;
+
+impl ReadMemory for OnePage {
+    fn reserve(&self, _bytes: usize) -> Result<(), ReadError> {
+        Ok(())
+    }
 }

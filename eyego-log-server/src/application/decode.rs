@@ -6,7 +6,8 @@ use eyego_log_core::{LogEntry, LogId, Timestamp, record};
 use crate::domain::repository::Rejection;
 
 /// Decodes a record. A record without an id gets the one that `derive_id`
-/// returns; a record without a timestamp gets `queued_at`.
+/// returns. A record without a timestamp gets `queued_at`, which then is its time
+/// of receipt, too: a retry of it has another one.
 ///
 /// # Errors
 /// Returns a [`Rejection`] if no store could hold the record.
@@ -18,7 +19,12 @@ pub(super) fn entry(
     match record::decode(value) {
         Ok(decoded) => {
             let id = decoded.id.unwrap_or_else(derive_id);
-            Ok(decoded.into_entry(id, queued_at))
+            let has_timestamp = decoded.timestamp.is_some();
+            let mut entry = decoded.into_entry(id, queued_at);
+            if !has_timestamp {
+                entry.received_at = Some(queued_at);
+            }
+            Ok(entry)
         }
         Err(error) => Err(Rejection {
             code: error.code().to_owned(),

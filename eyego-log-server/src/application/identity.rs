@@ -1,7 +1,7 @@
 //! Ids derived from content: equal input gives an equal id, so a repeated event
 //! is recognised as the same event.
 
-use eyego_log_core::{LogId, Timestamp};
+use eyego_log_core::{LogEntry, LogId, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::domain::position::{Offset, Partition};
@@ -55,6 +55,21 @@ pub fn of_batch_item(key: &str, item: &[u8], occurrence: u32) -> LogId {
     first_12(&hash)
 }
 
+/// Derives the id of the dead letter of an event whose own id is taken by
+/// another dead letter. A retry of the same event gets the same id.
+#[must_use]
+pub fn of_conflict(entry: &LogEntry) -> LogId {
+    let timestamp = entry.has_caller_timestamp().then(|| entry.timestamp.as_millis().to_be_bytes());
+    let hash = Hash::new(b"conflict")
+        .field(entry.id.as_bytes())
+        .field(entry.user_id.as_str().as_bytes())
+        .field(entry.action.as_str().as_bytes())
+        .field(timestamp.as_ref().map_or(&[], <[u8; 8]>::as_slice))
+        .field(entry.metadata.as_json().as_bytes())
+        .finish();
+    first_12(&hash)
+}
+
 fn first_12(hash: &[u8; 32]) -> LogId {
     let mut bytes = [0; 12];
     bytes.copy_from_slice(&hash[..12]);
@@ -83,6 +98,8 @@ impl Hash {
 
 #[cfg(test)]
 mod tests {
+    use eyego_log_core::{Action, Metadata, UserId};
+
     use super::*;
 
     #[test]
@@ -100,6 +117,26 @@ mod tests {
         ] {
             assert_ne!(id, other);
         }
+    }
+
+    #[test]
+    fn the_id_of_a_conflict_depends_on_what_the_caller_sent() {
+        let at = |millis| Timestamp::from_millis(millis).unwrap();
+        let entry = |action: &str, timestamp, received_at| {
+            let mut entry = LogEntry::new(
+                LogId::from_bytes([1; 12]),
+                UserId::new("u").unwrap(),
+                Action::new(action).unwrap(),
+                at(timestamp),
+                Metadata::default(),
+            );
+            entry.received_at = Some(at(received_at));
+            entry
+        };
+        let id = of_conflict(&entry("A", 5, 5));
+        assert_eq!(id, of_conflict(&entry("A", 6, 6)), "a retry, received later");
+        assert_ne!(id, of_conflict(&entry("B", 5, 5)));
+        assert_ne!(id, of_conflict(&entry("A", 5, 6)));
     }
 
     #[test]

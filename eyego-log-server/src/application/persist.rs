@@ -14,13 +14,15 @@
 //! | `watermark` | the offset up to which a partition is settled (pure) |
 //! | `retry` | back-off (pure) |
 //! | `work` | the loop |
-//! | `bulk` | settles one bulk: stores, retries, isolates bad records, writes dead letters |
+//! | `bulk` | settles one bulk: stores, retries, isolates bad records |
+//! | `dead_letters` | writes the dead letters of a bulk |
 //! | `assignment` | the assigned partitions and their bulks in flight |
 //! | `status` | the counters and the current problem |
 
 mod assignment;
 mod batcher;
 mod bulk;
+mod dead_letters;
 mod retry;
 mod status;
 mod watermark;

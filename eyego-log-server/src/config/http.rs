@@ -70,6 +70,17 @@ pub struct HttpConfig {
     )]
     max_in_flight_bytes: Option<usize>,
 
+    /// Memory for the results of reads until clients have received them. A quarter
+    /// is reserved for results of up to 256 KiB. Beyond it, reads get 503.
+    #[arg(
+        long,
+        env = "EYEGO_MAX_READ_BYTES",
+        default_value = "128MiB",
+        value_name = "SIZE",
+        value_parser = size::<usize>(32 * MIB..=4095 * MIB)
+    )]
+    pub max_read_bytes: usize,
+
     /// Time limit for a graceful shutdown.
     #[arg(
         long,

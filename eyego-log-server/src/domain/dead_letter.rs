@@ -1,12 +1,18 @@
 //! The dead-letter port: records that cannot be stored, kept with the reason.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use eyego_log_core::limits::DEFAULT_LIMIT;
 use eyego_log_core::query::{Cursor, Order};
 use eyego_log_core::{LogId, Timestamp};
 
 use super::position::{Offset, Partition};
-use super::repository::{ReadError, StoreError};
+use super::read::{Page, PageItem, ReadError, ReadMemory, json_text_bytes};
+use super::repository::StoreError;
+
+/// Maximum size of each text of a dead letter, in bytes. The rest is not kept.
+pub const MAX_TEXT_BYTES: usize = 64 << 10;
 
 /// A record that cannot be stored, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +52,28 @@ pub struct DeadLetterSummary {
     pub failed_at: Timestamp,
 }
 
+impl PageItem for DeadLetterSummary {
+    fn position(&self) -> Cursor {
+        Cursor { timestamp: self.failed_at, id: self.id }
+    }
+
+    fn json_bytes(&self) -> usize {
+        /// At least the size of keys, punctuation, numbers, the id and times.
+        const FIXED: usize = 320;
+
+        let texts = [self.user_id.as_ref(), Some(&self.topic), Some(&self.code)];
+        let texts = texts.into_iter().chain([Some(&self.message)]).flatten();
+        FIXED + texts.map(|text| json_text_bytes(text)).sum::<usize>()
+    }
+}
+
+/// Returns the beginning of a text, at most `max_bytes` long.
+#[must_use]
+pub fn beginning(text: &str, max_bytes: usize) -> &str {
+    let end = (0..=max_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
+}
+
 /// Dead letters, kept beside the log entries and equally durable.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
@@ -53,18 +81,23 @@ pub trait DeadLetters: Send + Sync {
     ///
     /// If one with the same id exists, its code, message and time are replaced
     /// and its attempts become the larger of both numbers. Its bytes and
-    /// position are unchanged.
+    /// position are unchanged. Texts are cut to [`MAX_TEXT_BYTES`].
     ///
     /// # Errors
     /// Returns an error if the outcome is unknown. Storing it again is safe.
     async fn put(&self, dead_letter: &DeadLetter) -> Result<(), StoreError>;
 
-    /// Returns the dead letters that match, sorted by (`failed_at`, `id`) in the
-    /// query's order, without the records' bytes.
+    /// Returns the page of dead letters that match, sorted by (`failed_at`, `id`)
+    /// in the query's order, without the records' bytes. The page is bounded like
+    /// that of [`LogRepository::find`](super::repository::LogRepository::find).
     ///
     /// # Errors
-    /// Returns an error if the store cannot execute the query.
-    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetterSummary>, ReadError>;
+    /// Returns an error if the store cannot execute the query in time.
+    async fn list(
+        &self,
+        query: &DeadLetterQuery,
+        memory: Arc<dyn ReadMemory>,
+    ) -> Result<Page<DeadLetterSummary>, ReadError>;
 
     /// Returns the dead letter with this id, or `None` if there is none.
     ///

@@ -1,10 +1,12 @@
 //! The store port: where each event is kept exactly once and queried.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
-use eyego_log_core::query::Cursor;
 use eyego_log_core::{LogEntry, LogId, LogQuery};
 
 use super::health::PartHealth;
+use super::read::{Page, ReadError, ReadMemory};
 
 /// A store of log entries that holds each id at most once.
 #[async_trait]
@@ -24,9 +26,18 @@ pub trait LogRepository: Send + Sync {
 
     /// Returns the page of entries that `query` asks for, in its order.
     ///
+    /// The page has at most `limit` entries and, unless a single entry is larger,
+    /// at most [`MAX_PAGE_BYTES`](super::read::MAX_PAGE_BYTES). The store MUST
+    /// NOT load more than that plus one batch of the engine's, and reserves each
+    /// entry from `memory`. It works on a query for up to 10 s, and stops soon
+    /// after the returned future is dropped.
+    ///
+    /// Reads by id, queries that an index bounds, and scans have separate limits:
+    /// many of one kind MUST NOT delay another kind, nor [`store`](Self::store).
+    ///
     /// # Errors
-    /// Returns an error if the store cannot execute the query.
-    async fn find(&self, query: &LogQuery) -> Result<Page, ReadError>;
+    /// Returns an error if the store cannot execute the query in time.
+    async fn find(&self, query: &LogQuery, memory: Arc<dyn ReadMemory>) -> Result<Page, ReadError>;
 
     /// Returns the entry with this id, or `None` if it is not stored.
     ///
@@ -64,9 +75,24 @@ pub struct Rejection {
     pub is_known: bool,
 }
 
+impl Rejection {
+    /// The event under this id has other content than the one already stored
+    /// there ([`is_conflict`]).
+    #[must_use]
+    pub fn id_conflict(id: LogId) -> Self {
+        Self {
+            code: "id_conflict".to_owned(),
+            message: format!(
+                "another event is stored under the id {id}: send this one with an id of its own"
+            ),
+            is_known: true,
+        }
+    }
+}
+
 /// Returns `true` if `offered` has different content than the entry already
-/// `stored` under its id. Timestamps set by the server are ignored, because
-/// they differ in each retry.
+/// `stored` under its id (ADR 0026). Timestamps set by the server are ignored,
+/// because they differ in each retry.
 #[must_use]
 pub fn is_conflict(stored: &LogEntry, offered: &LogEntry) -> bool {
     stored.user_id != offered.user_id
@@ -94,37 +120,4 @@ pub enum StoreError {
         /// Human-readable message.
         message: String,
     },
-}
-
-/// The reason a read failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The store is unreachable or overloaded.
-    #[error("the store is unavailable: {0}")]
-    Unavailable(String),
-    /// The store returned a response that cannot be interpreted.
-    #[error("the store failed: {0}")]
-    Failed(String),
-}
-
-/// One page of a query's result, in order.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Page {
-    /// Entries of the page.
-    pub entries: Vec<LogEntry>,
-    /// Position of the last entry, if more entries follow.
-    pub next: Option<Cursor>,
-}
-
-impl Page {
-    /// Builds a page of at most `limit` entries from a result of up to
-    /// `limit + 1`. The extra entry only shows that there are more.
-    #[must_use]
-    pub fn from_one_more(mut entries: Vec<LogEntry>, limit: u32) -> Self {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let has_more = entries.len() > limit;
-        entries.truncate(limit);
-        let next = if has_more { entries.last().map(Cursor::from) } else { None };
-        Self { entries, next }
-    }
 }

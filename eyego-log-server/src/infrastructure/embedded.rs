@@ -8,12 +8,14 @@
 mod connection;
 mod data_dir;
 mod file_format;
+mod file_watch;
 
 use std::path::PathBuf;
 
 pub(super) use self::connection::{WriterConnection, open_for_checkpoints, open_for_reading};
 pub use self::data_dir::DataDir;
 pub(super) use self::file_format::{FileFormat, PAGE_BYTES};
+pub(super) use self::file_watch::CHECK_INTERVAL;
 
 /// The reason an embedded part cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,14 @@ pub enum EmbeddedError {
         found: i32,
         /// Newest supported format.
         supported: i32,
+    },
+    /// Somebody changed the files under the running server.
+    #[error(
+        "{reason} while the server was running: put the right files in place and restart the server"
+    )]
+    Changed {
+        /// What has happened, and to which file.
+        reason: String,
     },
     /// SQLite cannot open the file or create its tables.
     #[error("cannot open {path}: {source}")]

@@ -17,6 +17,7 @@
 //! | `body/negotiation` | media type and content encoding |
 //! | `body/receive` | size and pace of an arriving body |
 //! | `body/decompress` | gzip and zstd |
+//! | `held_body` | response bodies that hold their share of the read budget |
 //! | `error` | the one table of failures and their responses |
 //! | `tls` | certificates and handshakes |
 //! | `server` | the accept loop, connection timeouts and graceful shutdown |
@@ -28,6 +29,7 @@ mod dashboard;
 mod dead_letters;
 mod error;
 mod health;
+mod held_body;
 mod ingest;
 mod items;
 mod metrics;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use eyego_log_core::query::{Cursor, Order};
+use eyego_log_core::query::Order;
 use eyego_log_server::domain::dead_letter::{
-    DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters,
+    DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters, MAX_TEXT_BYTES,
 };
+use eyego_log_server::domain::read::{MAX_PAGE_BYTES, Page};
 
-use super::{Case, at, id, run_cases};
+use super::{Case, at, id, run_cases, unlimited};
 
 /// An empty store of dead letters.
 #[async_trait]
@@ -38,8 +39,13 @@ const CASES: &[Case<Fixture>] = &[
     ("the list is ordered, filtered and paged", |f| {
         Box::pin(list_is_ordered_filtered_and_paged(f))
     }),
+    ("a page is bounded by bytes", |f| Box::pin(page_is_bounded_by_bytes(f))),
     ("remove and count", |f| Box::pin(remove_and_count(f))),
 ];
+
+async fn list(store: &Arc<dyn DeadLetters>, query: &DeadLetterQuery) -> Page<DeadLetterSummary> {
+    store.list(query, unlimited()).await.unwrap()
+}
 
 fn dead_letter(n: u32, code: &str, failed_at: i64) -> DeadLetter {
     let raw = b"{\"userId\": \"\xff\xfe\0\"}".to_vec();
@@ -81,7 +87,7 @@ async fn dead_letter_is_returned_unchanged(mut fixture: Fixture) {
     let store = fixture.dead_letters();
     assert_eq!(store.get(id(1)).await.unwrap().as_ref(), Some(&plain));
     assert_eq!(store.get(id(2)).await.unwrap().as_ref(), Some(&odd));
-    let listed = store.list(&DeadLetterQuery { limit: 10, ..Default::default() }).await.unwrap();
+    let listed = list(&store, &DeadLetterQuery { limit: 10, ..Default::default() }).await.entries;
     assert_eq!(listed, [odd.summary, plain.summary]);
 }
 
@@ -154,15 +160,15 @@ async fn list_is_ordered_filtered_and_paged(fixture: Fixture) {
         all.iter().rev().map(|dead_letter| dead_letter.summary.clone()).collect();
 
     let every = DeadLetterQuery { limit: 100, ..Default::default() };
-    assert_eq!(store.list(&every).await.unwrap(), newest_first);
+    assert_eq!(list(&store, &every).await.entries, newest_first);
 
     let mut backwards = DeadLetterQuery { order: Order::Ascending, limit: 7, ..every };
     let mut oldest_first = Vec::new();
     loop {
-        let page = store.list(&backwards).await.unwrap();
-        let Some(last) = page.last() else { break };
-        backwards.after = Some(Cursor { timestamp: last.failed_at, id: last.id });
-        oldest_first.extend(page);
+        let page = list(&store, &backwards).await;
+        oldest_first.extend(page.entries);
+        let Some(next) = page.next else { break };
+        backwards.after = Some(next);
     }
     oldest_first.reverse();
     assert_eq!(oldest_first, newest_first);
@@ -192,14 +198,41 @@ async fn list_is_ordered_filtered_and_paged(fixture: Fixture) {
         };
         let mut found = Vec::new();
         loop {
-            let page = store.list(&query).await.unwrap();
-            assert!(page.len() <= 4);
-            let Some(last) = page.last() else { break };
-            query.after = Some(Cursor { timestamp: last.failed_at, id: last.id });
-            found.extend(page);
+            let page = list(&store, &query).await;
+            assert!(page.entries.len() <= 4);
+            found.extend(page.entries);
+            let Some(next) = page.next else { break };
+            query.after = Some(next);
         }
         assert_eq!(found, expected, "{query:?}");
     }
+}
+
+async fn page_is_bounded_by_bytes(fixture: Fixture) {
+    const COUNT: u32 = 200;
+
+    let store = fixture.dead_letters();
+    for n in 0..COUNT {
+        let mut large = dead_letter(n, "unstorable", i64::from(n));
+        large.summary.message = "\u{1}".repeat(MAX_TEXT_BYTES + 1);
+        large.raw = vec![b'x'; 100 << 10];
+        store.put(&large).await.unwrap();
+    }
+    let mut query =
+        DeadLetterQuery { limit: 1000, order: Order::Ascending, ..DeadLetterQuery::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = list(&store, &query).await;
+        // A control character has six bytes as JSON.
+        let bytes: usize = page.entries.iter().map(|entry| 6 * entry.message.len()).sum();
+        assert!(bytes <= MAX_PAGE_BYTES, "{bytes}");
+        found.extend(page.entries);
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+    }
+    let ids: Vec<_> = found.iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, (0..COUNT).map(id).collect::<Vec<_>>());
+    assert!(found.iter().all(|entry| entry.message.len() == MAX_TEXT_BYTES), "texts are cut");
 }
 
 async fn remove_and_count(fixture: Fixture) {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use eyego_log_core::{LogEntry, LogQuery};
 use eyego_log_server::domain::repository::{LogRepository, StoreOutcome};
 
-use super::{Case, run_cases};
+use super::{Case, run_cases, unlimited};
 
 /// An empty store.
 #[async_trait]
@@ -70,6 +70,13 @@ const CASES: &[Case<Fixture>] = &[
     ("a cursor keeps its position while logs are stored", |store| {
         Box::pin(query::cursor_keeps_its_position_while_logs_are_stored(store))
     }),
+    ("a page is bounded by bytes", |store| Box::pin(query::page_is_bounded_by_bytes(store))),
+    ("an event larger than a page is a page of its own", |store| {
+        Box::pin(query::event_larger_than_a_page_is_a_page_of_its_own(store))
+    }),
+    ("a read without memory is refused", |store| {
+        Box::pin(query::read_without_memory_is_refused(store))
+    }),
     ("filters narrow alone and combined", |store| {
         Box::pin(query::filters_narrow_alone_and_combined(store))
     }),
@@ -81,5 +88,5 @@ async fn store(repository: &Arc<dyn LogRepository>, entries: &[LogEntry]) {
 }
 
 async fn find(repository: &Arc<dyn LogRepository>, query: &LogQuery) -> Vec<LogEntry> {
-    repository.find(query).await.unwrap().entries
+    repository.find(query, unlimited()).await.unwrap().entries
 }

@@ -9,7 +9,7 @@ use super::*;
 async fn find(store: &Store, path: &str, value: &str) -> usize {
     let metadata = vec![MetadataFilter::new(path, value).unwrap()];
     let query = LogQuery { metadata, limit: 100, ..LogQuery::default() };
-    store.repository().find(&query).await.unwrap().entries.len()
+    store.repository().find(&query, unlimited()).await.unwrap().entries.len()
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn longest_path_matches_every_split_into_keys() {
         limit,
         ..LogQuery::default()
     };
-    assert_eq!(store.repository().find(&page(1000)).await.unwrap().entries.len(), 128);
+    assert_eq!(store.repository().find(&page(1000), unlimited()).await.unwrap().entries.len(), 128);
     assert_eq!(find(&store, "a.b.c.d.e.f.g", "7").await, 0);
 }
 

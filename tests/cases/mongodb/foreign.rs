@@ -37,7 +37,7 @@ async fn documents_of_the_legacy_service_are_readable() {
     ];
     store.logs().await.insert_many(documents).await.unwrap();
     let query = LogQuery { user_id: Some("eyego".to_owned()), ..LogQuery::default() };
-    let page = store.repository().find(&query).await.unwrap();
+    let page = store.repository().find(&query, unlimited()).await.unwrap();
     let metadata: Vec<_> = page.entries.iter().map(|entry| entry.metadata.as_json()).collect();
     let mixed =
         r#"{"int":1,"long":1,"double":1.0,"large":1e+19,"at":{"$date":"1970-01-01T00:00:00Z"}}"#;
@@ -77,7 +77,7 @@ async fn documents_that_are_not_logs_do_not_shorten_pages() {
             let mut start = Start::Page(1);
             loop {
                 let page = LogQuery { start, ..query.clone() };
-                let page = store.repository().find(&page).await.unwrap();
+                let page = store.repository().find(&page, unlimited()).await.unwrap();
                 by_cursor.extend(page.entries);
                 let Some(next) = page.next else { break };
                 start = Start::After(next);
@@ -86,7 +86,8 @@ async fn documents_that_are_not_logs_do_not_shorten_pages() {
             let mut by_number = Vec::new();
             for number in 1..=7 {
                 let page = LogQuery { start: Start::Page(number), ..query.clone() };
-                by_number.extend(store.repository().find(&page).await.unwrap().entries);
+                by_number
+                    .extend(store.repository().find(&page, unlimited()).await.unwrap().entries);
             }
             assert_eq!(by_number, expected);
         }

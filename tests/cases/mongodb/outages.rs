@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use eyego_log_core::LogQuery;
-use eyego_log_server::domain::repository::{
-    LogRepository as _, ReadError, StoreError, StoreOutcome,
-};
+use eyego_log_server::domain::read::ReadError;
+use eyego_log_server::domain::repository::{LogRepository as _, StoreError, StoreOutcome};
 use stack::mongodb::MongoOptions as StackOptions;
 
 use super::*;
@@ -87,7 +86,7 @@ async fn frozen_mongodb_is_an_error_until_it_resumes() {
 
     mongo.pause(0).unwrap();
     let began = Instant::now();
-    let read = repository.find(&LogQuery::default()).await;
+    let read = repository.find(&LogQuery::default(), unlimited()).await;
     assert!(matches!(read, Err(ReadError::Unavailable(_))), "{read:?}");
     println!("a read failed after {:?}", began.elapsed());
     store.wait_for(|state| !state.is_up()).await;

@@ -3,7 +3,8 @@
 use eyego_log_core::LogQuery;
 use eyego_log_core::query::{Order, Start};
 use eyego_log_server::domain::dead_letter::{DeadLetterQuery, DeadLetters as _};
-use eyego_log_server::domain::repository::{LogRepository as _, ReadError, StoreError};
+use eyego_log_server::domain::read::ReadError;
+use eyego_log_server::domain::repository::{LogRepository as _, StoreError};
 use futures_util::TryStreamExt as _;
 use stack::mongodb::MongoOptions as StackOptions;
 
@@ -20,12 +21,12 @@ async fn mongodb_that_starts_later_is_found() {
     let began = Instant::now();
     let error = repository.store(&entries(0..3)).await.unwrap_err();
     assert!(matches!(error, StoreError::Transient(_)), "{error:?}");
-    let error = repository.find(&LogQuery::default()).await.unwrap_err();
+    let error = repository.find(&LogQuery::default(), unlimited()).await.unwrap_err();
     assert!(matches!(error, ReadError::Unavailable(_)), "{error:?}");
     assert!(matches!(repository.get(id(1)).await, Err(ReadError::Unavailable(_))));
     let dead_letters = store.dead_letters();
     let query = DeadLetterQuery { limit: 1, ..DeadLetterQuery::default() };
-    assert!(matches!(dead_letters.list(&query).await, Err(ReadError::Unavailable(_))));
+    assert!(matches!(dead_letters.list(&query, unlimited()).await, Err(ReadError::Unavailable(_))));
     assert!(matches!(dead_letters.remove(id(1)).await, Err(StoreError::Transient(_))));
     assert!(began.elapsed() < Duration::from_secs(20), "calls fail quickly during an outage");
     let refused = |state: &PartState| {
@@ -76,7 +77,7 @@ async fn missing_indexes_are_created() {
         for order in [Order::Ascending, Order::Descending] {
             let mut query = LogQuery { user_id: user_id.clone(), order, ..LogQuery::default() };
             for _ in 0..3 {
-                let next = repository.find(&query).await.unwrap().next.unwrap();
+                let next = repository.find(&query, unlimited()).await.unwrap().next.unwrap();
                 query.start = Start::After(next);
             }
         }

@@ -1,16 +1,17 @@
 //! Settles one bulk: every record is stored, found to be a duplicate, kept as a
-//! dead letter, or skipped because it has no value.
+//! dead letter, or skipped because it has no value. An event whose id is stored
+//! with different content becomes a dead letter (ADR 0026).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use eyego_log_core::{LogEntry, LogId, Timestamp};
+use eyego_log_core::{LogEntry, Timestamp};
 
 use super::batcher::{Bulk, BulkRecord};
 use super::retry::Backoff;
 use super::status::{Tally, WorkerStatus};
 use crate::application::{decode, identity};
-use crate::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters};
+use crate::domain::dead_letter::{DeadLetter, DeadLetters};
 use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome};
 
 /// Back-off after a transient failure of the store.
@@ -42,6 +43,13 @@ struct Rejected {
     attempts: u32,
 }
 
+/// A record that becomes a dead letter.
+pub(super) struct Unstorable {
+    pub(super) dead_letter: DeadLetter,
+    /// The event, if the record could be decoded.
+    pub(super) entry: Option<LogEntry>,
+}
+
 /// A record of the queue, decoded.
 enum Decoded {
     Entry(LogEntry),
@@ -56,6 +64,7 @@ impl Settler {
     /// limit.
     pub(super) async fn settle(&self, bulk: &Bulk) -> Tally {
         let mut tally = Tally::default();
+        let mut unstorable = Vec::new();
         let mut entries = Vec::with_capacity(bulk.len());
         let mut indexes = Vec::with_capacity(bulk.len());
         for (index, record) in bulk.iter().enumerate() {
@@ -66,7 +75,7 @@ impl Settler {
                 }
                 Decoded::Empty => tally.skipped += 1,
                 Decoded::Poison(dead_letter) => {
-                    self.put_dead_letter(*dead_letter, &mut tally).await;
+                    unstorable.push(Unstorable { dead_letter: *dead_letter, entry: None });
                 }
             }
         }
@@ -75,8 +84,9 @@ impl Settler {
             let Rejected { index, entry, rejection, attempts } = rejected;
             let mut dead_letter = self.dead_letter(&records[index], entry.id, rejection, attempts);
             dead_letter.summary.user_id = Some(entry.user_id.to_string());
-            self.put_dead_letter(dead_letter, &mut tally).await;
+            unstorable.push(Unstorable { dead_letter, entry: Some(entry) });
         }
+        self.put_dead_letters(unstorable, &mut tally).await;
         tally
     }
 
@@ -178,7 +188,7 @@ impl Settler {
     ) -> Vec<(usize, Rejection)> {
         let now = Timestamp::from(std::time::SystemTime::now());
         let mut rejections = Vec::new();
-        let (mut stored, mut duplicates) = (0, 0);
+        let (mut stored, mut duplicates, mut conflicts) = (0, 0, 0);
         for (index, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
                 StoreOutcome::Stored => {
@@ -189,23 +199,20 @@ impl Settler {
                         self.status.note_stored_after(took);
                     }
                 }
-                StoreOutcome::Duplicate { conflicting } => {
-                    duplicates += 1;
-                    if conflicting {
-                        tally.conflicts += 1;
-                        tracing::warn!(
-                            id = %entries[index].id,
-                            "a different event is stored under this id; the stored event is kept"
-                        );
-                    }
+                StoreOutcome::Duplicate { conflicting: false } => duplicates += 1,
+                StoreOutcome::Duplicate { conflicting: true } => {
+                    conflicts += 1;
+                    rejections.push((index, Rejection::id_conflict(entries[index].id)));
                 }
                 StoreOutcome::Rejected(rejection) => rejections.push((index, rejection)),
             }
         }
         tally.stored += stored;
         tally.duplicates += duplicates;
-        self.status.note_known_stored(stored + duplicates);
-        if stored + duplicates > 0 {
+        // A conflict shows that the store works, too.
+        let known = stored + duplicates + conflicts;
+        self.status.note_known_stored(known);
+        if known > 0 {
             self.status.set_problem(None);
         }
         rejections
@@ -250,7 +257,7 @@ impl Settler {
         }
     }
 
-    async fn back_off(&self, error: &StoreError, attempt: u32) {
+    pub(super) async fn back_off(&self, error: &StoreError, attempt: u32) {
         let delay = match error {
             StoreError::Operator(_) => OPERATOR,
             StoreError::Transient(_) | StoreError::Unknown { .. } => TRANSIENT.jittered(attempt),
@@ -259,41 +266,5 @@ impl Settler {
             tracing::error!(%error, "cannot store events; retrying");
         }
         tokio::time::sleep(delay).await;
-    }
-
-    fn dead_letter(
-        &self,
-        record: &BulkRecord<'_>,
-        id: LogId,
-        rejection: Rejection,
-        attempts: u32,
-    ) -> DeadLetter {
-        let summary = DeadLetterSummary {
-            id,
-            truncated_from: None,
-            user_id: None,
-            topic: self.topic.clone(),
-            partition: record.partition,
-            offset: record.offset,
-            queued_at: record.queued_at,
-            code: rejection.code,
-            message: rejection.message,
-            attempts,
-            failed_at: Timestamp::from(std::time::SystemTime::now()),
-        };
-        DeadLetter { summary, raw: record.value.unwrap_or_default().to_vec() }
-    }
-
-    /// Stores a dead letter, retrying without limit: the record is settled only
-    /// once its dead letter is durable.
-    async fn put_dead_letter(&self, dead_letter: DeadLetter, tally: &mut Tally) {
-        let DeadLetterSummary { id, code, message, partition, offset, .. } = &dead_letter.summary;
-        tracing::warn!(%id, code, message, partition, offset, "a record cannot be stored and becomes a dead letter");
-        let mut attempt = 1;
-        while let Err(error) = self.dead_letters.put(&dead_letter).await {
-            self.back_off(&error, attempt).await;
-            attempt += 1;
-        }
-        tally.dead_letters.push(dead_letter.summary.code);
     }
 }

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::application::metrics::{Histogram, HistogramCounts};
 use crate::domain::health::PartState;
 use crate::domain::position::Partition;
+use crate::domain::repeated::Repeated;
 
 /// Maximum number of dead-letter codes with a counter of their own.
 const MAX_CODES: usize = 32;
@@ -23,7 +24,6 @@ pub struct WorkerStatus {
     consumed: AtomicU64,
     stored: AtomicU64,
     duplicates: AtomicU64,
-    conflicts: AtomicU64,
     dead_letters: Mutex<BTreeMap<String, u64>>,
     skipped: AtomicU64,
     released: AtomicU64,
@@ -36,7 +36,16 @@ pub struct WorkerStatus {
     lag: Mutex<Vec<(Partition, u64)>>,
     retention_left: Mutex<Vec<(Partition, Duration)>>,
     retention_warning: Mutex<Option<String>>,
-    problem: Mutex<Option<String>>,
+    problem: Mutex<Problem>,
+    /// Warnings of the worker and its bulks.
+    repeated: Mutex<Repeated>,
+}
+
+#[derive(Debug, Default)]
+struct Problem {
+    reason: Option<String>,
+    /// Whether a log line has reported a problem since events could be stored.
+    is_logged: bool,
 }
 
 /// Snapshot of the counters.
@@ -49,10 +58,8 @@ pub struct WorkerCounts {
     pub consumed: u64,
     /// Records stored by this process.
     pub stored: u64,
-    /// Records whose id was already stored.
+    /// Records of events that were already stored.
     pub duplicates: u64,
-    /// Duplicates whose content differs from the stored event.
-    pub conflicts: u64,
     /// Records that became dead letters, by code.
     pub dead_letters: BTreeMap<String, u64>,
     /// Records without a value.
@@ -78,7 +85,6 @@ pub struct WorkerCounts {
 pub(super) struct Tally {
     pub(super) stored: u64,
     pub(super) duplicates: u64,
-    pub(super) conflicts: u64,
     pub(super) skipped: u64,
     /// Code of each dead letter.
     pub(super) dead_letters: Vec<String>,
@@ -101,7 +107,6 @@ impl WorkerStatus {
             consumed,
             stored,
             duplicates,
-            conflicts: get(&self.conflicts),
             dead_letters,
             skipped,
             released,
@@ -116,7 +121,7 @@ impl WorkerStatus {
     /// Returns whether the worker can store events, for readiness.
     #[must_use]
     pub fn state(&self) -> PartState {
-        if let Some(problem) = &*self.problem.lock() {
+        if let Some(problem) = &self.problem.lock().reason {
             return PartState::Down(problem.clone());
         }
         let warning = self.retention_warning.lock().clone();
@@ -149,7 +154,6 @@ impl WorkerStatus {
     pub(super) fn count_settled(&self, tally: Tally) {
         self.stored.fetch_add(tally.stored, Ordering::Release);
         self.duplicates.fetch_add(tally.duplicates, Ordering::Release);
-        self.conflicts.fetch_add(tally.conflicts, Ordering::Release);
         self.skipped.fetch_add(tally.skipped, Ordering::Release);
         let mut by_code = self.dead_letters.lock();
         for code in tally.dead_letters {
@@ -191,15 +195,32 @@ impl WorkerStatus {
         *self.lag.lock() = lag;
     }
 
-    /// Replaces the current problem, and returns whether it changed.
-    pub(super) fn set_problem(&self, problem: Option<String>) -> bool {
-        let mut current = self.problem.lock();
-        let has_changed = *current != problem;
-        if problem.is_none() && has_changed {
+    /// Replaces the current problem, and returns whether to log it.
+    pub(super) fn set_problem(&self, reason: Option<String>) -> bool {
+        let mut problem = self.problem.lock();
+        if problem.reason == reason {
+            return false;
+        }
+        let is_due =
+            reason.is_some() && self.repeated().note("cannot store", 1, Instant::now()).is_some();
+        if reason.is_none() && std::mem::take(&mut problem.is_logged) {
             tracing::info!("events can be stored again");
         }
-        *current = problem;
-        has_changed
+        problem.is_logged |= is_due;
+        problem.reason = reason;
+        is_due
+    }
+
+    /// Returns the counts of warnings that are logged at most once in 10 s.
+    pub(super) fn repeated(&self) -> MutexGuard<'_, Repeated> {
+        self.repeated.lock()
+    }
+
+    /// Logs how often a warning was repeated since its last line.
+    pub(super) fn log_repeated(&self) {
+        for (what, count) in self.repeated().take_due(Instant::now()) {
+            tracing::warn!(what, count, "a warning was repeated");
+        }
     }
 }
 

@@ -235,6 +235,7 @@ impl<'a> WorkerLoop<'a> {
         self.last_commit = Instant::now();
         self.commit_offsets();
         let status = &self.persist.settler.status;
+        status.log_repeated();
         let lag = self.subscription.lag();
         let now = SystemTime::now().into();
         let retention = self.subscription.retention();
@@ -253,7 +254,12 @@ impl<'a> WorkerLoop<'a> {
         match self.subscription.commit(&next_offsets) {
             Ok(()) => self.assignment.committed(&next_offsets),
             // The next commit includes these offsets.
-            Err(error) => tracing::warn!(%error, "cannot commit offsets"),
+            Err(error) => {
+                let mut repeated = self.persist.settler.status.repeated();
+                if let Some(count) = repeated.note("cannot commit", 1, Instant::now()) {
+                    tracing::warn!(%error, count, "cannot commit offsets");
+                }
+            }
         }
     }
 

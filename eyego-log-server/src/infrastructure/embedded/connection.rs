@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::file_format::{self, FileFormat};
+use super::file_watch::FileWatch;
 use super::{DataDir, EmbeddedError};
 
 /// How long a statement waits for a lock that another connection holds, such as
@@ -19,8 +20,12 @@ pub(in crate::infrastructure) struct WriterConnection {
     path: PathBuf,
     format: FileFormat,
     connection: Option<Connection>,
+    /// `None` until the file has been opened.
+    watch: Option<FileWatch>,
+    /// What somebody has done to the files, if it was noticed.
+    changed: Option<String>,
     /// Keeps other processes from opening the files.
-    _data_dir: Arc<DataDir>,
+    data_dir: Arc<DataDir>,
 }
 
 impl WriterConnection {
@@ -30,8 +35,9 @@ impl WriterConnection {
         path: PathBuf,
         format: FileFormat,
     ) -> Result<Self, EmbeddedError> {
-        let connection = Some(open_for_writing(&path, &format)?);
-        Ok(Self { path, format, connection, _data_dir: Arc::clone(data_dir) })
+        let mut file = Self::closed(data_dir, path, format);
+        file.get()?;
+        Ok(file)
     }
 
     /// Creates a connection that the first [`get`](Self::get) opens.
@@ -40,16 +46,63 @@ impl WriterConnection {
         path: PathBuf,
         format: FileFormat,
     ) -> Self {
-        Self { path, format, connection: None, _data_dir: Arc::clone(data_dir) }
+        let data_dir = Arc::clone(data_dir);
+        Self { path, format, connection: None, watch: None, changed: None, data_dir }
     }
 
     /// Returns the connection. Opens the file if it is not open.
     pub(in crate::infrastructure) fn get(&mut self) -> Result<&Connection, EmbeddedError> {
+        if let Some(reason) = &self.changed {
+            return Err(EmbeddedError::Changed { reason: reason.clone() });
+        }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => open_for_writing(&self.path, &self.format)?,
+            None => self.reopen()?,
         };
         Ok(self.connection.insert(connection))
+    }
+
+    /// Opens the file. If it was open before, it must still be the same file: an
+    /// empty one in its place would hide that acknowledged rows are gone.
+    fn reopen(&mut self) -> Result<Connection, EmbeddedError> {
+        if let Some(watch) = &mut self.watch
+            && let Err(reason) = watch.check_file()
+        {
+            return Err(self.give_up(reason));
+        }
+        let connection = open_for_writing(&self.path, &self.format)?;
+        let watch = FileWatch::start(&self.path, self.format.application_id);
+        let path = self.path.clone();
+        self.watch = Some(watch.map_err(|source| EmbeddedError::Directory { path, source })?);
+        Ok(connection)
+    }
+
+    /// Checks, every few seconds, that nobody has deleted, replaced, truncated or
+    /// overwritten the open files. Once somebody has, the file stays closed.
+    ///
+    /// # Errors
+    /// Returns an error if somebody has.
+    pub(in crate::infrastructure) fn check(&mut self) -> Result<(), EmbeddedError> {
+        let Some(watch) = self.watch.as_mut().filter(|watch| watch.is_due()) else {
+            return Ok(());
+        };
+        if self.connection.is_some()
+            && let Err(reason) = watch.check().and_then(|()| self.data_dir.check())
+        {
+            return Err(self.give_up(reason));
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::mem_forget,
+        reason = "closing the last connection would merge the log into the file, and delete \
+                  whatever has the name of the log now: perhaps that of a backup"
+    )]
+    fn give_up(&mut self, reason: String) -> EmbeddedError {
+        std::mem::forget(self.connection.take());
+        self.changed = Some(reason.clone());
+        EmbeddedError::Changed { reason }
     }
 
     /// Returns `true` if the file is open.

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::EmbeddedError;
+use super::file_watch::check_identity;
+
+const LOCK: &str = "lock";
 
 /// The directory of the embedded parts, locked for this process.
 ///
@@ -13,7 +16,7 @@ use super::EmbeddedError;
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -27,7 +30,7 @@ impl DataDir {
         let lock = Self::prepare(&path)
             .map_err(|source| EmbeddedError::Directory { path: path.clone(), source })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Arc::new(Self { path, _lock: lock })),
+            Ok(()) => Ok(Arc::new(Self { path, lock })),
             Err(TryLockError::WouldBlock) => Err(EmbeddedError::InUse { path }),
             Err(TryLockError::Error(source)) => Err(EmbeddedError::Directory { path, source }),
         }
@@ -41,7 +44,16 @@ impl DataDir {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         }
-        File::options().create(true).truncate(false).write(true).open(path.join("lock"))
+        File::options().create(true).truncate(false).write(true).open(path.join(LOCK))
+    }
+
+    /// Checks that the lock still keeps other processes out.
+    ///
+    /// # Errors
+    /// Returns what has happened to the file of the lock.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let lock = self.lock.metadata().map_err(|error| error.to_string())?;
+        check_identity(&self.path.join(LOCK), (&lock).into()).map(drop)
     }
 
     /// Returns the path of the file with this name.

@@ -7,6 +7,7 @@
 //! | `find`, `segments`, `row` | queries, the segments of the user index, reading rows |
 //! | `dead_letters` | the dead letters |
 //! | `writer`, `readers` | the thread that writes, the connections that read |
+//! | `snapshot_gate` | holds readers back, so that the log can be merged |
 
 mod dead_letters;
 mod find;
@@ -14,6 +15,7 @@ mod readers;
 mod repository;
 mod row;
 mod segments;
+mod snapshot_gate;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -26,9 +28,12 @@ use rusqlite::ErrorCode;
 pub use self::dead_letters::SqliteDeadLetters;
 use self::readers::Readers;
 pub use self::repository::SqliteRepository;
-use self::writer::StoreWriter;
+use self::snapshot_gate::SnapshotGate;
+use self::writer::{LogLimit, StoreWriter};
 use crate::domain::health::{PartHealth, PartState};
-use crate::infrastructure::embedded::{DataDir, EmbeddedError, FileFormat, WriterConnection};
+use crate::infrastructure::embedded::{
+    DataDir, EmbeddedError, FileFormat, PAGE_BYTES, WriterConnection,
+};
 
 const FILE: &str = "store.db";
 
@@ -90,9 +95,19 @@ impl SqliteStore {
     /// Returns an error if the file cannot be opened or is not a store of this
     /// program.
     pub fn open(data_dir: &Arc<DataDir>) -> Result<Arc<Self>, EmbeddedError> {
+        Self::open_with(data_dir, FORMAT)
+    }
+
+    fn open_with(data_dir: &Arc<DataDir>, format: FileFormat) -> Result<Arc<Self>, EmbeddedError> {
         let path = data_dir.file(FILE);
-        let file = WriterConnection::open(data_dir, path.clone(), FORMAT)?;
-        Ok(Arc::new(Self { writer: StoreWriter::start(file)?, readers: Readers::new(path) }))
+        let file = WriterConnection::open(data_dir, path.clone(), format)?;
+        let gate = Arc::new(SnapshotGate::default());
+        // Twice the length at which SQLite merges the log, if no reader prevents it.
+        let max_bytes = 2 * u64::from(format.checkpoint_pages) * u64::from(PAGE_BYTES);
+        let log = data_dir.file(&format!("{FILE}-wal"));
+        let log = LogLimit { path: log, max_bytes, gate: Arc::clone(&gate) };
+        let writer = StoreWriter::start(file, log)?;
+        Ok(Arc::new(Self { writer, readers: Readers::new(path, gate) }))
     }
 
     /// Shuts down: waits until all accepted writes are durable or `deadline`

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::body::BodyLimits;
 use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::Ingest;
+use crate::application::read_budget::ReadBudget;
 use crate::domain::repository::LogRepository;
 
 /// The use cases, ports and limits behind the routes of the API.
@@ -16,6 +17,8 @@ pub struct Api {
     pub ingest: Ingest,
     /// Reads stored events.
     pub repository: Arc<dyn LogRepository>,
+    /// Memory of all reads.
+    pub read_budget: ReadBudget,
     /// Lists and replays dead letters.
     pub dead_letters: DeadLetterService,
     /// Becomes `true` when the process stops. Requests then no longer wait for

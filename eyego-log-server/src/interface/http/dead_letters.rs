@@ -17,20 +17,25 @@ use super::access::Audited;
 use super::api::Api;
 use super::body::{self, BodyLimits};
 use super::error::ApiError;
-use super::parameters;
 use super::read::PathId;
+use super::{held_body, parameters};
 use crate::application::dead_letters::{Replayed, Selection};
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary};
+use crate::domain::read::{PageItem as _, ReadMemory as _};
 
 /// The body of a replay only selects dead letters.
 const BODY_LIMITS: BodyLimits = BodyLimits { max_bytes: 64 << 10 };
+
+/// Size of a record's bytes in memory while they are shown, as a multiple.
+const COPIES_OF_RAW: usize = 3;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ListResponse {
     status: Status,
     results: usize,
-    data: Vec<Summary>,
+    /// The dead letters are added while they are written out.
+    data: [Summary; 0],
     next_cursor: Option<String>,
 }
 
@@ -102,18 +107,21 @@ impl From<DeadLetter> for SummaryWithRaw {
 pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
     let found = async {
         let query = parse_query(query.as_deref())?;
-        Ok::<_, ApiError>(api.dead_letters.page(query).await?)
+        let share = api.read_budget.start()?;
+        let page = api.dead_letters.page(&query, Arc::clone(&share) as Arc<_>).await?;
+        Ok::<_, ApiError>((page, share))
     };
     match found.await {
-        Ok(page) => {
-            let results = page.dead_letters.len();
-            let response = ListResponse {
+        Ok((page, share)) => {
+            let envelope = ListResponse {
                 status: Status::Success,
-                results,
-                data: page.dead_letters.into_iter().map(Summary).collect(),
+                results: page.entries.len(),
+                data: [],
                 next_cursor: page.next.map(|cursor| cursor.to_string()),
             };
-            (Audited::count(results as u64), Json(response)).into_response()
+            let items = page.entries.into_iter().map(Summary).collect();
+            let count = Audited::count(envelope.results as u64);
+            (count, held_body::list(&envelope, items, share)).into_response()
         }
         Err(error) => error.into_response(),
     }
@@ -127,12 +135,17 @@ pub(super) async fn get(
 ) -> Response {
     let found = async {
         parameters::expect_none(query.as_deref())?;
-        Ok::<_, ApiError>(api.dead_letters.get(id).await?)
+        let share = api.read_budget.start()?;
+        let dead_letter = api.dead_letters.get(id).await?;
+        // As read, and as JSON.
+        let texts = dead_letter.summary.json_bytes();
+        share.reserve(texts + COPIES_OF_RAW * dead_letter.raw.len())?;
+        Ok::<_, ApiError>((dead_letter, share))
     };
     match found.await {
-        Ok(dead_letter) => {
+        Ok((dead_letter, share)) => {
             let response = GetResponse { status: Status::Success, data: dead_letter.into() };
-            (Audited::count(1), Json(response)).into_response()
+            (Audited::count(1), held_body::one(&response, share)).into_response()
         }
         Err(error) => error.into_response(),
     }

@@ -20,7 +20,7 @@ use crate::application::dead_letters::DeadLetterError;
 use crate::application::ingest::{IngestError, RejectedEvent};
 use crate::application::metrics::Refusal;
 use crate::domain::queue::AppendError;
-use crate::domain::repository::ReadError;
+use crate::domain::read::ReadError;
 
 /// Seconds that a client waits before it retries: long enough for a full queue to
 /// drain a little.
@@ -295,6 +295,18 @@ impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Unavailable(_) => Self::store_unavailable(error.to_string()),
+            ReadError::TimedOut(limit) => {
+                let message = format!(
+                    "the query took longer than {} s: narrow the time range with from and to, or \
+                     add userId",
+                    limit.as_secs()
+                );
+                Self::new(FailureKind::StoreUnavailable, message)
+            }
+            ReadError::Overloaded(reason) => {
+                let message = format!("too many reads at the same time: {reason}; retry later");
+                Self::new(FailureKind::StoreUnavailable, message)
+            }
             ReadError::Failed(_) => Self::internal(error.to_string()),
         }
     }

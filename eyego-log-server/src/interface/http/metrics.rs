@@ -135,10 +135,8 @@ fn encode_spool(encoder: &mut Encoder<'_>, counts: &SpoolCounts) -> fmt::Result 
 fn encode_worker(encoder: &mut Encoder<'_>, counts: &WorkerCounts) -> fmt::Result {
     encoder.counter("worker_consumed", "Records delivered by the queue.", counts.consumed)?;
     encoder.counter("worker_stored", "Records stored by this process.", counts.stored)?;
-    let help = "Records whose id was already stored.";
+    let help = "Records of events that were already stored.";
     encoder.counter("worker_duplicates", help, counts.duplicates)?;
-    let help = "Duplicates whose content differs from the stored event.";
-    encoder.counter("worker_conflicts", help, counts.conflicts)?;
     encoder.counter("worker_skipped", "Records without a value.", counts.skipped)?;
     let help = "Records dropped unsettled because their partition moved to another consumer.";
     encoder.counter("worker_released", help, counts.released)?;

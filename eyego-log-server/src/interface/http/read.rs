@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::query::Start;
@@ -13,8 +12,8 @@ use http::request::Parts;
 use super::access::Audited;
 use super::api::Api;
 use super::error::ApiError;
-use super::parameters;
-use crate::domain::repository::Page;
+use super::{held_body, parameters};
+use crate::domain::read::{Page, PageItem as _, ReadMemory as _};
 
 /// `GET /api/v1/logs`
 pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
@@ -22,11 +21,16 @@ pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery)
         let pairs = parameters::pairs(query.as_deref().unwrap_or_default())?;
         let pairs = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let query = LogQuery::from_pairs(pairs)?;
-        let page = api.repository.find(&query).await?;
-        Ok::<_, ApiError>(logs_page(page, query.start))
+        let share = api.read_budget.start()?;
+        let page = api.repository.find(&query, Arc::clone(&share) as Arc<_>).await?;
+        Ok::<_, ApiError>((page, query.start, share))
     };
     match found.await {
-        Ok(page) => (Audited::count(page.results as u64), Json(page)).into_response(),
+        Ok((page, start, share)) => {
+            let envelope = envelope(&page, start);
+            let count = Audited::count(envelope.results as u64);
+            (count, held_body::list(&envelope, page.entries, share)).into_response()
+        }
         Err(error) => error.into_response(),
     }
 }
@@ -39,19 +43,25 @@ pub(super) async fn get(
 ) -> Response {
     let found = async {
         parameters::expect_none(query.as_deref())?;
+        let share = api.read_budget.start()?;
         let entry = api.repository.get(id).await?;
-        entry.ok_or_else(|| ApiError::not_found(format!("no event has the id {id}")))
+        let entry =
+            entry.ok_or_else(|| ApiError::not_found(format!("no event has the id {id}")))?;
+        // Twice: decoded, and as JSON.
+        share.reserve(2 * entry.json_bytes())?;
+        Ok::<_, ApiError>((entry, share))
     };
     match found.await {
-        Ok(data) => {
+        Ok((data, share)) => {
             let response = LogResponse { status: Status::Success, data };
-            (Audited::count(1), Json(response)).into_response()
+            (Audited::count(1), held_body::one(&response, share)).into_response()
         }
         Err(error) => error.into_response(),
     }
 }
 
-fn logs_page(page: Page, start: Start) -> LogsPage {
+/// Returns the page without its entries.
+fn envelope(page: &Page, start: Start) -> LogsPage {
     LogsPage {
         status: Status::Success,
         results: page.entries.len(),
@@ -59,7 +69,7 @@ fn logs_page(page: Page, start: Start) -> LogsPage {
             Start::Page(number) => number,
             Start::After(_) => 1,
         },
-        data: page.entries,
+        data: Vec::new(),
         next_cursor: page.next.map(|cursor| cursor.to_string()),
     }
 }

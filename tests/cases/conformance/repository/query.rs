@@ -1,13 +1,15 @@
 //! The logs that a query returns, their order, and pages.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use eyego_log_core::query::{MetadataFilter, Order, Start};
 use eyego_log_core::{LogEntry, LogQuery};
+use eyego_log_server::domain::read::{MAX_PAGE_BYTES, ReadError, ReadMemory};
 use eyego_log_server::domain::repository::LogRepository;
 
 use super::{Fixture, find, store};
-use crate::conformance::{at, entry, id};
+use crate::conformance::{at, entry, id, unlimited};
 
 /// Returns logs of two users with three actions. Each time, from before 1970 on, belongs to three
 /// logs, and the ids are not in the order of the times.
@@ -59,7 +61,7 @@ async fn all_pages(repository: &Arc<dyn LogRepository>, query: &LogQuery) -> Vec
     let mut query = query.clone();
     let mut found = Vec::new();
     loop {
-        let page = repository.find(&query).await.unwrap();
+        let page = repository.find(&query, unlimited()).await.unwrap();
         assert!(page.entries.len() <= query.limit as usize);
         found.extend(page.entries);
         let Some(next) = page.next else { return found };
@@ -70,7 +72,7 @@ async fn all_pages(repository: &Arc<dyn LogRepository>, query: &LogQuery) -> Vec
 
 pub(super) async fn empty_store_returns_an_empty_page(fixture: Fixture) {
     let repository = fixture.repository();
-    let page = repository.find(&LogQuery::default()).await.unwrap();
+    let page = repository.find(&LogQuery::default(), unlimited()).await.unwrap();
     assert!(page.entries.is_empty());
     assert_eq!(page.next, None);
     assert_eq!(repository.get(id(1)).await.unwrap(), None);
@@ -90,7 +92,7 @@ pub(super) async fn pages_by_cursor_return_each_log_once_in_order(fixture: Fixtu
         }
     }
     let query = LogQuery { limit: 48, ..LogQuery::default() };
-    assert_eq!(repository.find(&query).await.unwrap().next, None, "nothing follows");
+    assert_eq!(repository.find(&query, unlimited()).await.unwrap().next, None, "nothing follows");
 }
 
 pub(super) async fn pages_by_number_return_each_log_once_in_order(fixture: Fixture) {
@@ -103,7 +105,7 @@ pub(super) async fn pages_by_number_return_each_log_once_in_order(fixture: Fixtu
             let mut found = Vec::new();
             for page in 1..=8 {
                 query.start = Start::Page(page);
-                let page = repository.find(&query).await.unwrap();
+                let page = repository.find(&query, unlimited()).await.unwrap();
                 found.extend(page.entries);
                 assert_eq!(page.next.is_some(), found.len() < expected.len());
             }
@@ -116,7 +118,7 @@ pub(super) async fn cursor_keeps_its_position_while_logs_are_stored(fixture: Fix
     let (repository, logs) = filled(&fixture).await;
     let mut query = LogQuery { limit: 10, ..LogQuery::default() };
     let expected = expected(&logs, &query);
-    let first = repository.find(&query).await.unwrap();
+    let first = repository.find(&query, unlimited()).await.unwrap();
     // One is newer than all others, and one has the time of the page's last log.
     let last = first.entries.last().unwrap();
     let newer = entry(1_000, "eva", "LOGIN", 1_000_000, "{}");
@@ -125,7 +127,7 @@ pub(super) async fn cursor_keeps_its_position_while_logs_are_stored(fixture: Fix
     store(&repository, &[newer, beside]).await;
 
     query.start = Start::After(first.next.unwrap());
-    let second = repository.find(&query).await.unwrap();
+    let second = repository.find(&query, unlimited()).await.unwrap();
     assert_eq!(first.entries, expected[..10]);
     assert_eq!(second.entries, expected[10..20]);
 }
@@ -166,4 +168,73 @@ pub(super) async fn filters_narrow_alone_and_combined(fixture: Fixture) {
     ] {
         assert!(find(&repository, &query).await.is_empty(), "{query:?}");
     }
+}
+
+/// Returns an event whose JSON has about this many bytes.
+fn of_size(n: u32, bytes: usize) -> LogEntry {
+    entry(n, "ada", "LOGIN", i64::from(n), &format!(r#"{{"a": "{}"}}"#, "x".repeat(bytes)))
+}
+
+pub(super) async fn page_is_bounded_by_bytes(fixture: Fixture) {
+    const COUNT: u32 = 80;
+
+    let repository = fixture.repository();
+    let logs: Vec<_> = (0..COUNT).map(|n| of_size(n, 240 << 10)).collect();
+    for bulk in logs.chunks(20) {
+        store(&repository, bulk).await;
+    }
+    for metadata in [vec![], vec![MetadataFilter::new("b", "null").unwrap()]] {
+        let is_filtered = !metadata.is_empty();
+        let mut query =
+            LogQuery { limit: 1_000, order: Order::Ascending, metadata, ..LogQuery::default() };
+        let mut found = Vec::new();
+        loop {
+            let page = repository.find(&query, unlimited()).await.unwrap();
+            let json = serde_json::to_vec(&page.entries).unwrap();
+            // Brackets and commas belong to the envelope.
+            assert!(json.len() <= MAX_PAGE_BYTES + 2 + page.entries.len(), "{}", json.len());
+            let is_full = json.len() > MAX_PAGE_BYTES - (241 << 10);
+            assert_eq!(is_full, page.next.is_some(), "{}", json.len());
+            found.extend(page.entries);
+            let Some(next) = page.next else { break };
+            query.start = Start::After(next);
+        }
+        assert!(found == if is_filtered { vec![] } else { logs.clone() });
+    }
+}
+
+pub(super) async fn event_larger_than_a_page_is_a_page_of_its_own(fixture: Fixture) {
+    let repository = fixture.repository();
+    let logs = [of_size(1, 10), of_size(2, MAX_PAGE_BYTES + 10), of_size(3, 10)];
+    store(&repository, &logs).await;
+    let query = LogQuery { limit: 1_000, order: Order::Ascending, ..LogQuery::default() };
+    assert!(all_pages(&repository, &query).await == logs);
+}
+
+/// A limited amount of memory, never released.
+struct Limited(AtomicUsize);
+
+impl ReadMemory for Limited {
+    fn reserve(&self, bytes: usize) -> Result<(), ReadError> {
+        let left = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        left.map(drop).map_err(|_| ReadError::Overloaded("the test's memory is used up"))
+    }
+}
+
+pub(super) async fn read_without_memory_is_refused(fixture: Fixture) {
+    let repository = fixture.repository();
+    let logs: Vec<_> = (0..20).map(|n| of_size(n, 10_000)).collect();
+    store(&repository, &logs).await;
+    let query = |limit| LogQuery { limit, ..LogQuery::default() };
+    let memory = Arc::new(Limited(AtomicUsize::new(100_000)));
+    let result = repository.find(&query(20), Arc::clone(&memory) as _).await;
+    assert!(matches!(result, Err(ReadError::Overloaded(_))), "{result:?}");
+    let memory = Arc::new(Limited(AtomicUsize::new(100_000)));
+    let page = repository.find(&query(5), Arc::clone(&memory) as _).await.unwrap();
+    let reserved = 100_000 - memory.0.load(Ordering::Relaxed);
+    let json: usize =
+        page.entries.iter().map(|entry| serde_json::to_vec(entry).unwrap().len()).sum();
+    assert_eq!(reserved, json, "exactly what the response needs");
 }

@@ -6,7 +6,7 @@ use eyego_log_core::{Action, LogEntry, LogQuery, Metadata, UserId};
 use eyego_log_server::domain::repository::StoreOutcome;
 
 use super::{Fixture, find, store};
-use crate::conformance::{at, entry, id};
+use crate::conformance::{at, entry, id, unlimited};
 
 const SAME: StoreOutcome = StoreOutcome::Duplicate { conflicting: false };
 const CONFLICT: StoreOutcome = StoreOutcome::Duplicate { conflicting: true };
@@ -147,7 +147,7 @@ pub(super) async fn large_call_is_stored(fixture: Fixture) {
     store(&repository, std::slice::from_ref(&largest)).await;
     assert_eq!(repository.get(largest.id).await.unwrap(), Some(largest));
     let query = LogQuery { limit: 1_000, ..LogQuery::default() };
-    let page = repository.find(&query).await.unwrap();
+    let page = repository.find(&query, unlimited()).await.unwrap();
     assert_eq!(page.entries.len(), 1_000);
     assert_eq!(page.entries.first(), entries.last());
 }

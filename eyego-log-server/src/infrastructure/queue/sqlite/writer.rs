@@ -175,7 +175,8 @@ impl Writer {
             } else if self.extent.has_deletable() {
                 Some(Duration::ZERO)
             } else {
-                None
+                // An idle queue notices changes to its files, too.
+                Some(embedded::CHECK_INTERVAL)
             };
             self.waiting.extend(self.submissions.take(1, timeout)?);
             if self.waiting.is_empty() {
@@ -214,6 +215,7 @@ impl Writer {
     /// room for it.
     fn try_write(&mut self, group: &mut Group) -> Result<Vec<bool>, WriteError> {
         let has_failed = !self.file.is_open();
+        self.file.check()?;
         let connection = self.file.get()?;
         if has_failed {
             // The transaction that failed may be durable nevertheless.

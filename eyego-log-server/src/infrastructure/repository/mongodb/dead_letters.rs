@@ -12,18 +12,19 @@ use eyego_log_core::query::Order;
 use mongodb::Collection;
 
 use super::connection::{DEAD_LETTERS, MongoConnection};
-use super::failure::{Class, Failure, truncate};
+use super::failure::{Class, Failure};
 use super::filter::{after, by_bytes, date};
 use super::operation::{self, MAX_READ_TIME};
-use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters};
-use crate::domain::repository::{ReadError, StoreError};
+use crate::domain::dead_letter::{
+    DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters, MAX_TEXT_BYTES, beginning,
+};
+use crate::domain::read::{Page, PageBuilder, ReadError, ReadMemory};
+use crate::domain::repository::StoreError;
+use crate::infrastructure::repository::limits::ReadKind;
 
 /// Maximum number of bytes of the record that are kept, so that 1 MiB of the
 /// document is left for the other fields.
 const MAX_RAW_BYTES: usize = 15 << 20;
-
-/// Maximum number of bytes of each text that are kept.
-const MAX_TEXT_BYTES: usize = 64 << 10;
 
 /// Dead letters in MongoDB.
 #[derive(Debug, Clone)]
@@ -41,6 +42,10 @@ impl MongoDeadLetters {
     fn collection(&self) -> Result<Collection<RawDocumentBuf>, Failure> {
         self.connection.collection(DEAD_LETTERS)
     }
+
+    fn read_from(&self) -> Result<Collection<RawDocumentBuf>, Failure> {
+        self.connection.read_from(DEAD_LETTERS)
+    }
 }
 
 #[async_trait]
@@ -54,46 +59,60 @@ impl DeadLetters for MongoDeadLetters {
         Ok(())
     }
 
-    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetterSummary>, ReadError> {
-        if query.limit == 0 {
-            return Ok(Vec::new());
-        }
-        let collection = self.collection()?;
-        let (filter, limit) = (filter(query), i64::from(query.limit));
+    async fn list(
+        &self,
+        query: &DeadLetterQuery,
+        memory: Arc<dyn ReadMemory>,
+    ) -> Result<Page<DeadLetterSummary>, ReadError> {
+        let _permit = self.connection.limits().acquire(ReadKind::Range).await?;
+        let collection = self.read_from()?;
         let direction = match query.order {
             Order::Descending => -1,
             Order::Ascending => 1,
         };
-        let dead_letters = operation::read(async move {
+        let rows = query.limit.saturating_add(1);
+        operation::query(async {
             let mut cursor = collection
-                .find(filter)
+                .find(filter(query))
                 .projection(doc! { "raw": false })
                 .sort(doc! { "failedAt": direction, "_id": direction })
-                .limit(limit)
+                .limit(i64::from(rows))
+                .batch_size(operation::batch_size(rows))
                 .collation(by_bytes())
                 .max_time(MAX_READ_TIME)
                 .await?;
-            let mut dead_letters = Vec::new();
+            let mut page = PageBuilder::new(query.limit, &*memory);
+            let mut left = rows;
             while cursor.advance().await? {
+                left -= 1;
                 match read_summary(cursor.current()) {
-                    Ok(dead_letter) => dead_letters.push(dead_letter),
-                    // One foreign document does not fail the whole list.
-                    Err(failure) => tracing::warn!("skipped: {}", failure.message),
+                    Ok(summary) => {
+                        if page.push(summary)?.is_break() {
+                            break;
+                        }
+                    }
+                    // One foreign document does not fail the whole page.
+                    Err(failure) => {
+                        self.connection.warn_skipped(cursor.current(), &failure.message);
+                    }
                 }
             }
-            Ok(dead_letters)
+            if left == 0 {
+                // Skipped documents may hide that more dead letters follow.
+                page.expect_more();
+            }
+            Ok(page.finish())
         })
-        .await?;
-        Ok(dead_letters)
+        .await
     }
 
     async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
-        let collection = self.collection()?;
-        let dead_letter =
-            operation::read(
-                async move { collection.find_one(by_id(id)).max_time(MAX_READ_TIME).await },
-            )
-            .await?;
+        let _permit = self.connection.limits().acquire(ReadKind::ById).await?;
+        let collection = self.read_from()?;
+        let dead_letter = operation::query(async {
+            Ok(collection.find_one(by_id(id)).max_time(MAX_READ_TIME).await?)
+        })
+        .await?;
         Ok(dead_letter.map(|document| read(&document)).transpose()?)
     }
 
@@ -105,13 +124,14 @@ impl DeadLetters for MongoDeadLetters {
     }
 
     async fn count(&self, code: Option<&str>) -> Result<u64, ReadError> {
-        let collection = self.collection()?;
+        let _permit = self.connection.limits().acquire(ReadKind::Scan).await?;
+        let collection = self.read_from()?;
         let filter = code.map_or_else(Document::new, |code| doc! { "code": { "$eq": code } });
-        let count = operation::read(async move {
-            collection.count_documents(filter).collation(by_bytes()).max_time(MAX_READ_TIME).await
+        operation::query(async {
+            let count = collection.count_documents(filter).collation(by_bytes());
+            Ok(count.max_time(MAX_READ_TIME).await?)
         })
-        .await?;
-        Ok(count)
+        .await
     }
 }
 
@@ -175,7 +195,7 @@ fn upsert(dead_letter: &DeadLetter) -> Document {
 }
 
 fn shortened(text: &str) -> &str {
-    truncate(text, MAX_TEXT_BYTES)
+    beginning(text, MAX_TEXT_BYTES)
 }
 
 fn read(document: &RawDocument) -> Result<DeadLetter, Failure> {

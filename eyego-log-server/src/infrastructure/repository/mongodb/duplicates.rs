@@ -28,24 +28,27 @@ pub(super) async fn resolve(
     refused: Vec<(usize, Refusal)>,
     outcomes: &mut [StoreOutcome],
 ) -> Result<(), StoreError> {
-    let ids: Vec<LogId> = refused
-        .iter()
-        .filter(|(_, refusal)| matches!(refusal, Refusal::DuplicateId | Refusal::DuplicateKey(_)))
-        .map(|(index, _)| entries[*index].id)
-        .collect();
-    let stored = read(connection, &ids).await.map_err(|failure| match failure.class {
-        Class::Operator => failure,
-        // No entry is the cause of a failed read.
-        _ => Failure::transient(failure.message),
+    let mut offered: HashMap<LogId, Vec<usize>> = HashMap::new();
+    for (index, refusal) in &refused {
+        if matches!(refusal, Refusal::DuplicateId | Refusal::DuplicateKey(_)) {
+            offered.entry(entries[*index].id).or_default().push(*index);
+        }
+    }
+    let conflicts = compare(connection, entries, &offered).await.map_err(|failure| {
+        match failure.class {
+            Class::Operator => failure,
+            // No entry is the cause of a failed read.
+            _ => Failure::transient(failure.message),
+        }
     })?;
     for (index, refusal) in refused {
         let entry = &entries[index];
-        outcomes[index] = match (refusal, stored.get(&entry.id)) {
+        outcomes[index] = match (refusal, conflicts.get(&index)) {
             (Refusal::Rejected(rejection), _) | (Refusal::DuplicateKey(rejection), None) => {
                 StoreOutcome::Rejected(rejection)
             }
-            (Refusal::DuplicateId | Refusal::DuplicateKey(_), Some(stored)) => {
-                StoreOutcome::Duplicate { conflicting: conflicts(stored, entry) }
+            (Refusal::DuplicateId | Refusal::DuplicateKey(_), Some(conflicting)) => {
+                StoreOutcome::Duplicate { conflicting: *conflicting }
             }
             // The document was removed in the meantime: the next attempt stores
             // the entry.
@@ -58,32 +61,45 @@ pub(super) async fn resolve(
     Ok(())
 }
 
-/// Reads the documents with these ids, as a majority has them.
-async fn read(
+/// Reads the documents with the offered ids, as a majority has them, in one query.
+/// Returns, for each index of an entry whose document exists, whether it
+/// conflicts.
+///
+/// Documents are compared while they arrive: those of a bulk of small events can
+/// be large.
+async fn compare(
     connection: &MongoConnection,
-    ids: &[LogId],
-) -> Result<HashMap<LogId, RawDocumentBuf>, Failure> {
-    if ids.is_empty() {
-        return Ok(HashMap::new());
+    entries: &[LogEntry],
+    offered: &HashMap<LogId, Vec<usize>>,
+) -> Result<HashMap<usize, bool>, Failure> {
+    let mut compared = HashMap::new();
+    if offered.is_empty() {
+        return Ok(compared);
     }
     let collection = connection.collection(&connection.options().collection)?;
-    let ids: Vec<ObjectId> = ids.iter().map(|id| ObjectId::from_bytes(*id.as_bytes())).collect();
-    operation::read(async move {
-        let mut cursor = collection
-            .find(doc! { "_id": { "$in": ids } })
-            .read_concern(ReadConcern::majority())
-            .max_time(MAX_READ_TIME)
-            .await?;
-        let mut found = HashMap::new();
+    let ids: Vec<_> = offered.keys().map(|id| ObjectId::from_bytes(*id.as_bytes())).collect();
+    let rows = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+    let find = collection
+        .find(doc! { "_id": { "$in": ids } })
+        .read_concern(ReadConcern::majority())
+        .batch_size(operation::batch_size(rows))
+        .max_time(MAX_READ_TIME);
+    let comparing = async {
+        let mut cursor = find.await?;
         while cursor.advance().await? {
             let document = cursor.current();
-            if let Ok(id) = document.get_object_id("_id") {
-                found.insert(LogId::from_bytes(id.bytes()), document.to_owned());
+            let Ok(id) = document.get_object_id("_id") else { continue };
+            for index in offered.get(&LogId::from_bytes(id.bytes())).into_iter().flatten() {
+                compared.insert(*index, conflicts(document, &entries[*index]));
             }
         }
-        Ok(found)
-    })
-    .await
+        Ok::<_, mongodb::error::Error>(())
+    };
+    match tokio::time::timeout(operation::READ_TIMEOUT, comparing).await {
+        Ok(Ok(())) => Ok(compared),
+        Ok(Err(error)) => Err(Failure::from(&error)),
+        Err(_) => Err(Failure::timed_out(operation::READ_TIMEOUT)),
+    }
 }
 
 /// Returns `true` if the stored document has different content than `offered`.

@@ -8,7 +8,10 @@ use mongodb::error::{
     WriteFailure,
 };
 
-use crate::domain::repository::{ReadError, StoreError};
+use crate::domain::dead_letter::beginning;
+use crate::domain::read::ReadError;
+use crate::domain::repository::StoreError;
+use crate::infrastructure::repository::limits::MAX_READ_TIME;
 
 pub(super) const DUPLICATE_KEY: i32 = 11000;
 pub(super) const NAMESPACE_NOT_FOUND: i32 = 26;
@@ -129,13 +132,7 @@ pub(super) fn code_of(code: i32) -> String {
 /// Shortens a message of the server, because some quote whole documents.
 pub(super) fn shorten(message: &str) -> &str {
     const MAX_BYTES: usize = 500;
-    truncate(message, MAX_BYTES)
-}
-
-/// Returns the beginning of a text, at most `max_bytes` long.
-pub(super) fn truncate(text: &str, max_bytes: usize) -> &str {
-    let end = (0..=max_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or(0)]
+    beginning(message, MAX_BYTES)
 }
 
 impl From<&Error> for Failure {
@@ -253,6 +250,9 @@ impl From<Failure> for StoreError {
 impl From<Failure> for ReadError {
     fn from(failure: Failure) -> Self {
         match failure.class {
+            Class::Transient if failure.code == code_of(MAX_TIME_EXPIRED) => {
+                Self::TimedOut(MAX_READ_TIME)
+            }
             Class::Transient | Class::Operator => Self::Unavailable(failure.message),
             Class::Document | Class::Unknown => Self::Failed(failure.message),
         }

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Document, doc};
+use mongodb::Database;
 use mongodb::options::ConnectionString;
-use mongodb::{Client, Database};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::connection::{DEAD_LETTERS, MongoConnection};
+use super::connection::{Clients, DEAD_LETTERS, MongoConnection};
 use super::failure::{Failure, NAMESPACE_NOT_FOUND, code_of};
 use super::indexes::{self, RequiredIndex};
 use super::operation;
-use super::options::{MongoOptions, create_client};
+use super::options::MongoOptions;
 use crate::domain::health::PartState;
 
 /// Interval between checks while MongoDB is reachable.
@@ -109,20 +109,20 @@ impl Monitor {
 
     /// Checks the primary. Returns the reason it is not supported, if any.
     async fn check_server(&self) -> Result<Option<String>, Failure> {
-        let client = match self.connection.client() {
-            Ok(client) => client.clone(),
+        let clients = match self.connection.clients() {
+            Ok(clients) => clients.clone(),
             Err(_) => self.connect().await?,
         };
-        let admin = client.database("admin");
+        let admin = clients.writes.database("admin");
         let hello =
             operation::read(async move { admin.run_command(doc! { "hello": 1 }).await }).await?;
         Ok(unsupported(&hello))
     }
 
-    async fn connect(&self) -> Result<Client, Failure> {
-        let client = operation::read(create_client(self.uri.clone())).await?;
-        self.connection.set_client(client.clone());
-        Ok(client)
+    async fn connect(&self) -> Result<Clients, Failure> {
+        let clients = operation::read(Clients::create(self.uri.clone())).await?;
+        self.connection.set_clients(clients.clone());
+        Ok(clients)
     }
 
     /// Starts to create missing indexes, or sets the warning that they are missing.

@@ -4,22 +4,67 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::failure::Failure;
+use crate::domain::read::ReadError;
+pub(super) use crate::infrastructure::repository::limits::MAX_READ_TIME;
 
 /// How long MongoDB waits until a majority has a write.
 pub(super) const WRITE_CONCERN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long MongoDB works on a read.
-pub(super) const MAX_READ_TIME: Duration = Duration::from_secs(10);
 
 /// How long MongoDB works on a write, before it waits for a majority.
 pub(super) const MAX_WRITE_TIME: Duration = Duration::from_secs(20);
 
 /// How long to wait for any response. The limits above are shorter, so a server
 /// that exceeds these does not respond at all.
-const READ_TIMEOUT: Duration = Duration::from_secs(15);
+const QUERY_TIMEOUT: Duration = Duration::from_millis(10_500);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(15);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Runs a read.
+/// Maximum number of documents that a batch of a cursor has. With events of the
+/// default maximum size, a batch has 8 MiB, as much as a page.
+const MAX_BATCH: u32 = 32;
+
+/// Returns the number of documents that a cursor reads at a time, for a result of
+/// `rows`.
+pub(super) fn batch_size(rows: u32) -> u32 {
+    rows.clamp(1, MAX_BATCH)
+}
+
+/// The reason a query failed.
+pub(super) enum QueryError {
+    MongoDb(mongodb::error::Error),
+    Read(ReadError),
+}
+
+impl From<mongodb::error::Error> for QueryError {
+    fn from(error: mongodb::error::Error) -> Self {
+        Self::MongoDb(error)
+    }
+}
+
+impl From<ReadError> for QueryError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// Runs a query. If the caller drops it, or if it exceeds the time limit, the
+/// driver closes its connection or its cursor, at which MongoDB ends the query.
+///
+/// # Errors
+/// Returns an error if the query fails or exceeds the time limit.
+pub(super) async fn query<T>(
+    work: impl Future<Output = Result<T, QueryError>>,
+) -> Result<T, ReadError> {
+    match tokio::time::timeout(QUERY_TIMEOUT, work).await {
+        Ok(Ok(output)) => Ok(output),
+        Ok(Err(QueryError::MongoDb(error))) => Err(Failure::from(&error).into()),
+        Ok(Err(QueryError::Read(error))) => Err(error),
+        // MongoDB ends slow queries by itself: it does not respond at all.
+        Err(_) => Err(Failure::timed_out(QUERY_TIMEOUT).into()),
+    }
+}
+
+/// Runs a read of the worker or the monitor.
 ///
 /// # Errors
 /// Returns an error if the operation fails or exceeds the time limit.

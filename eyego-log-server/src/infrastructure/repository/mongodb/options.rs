@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// this interval plus the connect timeout.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// Enough for eight bulks, their reads of duplicates, and the API's reads.
+/// Enough for eight bulks, their reads of duplicates, and dead letters.
 const MAX_POOL_SIZE: u32 = 64;
 
 /// How to reach MongoDB, and what to use there.
@@ -62,12 +62,19 @@ impl MongoOptions {
 #[error("the MongoDB URI is not valid: {0}")]
 pub struct InvalidUri(String);
 
-/// Creates a client, which connects in the background. For a `mongodb+srv` URI,
-/// this looks up the hosts in the DNS.
-pub(super) async fn create_client(uri: ConnectionString) -> mongodb::error::Result<Client> {
+/// Creates a client for writes and one for reads, which connect in the background.
+/// For a `mongodb+srv` URI, this looks up the hosts in the DNS. `maxPoolSize` of
+/// the URI applies to writes.
+pub(super) async fn create_clients(
+    uri: ConnectionString,
+    read_connections: u32,
+) -> mongodb::error::Result<(Client, Client)> {
     let mut options = ClientOptions::parse(uri).await?;
     configure(&mut options);
-    Client::with_options(options)
+    let mut for_reads = options.clone();
+    for_reads.max_pool_size = Some(read_connections);
+    for_reads.min_pool_size = None;
+    Ok((Client::with_options(options)?, Client::with_options(for_reads)?))
 }
 
 /// Applies our settings. The URI can override those that no promise depends on.

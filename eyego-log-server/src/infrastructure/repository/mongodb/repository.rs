@@ -14,7 +14,12 @@ use super::insert::{self, Plan};
 use super::operation::{self, MAX_READ_TIME};
 use super::{decode, duplicates, filter};
 use crate::domain::health::PartHealth;
-use crate::domain::repository::{LogRepository, Page, ReadError, StoreError, StoreOutcome};
+use crate::domain::read::{Page, PageBuilder, ReadError, ReadMemory};
+use crate::domain::repository::{LogRepository, StoreError, StoreOutcome};
+use crate::infrastructure::repository::limits::ReadKind;
+
+/// Size in bytes above which a document is worth a break after it.
+const LARGE_DOCUMENT: usize = 64 << 10;
 
 /// Log entries in MongoDB.
 #[derive(Debug, Clone)]
@@ -27,6 +32,19 @@ impl MongoRepository {
     #[must_use]
     pub fn new(connection: Arc<MongoConnection>) -> Self {
         Self { connection }
+    }
+
+    /// Decodes a document, or logs a warning if it is not an event. One such
+    /// document does not fail the whole page.
+    fn decode_or_skip(&self, document: &RawDocument) -> Option<LogEntry> {
+        match decode::entry(document) {
+            Ok(entry) => Some(entry),
+            Err(reason) => {
+                let reason = format!("it is not an event: {reason}");
+                self.connection.warn_skipped(document, &reason);
+                None
+            }
+        }
     }
 }
 
@@ -56,63 +74,65 @@ impl LogRepository for MongoRepository {
         Ok(outcomes)
     }
 
-    async fn find(&self, query: &LogQuery) -> Result<Page, ReadError> {
-        let collection = self.connection.collection(&self.connection.options().collection)?;
-        let filter = filter::of_query(query);
+    async fn find(&self, query: &LogQuery, memory: Arc<dyn ReadMemory>) -> Result<Page, ReadError> {
+        let connection = &*self.connection;
+        let _permit = connection.limits().acquire(ReadKind::of(query)).await?;
+        let collection = connection.read_from(&connection.options().collection)?;
         let direction = match query.order {
             Order::Descending => -1,
             Order::Ascending => 1,
         };
-        let (skip, rows) = (query.skipped_rows(), query.limit.saturating_add(1));
-        let entries = operation::read(async move {
+        let rows = query.limit.saturating_add(1);
+        operation::query(async {
             let mut cursor = collection
-                .find(filter)
+                .find(filter::of_query(query))
                 .sort(doc! { "timestamp": direction, "_id": direction })
-                .skip(skip)
+                .skip(query.skipped_rows())
                 .limit(i64::from(rows))
-                .batch_size(rows)
+                .batch_size(operation::batch_size(rows))
                 .collation(filter::by_bytes())
                 .max_time(MAX_READ_TIME)
                 .await?;
-            let mut entries = Vec::new();
+            let mut page = PageBuilder::new(query.limit, &*memory);
+            let mut left = rows;
             while cursor.advance().await? {
-                entries.extend(decode_or_skip(cursor.current()));
+                left -= 1;
+                if let Some(entry) = self.decode_or_skip(cursor.current())
+                    && page.push(entry)?.is_break()
+                {
+                    break;
+                }
+                if cursor.current().as_bytes().len() > LARGE_DOCUMENT {
+                    // Decoding a batch of them takes long.
+                    tokio::task::yield_now().await;
+                }
             }
-            Ok(entries)
+            if left == 0 {
+                // Skipped documents may hide that more events follow.
+                page.expect_more();
+            }
+            Ok(page.finish())
         })
-        .await?;
-        Ok(Page::from_one_more(entries, query.limit))
+        .await
     }
 
     /// Reads with a majority, so a returned entry is durable.
     async fn get(&self, id: LogId) -> Result<Option<LogEntry>, ReadError> {
-        let collection = self.connection.collection(&self.connection.options().collection)?;
-        let entry = operation::read(async move {
+        let connection = &*self.connection;
+        let _permit = connection.limits().acquire(ReadKind::ById).await?;
+        let collection = connection.read_from(&connection.options().collection)?;
+        operation::query(async {
             let document = collection
                 .find_one(doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) })
                 .read_concern(ReadConcern::majority())
                 .max_time(MAX_READ_TIME)
                 .await?;
-            Ok(document.and_then(|document| decode_or_skip(&document)))
+            Ok(document.and_then(|document| self.decode_or_skip(&document)))
         })
-        .await?;
-        Ok(entry)
+        .await
     }
 
     fn health(&self) -> PartHealth {
         self.connection.health()
-    }
-}
-
-/// Decodes a document, or logs a warning if it is not an event. One such
-/// document does not fail the whole page.
-fn decode_or_skip(document: &RawDocument) -> Option<LogEntry> {
-    match decode::entry(document) {
-        Ok(entry) => Some(entry),
-        Err(reason) => {
-            let id = document.get("_id").ok().flatten();
-            tracing::warn!(?id, reason, "skipped a document that is not an event");
-            None
-        }
     }
 }

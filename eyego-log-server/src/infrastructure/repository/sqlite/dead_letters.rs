@@ -9,8 +9,13 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::SqliteStore;
-use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters};
-use crate::domain::repository::{ReadError, StoreError};
+use super::readers::{QueryError, Snapshot};
+use crate::domain::dead_letter::{
+    DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters, MAX_TEXT_BYTES, beginning,
+};
+use crate::domain::read::{Page, PageBuilder, ReadError, ReadMemory};
+use crate::domain::repository::StoreError;
+use crate::infrastructure::repository::limits::ReadKind;
 
 /// Columns of a dead letter except `raw`, in the order that [`read_summary`]
 /// expects.
@@ -38,17 +43,22 @@ impl DeadLetters for SqliteDeadLetters {
         self.store.writer.write(move |connection| put(connection, &dead_letter)).await
     }
 
-    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetterSummary>, ReadError> {
+    async fn list(
+        &self,
+        query: &DeadLetterQuery,
+        memory: Arc<dyn ReadMemory>,
+    ) -> Result<Page<DeadLetterSummary>, ReadError> {
         let query = query.clone();
-        self.store.readers.read(move |connection| list(connection, &query)).await
+        self.store.readers.read(ReadKind::Range, move |file| list(file, &query, &*memory)).await
     }
 
     async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
         let sql = format!("SELECT {COLUMNS}, raw FROM dead_letters WHERE id = ?1");
-        let read = move |connection: &Connection| {
-            connection.prepare_cached(&sql)?.query_row([id.as_bytes()], read_dead_letter).optional()
+        let read = move |file: &mut Snapshot<'_>| {
+            let mut select = file.connection().prepare_cached(&sql)?;
+            Ok(select.query_row([id.as_bytes()], read_dead_letter).optional()?)
         };
-        self.store.readers.read(read).await
+        self.store.readers.read(ReadKind::ById, read).await
     }
 
     async fn remove(&self, id: LogId) -> Result<(), StoreError> {
@@ -61,15 +71,14 @@ impl DeadLetters for SqliteDeadLetters {
 
     async fn count(&self, code: Option<&str>) -> Result<u64, ReadError> {
         let code = code.map(str::to_owned);
-        let count = move |connection: &Connection| match &code {
-            Some(code) => connection.query_row(
-                "SELECT count(*) FROM dead_letters WHERE code = ?1",
-                [code],
-                |row| row.get::<_, i64>(0),
-            ),
-            None => connection.query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0)),
+        let count = move |file: &mut Snapshot<'_>| {
+            let sql = match code {
+                Some(_) => "SELECT count(*) FROM dead_letters WHERE code = ?1",
+                None => "SELECT count(*) FROM dead_letters WHERE ?1 IS NULL",
+            };
+            Ok(file.connection().query_row(sql, [&code], |row| row.get::<_, i64>(0))?)
         };
-        Ok(self.store.readers.read(count).await?.unsigned_abs())
+        Ok(self.store.readers.read(ReadKind::Scan, count).await?.unsigned_abs())
     }
 }
 
@@ -86,13 +95,13 @@ fn put(connection: &Connection, dead_letter: &DeadLetter) -> rusqlite::Result<()
         .execute(params![
             summary.id.as_bytes(),
             cut_from,
-            summary.user_id,
-            summary.topic,
+            summary.user_id.as_deref().map(shortened),
+            shortened(&summary.topic),
             summary.partition,
             summary.offset,
             summary.queued_at.as_millis(),
-            summary.code,
-            summary.message,
+            shortened(&summary.code),
+            shortened(&summary.message),
             summary.attempts,
             summary.failed_at.as_millis(),
             raw,
@@ -100,10 +109,15 @@ fn put(connection: &Connection, dead_letter: &DeadLetter) -> rusqlite::Result<()
         .map(drop)
 }
 
+fn shortened(text: &str) -> &str {
+    beginning(text, MAX_TEXT_BYTES)
+}
+
 fn list(
-    connection: &Connection,
+    file: &Snapshot<'_>,
     query: &DeadLetterQuery,
-) -> rusqlite::Result<Vec<DeadLetterSummary>> {
+    memory: &dyn ReadMemory,
+) -> Result<Page<DeadLetterSummary>, QueryError> {
     let (direction, after) = match query.order {
         Order::Descending => ("DESC", "(failed_at, id) < (?, ?)"),
         Order::Ascending => ("ASC", "(failed_at, id) > (?, ?)"),
@@ -127,13 +141,19 @@ fn list(
         parameters.push(Value::from(cursor.timestamp.as_millis()));
         parameters.push(Value::from(cursor.id.as_bytes().to_vec()));
     }
-    parameters.push(Value::from(i64::from(query.limit)));
     let condition = conditions.join(" AND ");
-    let mut select = connection.prepare_cached(&format!(
+    let mut select = file.connection().prepare_cached(&format!(
         "SELECT {COLUMNS} FROM dead_letters WHERE {condition} \
-         ORDER BY failed_at {direction}, id {direction} LIMIT ?"
+         ORDER BY failed_at {direction}, id {direction}"
     ))?;
-    select.query_map(params_from_iter(parameters), read_summary)?.collect()
+    let mut page = PageBuilder::new(query.limit, memory);
+    for summary in select.query_map(params_from_iter(parameters), read_summary)? {
+        file.check()?;
+        if page.push(summary?)?.is_break() {
+            break;
+        }
+    }
+    Ok(page.finish())
 }
 
 fn read_dead_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {

@@ -1,15 +1,16 @@
-//! Queries: the SQL statements, merging the segments, and metadata filters.
+//! Queries: the SQL statements, merging the segments, and filters.
 
 use std::collections::VecDeque;
 
 use eyego_log_core::LogQuery;
 use eyego_log_core::query::{Cursor, MetadataFilter, Order, Start};
-use rusqlite::Connection;
+use rusqlite::Row;
 use rusqlite::types::Value;
 
-use super::row::{self, KEY_COLUMNS, Key, METADATA_AFTER_KEY};
+use super::readers::{QueryError, Snapshot};
+use super::row::{self, ACTION_AFTER_KEY, KEY_COLUMNS, Key, METADATA_AFTER_KEY};
 use super::segments::{self, SEGMENT_BITS, Segment};
-use crate::domain::repository::Page;
+use crate::domain::read::{Page, PageBuilder, ReadMemory};
 
 /// Maximum number of keys that are read at a time.
 const MAX_KEYS_PER_READ: usize = 256;
@@ -18,27 +19,32 @@ const MAX_KEYS_PER_READ: usize = 256;
 ///
 /// Keys are read in the query's order from an index, and only the entries of
 /// the page are read in full.
-pub(super) fn find(connection: &Connection, query: &LogQuery) -> rusqlite::Result<Page> {
-    // All statements read the same snapshot.
-    let snapshot = connection.unchecked_transaction()?;
-    let mut keys = Keys::new(&snapshot, query)?;
+pub(super) fn find(
+    snapshot: &mut Snapshot<'_>,
+    query: &LogQuery,
+    memory: &dyn ReadMemory,
+) -> Result<Page, QueryError> {
+    let connection = snapshot.connection();
+    let mut keys = Keys::new(snapshot, query)?;
     for _ in 0..query.skipped_rows() {
         if keys.next()?.is_none() {
             break;
         }
     }
-    let mut entries = Vec::new();
+    let mut page = PageBuilder::new(query.limit, memory);
     while let Some(key) = keys.next()? {
-        entries.push(row::get_by_seq(&snapshot, key.seq)?);
+        if page.push(row::get_by_seq(connection, key.seq)?)?.is_break() {
+            break;
+        }
     }
-    Ok(Page::from_one_more(entries, query.limit))
+    Ok(page.finish())
 }
 
 /// Iterates over the keys of matching entries in the query's order, up to one
 /// past the page. Keys of all users come from the index by time; keys of one
 /// user are merged from the segments of the user index.
-struct Keys<'a> {
-    connection: &'a Connection,
+struct Keys<'a, 'c> {
+    snapshot: &'a mut Snapshot<'c>,
     query: &'a LogQuery,
     /// Maximum number of keys still to return.
     remaining: u64,
@@ -53,25 +59,27 @@ struct Source {
     /// Number of the segment. `None` means all entries.
     segment: Option<i64>,
     buffered: VecDeque<Key>,
-    /// Whether no keys follow the buffered ones.
-    is_exhausted: bool,
+    /// Position up to which the source has been examined. `None` if no keys follow
+    /// the buffered ones.
+    examined: Option<Cursor>,
 }
 
-impl<'a> Keys<'a> {
-    fn new(connection: &'a Connection, query: &'a LogQuery) -> rusqlite::Result<Self> {
+impl<'a, 'c> Keys<'a, 'c> {
+    fn new(snapshot: &'a mut Snapshot<'c>, query: &'a LogQuery) -> Result<Self, QueryError> {
         // One key more than the page shows whether there is another page.
         let remaining = query.skipped_rows().saturating_add(u64::from(query.limit) + 1);
-        let mut keys =
-            Self { connection, query, remaining, unopened: Vec::new(), open: Vec::new() };
+        let mut keys = Self { snapshot, query, remaining, unopened: Vec::new(), open: Vec::new() };
         if query.user_id.is_some() {
-            keys.unopened = segments::of_query(connection, query)?;
+            keys.unopened = segments::of_query(keys.snapshot.connection(), query)?;
         } else {
             keys.open(None, query.start)?;
         }
         Ok(keys)
     }
 
-    fn next(&mut self) -> rusqlite::Result<Option<Key>> {
+    fn next(&mut self) -> Result<Option<Key>, QueryError> {
+        self.snapshot.check()?;
+        self.snapshot.renew()?;
         if self.remaining == 0 {
             return Ok(None);
         }
@@ -95,10 +103,11 @@ impl<'a> Keys<'a> {
         let source = &mut self.open[index];
         source.buffered.pop_front();
         if source.buffered.is_empty() {
-            let Source { segment, is_exhausted, .. } = self.open.swap_remove(index);
-            if !is_exhausted && self.remaining > 0 {
-                let after = Cursor { timestamp: key.timestamp, id: key.id };
-                self.open(segment, Start::After(after))?;
+            let Source { segment, examined, .. } = self.open.swap_remove(index);
+            if let Some(examined) = examined
+                && self.remaining > 0
+            {
+                self.open(segment, Start::After(examined))?;
             }
         }
         Ok(Some(key))
@@ -114,32 +123,59 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Reads keys of the segment, or of all entries, beginning at `start`.
-    fn open(&mut self, segment: Option<i64>, start: Start) -> rusqlite::Result<()> {
+    /// Opens the segment, or all entries, with the keys that follow `start`.
+    fn open(&mut self, segment: Option<i64>, mut start: Start) -> Result<(), QueryError> {
+        loop {
+            let source = self.read(segment, start)?;
+            if !source.buffered.is_empty() {
+                self.open.push(source);
+                return Ok(());
+            }
+            let Some(examined) = source.examined else { return Ok(()) };
+            // The read ended early, for a checkpoint.
+            start = Start::After(examined);
+            self.snapshot.renew()?;
+        }
+    }
+
+    /// Reads matching keys, beginning at `start`. Stops early if a checkpoint
+    /// needs the snapshot back.
+    fn read(&self, segment: Option<i64>, start: Start) -> Result<Source, QueryError> {
         let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(MAX_KEYS_PER_READ);
-        let filters = &self.query.metadata;
         let (sql, parameters) = select(self.query, start, segment);
-        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut statement = self.snapshot.connection().prepare_cached(&sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
         let mut buffered = VecDeque::with_capacity(limit);
-        let mut is_exhausted = false;
-        while buffered.len() < limit {
+        let mut examined = None;
+        while buffered.len() < limit && !(examined.is_some() && self.snapshot.is_wanted_back()) {
+            self.snapshot.check()?;
             let Some(row) = rows.next()? else {
-                is_exhausted = true;
+                examined = None;
                 break;
             };
-            if !filters.is_empty()
-                && !matches_all(filters, row.get_ref(METADATA_AFTER_KEY)?.as_str()?)
-            {
-                continue;
+            let key = row::read_key(row)?;
+            examined = Some(Cursor { timestamp: key.timestamp, id: key.id });
+            if matches(self.query, row)? {
+                buffered.push_back(key);
             }
-            buffered.push_back(row::read_key(row)?);
         }
-        if !buffered.is_empty() {
-            self.open.push(Source { segment, buffered, is_exhausted });
-        }
-        Ok(())
+        Ok(Source { segment, buffered, examined })
     }
+}
+
+/// Returns `true` if the row matches the filters that the statement does not
+/// contain.
+///
+/// They are not part of it because SQLite would search for the next match on its
+/// own, and could only be stopped by losing the position.
+fn matches(query: &LogQuery, row: &Row<'_>) -> rusqlite::Result<bool> {
+    if let Some(action) = &query.action
+        && row.get_ref(ACTION_AFTER_KEY)?.as_str()? != action
+    {
+        return Ok(false);
+    }
+    Ok(query.metadata.is_empty()
+        || matches_all(&query.metadata, row.get_ref(METADATA_AFTER_KEY)?.as_str()?))
 }
 
 fn matches_all(filters: &[MetadataFilter], metadata: &str) -> bool {
@@ -167,9 +203,6 @@ pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (S
     if let Some(user_id) = &query.user_id {
         add("user_id = ?", vec![Value::from(user_id.clone())]);
     }
-    if let Some(action) = &query.action {
-        add("action = ?", vec![Value::from(action.clone())]);
-    }
     if let Some(from) = query.from {
         add("timestamp >= ?", vec![Value::from(from.as_millis())]);
     }
@@ -187,10 +220,14 @@ pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (S
     let index = if segment.is_some() { "logs_by_user" } else { "logs_by_time" };
     let condition =
         if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
-    // Without the metadata, the index alone contains all columns.
-    let metadata = if query.metadata.is_empty() { "" } else { ", metadata" };
+    // Without filters, the index alone contains all columns.
+    let filtered = match (&query.action, query.metadata.is_empty()) {
+        (None, true) => "",
+        (Some(_), true) => ", action",
+        (_, false) => ", action, metadata",
+    };
     let sql = format!(
-        "SELECT {KEY_COLUMNS}{metadata} FROM logs INDEXED BY {index} WHERE {condition} \
+        "SELECT {KEY_COLUMNS}{filtered} FROM logs INDEXED BY {index} WHERE {condition} \
          ORDER BY timestamp {direction}, id {direction}"
     );
     (sql, parameters)

@@ -1,120 +1,210 @@
-//! Connections for reading. Queries run on blocking threads, a few at a time and
-//! with a time limit.
+//! Connections for reading. Queries run on blocking threads, a few of each kind at
+//! a time and with a time limit.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLockReadGuard};
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::Semaphore;
-use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::spawn_blocking;
 
 use super::is_busy;
-use crate::domain::repository::ReadError;
+use super::snapshot_gate::SnapshotGate;
+use crate::domain::read::ReadError;
 use crate::infrastructure::embedded;
+use crate::infrastructure::repository::limits::{MAX_READ_TIME, ReadKind, ReadLimits};
 
-/// Maximum number of concurrent queries. More would only compete for the disk.
-const MAX_CONNECTIONS: usize = 4;
-
-/// Maximum duration of a query, including the wait for a connection.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of concurrent reads: by id, of ranges, and scans. More would
+/// only compete for the disk.
+const MAX_READS: (usize, usize, usize) = (8, 8, 4);
 
 /// Number of virtual machine instructions after which a running query checks
 /// whether it is cancelled. They take some tens of microseconds.
 const STEPS_PER_CHECK: i32 = 1000;
 
+/// Time after its deadline at which a query is no longer waited for.
+const GRACE: Duration = Duration::from_millis(500);
+
 pub(super) struct Readers {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    limits: ReadLimits,
+    gate: Arc<SnapshotGate>,
     timeout: Duration,
 }
 
-impl Readers {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self::with_timeout(path, TIMEOUT)
+/// The reason a query failed.
+#[derive(Debug)]
+pub(super) enum QueryError {
+    Sqlite(rusqlite::Error),
+    Read(ReadError),
+    /// The caller is gone, or the time limit has passed.
+    Interrupted,
+}
+
+impl From<rusqlite::Error> for QueryError {
+    fn from(error: rusqlite::Error) -> Self {
+        if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
+            Self::Interrupted
+        } else {
+            Self::Sqlite(error)
+        }
+    }
+}
+
+impl From<ReadError> for QueryError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+/// A query's view of the file: one snapshot, unless a checkpoint needs it back.
+pub(super) struct Snapshot<'a> {
+    connection: &'a Connection,
+    stop: Stop,
+    gate: &'a SnapshotGate,
+    pass: Option<RwLockReadGuard<'a, ()>>,
+}
+
+/// When a query has to stop.
+#[derive(Clone)]
+struct Stop {
+    is_cancelled: Arc<AtomicBool>,
+    deadline: Instant,
+}
+
+impl Stop {
+    fn is_due(&self) -> bool {
+        self.is_cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+    }
+}
+
+impl<'a> Snapshot<'a> {
+    fn take(
+        connection: &'a Connection,
+        gate: &'a SnapshotGate,
+        stop: Stop,
+    ) -> Result<Self, QueryError> {
+        let mut snapshot = Self { connection, stop, gate, pass: None };
+        snapshot.begin()?;
+        Ok(snapshot)
     }
 
-    pub(super) fn with_timeout(path: PathBuf, timeout: Duration) -> Self {
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { path, idle: Mutex::default(), permits, timeout }
+    /// Takes a snapshot for a query without a time limit.
+    #[cfg(test)]
+    pub(super) fn unlimited(connection: &'a Connection, gate: &'a SnapshotGate) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        let stop = Stop { is_cancelled: Arc::default(), deadline };
+        Self::take(connection, gate, stop).unwrap()
+    }
+
+    fn begin(&mut self) -> Result<(), QueryError> {
+        self.pass = Some(self.gate.enter(self.stop.deadline).ok_or(QueryError::Interrupted)?);
+        Ok(self.connection.execute_batch("BEGIN")?)
+    }
+
+    /// Ends the snapshot. Without this, the connection must be closed.
+    pub(super) fn end(&mut self) -> Result<(), QueryError> {
+        self.connection.execute_batch("COMMIT")?;
+        self.pass = None;
+        Ok(())
+    }
+
+    pub(super) fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+
+    /// Returns an error if the query has to stop. To be called for each row.
+    pub(super) fn check(&self) -> Result<(), QueryError> {
+        if self.stop.is_due() { Err(QueryError::Interrupted) } else { Ok(()) }
+    }
+
+    /// Returns `true` if [`renew`](Self::renew) should be called soon.
+    pub(super) fn is_wanted_back(&self) -> bool {
+        self.gate.is_closing()
+    }
+
+    /// Exchanges the snapshot for a current one if a checkpoint waits for it. No
+    /// statement may be running.
+    pub(super) fn renew(&mut self) -> Result<(), QueryError> {
+        if self.is_wanted_back() {
+            self.end()?;
+            self.begin()?;
+        }
+        Ok(())
+    }
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf, gate: Arc<SnapshotGate>) -> Self {
+        Self::with_timeout(path, gate, MAX_READ_TIME)
+    }
+
+    pub(super) fn with_timeout(path: PathBuf, gate: Arc<SnapshotGate>, timeout: Duration) -> Self {
+        let (by_id, ranges, scans) = MAX_READS;
+        let limits = ReadLimits::new(by_id, ranges, scans);
+        Self { path, idle: Arc::default(), limits, gate, timeout }
     }
 
     /// Runs a query on a blocking thread.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        kind: ReadKind,
+        work: impl FnOnce(&mut Snapshot<'_>) -> Result<T, QueryError> + Send + 'static,
     ) -> Result<T, ReadError> {
+        let permit = self.limits.acquire(kind).await?;
         let deadline = Instant::now() + self.timeout;
-        let permit = match timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => permit,
-            Ok(Err(_)) => return Err(ReadError::Unavailable("the store is closed".to_owned())),
-            Err(_) => return Err(ReadError::Unavailable("too many slow queries".to_owned())),
-        };
-        let mut connection = self.connection().await?;
         let cancel = CancelOnDrop::default();
-        let is_cancelled = Arc::clone(&cancel.0);
-        let mut running = spawn_blocking(move || {
-            let is_cancelled = move || is_cancelled.load(Ordering::Relaxed);
-            let result = connection
-                .progress_handler(STEPS_PER_CHECK, Some(is_cancelled))
-                .and_then(|()| work(&connection));
-            // The query holds its permit until it ends, even if the caller has
-            // been cancelled.
-            drop(permit);
-            (connection, result)
+        let stop = Stop { is_cancelled: Arc::clone(&cancel.0), deadline };
+        let (path, idle, gate) =
+            (self.path.clone(), Arc::clone(&self.idle), Arc::clone(&self.gate));
+        let running = spawn_blocking(move || {
+            // Held until the query has ended, even if its caller is gone.
+            let _permit = permit;
+            let pooled = idle.lock().pop();
+            let mut connection = match pooled {
+                Some(connection) => connection,
+                None => embedded::open_for_reading(&path)?,
+            };
+            let progress = stop.clone();
+            connection.progress_handler(STEPS_PER_CHECK, Some(move || progress.is_due()))?;
+            let mut snapshot = Snapshot::take(&connection, &gate, stop)?;
+            let output = work(&mut snapshot)?;
+            snapshot.end()?;
+            drop(snapshot);
+            // After an error, the connection is closed instead.
+            idle.lock().push(connection);
+            Ok(output)
         });
-        let joined = match timeout_at(deadline, &mut running).await {
-            Ok(joined) => joined,
-            Err(_) => {
-                drop(cancel);
-                running.await
-            }
+        match tokio::time::timeout_at((deadline + GRACE).into(), running).await {
+            Ok(Ok(result)) => result.map_err(|error| self.read_error(error)),
+            Ok(Err(panic)) => Err(ReadError::Failed(panic.to_string())),
+            Err(_) => Err(ReadError::TimedOut(self.timeout)),
+        }
+    }
+
+    fn read_error(&self, error: QueryError) -> ReadError {
+        let error = match error {
+            QueryError::Sqlite(error) => error,
+            QueryError::Read(error) => return error,
+            QueryError::Interrupted => return ReadError::TimedOut(self.timeout),
         };
-        let (connection, result) = joined.map_err(|error| panicked(&error))?;
-        match result {
-            Ok(output) => {
-                self.idle.lock().push(connection);
-                Ok(output)
-            }
-            Err(error) => Err(self.read_error(&error)),
-        }
-    }
-
-    async fn connection(&self) -> Result<Connection, ReadError> {
-        if let Some(connection) = self.idle.lock().pop() {
-            return Ok(connection);
-        }
-        let path = self.path.clone();
-        let opened = spawn_blocking(move || embedded::open_for_reading(&path)).await;
-        opened.map_err(|error| panicked(&error))?.map_err(|error| self.read_error(&error))
-    }
-
-    fn read_error(&self, error: &rusqlite::Error) -> ReadError {
         match error.sqlite_error_code() {
-            Some(ErrorCode::OperationInterrupted) => {
-                ReadError::Unavailable(format!("the query took longer than {:?}", self.timeout))
-            }
             Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory) => {
                 ReadError::Unavailable(error.to_string())
             }
-            _ if is_busy(error) => ReadError::Unavailable(error.to_string()),
+            _ if is_busy(&error) => ReadError::Unavailable(error.to_string()),
             _ => ReadError::Failed(error.to_string()),
         }
     }
 
     /// Rejects new queries. Running queries finish.
     pub(super) fn close(&self) {
-        self.permits.close();
+        self.limits.close();
         self.idle.lock().clear();
     }
-}
-
-fn panicked(error: &JoinError) -> ReadError {
-    ReadError::Failed(error.to_string())
 }
 
 /// Cancels a query when dropped, because of a timeout or a cancelled caller.

@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use eyego_log_core::{LogEntry, LogId, LogQuery, Timestamp};
 use rusqlite::{Connection, ErrorCode, params};
 
+use super::readers::Snapshot;
 use super::segments::TouchedSegments;
 use super::{SqliteStore, find, row};
 use crate::domain::health::PartHealth;
-use crate::domain::repository::{
-    LogRepository, Page, ReadError, Rejection, StoreError, StoreOutcome, is_conflict,
-};
+use crate::domain::read::{Page, ReadError, ReadMemory};
+use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome, is_conflict};
+use crate::infrastructure::repository::limits::ReadKind;
 
 /// The log entries of an embedded store.
 #[derive(Debug, Clone)]
@@ -38,13 +39,15 @@ impl LogRepository for SqliteRepository {
         self.store.writer.write(move |connection| store(connection, &entries)).await
     }
 
-    async fn find(&self, query: &LogQuery) -> Result<Page, ReadError> {
+    async fn find(&self, query: &LogQuery, memory: Arc<dyn ReadMemory>) -> Result<Page, ReadError> {
         let query = query.clone();
-        self.store.readers.read(move |connection| find::find(connection, &query)).await
+        let kind = ReadKind::of(&query);
+        self.store.readers.read(kind, move |file| find::find(file, &query, &*memory)).await
     }
 
     async fn get(&self, id: LogId) -> Result<Option<LogEntry>, ReadError> {
-        self.store.readers.read(move |connection| row::get(connection, id)).await
+        let get = move |file: &mut Snapshot<'_>| Ok(row::get(file.connection(), id)?);
+        self.store.readers.read(ReadKind::ById, get).await
     }
 
     fn health(&self) -> PartHealth {

@@ -11,9 +11,10 @@ const ENTRY_COLUMNS: &str = "id, user_id, action, timestamp, received_at, metada
 /// Columns of a key, in the order that [`read_key`] expects.
 pub(super) const KEY_COLUMNS: &str = "timestamp, id, seq";
 
-/// Position of the metadata in a statement that selects it after
+/// Positions of the action and the metadata in a statement that selects them after
 /// [`KEY_COLUMNS`].
-pub(super) const METADATA_AFTER_KEY: usize = 3;
+pub(super) const ACTION_AFTER_KEY: usize = 3;
+pub(super) const METADATA_AFTER_KEY: usize = 4;
 
 /// Position of a log entry in the query's order, and the place of its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

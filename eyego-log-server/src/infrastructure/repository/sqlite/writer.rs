@@ -1,19 +1,26 @@
 //! The thread that writes the store. It runs all waiting tasks in one transaction
 //! (group commit), so that concurrent bulks share one sync.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::is_busy;
+use super::snapshot_gate::SnapshotGate;
+use crate::domain::repeated::Repeated;
 use crate::domain::repository::StoreError;
-use crate::infrastructure::embedded::{EmbeddedError, WriterConnection};
+use crate::infrastructure::embedded::{CHECK_INTERVAL, EmbeddedError, WriterConnection};
 
 /// Maximum number of tasks in a transaction. A task is usually a bulk.
 const MAX_TASKS: usize = 16;
+
+/// Maximum time that writing waits for readers to exchange their snapshots.
+const MAX_WAIT_FOR_READERS: Duration = Duration::from_secs(1);
 
 /// Handle of the thread.
 pub(super) struct StoreWriter {
@@ -60,10 +67,18 @@ impl<T: Send, W: FnMut(&Connection) -> rusqlite::Result<T> + Send> Task for Clos
 }
 
 impl StoreWriter {
-    pub(super) fn start(file: WriterConnection) -> Result<Self, EmbeddedError> {
+    /// Starts the thread. It merges the log once it is longer than `log`
+    /// allows.
+    pub(super) fn start(file: WriterConnection, log: LogLimit) -> Result<Self, EmbeddedError> {
         let (jobs, receiver) = mpsc::channel();
         let error = Arc::new(Mutex::new(None));
-        let thread = WriterThread { file, jobs: receiver, error: Arc::clone(&error) };
+        let thread = WriterThread {
+            file,
+            log,
+            jobs: receiver,
+            error: Arc::clone(&error),
+            repeated: Repeated::default(),
+        };
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || thread.run())
@@ -83,7 +98,7 @@ impl StoreWriter {
     }
 
     /// Runs all waiting tasks and closes the file, or returns at `deadline`.
-    pub(super) async fn close(&self, deadline: std::time::Instant) {
+    pub(super) async fn close(&self, deadline: Instant) {
         let (done, closed) = oneshot::channel();
         if self.jobs.send(Job::Close(done)).is_ok() {
             // After the deadline the process exits, which rolls back the open
@@ -102,15 +117,40 @@ fn closed() -> StoreError {
     StoreError::Transient("the store is closed".to_owned())
 }
 
+/// The length at which the write-ahead log is merged even if readers have to be
+/// held back for it.
+pub(super) struct LogLimit {
+    /// Path of the log.
+    pub(super) path: PathBuf,
+    pub(super) max_bytes: u64,
+    pub(super) gate: Arc<SnapshotGate>,
+}
+
+impl LogLimit {
+    fn is_exceeded(&self) -> bool {
+        self.path.metadata().is_ok_and(|log| log.len() > self.max_bytes)
+    }
+}
+
 struct WriterThread {
     file: WriterConnection,
+    log: LogLimit,
     jobs: Receiver<Job>,
     error: Arc<Mutex<Option<String>>>,
+    repeated: Repeated,
 }
 
 impl WriterThread {
     fn run(mut self) {
-        while let Ok(first) = self.jobs.recv() {
+        loop {
+            let first = match self.jobs.recv_timeout(CHECK_INTERVAL) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.check_files();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let mut tasks = Vec::new();
             let mut close = None;
             for job in [first].into_iter().chain(self.jobs.try_iter()) {
@@ -133,24 +173,63 @@ impl WriterThread {
         }
     }
 
+    /// Checks the files while there is nothing to write. A file that failed is
+    /// opened again.
+    fn check_files(&mut self) {
+        let outcome = if self.file.is_open() {
+            match self.file.check() {
+                Ok(()) => return,
+                Err(error) => Err(error.into()),
+            }
+        } else {
+            self.try_write(&mut [])
+        };
+        self.note(&outcome);
+    }
+
+    fn note(&mut self, outcome: &Result<(), WriteError>) {
+        let Err(error) = outcome else {
+            self.set_error(None);
+            return;
+        };
+        self.file.discard();
+        let reason = error.to_string();
+        if let Some(count) = self.repeated.note(&reason, 1, Instant::now()) {
+            tracing::error!(reason, count, "the store cannot be written");
+        }
+        self.set_error(Some(reason));
+    }
+
     fn write(&mut self, mut tasks: Vec<Box<dyn Task>>) {
         if tasks.is_empty() {
             return;
         }
         let outcome = self.try_write(&mut tasks);
-        match &outcome {
-            Ok(()) => self.set_error(None),
-            Err(error) => {
-                self.file.discard();
-                self.set_error(Some(error.to_string()));
-            }
+        self.note(&outcome);
+        if outcome.is_ok() && self.log.is_exceeded() {
+            self.merge_log();
         }
         for task in tasks {
             task.complete(outcome.as_ref().err().map(WriteError::as_store_error));
         }
     }
 
+    /// Merges the whole log into the file. Readers exchange their snapshots, so
+    /// that there is a moment without any.
+    fn merge_log(&mut self) {
+        let Ok(connection) = self.file.get() else { return };
+        self.log.gate.run_alone(MAX_WAIT_FOR_READERS, || {
+            // The log keeps what is not merged, for example because an `sqlite3`
+            // shell reads the file. The next transaction tries again.
+            let merged = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            if let Err(error) = merged {
+                tracing::debug!(%error, "the write-ahead log was not merged");
+            }
+        });
+    }
+
     fn try_write(&mut self, tasks: &mut [Box<dyn Task>]) -> Result<(), WriteError> {
+        self.file.check()?;
         let connection = self.file.get()?;
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         for task in tasks {

@@ -6,8 +6,11 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::super::find::{find, select};
+use super::super::readers::Snapshot;
+use super::super::snapshot_gate::SnapshotGate;
 use super::super::{FILE, FORMAT, repository};
-use super::{entry, new_store};
+use super::{Unlimited, entry, new_store};
+use crate::domain::read::Page;
 use crate::domain::repository::StoreOutcome;
 
 #[tokio::test]
@@ -96,12 +99,20 @@ impl ModelledStore {
         expected
     }
 
+    fn find(&self, query: &LogQuery) -> Page {
+        let gate = SnapshotGate::default();
+        let mut snapshot = Snapshot::unlimited(&self.connection, &gate);
+        let page = find(&mut snapshot, query, &Unlimited).unwrap();
+        snapshot.end().unwrap();
+        page
+    }
+
     /// Reads all pages, each from the cursor of the page before.
     fn by_cursor(&self, query: &LogQuery) -> Vec<LogEntry> {
         let mut query = query.clone();
         let mut found = Vec::new();
         loop {
-            let page = find(&self.connection, &query).unwrap();
+            let page = self.find(&query);
             assert!(page.entries.len() <= usize::try_from(query.limit).unwrap());
             found.extend(page.entries);
             let Some(next) = page.next else { return found };
@@ -113,7 +124,7 @@ impl ModelledStore {
     fn by_page(&self, query: &LogQuery) -> Vec<LogEntry> {
         let pages = (1..).map(|page| {
             let query = LogQuery { start: Start::Page(page), ..query.clone() };
-            find(&self.connection, &query).unwrap().entries
+            self.find(&query).entries
         });
         pages.take_while(|entries| !entries.is_empty()).flatten().collect()
     }

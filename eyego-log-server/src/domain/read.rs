@@ -1,0 +1,195 @@
+//! What all reads share: why they fail, the memory they may use, and pages that
+//! are bounded by number and by bytes.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use eyego_log_core::LogEntry;
+use eyego_log_core::query::Cursor;
+
+/// Maximum size of a page as JSON, in bytes. A single larger item is a page of
+/// its own.
+pub const MAX_PAGE_BYTES: usize = 8 << 20;
+
+/// The reason a read failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store is unreachable.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The store returned a response that cannot be interpreted.
+    #[error("the store failed: {0}")]
+    Failed(String),
+    /// The query exceeded this time limit.
+    #[error("the query took longer than {0:?}")]
+    TimedOut(Duration),
+    /// Other reads use the capacity or the memory that this one needs.
+    #[error("too many reads at the same time: {0}")]
+    Overloaded(&'static str),
+}
+
+/// The memory reserved for one read. The share is released when the last
+/// reference is dropped.
+pub trait ReadMemory: Send + Sync {
+    /// Adds `bytes` to the share.
+    ///
+    /// # Errors
+    /// Returns [`ReadError::Overloaded`] if the memory of all reads is used up.
+    fn reserve(&self, bytes: usize) -> Result<(), ReadError>;
+}
+
+/// One page of a result, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T = LogEntry> {
+    /// Entries of the page.
+    pub entries: Vec<T>,
+    /// Position of the last entry, if more entries follow.
+    pub next: Option<Cursor>,
+}
+
+/// What a page can consist of.
+pub trait PageItem {
+    /// Returns the position in the order of the result.
+    fn position(&self) -> Cursor;
+
+    /// Returns the size as JSON, in bytes.
+    fn json_bytes(&self) -> usize;
+}
+
+/// Builds a page from a result that is read item by item.
+pub struct PageBuilder<'a, T> {
+    limit: usize,
+    memory: &'a dyn ReadMemory,
+    bytes: usize,
+    entries: Vec<T>,
+    has_more: bool,
+}
+
+impl<T> std::fmt::Debug for PageBuilder<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PageBuilder").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl<'a, T: PageItem> PageBuilder<'a, T> {
+    /// Starts a page of at most `limit` items. Each item reserves its size from
+    /// `memory`.
+    #[must_use]
+    pub fn new(limit: u32, memory: &'a dyn ReadMemory) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Self { limit, memory, bytes: 0, entries: Vec::new(), has_more: false }
+    }
+
+    /// Adds the next item of the result. Returns [`ControlFlow::Break`] if the
+    /// page is complete without it.
+    ///
+    /// # Errors
+    /// Returns [`ReadError::Overloaded`] if there is no memory for the item.
+    pub fn push(&mut self, item: T) -> Result<ControlFlow<()>, ReadError> {
+        let bytes = item.json_bytes();
+        let is_too_large = !self.entries.is_empty() && self.bytes + bytes > MAX_PAGE_BYTES;
+        if self.entries.len() >= self.limit || is_too_large {
+            self.has_more = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        self.memory.reserve(bytes)?;
+        self.bytes += bytes;
+        self.entries.push(item);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Records that more items may follow the last one.
+    pub fn expect_more(&mut self) {
+        self.has_more = true;
+    }
+
+    /// Returns the page.
+    #[must_use]
+    pub fn finish(self) -> Page<T> {
+        let next = if self.has_more { self.entries.last().map(T::position) } else { None };
+        Page { entries: self.entries, next }
+    }
+}
+
+impl PageItem for LogEntry {
+    fn position(&self) -> Cursor {
+        self.into()
+    }
+
+    fn json_bytes(&self) -> usize {
+        /// Keys, punctuation, the id and the timestamp.
+        const FIXED: usize = 104;
+
+        FIXED
+            + json_text_bytes(self.user_id.as_str())
+            + json_text_bytes(self.action.as_str())
+            + self.metadata.as_json().len()
+    }
+}
+
+/// Returns the size of a text as a JSON string, in bytes.
+#[must_use]
+pub fn json_text_bytes(text: &str) -> usize {
+    let escaped = |byte: &u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    2 + text.as_bytes().iter().map(escaped).sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use eyego_log_core::{Action, LogId, Metadata, Timestamp, UserId};
+
+    use super::*;
+
+    struct Limited(usize);
+
+    impl ReadMemory for Limited {
+        fn reserve(&self, bytes: usize) -> Result<(), ReadError> {
+            if bytes <= self.0 { Ok(()) } else { Err(ReadError::Overloaded("test")) }
+        }
+    }
+
+    fn entry(n: u8, text_bytes: usize) -> LogEntry {
+        let metadata = format!("{{\"a\":\"{}\"}}", "x".repeat(text_bytes));
+        LogEntry::new(
+            LogId::from_bytes([n; 12]),
+            UserId::new("a\"\\\n\u{1}\u{7f}ü").unwrap(),
+            Action::new("A").unwrap(),
+            Timestamp::from_millis(i64::from(n)).unwrap(),
+            Metadata::from_json(metadata).unwrap(),
+        )
+    }
+
+    fn page(limit: u32, sizes: &[usize]) -> (usize, bool) {
+        let memory = Limited(usize::MAX);
+        let mut page = PageBuilder::new(limit, &memory);
+        for (n, size) in (0..).zip(sizes) {
+            if page.push(entry(n, *size)).unwrap().is_break() {
+                break;
+            }
+        }
+        let page = page.finish();
+        (page.entries.len(), page.next.is_some())
+    }
+
+    #[test]
+    fn a_page_ends_at_its_limit_or_at_its_bytes() {
+        assert_eq!(page(2, &[1, 1]), (2, false));
+        assert_eq!(page(2, &[1, 1, 1]), (2, true));
+        assert_eq!(page(9, &[4 << 20, 3 << 20, 2 << 20]), (2, true));
+        assert_eq!(page(9, &[4 << 20, 3 << 20]), (2, false));
+        assert_eq!(page(9, &[9 << 20, 1]), (1, true), "a large event is a page of its own");
+        assert_eq!(page(9, &[1, 9 << 20]), (1, true));
+    }
+
+    #[test]
+    fn a_page_without_memory_is_an_error() {
+        let memory = Limited(1000);
+        let mut page = PageBuilder::new(9, &memory);
+        assert!(page.push(entry(1, 10)).unwrap().is_continue());
+        assert!(matches!(page.push(entry(2, 2000)), Err(ReadError::Overloaded(_))));
+    }
+}
