@@ -1,4 +1,4 @@
-//! Access: judges a request before its body is read, and before `100 Continue`
+//! Access: checks a request before its body is read, and before `100 Continue`
 //! is sent.
 //!
 //! | file | contents |
@@ -187,7 +187,7 @@ impl Visit {
         if is_audited {
             self.audited = Some((request.method().clone(), request.uri().clone()));
         }
-        match self.judge(request) {
+        match self.check(request) {
             Ok(()) => {}
             Err((denial, error)) => {
                 if !is_audited {
@@ -209,7 +209,7 @@ impl Visit {
         Ok(())
     }
 
-    fn judge(&mut self, request: &Request<Body>) -> Result<(), (Denial, ApiError)> {
+    fn check(&mut self, request: &Request<Body>) -> Result<(), (Denial, ApiError)> {
         let guard = Arc::clone(&self.guard);
         if let Some(hosts) = &guard.hosts {
             hosts.check(request).map_err(|error| (Denial::Host, ApiError::misdirected(error)))?;
