@@ -21,8 +21,8 @@ RUN apt-get update \
     && install --directory --owner eyego --group eyego --mode 0700 /var/lib/eyego-log
 COPY --from=build /out/eyego-log-server /usr/local/bin/eyego-log-server
 
-# 127.0.0.1 would not be reachable from outside the container. Publish the port on a private network
-# only: the server has no authentication yet.
+# 127.0.0.1 would not be reachable from outside the container. On this address the server starts only with
+# a keys file (EYEGO_KEYS_FILE), or with EYEGO_AUTH=none if only trusted callers can reach the port.
 ENV EYEGO_LISTEN=0.0.0.0:3000 \
     EYEGO_DATA_DIR=/var/lib/eyego-log
 VOLUME /var/lib/eyego-log

@@ -41,13 +41,13 @@ fn client(token: &str) -> reqwest::Client {
 }
 
 /// A response: its status, its headers and its JSON body.
-struct Answer {
+struct Response {
     status: u16,
     headers: reqwest::header::HeaderMap,
     body: Value,
 }
 
-impl Answer {
+impl Response {
     fn message(&self) -> &str {
         self.body["message"].as_str().unwrap_or_default()
     }
@@ -57,23 +57,23 @@ impl Answer {
     }
 }
 
-async fn send(request: reqwest::RequestBuilder) -> Answer {
-    let response = request.send().await.unwrap();
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let text = response.text().await.unwrap();
-    Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+async fn send(request: reqwest::RequestBuilder) -> Response {
+    let received = request.send().await.unwrap();
+    let (status, headers) = (received.status().as_u16(), received.headers().clone());
+    let text = received.text().await.unwrap();
+    Response { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
 }
 
-async fn get_as(server: &Server, token: &str, path: &str) -> Answer {
+async fn get_as(server: &Server, token: &str, path: &str) -> Response {
     send(client(token).get(url(server, path))).await
 }
 
-async fn post_as(server: &Server, token: &str, path: &str, media: &str, body: String) -> Answer {
+async fn post_as(server: &Server, token: &str, path: &str, media: &str, body: String) -> Response {
     let request = client(token).post(url(server, path)).header("content-type", media);
     send(request.body(body)).await
 }
 
-async fn post_event(server: &Server, token: &str) -> Answer {
+async fn post_event(server: &Server, token: &str) -> Response {
     post_as(server, token, "/api/v1/logs", "application/json", EVENT.to_owned()).await
 }
 

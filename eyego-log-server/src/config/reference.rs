@@ -26,6 +26,9 @@ log = \"info,eyego_log_server=debug\"
 listen = \"0.0.0.0:3000\"
 max_body_bytes = \"32MiB\"
 
+[access]
+keys_file = \"/etc/eyego-log/keys.toml\"
+
 [kafka]
 brokers = \"kafka-1:9092,kafka-2:9092\"
 

@@ -121,12 +121,15 @@ pub struct Key {
 }
 
 impl Key {
+    /// Maximum number of characters of an id.
+    pub const MAX_ID: usize = 64;
+
     /// Returns whether `id` has 1 to 64 characters, each a letter, a digit, `-`,
     /// `_` or `.`.
     #[must_use]
     pub fn is_valid_id(id: &str) -> bool {
         let is_allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
-        (1..=64).contains(&id.len()) && id.bytes().all(is_allowed)
+        (1..=Self::MAX_ID).contains(&id.len()) && id.bytes().all(is_allowed)
     }
 
     /// Returns whether the key allows `scope`.

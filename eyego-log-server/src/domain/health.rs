@@ -3,8 +3,8 @@
 /// One part, as `/health/ready` reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartHealth {
-    /// Name of the part: `kafka`, `mongodb`, `queue`, `store`, `spool` or
-    /// `worker`.
+    /// Name of the part: `kafka`, `mongodb`, `queue`, `store`, `spool`, `worker`,
+    /// `keys` or `tls`.
     pub name: &'static str,
     /// State of the part.
     pub state: PartState,

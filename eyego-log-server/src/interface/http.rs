@@ -2,7 +2,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `access` | judges requests: `Host`, `Origin`, keys, rate limits; the audit log |
+//! | `access` | checks requests: `Host`, `Origin`, keys, rate limits; the audit log |
 //! | `api` | the state shared by the routes of the API |
 //! | `router` | the routes, and what applies to every response |
 //! | `ingest` | POST of one event and of a batch |

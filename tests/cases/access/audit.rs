@@ -29,8 +29,8 @@ async fn reads_replays_and_refusals_are_audited() {
     }
     let query = "/api/v1/logs?userId=u&limit=5";
     eventually("three events", TIMEOUT, async || {
-        let answer = get_as(&server, &token, query).await;
-        ensure!(answer.body["results"] == 3, "{}", answer.body);
+        let response = get_as(&server, &token, query).await;
+        ensure!(response.body["results"] == 3, "{}", response.body);
         Ok(())
     })
     .await

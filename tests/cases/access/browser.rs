@@ -60,9 +60,9 @@ async fn a_cross_site_form_changes_nothing() {
         };
         for path in ["/api/v1/logs", "/api/v1/logs/batch", "/api/v1/dead-letters/replay"] {
             assert_eq!(send(post(path, None)).await.status, 415, "{path} {media}");
-            let answer = send(post(path, Some("https://evil.example"))).await;
-            assert_eq!(answer.status, 403, "{path} {media}");
-            assert!(answer.message().contains("EYEGO_CORS_ORIGINS"), "{}", answer.body);
+            let response = send(post(path, Some("https://evil.example"))).await;
+            assert_eq!(response.status, 403, "{path} {media}");
+            assert!(response.message().contains("EYEGO_CORS_ORIGINS"), "{}", response.body);
         }
     }
     // Even with a media type that a form cannot send.
@@ -86,13 +86,13 @@ async fn only_listed_origins_get_cors_headers() {
             .header("access-control-request-method", "POST")
             .header("access-control-request-headers", "authorization, content-type")
     };
-    let answer = send(preflight(APP)).await;
-    assert_eq!(answer.status, 204);
-    assert_eq!(answer.header("access-control-allow-origin"), Some(APP));
-    assert!(answer.header("access-control-allow-methods").unwrap().contains("POST"));
-    assert!(answer.header("access-control-allow-headers").unwrap().contains("authorization"));
-    let answer = send(preflight("https://evil.example")).await;
-    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
+    let response = send(preflight(APP)).await;
+    assert_eq!(response.status, 204);
+    assert_eq!(response.header("access-control-allow-origin"), Some(APP));
+    assert!(response.header("access-control-allow-methods").unwrap().contains("POST"));
+    assert!(response.header("access-control-allow-headers").unwrap().contains("authorization"));
+    let response = send(preflight("https://evil.example")).await;
+    assert_eq!((response.status, response.header("access-control-allow-origin")), (403, None));
 
     let posted =
         send(client.post(&logs).header("origin", APP).header("content-type", JSON).body(EVENT))
@@ -103,8 +103,8 @@ async fn only_listed_origins_get_cors_headers() {
     let invalid = send(client.get(format!("{logs}?x=1")).header("origin", APP)).await;
     assert_eq!((invalid.status, invalid.header("access-control-allow-origin")), (400, Some(APP)));
     for origin in ["https://evil.example", "http://app.example"] {
-        let answer = send(client.get(&logs).header("origin", origin)).await;
-        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None));
+        let response = send(client.get(&logs).header("origin", origin)).await;
+        assert_eq!((response.status, response.header("access-control-allow-origin")), (200, None));
     }
 
     // Without the option, no origin is listed.

@@ -54,8 +54,8 @@ async fn metrics_and_health_can_have_their_own_address() {
     let (server, operations) = with_operations(with_keys(&keys)).await;
     let client = super::client(&token);
     eventually("readiness", TIMEOUT, async || {
-        let answer = send(reqwest::Client::new().get(format!("{operations}/health/ready"))).await;
-        ensure!(answer.status == 200, "{}", answer.body);
+        let response = send(reqwest::Client::new().get(format!("{operations}/health/ready"))).await;
+        ensure!(response.status == 200, "{}", response.body);
         Ok(())
     })
     .await
@@ -67,8 +67,8 @@ async fn metrics_and_health_can_have_their_own_address() {
         ("/api/v1/logs", 200, 404),
     ] {
         assert_eq!(send(client.get(url(&server, path))).await.status, on_main, "{path}");
-        let answer = send(client.get(format!("{operations}{path}"))).await;
-        assert_eq!(answer.status, on_operations, "{path}");
+        let response = send(client.get(format!("{operations}{path}"))).await;
+        assert_eq!(response.status, on_operations, "{path}");
     }
     let without = send(reqwest::Client::new().get(format!("{operations}/metrics"))).await;
     assert_eq!(without.status, 401);

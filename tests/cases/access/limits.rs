@@ -7,18 +7,18 @@ use stack::server::Server;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::{Answer, EVENT, get_as, post_as, post_event, send, with_keys};
+use super::{EVENT, Response, get_as, post_as, post_event, send, with_keys};
 use crate::fixture::{NDJSON, TIMEOUT, ready, url};
 
-async fn post_batch(server: &Server, token: &str, events: usize) -> Answer {
+async fn post_batch(server: &Server, token: &str, events: usize) -> Response {
     let body = vec![EVENT; events].join("\n");
     post_as(server, token, "/api/v1/logs/batch", NDJSON, body).await
 }
 
-fn assert_limited(answer: &Answer) {
-    assert_eq!(answer.status, 429, "{}", answer.body);
-    assert_eq!(answer.body["status"], "fail");
-    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+fn assert_limited(response: &Response) {
+    assert_eq!(response.status, 429, "{}", response.body);
+    assert_eq!(response.body["status"], "fail");
+    let wait: u64 = response.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=12).contains(&wait), "{wait}");
 }
 
@@ -30,19 +30,24 @@ async fn events_beyond_the_rate_of_a_key_are_429() {
     let free = keys.add("free", &["ingest", "metrics"]).unwrap();
     let server = ready(with_keys(&keys)).await;
 
-    let answer = post_batch(&server, &token, 11).await;
-    assert_eq!(answer.status, 413, "{}", answer.body);
-    assert!(answer.message().contains("up to 10 events"), "{}", answer.body);
-    let answer = post_batch(&server, &token, 8).await;
-    assert_eq!((answer.status, &answer.body["accepted"]), (202, &8.into()), "{}", answer.body);
+    let response = post_batch(&server, &token, 11).await;
+    assert_eq!(response.status, 413, "{}", response.body);
+    assert!(response.message().contains("up to 10 events"), "{}", response.body);
+    let response = post_batch(&server, &token, 8).await;
+    assert_eq!(
+        (response.status, &response.body["accepted"]),
+        (202, &8.into()),
+        "{}",
+        response.body
+    );
     assert_limited(&post_batch(&server, &token, 8).await);
     let mut statuses = Vec::new();
     while statuses.last() != Some(&429) {
         assert!(statuses.len() < 10, "{statuses:?}");
-        let answer = post_event(&server, &token).await;
-        statuses.push(answer.status);
-        if answer.status == 429 {
-            assert_limited(&answer);
+        let response = post_event(&server, &token).await;
+        statuses.push(response.status);
+        if response.status == 429 {
+            assert_limited(&response);
         }
     }
     // Another key is not affected.
@@ -93,17 +98,17 @@ async fn concurrent_requests_of_a_key_are_limited() {
     );
     slow.write_all(head.as_bytes()).await.unwrap();
     eventually("a second request to be refused", TIMEOUT, async || {
-        let answer = post_event(&server, &token).await;
-        ensure!(answer.status == 429, "{}", answer.status);
-        assert!(answer.message().contains("up to 1 requests"), "{}", answer.body);
+        let response = post_event(&server, &token).await;
+        ensure!(response.status == 429, "{}", response.status);
+        assert!(response.message().contains("up to 1 requests"), "{}", response.body);
         Ok(())
     })
     .await
     .unwrap();
     slow.write_all(EVENT.as_bytes()).await.unwrap();
     eventually("the next request to be accepted", TIMEOUT, async || {
-        let answer = post_event(&server, &token).await;
-        ensure!(answer.status == 202, "{}", answer.status);
+        let response = post_event(&server, &token).await;
+        ensure!(response.status == 202, "{}", response.status);
         Ok(())
     })
     .await

@@ -72,9 +72,10 @@ async fn trickle(server: &Server, first: &[u8]) -> (String, Duration) {
 #[tokio::test]
 async fn slow_head_or_body_returns_408() {
     let server = embedded_server().await;
-    let body = b"POST /api/v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+    let body =
+        b"POST /api/v1/logs HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
                  content-length: 1000\r\n\r\n{";
-    let head = b"POST /api/v1/logs HTTP/1.1\r\nhost: x\r\nx-slow: ";
+    let head = b"POST /api/v1/logs HTTP/1.1\r\nhost: localhost\r\nx-slow: ";
     for (response, elapsed) in [trickle(&server, body).await, trickle(&server, head).await] {
         assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
         let (_, body) = response.split_once("\r\n\r\n").unwrap();

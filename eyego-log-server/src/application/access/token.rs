@@ -5,6 +5,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::domain::access::Key;
+
 const PREFIX: &str = "eyego_";
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -52,7 +54,7 @@ pub(super) fn id_of(text: &str) -> Option<&str> {
     let (id, secret) = text.strip_prefix(PREFIX)?.rsplit_once('_')?;
     let is_secret =
         secret.len() == SECRET_LENGTH && secret.bytes().all(|c| c.is_ascii_alphanumeric());
-    (is_secret && !id.is_empty()).then_some(id)
+    (is_secret && (1..=Key::MAX_ID).contains(&id.len())).then_some(id)
 }
 
 #[cfg(test)]
@@ -87,6 +89,7 @@ mod tests {
             &format!("eyego_{secret}"),
             &format!("eyego__{secret}"),
             &format!("eyego_x_{secret}a"),
+            &format!("eyego_{}_{secret}", "x".repeat(65)),
             &format!("eyego_x_{}-", &secret[1..]),
         ] {
             assert!(!is_token(text), "{text}");

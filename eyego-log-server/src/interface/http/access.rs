@@ -1,4 +1,4 @@
-//! Access: judges a request before its body is read, and before `100 Continue`
+//! Access: checks a request before its body is read, and before `100 Continue`
 //! is sent.
 //!
 //! | file | contents |
@@ -8,6 +8,7 @@
 //! | `origin` | the `Origin` check and CORS |
 //! | `bearer` | the token of a request |
 //! | `denial` | why a request is refused, and the counters |
+//! | `visit` | the checks of one request, and what is known about its caller |
 //! | `audit` | the audit log |
 
 mod audit;
@@ -16,27 +17,22 @@ mod denial;
 mod host;
 mod origin;
 mod route;
+mod visit;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use axum::body::Body;
-use axum::response::{IntoResponse as _, Response};
-use eyego_log_core::Timestamp;
-use http::{Method, Request, Uri};
-
+use self::audit::AuditLog;
 pub use self::audit::Audited;
-use self::audit::{AuditLine, AuditLog};
 use self::denial::Denial;
 pub(super) use self::denial::DenialCounts;
 use self::host::Hosts;
 use self::origin::Origins;
-use self::route::Requirement;
+pub(super) use self::visit::Visit;
 use super::error::ApiError;
-use crate::application::access::{ActiveKey, AddressLimits, Exceeded, InUse, KeyCounts, Keys};
-use crate::application::metrics::{IngestCounters, Refusal};
-use crate::domain::access::Scope;
+use crate::application::access::{ActiveKey, AddressLimits, Exceeded, KeyCounts, Keys};
+use crate::application::metrics::IngestCounters;
 
 /// Who may use this process, from where, and how much.
 #[derive(Debug)]
@@ -103,22 +99,6 @@ pub struct Guard {
     ingest: Option<Arc<IngestCounters>>,
 }
 
-/// A request as the guard sees it. Its limit of concurrent requests applies until
-/// this is dropped.
-#[derive(Debug)]
-pub(super) struct Visit {
-    guard: Arc<Guard>,
-    address: IpAddr,
-    requirement: Requirement,
-    key: Option<Arc<ActiveKey>>,
-    in_use: Option<InUse>,
-    denial: Option<Denial>,
-    /// Set for requests that the audit log may mention.
-    audited: Option<(Method, Uri)>,
-    /// Set if the origin of the request may read the response.
-    origin: Option<http::HeaderValue>,
-}
-
 /// What a batch is charged to, once the number of its events is known.
 #[derive(Debug, Clone)]
 pub(super) struct Charge {
@@ -161,144 +141,6 @@ impl Guard {
             (Some(key), _) => key.charge(events),
             (None, Some(addresses)) => addresses.charge(address, events),
             (None, None) => Ok(()),
-        }
-    }
-}
-
-impl Visit {
-    /// Starts the visit of a request from `address`.
-    pub(super) fn new(guard: &Arc<Guard>, request: &Request<Body>, address: IpAddr) -> Self {
-        Self {
-            guard: Arc::clone(guard),
-            address,
-            requirement: route::requirement(request.method(), request.uri().path()),
-            key: None,
-            in_use: None,
-            denial: None,
-            audited: None,
-            origin: guard.access.origins.listed(request.headers()).cloned(),
-        }
-    }
-
-    /// Decides whether the request may proceed. Returns the response if it may
-    /// not, or if there is nothing left to do.
-    pub(super) fn admit(&mut self, request: &mut Request<Body>) -> Result<(), Box<Response>> {
-        let is_audited = self.requirement.is_audited();
-        if is_audited {
-            self.audited = Some((request.method().clone(), request.uri().clone()));
-        }
-        match self.judge(request) {
-            Ok(()) => {}
-            Err((denial, error)) => {
-                if !is_audited {
-                    self.audited = Some((request.method().clone(), request.uri().clone()));
-                }
-                self.guard.access.denials.count(denial);
-                self.denial = Some(denial);
-                return Err(Box::new(error.into_response()));
-            }
-        }
-        if origin::is_preflight(request) {
-            return Err(Box::new(origin::preflight_response()));
-        }
-        if self.requirement == Requirement::Scope(Scope::Ingest) && route::is_batch(request.uri()) {
-            let key = self.key.clone();
-            let charge = Charge { key, guard: Arc::clone(&self.guard), address: self.address };
-            request.extensions_mut().insert(charge);
-        }
-        Ok(())
-    }
-
-    fn judge(&mut self, request: &Request<Body>) -> Result<(), (Denial, ApiError)> {
-        let guard = Arc::clone(&self.guard);
-        if let Some(hosts) = &guard.hosts {
-            hosts.check(request).map_err(|error| (Denial::Host, ApiError::misdirected(error)))?;
-        }
-        let forbid = |error| (Denial::Origin, ApiError::forbidden(error));
-        guard.access.origins.check(request).map_err(forbid)?;
-        if origin::is_preflight(request) {
-            return Ok(());
-        }
-        if let (Some(keys), false) = (&guard.access.keys, self.requirement == Requirement::Open) {
-            self.authenticate(keys, request)?;
-        }
-        if self.requirement == Requirement::Scope(Scope::Ingest) {
-            // The first event; a batch is charged for the others when they are counted.
-            guard.charge(self.key.as_deref(), self.address, 1).map_err(|exceeded| {
-                self.count_refused(route::is_batch(request.uri()));
-                (Denial::Rate, rate_limited(exceeded, 1))
-            })?;
-        }
-        Ok(())
-    }
-
-    fn authenticate(
-        &mut self,
-        keys: &Keys,
-        request: &Request<Body>,
-    ) -> Result<(), (Denial, ApiError)> {
-        let unauthenticated =
-            |error: String| (Denial::Unauthenticated, ApiError::unauthenticated(error));
-        if bearer::query_has_token(request.uri().query()) {
-            return Err((Denial::TokenInQuery, ApiError::unauthenticated(bearer::IN_QUERY)));
-        }
-        let token =
-            bearer::token(request.headers()).map_err(|error| unauthenticated(error.to_owned()))?;
-        let key = keys
-            .authenticate(token, || Timestamp::from(SystemTime::now()))
-            .map_err(|error| unauthenticated(error.to_string()))?;
-        let key = self.key.insert(key);
-        if let Requirement::Scope(scope) = self.requirement
-            && !key.key().allows(scope)
-        {
-            let message = format!("the key `{}` does not have the scope `{scope}`", key.key().id);
-            return Err((Denial::Forbidden, ApiError::forbidden(message)));
-        }
-        let in_use = key.begin_request().ok_or_else(|| {
-            let max = key.key().concurrent.map_or(0, Into::into);
-            let message = format!("the key may have up to {max} requests at the same time");
-            (Denial::Concurrency, ApiError::rate_limited(message, Duration::from_secs(1)))
-        });
-        match in_use {
-            Ok(in_use) => self.in_use = Some(in_use),
-            Err(denial) => {
-                if self.requirement == Requirement::Scope(Scope::Ingest) {
-                    self.count_refused(route::is_batch(request.uri()));
-                }
-                return Err(denial);
-            }
-        }
-        Ok(())
-    }
-
-    /// Counts what a rate limit refuses before the body is read: one event, or a
-    /// batch with an unknown number of events.
-    fn count_refused(&self, is_batch: bool) {
-        match &self.guard.ingest {
-            Some(ingest) if is_batch => ingest.refuse_body(Refusal::RateLimited),
-            Some(ingest) => ingest.refuse_event(Refusal::RateLimited),
-            None => {}
-        }
-    }
-
-    /// Completes the response, and writes the audit log.
-    pub(super) fn finish(self, response: &mut Response, request_id: &str) {
-        if let Some(origin) = self.origin {
-            origin::allow(response.headers_mut(), origin);
-        }
-        let Some((method, uri)) = &self.audited else { return };
-        let details = response.extensions_mut().remove::<Audited>();
-        let line = AuditLine {
-            key: self.key.as_ref().map(|key| key.key().id.as_str()),
-            address: self.address,
-            method,
-            uri,
-            status: response.status(),
-            request_id,
-        };
-        match self.denial {
-            Some(denial) => self.guard.access.audit.denied(&line, denial),
-            None => AuditLog::served(&line, details),
         }
     }
 }

@@ -112,7 +112,7 @@ async fn refuse_body(request: Request) {
     discard_unread(&head.headers, &mut body).await;
 }
 
-/// Judges and routes a request from `address`. Sets `x-request-id` on the response, turns a panic into a
+/// Checks and routes a request from `address`. Sets `x-request-id` on the response, turns a panic into a
 /// 500, and logs the internals of a failure, which the response does not show.
 ///
 /// A function around the router instead of a middleware: axum boxes and clones

@@ -25,6 +25,11 @@ impl Denial {
         Self::Rate,
     ];
 
+    /// Returns whether the request is allowed, but at another time.
+    pub(super) fn is_limit(self) -> bool {
+        matches!(self, Self::Concurrency | Self::Rate)
+    }
+
     /// Returns the value of the label `reason`.
     pub(super) fn label(self) -> &'static str {
         match self {

@@ -146,7 +146,7 @@ mod tests {
         }
 
         #[test]
-        fn any_value_is_judged(value in "\\PC{0,40}") {
+        fn any_value_is_parsed_or_refused(value in "\\PC{0,40}") {
             let _ = host_of(&value);
         }
     }

@@ -8,7 +8,9 @@ use http::header::{
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST,
     ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The origins whose pages may use the API.
 #[derive(Debug)]
@@ -37,7 +39,8 @@ impl Origins {
         let headers = request.headers();
         let Some(origin) = headers.get(ORIGIN).filter(|_| !is_read) else { return Ok(()) };
         let is_repeated = headers.get_all(ORIGIN).iter().nth(1).is_some();
-        if !is_repeated && (self.0.contains(origin) || is_own(origin, headers)) {
+        let is_own = is_same_origin(headers) || is_own(origin, headers);
+        if !is_repeated && (self.0.contains(origin) || is_own) {
             return Ok(());
         }
         let origin = origin.to_str().unwrap_or("unreadable").chars().take(100).collect::<String>();
@@ -46,6 +49,12 @@ impl Origins {
              origins that may"
         ))
     }
+}
+
+/// Returns whether the browser says that the page and this server have the same
+/// origin. Pages cannot set this header. Unlike `Host`, proxies do not change it.
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "same-origin")
 }
 
 /// Returns whether a page was loaded from the host that it sends the request to.
@@ -129,6 +138,19 @@ mod tests {
             ["https://app.example", "http://logs.example:3000", "https://LOGS.example:3000"]
         {
             assert!(check(Method::POST, origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_page_behind_a_proxy_that_changes_the_host_is_recognized() {
+        let check = |site: &str| {
+            let request = Request::post("/").header(HOST, "10.0.0.7").header(SEC_FETCH_SITE, site);
+            let request = request.header(ORIGIN, "https://logs.example").body(()).unwrap();
+            Origins::new(&[]).check(&request).is_ok()
+        };
+        assert!(check("same-origin"));
+        for site in ["same-site", "cross-site", "none"] {
+            assert!(!check(site), "{site}");
         }
     }
 
