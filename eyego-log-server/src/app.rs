@@ -6,6 +6,7 @@
 mod access;
 pub mod keys;
 mod lifecycle;
+mod listeners;
 mod process;
 mod reload;
 mod runtimes;

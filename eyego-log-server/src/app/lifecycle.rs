@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::access::{AccessParts, check_exposure, is_loopback};
+use super::access::AccessParts;
+use super::listeners::Listeners;
 use super::runtimes::RuntimePool;
 use super::signals::Signals;
 use super::worker::Worker;
 use super::{Parts, process};
 use crate::application::persist::WorkerStatus;
 use crate::config::Config;
-use crate::interface::http::{Bound, Guard, Metrics, Operations, Readiness, bind, routes};
+use crate::interface::http::{Metrics, Operations, Readiness};
 use crate::telemetry::Logging;
 
 /// Part of the shutdown timeout reserved for the worker, the queue and the store.
@@ -45,8 +45,7 @@ pub(super) async fn serve(
             return Ok(());
         }
     };
-    let Listeners { main, operations: separate } = listeners;
-    let address = main.address();
+    let address = listeners.address();
     let role = config.role;
     let queue = parts.queue.health().name;
     let store = parts.repository.health().name;
@@ -62,11 +61,10 @@ pub(super) async fn serve(
     let readiness = Arc::new(readiness.with_reloads(access.reload.statuses()));
     let (stop_serving, stop) = watch::channel(false);
     let api = role.has_api().then(|| Arc::new(parts.api(&config, stop.clone())));
-    let ingest = api.as_ref().map(|api| Arc::clone(api.ingest.counters()));
     let AccessParts { access, tls, reload } = access;
     AccessParts::watch(reload, &access)?;
     let metrics = Arc::new(Metrics::new(
-        ingest.clone(),
+        api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
         role.has_worker().then(|| Arc::clone(&status)),
         Arc::clone(&parts.queue),
         logging.dropped_lines(),
@@ -74,23 +72,10 @@ pub(super) async fn serve(
         tls.clone(),
     ));
     let operations = Operations { readiness: Arc::clone(&readiness), metrics };
-    let guard = |address, ingest| Guard::new(Arc::clone(&access), is_loopback(address), ingest);
-    let on_main = separate.is_none().then(|| operations.clone());
-    let mut listening = vec![(main, routes(api, on_main, guard(address, ingest)))];
-    if let Some(separate) = separate {
-        let address = separate.address();
-        tracing::info!(%address, "listening for operations");
-        listening.push((separate, routes(None, Some(operations), guard(address, None))));
-    }
     let worker = bulks.map(|bulks| parts.worker(&config, status, bulks)).transpose()?;
 
-    let runtimes: Arc<[Handle]> = http.handles().into();
-    let mut serving = JoinSet::new();
-    for (bound, routes) in listening {
-        let (bound, runtimes, stop) =
-            (bound.with_tls(tls.clone()), Arc::clone(&runtimes), stop.clone());
-        serving.spawn(async move { bound.serve(routes, &runtimes, stop).await });
-    }
+    let mut serving =
+        listeners.serve(api, operations, &access, tls.as_ref(), http.handles(), &stop);
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
         // Without a signal, the accept loop ends only by a panic.
@@ -108,35 +93,6 @@ pub(super) async fn serve(
     shut_down(&parts, serving, worker, config.http.shutdown_timeout).await;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// The addresses that the process listens on.
-struct Listeners {
-    main: Bound,
-    operations: Option<Bound>,
-}
-
-impl Listeners {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let (listen, operations) = (&config.http.listen, &config.access.operations_listen);
-        match operations {
-            // A worker serves nothing but operations.
-            Some(operations) if !config.role.has_api() => {
-                Ok(Self { main: bind_checked(operations, config).await?, operations: None })
-            }
-            Some(operations) => Ok(Self {
-                main: bind_checked(listen, config).await?,
-                operations: Some(bind_checked(operations, config).await?),
-            }),
-            None => Ok(Self { main: bind_checked(listen, config).await?, operations: None }),
-        }
-    }
-}
-
-async fn bind_checked(address: &str, config: &Config) -> anyhow::Result<Bound> {
-    let bound = bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    check_exposure(&config.access, bound.address())?;
-    Ok(bound)
 }
 
 /// Binds the addresses and builds the adapters. Cancelling this may leave a thread

@@ -1,6 +1,5 @@
 //! Options of access: keys, TLS, browsers, and a separate address for operations.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -99,12 +98,6 @@ impl Names {
     #[must_use]
     pub fn as_slice(&self) -> &[String] {
         &self.0
-    }
-}
-
-impl fmt::Display for Names {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(","))
     }
 }
 

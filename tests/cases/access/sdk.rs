@@ -50,3 +50,34 @@ async fn the_sdk_waits_and_splits_as_the_rate_limit_requires() {
     let report = client.flush_within(TIMEOUT * 3).await;
     assert!(report.all_delivered(), "{report:?} {:?}", client.stats());
 }
+
+#[tokio::test]
+async fn the_sdk_loses_nothing_while_its_key_is_replaced() {
+    let keys = KeysFile::new().unwrap();
+    let old = keys.add("old", &["ingest"]).unwrap();
+    let server = ready(with_keys(&keys)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, &old).unwrap();
+    let builder = Client::builder(server.base_url()).linger(Duration::from_millis(10));
+    let client = builder.api_key_file(&file).build().unwrap();
+    client.send(Event::new("ada", "BEFORE")).await.unwrap();
+
+    // In the wrong order: the old key is revoked before the caller has the new one.
+    keys.remove("old").unwrap();
+    let new = keys.add("new", &["ingest"]).unwrap();
+    let refused = reqwest::Client::new().get(format!("{}/nothing", server.base_url()));
+    stack::eventually("the old key to be revoked", TIMEOUT, async || {
+        let status = refused.try_clone().unwrap().bearer_auth(&old).send().await?.status();
+        anyhow::ensure!(status == 401, "{status}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    for _ in 0..100 {
+        client.log(Event::new("ada", "BETWEEN")).unwrap();
+    }
+    std::fs::write(&file, &new).unwrap();
+    let report = client.flush_within(TIMEOUT * 2).await;
+    assert!(report.all_delivered(), "{report:?} {:?}", client.stats());
+}
