@@ -194,7 +194,7 @@ describe("explore", () => {
     visit(shared, "#/explore?from=2026-01-15T09:00:00Z&to=2026-01-15T10:00:00Z", async (page) => {
       await page.getByRole("button", { name: "Custom" }).click();
       // Berlin is an hour ahead of UTC in January.
-      assert.equal(await page.getByRole("textbox", { name: "From" }).inputValue(), "2026-01-15T10:00:00");
+      assert.equal(await page.getByRole("textbox", { name: "From" }).inputValue(), "2026-01-15T10:00");
       await page.getByRole("textbox", { name: "To" }).fill("2026-01-15T09:30:00");
       assert.ok(await page.getByRole("button", { name: "Apply" }).isDisabled());
       await page.getByText("The end must be after the start.").waitFor();

@@ -64,12 +64,12 @@ describe("live", () => {
   test("a server without tail, and a store that cannot, say so", () =>
     visit(shared, "#/pipeline", async (page) => {
       shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/tail") ? { status: 404, body: { status: "fail", message: "no such route: /api/v1/logs/tail" } } : undefined);
-      await page.getByRole("link", { name: "Live" }).click();
+      await page.getByRole("link", { name: "Live", exact: true }).click();
       await page.getByText("Not available on this server").waitFor();
       await page.getByText("GET /api/v1/logs/tail").waitFor();
       await page.getByRole("link", { name: "Explore", exact: true }).click();
       shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/tail") ? { status: 501, body: { status: "error", message: "the tail needs a replica set" } } : undefined);
-      await page.getByRole("link", { name: "Live" }).click();
+      await page.getByRole("link", { name: "Live", exact: true }).click();
       await page.getByText("the tail needs a replica set").waitFor();
     }));
 });

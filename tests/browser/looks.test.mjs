@@ -2,7 +2,7 @@
 
 import { describe, test } from "node:test";
 import { mkdir } from "node:fs/promises";
-import { accessible, eventually, PICTURES, rows, useBrowser, visit } from "./setup.mjs";
+import { accessible, eventually, PICTURES, post, rows, SERVER, useBrowser, visit } from "./setup.mjs";
 
 const loaded = (page) => page.locator(".legend-item").first().waitFor();
 
@@ -60,7 +60,14 @@ const STATES = [
     await rows(page).first().waitFor();
     await page.getByRole("button", { name: "Replay all…" }).click();
   }],
-  ["pipeline", "#/pipeline", (page) => eventually("three scrapes", async () => (await page.locator(".stage polyline").first().getAttribute("points"))?.split(" ").length >= 2)],
+  ["pipeline", "#/pipeline", async (page) => {
+    const load = setInterval(() => void post(SERVER, { userId: "rate", action: "RATE" }).catch(() => undefined), 30);
+    try {
+      await eventually("three rates", async () => (await page.locator(".stage polyline").first().getAttribute("points"))?.split(" ").length >= 3);
+    } finally {
+      clearInterval(load);
+    }
+  }],
   ["erasures", "#/erasures", async (page, proxy) => {
     await fetch(new URL("api/v1/users/pictured/logs", proxy.url), { method: "DELETE" });
     await page.reload();

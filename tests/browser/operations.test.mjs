@@ -120,6 +120,14 @@ describe("pipeline", () => {
       for (const label of ["invalid", "rate_limited", "erased", 'a"b']) await exceptions.getByText(label, { exact: true }).waitFor();
     }));
 
+  test("health and metrics at another address are no failure", () =>
+    visit(shared, "#/explore", async (page) => {
+      shared.proxy.fault = (_request, url) => (/^\/(health\/|metrics)/.test(url.pathname) ? { status: 404, body: { status: "fail", message: `no such route: ${url.pathname}` } } : undefined);
+      await page.keyboard.press("4");
+      await page.getByText("operations-listen").waitFor();
+      await page.locator(".top .status", { hasText: "status" }).waitFor();
+    }));
+
   test("a part that is down names its reason, here and in the header", () =>
     visit(shared, "#/explore", async (page) => {
       const body = { status: "error", message: "not ready: kafka: Kafka at k1:9092: cannot be reached", parts: { kafka: { state: "down", reason: "Kafka at k1:9092: cannot be reached" }, mongodb: { state: "warning", reason: "one member is behind" } } };

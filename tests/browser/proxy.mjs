@@ -79,7 +79,7 @@ async function forward(proxy, url, request, response) {
     response.on("close", () => proxy.tails.delete(connection));
   }
   await new Promise((resolve, reject) => {
-    const upstream = http.request(url, { method: request.method, headers: { ...request.headers, host: url.host } }, (from) => {
+    const upstream = http.request(url, { method: request.method, headers: request.headers }, (from) => {
       response.writeHead(from.statusCode, from.headers);
       from.pipe(response);
       from.on("end", resolve);

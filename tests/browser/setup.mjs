@@ -10,6 +10,9 @@ import { startProxy } from "./proxy.mjs";
 export const TIMEOUT = 20_000;
 export const SERVER = process.env.EYEGO_URL;
 export const EMPTY_SERVER = process.env.EYEGO_EMPTY_URL;
+/** A server with a keys file, and a key of it with the id `reader` and the scopes `ingest` and `read`. */
+export const KEYED_SERVER = process.env.EYEGO_KEYED_URL;
+export const KEY = process.env.EYEGO_KEY;
 export const PICTURES = process.env.EYEGO_PICTURES;
 
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];

@@ -1,11 +1,10 @@
 //! The dashboard in a real browser, against the real server. The tests themselves are in
 //! `tests/browser`.
 
-use std::path::Path;
-
 use eyego_log_server::domain::dead_letter::DeadLetter;
 use serde_json::json;
 use stack::browser;
+use stack::keys::KeysFile;
 use stack::server::Server;
 
 use crate::conformance::id;
@@ -25,16 +24,23 @@ fn dead_letters() -> Vec<DeadLetter> {
     storable.chain(not_utf8).chain([truncated]).collect()
 }
 
-/// Runs the browser tests whose names match `pattern`.
-async fn run(server: &Server, empty: &Server, pattern: &str, pictures: &Path) {
+/// Runs the browser tests whose names match `pattern`, and keeps their screenshots below
+/// `target/dashboard`.
+async fn run(server: &Server, empty: &Server, pattern: &str, pictures: &str) {
+    let keys = KeysFile::new().unwrap();
+    let token = keys.add("reader", &["ingest", "read"]).unwrap();
+    let keyed = ready(Server::builder().env("EYEGO_KEYS_FILE", keys.path())).await;
     let mut command = browser::command(&server.base_url(), &empty.base_url(), pattern).unwrap();
-    command.env("EYEGO_PICTURES", pictures);
+    command
+        .env("EYEGO_KEYED_URL", keyed.base_url())
+        .env("EYEGO_KEY", token)
+        .env("EYEGO_PICTURES", workspace().join("target/dashboard").join(pictures));
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    println!("{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}", output.status);
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}{err}", output.status);
     // A pattern that matches nothing would succeed as well.
-    assert!(!text.contains("pass 0"), "no browser test ran");
+    assert!(!out.contains("pass 0"), "no browser test ran\n{out}");
 }
 
 #[tokio::test]
@@ -42,18 +48,16 @@ async fn each_view_works_in_a_browser() {
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), &dead_letters()).await;
     let server = ready(Server::builder().data_dir(dir.path())).await;
-    let pictures = workspace().join("target/dashboard");
-    run(&server, &embedded_server().await, "", &pictures).await;
+    run(&server, &embedded_server().await, "", "embedded").await;
 }
 
 #[tokio::test]
 async fn main_paths_work_on_kafka_and_mongodb() {
-    let deployment = Deployment::shared().await;
-    let server = ready(deployment.server("all")).await;
+    let server = ready(Deployment::shared().await.server("all")).await;
     let empty = ready(Deployment::shared().await.server("all")).await;
-    let pictures = workspace().join("target/dashboard/kafka");
-    let pattern = "pages follow|the last hour|the drawer shows|new events appear|rates, balances|first event is sent";
-    run(&server, &empty, pattern, &pictures).await;
+    let pattern = "pages follow|the last hour|the drawer shows|new events appear|rates, balances|\
+                   the first event is sent";
+    run(&server, &empty, pattern, "kafka").await;
 }
 
 #[tokio::test]

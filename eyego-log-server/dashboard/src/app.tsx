@@ -86,7 +86,7 @@ function Status(): JSX.Element {
     return () => clearInterval(timer);
   }, []);
   const hasWarning = Object.values(state?.parts ?? {}).some((part) => part.state !== "up");
-  const [kind, text] = state === null ? ["", "…"] : !state.isReady ? ["health-down", "not ready"] : hasWarning ? ["health-warning", "degraded"] : ["health-up", "ready"];
+  const [kind, text] = state === null ? ["", "status"] : !state.isReady ? ["health-down", "not ready"] : hasWarning ? ["health-warning", "degraded"] : ["health-up", "ready"];
   return (
     <a class="status" href={lastAddress("pipeline")} title={state?.message}>
       <span class={`health ${kind}`} /> <span>{text}</span>

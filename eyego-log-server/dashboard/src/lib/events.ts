@@ -103,8 +103,8 @@ export function replay(which: Record<string, string | boolean>, signal?: AbortSi
   return getJson("api/v1/dead-letters/replay", { ...options(undefined, signal), method: "POST", body: which, timeout: 60_000 });
 }
 
-export function listErasures(signal?: AbortSignal): Promise<Page<Erasure>> {
-  return getJson("api/v1/erasures", options(undefined, signal));
+export function listErasures(query: URLSearchParams, signal?: AbortSignal): Promise<Page<Erasure>> {
+  return getJson("api/v1/erasures", options(query, signal));
 }
 
 export async function eraseUser(userId: string): Promise<Erasure> {

@@ -30,14 +30,15 @@ const scrapes = createStore<Scrape[]>([]);
 
 export const health = createStore<Health | null>(null);
 
-/** Readiness needs no key. 503 is an answer as well. */
-export async function loadHealth(signal?: AbortSignal): Promise<Health> {
+/** Readiness needs no key, and 503 is a result as well. Returns `null` if this address does not serve it. */
+export async function loadHealth(signal?: AbortSignal): Promise<Health | null> {
   const url = new URL("health/ready", document.baseURI.replace(/[?#].*$/, ""));
-  let found: Health;
+  let found: Health | null;
   try {
     const response = await fetch(url, { cache: "no-store", signal: AbortSignal.any([AbortSignal.timeout(8_000), ...(signal ? [signal] : [])]) });
     const body = parseJson(await response.text()) as unknown as { message?: string; parts?: Record<string, Part> };
-    found = { isReady: response.ok, message: body.message ?? `status ${response.status}`, parts: body.parts ?? {} };
+    // Health and metrics can have an address of their own.
+    found = response.status === 404 ? null : { isReady: response.ok, message: body.message ?? `status ${response.status}`, parts: body.parts ?? {} };
   } catch (error) {
     if (signal?.aborted) throw error;
     found = { isReady: false, message: "The server cannot be reached.", parts: {} };

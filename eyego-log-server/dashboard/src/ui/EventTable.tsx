@@ -48,7 +48,7 @@ export function EventTable({ events, hasDates, selected, onOpen, caption, fresh 
   });
 
   return (
-    <table class="events">
+    <table class={`events ${hasDates ? "has-dates" : ""}`}>
       <caption class="sr">{caption}</caption>
       <thead>
         <tr>

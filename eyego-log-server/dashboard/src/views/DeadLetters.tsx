@@ -7,10 +7,12 @@ import { count } from "../lib/format";
 import { visible } from "../lib/json";
 import { useKeys } from "../lib/keys";
 import { useLoad } from "../lib/load";
+import { usePages } from "../lib/pages";
 import { navigate } from "../lib/route";
 import { DeadLetterDrawer } from "../ui/DeadLetterDrawer";
 import { Failed, Stale } from "../ui/Failed";
 import { Icon } from "../ui/icons";
+import { Pager } from "../ui/Pager";
 import { ReplayDialog, type Selection } from "../ui/ReplayDialog";
 import { Skeleton } from "../ui/Skeleton";
 import { Ago } from "../ui/Time";
@@ -19,9 +21,8 @@ const PAGE_SIZE = 50;
 
 export function DeadLetters({ params }: { params: URLSearchParams }): JSX.Element {
   const code = params.get("code") ?? "";
-  const [cursors, setCursors] = useState<{ code: string; stack: string[] }>({ code, stack: [] });
-  const stack = cursors.code === code ? cursors.stack : [];
-  const cursor = stack.at(-1) ?? null;
+  const pages = usePages(code);
+  const { cursor } = pages;
   const [opened, setOpened] = useState<DeadLetter | null>(null);
   const [replaying, setReplaying] = useState<Selection | null>(null);
 
@@ -36,11 +37,7 @@ export function DeadLetters({ params }: { params: URLSearchParams }): JSX.Elemen
   const codes = [...new Set([...rows.map((row) => row.code), ...(code === "" ? [] : [code])])].sort();
 
   const choose = (value: string): void => navigate("dead-letters", new URLSearchParams(value === "" ? {} : { code: value }));
-  const older = (): void => {
-    if (next !== null && !page.isLoading) setCursors({ code, stack: [...stack, next] });
-  };
-  const newer = (): void => setCursors({ code, stack: stack.slice(0, -1) });
-  useKeys({ r: page.reload, "[": newer, "]": older });
+  useKeys({ r: page.reload });
 
   return (
     <div class={`view ${opened ? "has-drawer" : ""}`}>
@@ -70,15 +67,7 @@ export function DeadLetters({ params }: { params: URLSearchParams }): JSX.Elemen
               : rows.length === 0
                 ? <div class="state" role="status"><h2>No dead letters{code === "" ? "" : " with this code"}</h2><p>Every record that the queue delivered is stored. A record that the store refuses would be kept here with its bytes and its reason.</p></div>
                 : <Table rows={rows} selected={opened?.id ?? null} onOpen={setOpened} onCode={choose} />}
-          {rows.length > 0 && (
-            <footer class="pager">
-              <span class="muted" role="status">Page {count(stack.length + 1)}</span>
-              <span class="pager-buttons">
-                <button type="button" disabled={cursor === null} onClick={newer}><Icon name="left" /> Newer</button>
-                <button type="button" disabled={next === null} onClick={older}>Older <Icon name="right" /></button>
-              </span>
-            </footer>
-          )}
+          {rows.length > 0 && <Pager pages={pages} next={next} isLoading={page.isLoading} />}
         </section>
         {opened && <DeadLetterDrawer key={opened.id} summary={opened} onReplay={() => setReplaying({ id: opened.id })} onClose={() => setOpened(null)} />}
       </div>

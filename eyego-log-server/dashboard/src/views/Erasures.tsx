@@ -8,16 +8,24 @@ import { count } from "../lib/format";
 import { type Json, NumberText, visible } from "../lib/json";
 import { useKeys } from "../lib/keys";
 import { useLoad } from "../lib/load";
+import { usePages } from "../lib/pages";
 import { dateTime } from "../lib/time";
 import { Confirm } from "../ui/Confirm";
 import { Failed, Stale } from "../ui/Failed";
+import { Pager } from "../ui/Pager";
 import { Skeleton } from "../ui/Skeleton";
 import { Ago } from "../ui/Time";
 
+const PAGE_SIZE = 50;
+
 export function Erasures(): JSX.Element {
   const [isRunning, setRunning] = useState(false);
-  const list = useLoad("erasures", async (signal) => {
-    const page = await listErasures(signal);
+  const pages = usePages("erasures");
+  const { cursor } = pages;
+  const list = useLoad(`erasures|${cursor}`, async (signal) => {
+    const query = new URLSearchParams({ limit: String(PAGE_SIZE) });
+    if (cursor !== null) query.set("cursor", cursor);
+    const page = await listErasures(query, signal);
     setRunning(page.data.some(({ state }) => state === "running"));
     return page;
   }, isRunning ? 2_000 : 15_000);
@@ -73,6 +81,7 @@ export function Erasures(): JSX.Element {
           : list.data.data.length === 0
             ? <div class="state" role="status"><h2>No erasures</h2><p>Nobody has asked for one. A request appears here with its state and what it removed.</p></div>
             : <Table rows={list.data.data} />}
+        {list.data !== null && list.data.data.length > 0 && <Pager pages={pages} next={list.data.nextCursor ?? null} isLoading={list.isLoading} />}
       </section>
       {isAsking && (
         <Confirm title="Erase a user's events" action="Erase" isDangerous typed={userId} onConfirm={() => void erase()} onClose={() => setAsking(false)}>

@@ -4,10 +4,10 @@ import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type Event, getEvent, selection } from "../lib/events";
 import { loadOverview, loadRows, resolve } from "../lib/explore";
-import { count } from "../lib/format";
 import { scalarPaths } from "../lib/json";
 import { useKeys } from "../lib/keys";
 import { useLoad } from "../lib/load";
+import { usePages } from "../lib/pages";
 import { address, navigate, parseFilters, parseRange, type Range, withFilter, withRange } from "../lib/route";
 import { useStore } from "../lib/store";
 import { day, zone } from "../lib/time";
@@ -19,6 +19,7 @@ import { Failed, Stale } from "../ui/Failed";
 import { FilterBar } from "../ui/FilterBar";
 import { Icon } from "../ui/icons";
 import { Overview } from "../ui/Overview";
+import { Pager } from "../ui/Pager";
 import { RangePicker } from "../ui/RangePicker";
 import { Skeleton } from "../ui/Skeleton";
 import { Ago } from "../ui/Time";
@@ -31,10 +32,8 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
   const by = params.get("by") ?? "action";
   const question = `${selection(filters)}|${JSON.stringify(range)}`;
 
-  // The cursors of the pages so far, for the question they belong to.
-  const [cursors, setCursors] = useState<{ question: string; stack: string[] }>({ question, stack: [] });
-  const stack = cursors.question === question ? cursors.stack : [];
-  const cursor = stack.at(-1) ?? null;
+  const pages = usePages(question);
+  const { cursor } = pages;
   const [isAuto, setAuto] = useState(true);
   const isRelative = range.kind !== "span" || range.to === null;
   const interval = isAuto && isRelative && cursor === null ? REFRESH : null;
@@ -74,19 +73,13 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
     navigate("explore", set("event", event.id), wanted !== null);
   };
   const next = rows.data?.nextCursor ?? null;
-  const older = (): void => {
-    if (next !== null && !rows.isLoading) setCursors({ question, stack: [...stack, next] });
-  };
-  const newer = (): void => setCursors({ question, stack: stack.slice(0, -1) });
   const reload = (): void => {
-    setCursors({ question, stack: [] });
+    pages.first();
     rows.reload();
     overview.reload();
   };
   useKeys({
     r: reload,
-    "[": newer,
-    "]": older,
     "/": () => document.getElementById("filter")?.focus(),
   });
 
@@ -112,7 +105,7 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
         ? <p class="hint">Counts and histogram are not available on this server: it has no <code>GET /api/v1/stats</code>.</p>
         : overview.failure !== null && overview.data === null
           ? rows.failure === null && <Stale failure={overview.failure} onRetry={overview.reload} />
-          : <Overview
+          : rows.data?.isStoreEmpty !== true && <Overview
               data={overview.data} isLoading={overview.isLoading} by={by} fields={paths}
               onBy={(value) => navigate("explore", set("by", value === "action" ? null : value), true)}
               onBrush={(from, to) => onRange({ kind: "span", from: Math.floor(from), to: Math.ceil(to) })}
@@ -129,20 +122,12 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
                 ? <Empty rows={rows.data} range={range} filters={filters} onRange={onRange} onClear={() => change(withRange(new URLSearchParams(), range))} />
                 : <EventTable events={events} hasDates={hasDates} selected={opened?.id ?? null} onOpen={open} caption="Events, the latest first" fresh={fresh} />}
           {rows.data !== null && events.length > 0 && (
-            <footer class="pager">
-              <span class="muted" role="status">
-                Page {count(stack.length + 1)}
-                {rows.updatedAt !== null && <> · updated <Ago time={rows.updatedAt} /></>}
-              </span>
+            <Pager pages={pages} next={next} isLoading={rows.isLoading} note={rows.updatedAt !== null && <> · updated <Ago time={rows.updatedAt} /></>}>
               {isRelative && cursor === null && (
                 <label class="check muted"><input type="checkbox" checked={isAuto} onChange={() => setAuto(!isAuto)} /> refresh every 10 s</label>
               )}
-              <span class="pager-buttons">
-                <a class="button" href={address("live", withoutRange(params))}>Watch live</a>
-                <button type="button" disabled={cursor === null} onClick={newer}><Icon name="left" /> Newer</button>
-                <button type="button" disabled={next === null} onClick={older}>Older <Icon name="right" /></button>
-              </span>
-            </footer>
+              <a class="button" href={address("live", withoutRange(params))}>Watch live</a>
+            </Pager>
           )}
         </section>
         {opened && (

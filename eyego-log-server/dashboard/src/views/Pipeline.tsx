@@ -23,7 +23,7 @@ export function Pipeline(): JSX.Element {
       {health.data && <Parts health={health.data} />}
       {metrics.failure && metrics.data && <Stale failure={metrics.failure} onRetry={metrics.reload} />}
       {metrics.failure && !metrics.data
-        ? <section class="panel"><Failed failure={metrics.failure} route="GET /metrics" onRetry={metrics.reload} /></section>
+        ? <section class="panel"><Failed failure={metrics.failure} route="GET /metrics" note="Metrics and health may have an address of their own: the option operations-listen of the server names it." onRetry={metrics.reload} /></section>
         : scrapes.length === 0
           ? <section class="panel"><Skeleton rows={6} /></section>
           : <Figures scrapes={scrapes} />}
@@ -125,6 +125,9 @@ function Gauge({ title, value, note, children }: { title: string; value: string;
 const EXCEPTIONS: [string, string, string][] = [
   ["ingest_refused_total", "refused", "event not accepted"],
   ["ingest_bodies_refused_total", "bodies refused", "before their events were read"],
+  ["access_refused_total", "requests refused", "by the access rules"],
+  ["key_limited_total", "limited", "by the limit of a key"],
+  ["tls_handshakes_failed_total", "TLS handshakes failed", "not a TLS client, or one without a common version"],
   ["worker_dead_letters_total", "dead letters", "kept with their bytes"],
   ["worker_conflicts_total", "conflicts", "another event has the same id"],
   ["worker_skipped_total", "skipped", "not stored on purpose"],
