@@ -54,8 +54,8 @@
 //!
 //! # Shutting down
 //!
-//! Await [`Client::shutdown`] before the program exits. A program without async
-//! can use [`blocking::Client`], or drop the client.
+//! Await [`Client::shutdown`] before the program exits, or keep a
+//! [`Client::guard`] in `main`. A program without async can use [`blocking::Client`], or drop the client.
 //!
 //! # Crate features
 //!

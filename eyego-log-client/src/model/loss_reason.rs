@@ -41,7 +41,7 @@ pub enum LossReason {
 
 impl LossReason {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Overflow,
         Self::Invalid,
         Self::TooLarge,

@@ -88,8 +88,7 @@ pub(crate) fn quick(url: &str) -> ClientBuilder {
 
 /// Creates the response of a custom transport.
 pub(crate) fn response(status: u16, body: &str) -> eyego_log_client::transport::Response {
-    let mut response =
-        eyego_log_client::transport::Response::new(body.to_owned().into());
+    let mut response = eyego_log_client::transport::Response::new(body.to_owned().into());
     *response.status_mut() = status.try_into().unwrap();
     response
 }

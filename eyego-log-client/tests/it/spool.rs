@@ -236,7 +236,9 @@ async fn an_incomplete_record_costs_only_its_incomplete_event() {
     assert_eq!((stats.recovered, stats.delivered), (100, 99), "{stats:?}");
     assert_eq!(stats.lost.get(LossReason::Interrupted), 1, "the event that was cut off");
     eventually("the loss is reported", || reported.load(Ordering::SeqCst) == 1);
-    assert!(stats.is_balanced() && stats.last_problem.unwrap().message.contains("while it was writing"));
+    assert!(
+        stats.is_balanced() && stats.last_problem.unwrap().message.contains("while it was writing")
+    );
 }
 
 /// The files are deleted while the client runs. Events that were only in them
