@@ -54,8 +54,8 @@
 //!
 //! # Shutting down
 //!
-//! Await [`Client::shutdown`] before the program exits. A program without async
-//! can use [`blocking::Client`], or drop the client.
+//! Await [`Client::shutdown`] before the program exits, or keep a
+//! [`Client::guard`] in `main`. A program without async can use [`blocking::Client`], or drop the client.
 //!
 //! # Crate features
 //!
@@ -95,7 +95,7 @@ mod sync;
 pub mod transport;
 
 pub use api::builder::ClientBuilder;
-pub use api::client::{Client, Delivery, Report};
+pub use api::client::{Client, Delivery, Guard, Report};
 pub use api::query::{LogStream, Page, Query};
 #[cfg(feature = "blocking")]
 pub use integrations::blocking;
@@ -109,6 +109,7 @@ pub use model::errors::{ConfigError, LogError, ReadError, SendError, StatusError
 pub use model::event::Event;
 pub use model::loss::{Loss, LostEvent};
 pub use model::loss_reason::LossReason;
+pub use model::problem::Problem;
 pub use model::stats::{LossCounts, Stats};
 pub use pipeline::event_queue::Overflow;
 #[cfg(feature = "spool")]

@@ -6,4 +6,5 @@ pub(crate) mod event;
 pub(crate) mod line;
 pub(crate) mod loss;
 pub(crate) mod loss_reason;
+pub(crate) mod problem;
 pub(crate) mod stats;

@@ -8,6 +8,8 @@ mod buffer;
 mod check;
 pub(crate) mod encode;
 pub(crate) mod event_queue;
+mod memory;
+pub(crate) mod problems;
 pub(crate) mod reporter;
 
 pub(crate) use buffer::BatchLimits;

@@ -1,7 +1,10 @@
-//! The synchronization primitives that callers and the worker share.
+//! The synchronization primitives that callers and the client's threads share.
 //!
 //! Under `--cfg eyego_loom` they are loom's, which explores every order in
 //! which the threads can run.
+
+pub(crate) mod process;
+pub(crate) mod timer;
 
 #[cfg(eyego_loom)]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
@@ -10,8 +13,25 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(eyego_loom))]
 pub(crate) use tokio::sync::Notify;
 
+use std::cell::Cell;
 use std::sync::PoisonError;
 use std::time::Duration;
+
+thread_local! {
+    static IS_OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the current thread as one of a client's own.
+pub(crate) fn mark_own_thread() {
+    IS_OWN.set(true);
+}
+
+/// Returns whether the current thread belongs to a client. Events that are
+/// traced there come from the client itself.
+#[cfg(feature = "tracing")]
+pub(crate) fn is_own_thread() -> bool {
+    IS_OWN.try_with(Cell::get).unwrap_or(true)
+}
 
 /// Locks a mutex. A panic while it was held does not matter: each change to
 /// the state is a single call, which leaves the state consistent.

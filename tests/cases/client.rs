@@ -67,7 +67,7 @@ async fn logged_events_can_be_read_back(server: &Server) {
     for n in 0..2500 {
         client.log(Event::new("ada", "VIEW").metadata(json!({"n": n}))).unwrap();
     }
-    assert!(client.flush_within(TIMEOUT).await.all_settled());
+    assert!(client.flush_within(TIMEOUT).await.is_settled());
     let logs = stored(&client, "ada", 2501).await;
     assert_eq!(logs.len(), 2501);
     assert!(logs[0].id == id && logs[0].metadata.to_map() == *metadata.as_object().unwrap());
@@ -166,12 +166,12 @@ async fn killed_server_loses_no_event(server: &Server) {
     }
     let report = client.flush_within(TIMEOUT).await;
     let stats = &report.stats;
-    assert!(report.all_settled() && stats.is_balanced(), "{report:?}");
+    assert!(report.is_settled() && stats.is_balanced(), "{report:?}");
     assert_eq!(stats.accepted, THREADS * EVENTS);
     assert_eq!(stats.lost.total(), 0, "{report:?}");
     let violations = scenario.check(&[], TIMEOUT).await.unwrap();
     assert!(violations.is_empty(), "{violations}");
-    assert!(client.shutdown().await.all_settled());
+    assert!(client.shutdown().await.is_settled());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +270,7 @@ async fn killed_program_loses_no_spooled_event(server: &Server) {
     let client = client_of(server).spool_dir(dir.path()).build().unwrap();
     let report = client.flush_within(TIMEOUT).await;
     let stats = &report.stats;
-    assert!(report.all_settled() && stats.is_balanced(), "{report:?}");
+    assert!(report.is_settled() && stats.is_balanced(), "{report:?}");
     assert!(stats.recovered == stats.accepted && stats.delivered > 0, "{report:?}");
     // An event whose write was cut off by the kill was never in the spool.
     assert_eq!(stats.lost.total(), stats.lost.get(LossReason::Damaged), "{report:?}");
@@ -289,7 +289,7 @@ async fn killed_program_loses_no_spooled_event(server: &Server) {
     })
     .await
     .unwrap();
-    assert!(client.shutdown().await.all_settled());
+    assert!(client.shutdown().await.is_settled());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -225,13 +225,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how long after its first attempt an event is still retried.
-    /// Defaults to 120 s; from 0 (a single attempt) to 24 h.
+    /// Sets how long after it was logged an event is delivered at the latest,
+    /// including its time in the buffer. After that it is lost. Defaults to
+    /// 120 s; from 0 (a single attempt) to 24 h.
     ///
-    /// A pause that the server requests with `Retry-After`, of up to 5 min, can
-    /// exceed this timeout. For a spooled event the timeout begins when the
-    /// server accepts something after the first attempt, so an outage does not
-    /// count against it.
+    /// A last attempt begins up to 1 s before the timeout ends, even if the
+    /// server requested a longer pause with `Retry-After`. An event lingers for
+    /// at most half of the timeout. For a spooled event the timeout begins when
+    /// the server accepts something after the first attempt, so an outage does
+    /// not count against it.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.delivery_timeout = timeout;
         self
@@ -278,10 +280,11 @@ impl ClientBuilder {
     /// Sets a function that is called with each loss, after it was counted.
     /// Defaults to none.
     ///
-    /// It runs on the client's thread, on the thread whose event found the
-    /// buffer full, or on the thread that builds a client with a damaged spool.
-    /// It should return quickly, because delivery waits for it. Panics in it are
-    /// caught.
+    /// It runs on a thread of its own, soon after the loss, so it delays nobody
+    /// and may use the client. Up to 8 MiB of lost events wait for it; further
+    /// ones, and those that it loses itself, are counted in
+    /// [`Stats::unreported`](crate::Stats::unreported). A shutdown waits for it
+    /// until the timeout. Panics in it are caught.
     pub fn on_loss(mut self, hook: impl Fn(&Loss<'_>) + Send + Sync + 'static) -> Self {
         self.on_loss = Some(Arc::new(hook));
         self
@@ -290,8 +293,9 @@ impl ClientBuilder {
     /// Sets a function that is called with a description of each problem: the
     /// server refuses the API key, is unreachable or sends an unexpected
     /// response, the worker panicked, or events are lost. A problem is reported
-    /// again only after it was resolved. Defaults to writing one line to
-    /// standard error.
+    /// again only after it was resolved, and at most one report is made per
+    /// second. The function runs on a thread of its own. Defaults to a `tracing`
+    /// event of level `WARN`.
     pub fn on_problem(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.on_problem = Some(Arc::new(hook));
         self

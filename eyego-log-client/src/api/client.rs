@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use eyego_log_core::{LogId, LogIdGenerator};
 use serde::Serialize;
@@ -23,13 +23,20 @@ use crate::delivery::worker::Worker;
 use crate::model::errors::{ConfigError, LogError, SendError};
 use crate::model::event::Event;
 use crate::model::loss_reason::LossReason;
-use crate::model::stats::Stats;
+use crate::model::stats::{LossCounts, Stats};
 use crate::pipeline::batch::{Ack, Acknowledgement};
 use crate::pipeline::encode;
 use crate::pipeline::event_queue::EventQueue;
-use crate::pipeline::reporter::Reporter;
+use crate::pipeline::problems::ProblemKind;
+use crate::pipeline::reporter::{Reporter, is_in_hook};
 use crate::spool::Spool;
 use crate::sync::Notify;
+use crate::sync::process::Process;
+use crate::sync::timer::Timer;
+
+/// How much longer than its timeout a shutdown waits for the client's threads to
+/// settle and report what is left.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// Logs events without blocking, delivers them in the background, and reads
 /// stored events back.
@@ -38,10 +45,11 @@ use crate::sync::Notify;
 /// Clones are cheap and share the same client: create one client for the whole
 /// program, not one per request.
 ///
-/// Await [`shutdown`](Self::shutdown) before the program exits. Dropping the
-/// last clone also starts a shutdown. Outside a tokio runtime the drop waits for
-/// it. Inside a runtime it must not block, and events that are still pending
-/// when the process exits are lost.
+/// Await [`shutdown`](Self::shutdown) before the program exits, or keep a
+/// [`guard`](Self::guard) in `main`. Dropping the last clone also starts a
+/// shutdown. Outside a tokio runtime the drop waits for it. Inside a runtime it
+/// must not block; it reports the number of undelivered events through `tracing`,
+/// and those that are still pending when the process exits are lost.
 ///
 /// ```no_run
 /// use eyego_log_client::{Client, Event};
@@ -63,7 +71,10 @@ pub struct Client {
 /// The part that all clones share.
 struct Inner {
     queue: Arc<EventQueue>,
+    reporter: Reporter,
     reader: Reader,
+    timer: Timer,
+    process: Arc<Process>,
     ids: LogIdGenerator,
     max_event_bytes: usize,
     shutdown_timeout: Duration,
@@ -92,9 +103,10 @@ impl ClientBuilder {
         } = validate(self)?;
         let spool = spool.map(Spool::open).transpose()?;
         let notify = Arc::new(Notify::new());
-        let reporter = Arc::new(Reporter::new(on_loss, on_problem));
-        let queue = Arc::new(EventQueue::new(queue, Arc::clone(&reporter), Arc::clone(&notify)));
-        let mailbox = Arc::new(Mailbox::new(Arc::clone(&notify)));
+        let process = Arc::new(Process::current());
+        let reporter = Reporter::new(on_loss, on_problem);
+        let queue = Arc::new(EventQueue::new(queue, reporter.clone(), Arc::clone(&notify)));
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(&notify), Arc::clone(&process)));
         let endpoint = Arc::new(endpoint);
         let spool = spool.map(|(spool, recovered)| {
             queue.recover(recovered.found.events, &recovered.lost);
@@ -105,21 +117,33 @@ impl ClientBuilder {
         let source = BatchSource::new(spool, options.batch.bytes, options.max_bytes);
         let reader = Reader::new(Arc::clone(&mailbox), Arc::clone(&endpoint));
         let sender = Sender { transport, endpoint, mailbox: Arc::clone(&mailbox), request_timeout };
+        let delivery_timeout = dispatch.retry.delivery_timeout;
         let dispatcher = Dispatcher::new(dispatch, fastrand::Rng::new());
         let worker = Worker {
             queue: Arc::clone(&queue),
             mailbox,
-            reporter,
+            reporter: reporter.clone(),
             notify,
             sender,
             source,
             dispatcher,
+            delivery_timeout,
         };
         worker.spawn().map_err(|error| {
             ConfigError::new("build", format!("cannot start the client's thread: {error}"))
         })?;
         let ids = LogIdGenerator::new();
-        let inner = Inner { queue, reader, ids, max_event_bytes, shutdown_timeout };
+        let timer = Timer::default();
+        let inner = Inner {
+            queue,
+            reporter,
+            reader,
+            timer,
+            process,
+            ids,
+            max_event_bytes,
+            shutdown_timeout,
+        };
         Ok(Client { inner: Arc::new(inner) })
     }
 }
@@ -221,11 +245,35 @@ impl Client {
         event: &Event<'_, M>,
         ack: Option<Ack>,
     ) -> Result<LogId, LogError> {
-        let Inner { queue, ids, max_event_bytes, .. } = &*self.inner;
-        encode::with_line(event, ids, *max_event_bytes, |id, line| {
+        let Inner { queue, process, ids, max_event_bytes, .. } = &*self.inner;
+        let now = SystemTime::now();
+        if process.is_forked_at(now) {
+            process.lose_event();
+            return Err(LogError::Forked);
+        }
+        let result = encode::with_line(event, ids, now, *max_event_bytes, |id, line| {
             queue.enqueue(line, ack)?;
             Ok(id)
-        })
+        });
+        if matches!(result, Err(LogError::Invalid(_) | LogError::TooLarge { .. })) {
+            queue.update_stats(|stats| stats.invalid += 1);
+        }
+        result
+    }
+
+    /// Logs an event for a layer, which cannot return an error to its caller. An
+    /// invalid event is therefore reported as a problem.
+    #[cfg(any(feature = "tracing", feature = "tower"))]
+    pub(crate) fn log_for_layer<M: Serialize>(&self, event: &Event<'_, M>) {
+        if let Err(error @ (LogError::Invalid(_) | LogError::TooLarge { .. })) =
+            self.enqueue(event, None)
+        {
+            let introduction = format!(
+                "a layer logs an invalid event of user {} with action {}: ",
+                event.user_id, event.action
+            );
+            self.inner.reporter.note(ProblemKind::Invalid, &introduction, &error.to_string());
+        }
     }
 
     /// Waits until every event whose `log` returned before this call is
@@ -237,10 +285,14 @@ impl Client {
 
     /// Like [`flush`](Self::flush), but waits at most for `timeout`.
     pub async fn flush_within(&self, timeout: Duration) -> Report {
-        let (epoch, settled) = self.inner.queue.flush(deadline_after(timeout));
-        // The channel resolves when all is settled or the deadline has passed.
-        let _ = settled.await;
-        let (unsettled, stats) = self.inner.queue.pending_until(epoch);
+        let Inner { queue, timer, process, .. } = &*self.inner;
+        if process.is_forked() {
+            return Report { unsettled: 0, stats: self.stats() };
+        }
+        let deadline = deadline_after(timeout);
+        let (epoch, settled) = queue.flush(deadline);
+        timer.within(deadline, settled).await;
+        let (unsettled, stats) = queue.pending_until(epoch);
         Report { unsettled, stats }
     }
 
@@ -256,19 +308,66 @@ impl Client {
 
     /// Like [`shutdown`](Self::shutdown), but delivers for at most `timeout`.
     pub async fn shutdown_within(&self, timeout: Duration) -> Report {
+        let Inner { queue, reporter, timer, process, .. } = &*self.inner;
         let before = self.stats().lost;
-        // The worker closes the channel when it ends.
-        let _ = self.inner.queue.close(deadline_after(timeout)).await;
+        if !process.is_forked() {
+            let deadline = deadline_after(timeout);
+            let ended = queue.close(deadline);
+            timer.within(deadline + GRACE, ended).await;
+            // The hook would wait for itself.
+            if !is_in_hook() {
+                timer.within(deadline + GRACE, reporter.drained()).await;
+            }
+        }
+        self.shutdown_report(&before)
+    }
+
+    /// Like [`shutdown_within`](Self::shutdown_within), but blocks the thread.
+    fn shutdown_blocking(&self, timeout: Duration) -> Report {
+        let before = self.stats().lost;
+        self.inner.close_blocking(timeout);
+        self.shutdown_report(&before)
+    }
+
+    fn shutdown_report(&self, before: &LossCounts) -> Report {
         let stats = self.stats();
         let lost = stats.lost.get(LossReason::Shutdown) - before.get(LossReason::Shutdown);
         let unsettled = lost + stats.pending;
         Report { unsettled, stats }
     }
 
-    /// Returns the counts of all events since the client was built.
+    /// Returns a guard that shuts the client down when it is dropped, and blocks
+    /// the thread until that is done. Keep it in `main`, declared after the
+    /// async runtime has started, so that no event is lost when `main` returns,
+    /// also early with `?`:
+    ///
+    /// ```no_run
+    /// use eyego_log_client::{Client, Event};
+    ///
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// // In `#[tokio::main] async fn main()`:
+    /// let client = Client::builder("http://localhost:3000").build()?;
+    /// let _guard = client.guard();
+    /// client.log(Event::new("user-123", "LOGIN"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn guard(&self) -> Guard {
+        Guard { client: self.clone(), timeout: self.inner.shutdown_timeout }
+    }
+
+    /// Returns the counts of all events since the client was built. In a forked
+    /// child of the process that built it, these are only the events that were
+    /// logged, and lost, in the child.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.queue.stats()
+        let Inner { queue, process, .. } = &*self.inner;
+        if process.is_forked() {
+            let mut stats = Stats { accepted: process.lost(), ..Stats::default() };
+            stats.lost.add(LossReason::Forked, process.lost());
+            return stats;
+        }
+        queue.stats()
     }
 
     /// Creates a query for stored events.
@@ -297,12 +396,75 @@ impl fmt::Debug for Client {
     }
 }
 
+impl Inner {
+    /// Shuts down and blocks until that is done or `timeout` has passed.
+    fn close_blocking(&self, timeout: Duration) {
+        if self.process.is_forked() {
+            return;
+        }
+        let deadline = deadline_after(timeout);
+        drop(self.queue.close(deadline));
+        let is_in_hook = is_in_hook();
+        // A hook would wait for itself.
+        self.queue.wait_closed(timeout + GRACE);
+        if !is_in_hook {
+            self.reporter.wait_drained(deadline + GRACE);
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        drop(self.queue.close(deadline_after(self.shutdown_timeout)));
+        if self.process.is_forked() {
+            return;
+        }
         // A runtime's thread must not be blocked.
         if tokio::runtime::Handle::try_current().is_err() {
-            self.queue.wait_closed(self.shutdown_timeout + Duration::from_secs(1));
+            self.close_blocking(self.shutdown_timeout);
+            return;
+        }
+        let pending = self.queue.stats().pending;
+        drop(self.queue.close(deadline_after(self.shutdown_timeout)));
+        if pending > 0 {
+            tracing::warn!(
+                target: "eyego_log_client",
+                "the client was dropped in an async runtime with {pending} undelivered events, \
+                 which are lost if the process exits now: await `Client::shutdown`, or keep a \
+                 `Client::guard` in `main`"
+            );
+        }
+    }
+}
+
+/// Shuts the client down when it is dropped, and blocks the thread for up to the
+/// [`shutdown_timeout`](ClientBuilder::shutdown_timeout) until that is done. See
+/// [`Client::guard`].
+///
+/// If events are left then, their number is reported through `tracing`.
+#[derive(Debug)]
+#[must_use = "a guard that is dropped immediately shuts the client down immediately"]
+pub struct Guard {
+    client: Client,
+    timeout: Duration,
+}
+
+impl Guard {
+    /// Sets how long the drop waits at most.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let report = self.client.shutdown_blocking(self.timeout);
+        if !report.is_settled() {
+            let Report { unsettled, .. } = report;
+            tracing::warn!(
+                target: "eyego_log_client",
+                "the client was shut down with {unsettled} undelivered events"
+            );
         }
     }
 }
@@ -327,7 +489,7 @@ impl Report {
     /// This can be true although events were lost; see
     /// [`all_delivered`](Self::all_delivered).
     #[must_use]
-    pub fn all_settled(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         self.unsettled == 0
     }
 
@@ -335,7 +497,7 @@ impl Report {
     /// event has been lost since the client was built.
     #[must_use]
     pub fn all_delivered(&self) -> bool {
-        self.all_settled() && self.stats.lost.total() == 0
+        self.is_settled() && self.stats.lost.total() == 0
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::delivery::dispatch::Ticket;
+use crate::sync::process::Process;
 use crate::sync::{Mutex, Notify, lock};
 use crate::transport::{Request, TransportResult};
 
@@ -31,16 +32,18 @@ struct State {
 pub(crate) struct Mailbox {
     state: Mutex<State>,
     worker: Arc<Notify>,
+    process: Arc<Process>,
     /// How often the worker still has to panic in a test.
     #[cfg(test)]
     pub(crate) panics_left: std::sync::atomic::AtomicU32,
 }
 
 impl Mailbox {
-    pub(crate) fn new(worker: Arc<Notify>) -> Self {
+    pub(crate) fn new(worker: Arc<Notify>, process: Arc<Process>) -> Self {
         Self {
             state: Mutex::default(),
             worker,
+            process,
             #[cfg(test)]
             panics_left: std::sync::atomic::AtomicU32::new(0),
         }
@@ -51,9 +54,12 @@ impl Mailbox {
         self.push(|messages| messages.responses.push((ticket, result)));
     }
 
-    /// Adds a read. If the worker has ended, the job is dropped, which closes
-    /// its channel.
+    /// Adds a read. If the worker has ended or does not exist in this process, the
+    /// job is dropped, which closes its channel.
     pub(crate) fn push_read(&self, job: ReadJob) {
+        if self.process.is_forked() {
+            return;
+        }
         self.push(|messages| messages.reads.push(job));
     }
 

@@ -5,7 +5,6 @@
 //! any runtime of the program, and without one.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,10 +19,11 @@ use crate::delivery::mailbox::{Mailbox, Messages};
 use crate::delivery::response::{self, Classification};
 use crate::delivery::sender::Sender;
 use crate::model::loss_reason::LossReason;
-use crate::pipeline::batch::{Acknowledgement, Batch};
+use crate::pipeline::batch::{Acknowledgement, Batch, SettledBatch};
 use crate::pipeline::event_queue::EventQueue;
+use crate::pipeline::problems::ProblemKind;
 use crate::pipeline::reporter::Reporter;
-use crate::sync::Notify;
+use crate::sync::{Notify, mark_own_thread};
 use crate::transport::TransportResult;
 
 /// A worker that panics more often than this without a delivery in between
@@ -38,26 +38,16 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 const MIN_RUNTIME_PAUSE: Duration = Duration::from_millis(10);
 const MAX_RUNTIME_PAUSE: Duration = Duration::from_millis(100);
 
-thread_local! {
-    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Returns whether the current thread is the worker of a client. Events that
-/// are traced there come from the client itself.
-#[cfg(feature = "tracing")]
-pub(crate) fn is_current_thread() -> bool {
-    IS_WORKER.try_with(Cell::get).unwrap_or(true)
-}
-
 pub(crate) struct Worker {
     pub(crate) queue: Arc<EventQueue>,
     pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) reporter: Reporter,
     /// Notified when the queue or the mailbox has work.
     pub(crate) notify: Arc<Notify>,
     pub(crate) sender: Sender,
     pub(crate) source: BatchSource,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) delivery_timeout: Duration,
 }
 
 impl Worker {
@@ -73,7 +63,7 @@ impl Worker {
     /// Runs the worker until the client is closed, and restarts it after a
     /// panic.
     fn supervise(mut self) {
-        IS_WORKER.set(true);
+        mark_own_thread();
         let mut panics = 0;
         let mut delivered = 0;
         let (reason, message) = loop {
@@ -85,19 +75,15 @@ impl Worker {
             let delivered_now = self.queue.stats().delivered;
             panics = if delivered_now > delivered { 1 } else { panics + 1 };
             delivered = delivered_now;
-            self.queue.update_stats(|stats| {
-                stats.worker_restarts += 1;
-                stats.last_problem = Some(error.clone());
-            });
+            self.queue.update_stats(|stats| stats.worker_restarts += 1);
             if panics > MAX_PANICS {
                 let message = format!("the worker failed {panics} times in a row: {error}");
                 break (LossReason::WorkerFailed, message);
             }
-            self.reporter.note(format!("the worker is restarted: {error}"));
+            self.reporter.note(ProblemKind::Worker, "the worker is restarted: ", &error);
             std::thread::sleep(RESTART_PAUSE);
         };
         self.finish(reason, &message);
-        self.reporter.report_problems();
     }
 
     /// Spools what can be spooled and settles the rest as lost.
@@ -138,12 +124,10 @@ impl Worker {
                 Ok(runtime) => return Some(runtime),
                 Err(error) => {
                     let message = format!("cannot create the runtime of its thread: {error}");
-                    self.reporter.note_delivery_failure(&message);
-                    self.queue.update_stats(|stats| stats.last_problem = Some(message));
-                    self.reporter.report_problems();
+                    let introduction = "delivery is failing and will be retried: ";
+                    self.reporter.note(ProblemKind::Delivery, introduction, &message);
                 }
             }
-            // Also resolves flushes whose deadline has passed.
             self.queue.run_timers(Instant::now())?;
             std::thread::sleep(pause);
             pause = (pause * 2).min(MAX_RUNTIME_PAUSE);
@@ -163,9 +147,9 @@ impl Worker {
             let now = Instant::now();
             #[cfg(test)]
             tests::panic_if_requested(&self.mailbox);
+            self.handle_deadlines(now);
             self.spool_due_batches(now);
             self.send_batches(&mut compressor, now);
-            self.reporter.report_problems();
             let Some(wake) = self.next_wake(now) else { return };
             let notified = self.notify.notified();
             match wake {
@@ -176,43 +160,103 @@ impl Worker {
     }
 
     fn handle_response(&mut self, ticket: Ticket, result: &TransportResult) {
-        let Some(events) = self.dispatcher.events_of(ticket) else { return };
+        let Some((events, bytes)) = self.dispatcher.size_of(ticket) else { return };
         let classification = response::classify(result, events, SystemTime::now());
-        match &classification {
-            Classification::Delivered => self.reporter.note_delivery(),
-            Classification::Retry { message, .. } | Classification::UnexpectedResponse(message) => {
-                let is_unexpected = matches!(classification, Classification::UnexpectedResponse(_));
-                self.queue.update_stats(|stats| {
-                    stats.failed_requests += 1;
-                    stats.unexpected_responses += u64::from(is_unexpected);
-                    stats.last_problem = Some(message.clone());
-                });
-                self.reporter.note_delivery_failure(message);
-            }
-            Classification::PerItem { .. }
-            | Classification::SplitBatch(..)
-            | Classification::DisableCompression(_)
-            | Classification::Unauthorized { .. }
-            | Classification::Lost(..) => {}
-        }
+        self.note_problems(&classification, events, bytes);
         let refused_key = match &classification {
             Classification::Unauthorized { message, .. } => Some(message.clone()),
             _ => None,
         };
         let settled = self.dispatcher.handle_response(ticket, classification, Instant::now());
         if let Some(message) = refused_key.filter(|_| settled.is_empty()) {
-            self.reporter.note_delivery_failure(&message);
-            self.queue.update_stats(|stats| {
-                stats.failed_requests += 1;
-                stats.last_problem = Some(message);
-            });
+            self.note_failure(&message);
         }
+        let refused = self.dispatcher.refused_events();
+        self.queue.update_stats(|stats| stats.refused = refused);
+        if refused == 0 {
+            self.reporter.resolve(&[ProblemKind::Refusal]);
+        }
+        self.settle(settled);
+    }
+
+    fn note_failure(&self, message: &str) {
+        self.queue.update_stats(|stats| stats.failed_requests += 1);
+        let introduction = "delivery is failing and will be retried: ";
+        self.reporter.note(ProblemKind::Delivery, introduction, message);
+    }
+
+    /// Counts failed requests and notes what is wrong, or that all is well.
+    fn note_problems(&self, classification: &Classification, events: usize, bytes: usize) {
+        match classification {
+            Classification::Delivered => self.reporter.resolve(&ProblemKind::OF_SERVER),
+            Classification::PerItem { rejected, .. } => {
+                let mut retried = rejected.iter().filter(|item| item.reason.is_none());
+                let first = retried.next();
+                let count = first.iter().count() + retried.count();
+                if rejected.len() < events {
+                    self.reporter.resolve(&ProblemKind::OF_SERVER);
+                }
+                match first {
+                    Some(first) if count < events => {
+                        let introduction =
+                            format!("the server refuses {count} of {events} events for now: ");
+                        self.reporter.note(ProblemKind::Refusal, &introduction, &first.message);
+                    }
+                    Some(first) => self.note_failure(&first.message),
+                    None => {}
+                }
+            }
+            Classification::Retry { message, .. } => self.note_failure(message),
+            Classification::UnexpectedResponse(message) => {
+                self.queue.update_stats(|stats| stats.unexpected_responses += 1);
+                self.note_failure(message);
+            }
+            Classification::SplitBatch(_, message) => {
+                if events > 1 {
+                    self.queue.update_stats(|stats| stats.split_batches += 1);
+                }
+                let introduction = format!(
+                    "the server refuses a request with {events} events and {bytes} bytes, so \
+                     smaller ones are sent: "
+                );
+                self.reporter.note(ProblemKind::Split, &introduction, message);
+            }
+            Classification::DisableCompression(_)
+            | Classification::Unauthorized { .. }
+            | Classification::Lost(..) => {}
+        }
+    }
+
+    fn settle(&mut self, settled: Vec<SettledBatch>) {
         for settled in settled {
             let (segment, events) = (settled.batch.segment, settled.batch.len() as u64);
-            // The hooks run before the file is deleted: a crash in between
-            // reports a loss twice rather than never.
             self.queue.settle(settled);
             self.source.settle(segment, events);
+        }
+    }
+
+    /// Passes on what callers with deadlines want, and settles the events whose
+    /// delivery timeout has expired.
+    fn handle_deadlines(&mut self, now: Instant) {
+        let urgency = self.queue.take_urgency();
+        if urgency.attempt_wanted {
+            self.dispatcher.want_attempt(now);
+        }
+        for deadline in urgency.deadlines {
+            self.dispatcher.wait_until(deadline, now);
+        }
+        self.dispatcher.advance(self.queue.oldest_at(), now);
+        let mut expired = self.dispatcher.expire(now);
+        if !self.delivery_timeout.is_zero()
+            && let Some(time) = now.checked_sub(self.delivery_timeout)
+        {
+            let old = std::iter::from_fn(|| self.queue.take_older(time));
+            expired.extend(old.map(|batch| self.dispatcher.expired(batch)));
+        }
+        if !expired.is_empty() {
+            let refused = self.dispatcher.refused_events();
+            self.queue.update_stats(|stats| stats.refused = refused);
+            self.settle(expired);
         }
     }
 
@@ -231,9 +275,9 @@ impl Worker {
         if let Some(bytes) = self.source.spool_bytes() {
             self.queue.update_stats(|stats| stats.spool_bytes = bytes);
             if self.source.is_spool_full() {
-                self.reporter.note_spool_failure("it is full, so events wait in memory");
+                self.note_spool_failure("it is full, so events wait in memory");
             } else if !self.source.is_spool_failing() {
-                self.reporter.note_spool_works();
+                self.reporter.resolve(&[ProblemKind::Spool]);
             }
         }
     }
@@ -247,12 +291,13 @@ impl Worker {
             }
             Effect::SpoolFailed(error) => {
                 let message = format!("it cannot be written ({error}), so events wait in memory");
-                self.reporter.note_spool_failure(&message);
-                self.queue.update_stats(|stats| {
-                    stats.last_problem = Some(format!("the spool failed: {message}"));
-                });
+                self.note_spool_failure(&message);
             }
         }
+    }
+
+    fn note_spool_failure(&self, message: &str) {
+        self.reporter.note(ProblemKind::Spool, "the spool accepts no events: ", message);
     }
 
     /// Sends all batches that may be sent now.
@@ -265,9 +310,10 @@ impl Worker {
             }
             let Some(outgoing) = self.dispatcher.poll(now) else { return };
             let ticket = outgoing.ticket;
+            let sender = Sender { request_timeout: outgoing.timeout, ..self.sender.clone() };
             let request = self.sender.batch_request(&outgoing, compressor);
             self.queue.update_stats(|stats| stats.requests += 1);
-            tokio::spawn(self.sender.clone().post(ticket, request));
+            tokio::spawn(sender.post(ticket, request));
         }
     }
 
@@ -293,7 +339,18 @@ impl Worker {
         let pending_bytes = self.queue.pending_bytes();
         let can_send_at = |due| self.dispatcher.can_send_at(due);
         let source_at = self.source.wake_at(schedule.batch_due_at, pending_bytes, now, can_send_at);
-        let times = [source_at, schedule.timer_at, self.dispatcher.wake_at()];
+        let has_timeout = !self.delivery_timeout.is_zero();
+        let oldest_at = schedule.oldest_at.filter(|_| has_timeout);
+        let expiry = oldest_at.map(|at| at + self.delivery_timeout);
+        let last_attempt = oldest_at.map(|at| self.dispatcher.last_attempt_of(at));
+        let times = [
+            source_at,
+            schedule.timer_at,
+            self.dispatcher.wake_at(),
+            self.dispatcher.planned_at(),
+            expiry,
+            last_attempt.filter(|at| *at > now),
+        ];
         Some(times.into_iter().flatten().min().map_or(Wake::OnNotification, Wake::At))
     }
 }

@@ -27,6 +27,8 @@
 
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -41,8 +43,12 @@ use crate::model::event::Event;
 /// A layer that logs requests; see the [module documentation](self).
 ///
 /// Logging never delays or fails a request. If the buffer is full, the event is
-/// counted as lost. An invalid event is silently dropped, so cover the closures
-/// with a test.
+/// counted as lost. An invalid event is counted in
+/// [`Stats::invalid`](crate::Stats::invalid) and reported to
+/// [`on_problem`](crate::ClientBuilder::on_problem).
+///
+/// A request whose future is dropped before the response is available, because
+/// the caller went away or the service panicked, is logged without a response.
 #[derive(Clone)]
 pub struct RequestLogLayer<Q, E> {
     client: Client,
@@ -53,7 +59,8 @@ pub struct RequestLogLayer<Q, E> {
 impl<Q, E> RequestLogLayer<Q, E> {
     /// Creates a layer. `inspect` extracts what the event needs from a request,
     /// or returns `None` if the request is not to be logged. `event` creates the
-    /// event from that and the response, which is `None` if the service failed.
+    /// event from that and the response, which is `None` if the service failed
+    /// or panicked, or if the request was cancelled.
     pub fn new<Request, Kept, Response, M>(client: Client, inspect: Q, event: E) -> Self
     where
         Q: Fn(&Request) -> Option<Kept>,
@@ -102,35 +109,83 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = RequestLogFuture<S::Future, E, Kept>;
+    type Future = RequestLogFuture<S::Future, E, Kept, S::Response, M>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let kept = (self.inspect)(&request);
-        let pending = kept.map(|kept| (self.client.clone(), self.event.clone(), kept));
+        let pending = (self.inspect)(&request).map(|kept| Pending {
+            client: self.client.clone(),
+            event: self.event.clone(),
+            kept: Some(kept),
+            response: PhantomData,
+        });
         RequestLogFuture { inner: self.inner.call(request), pending }
+    }
+}
+
+/// A request that is to be logged. Dropping it logs the request without a
+/// response.
+struct Pending<E, Kept, Response, M>
+where
+    E: Fn(Kept, Option<&Response>) -> Event<'static, M>,
+    M: Serialize,
+{
+    client: Client,
+    event: E,
+    kept: Option<Kept>,
+    response: PhantomData<fn(&Response)>,
+}
+
+impl<E, Kept, Response, M> Pending<E, Kept, Response, M>
+where
+    E: Fn(Kept, Option<&Response>) -> Event<'static, M>,
+    M: Serialize,
+{
+    fn log(&mut self, response: Option<&Response>) {
+        if let Some(kept) = self.kept.take() {
+            self.client.log_for_layer(&(self.event)(kept, response));
+        }
+    }
+}
+
+impl<E, Kept, Response, M> Drop for Pending<E, Kept, Response, M>
+where
+    E: Fn(Kept, Option<&Response>) -> Event<'static, M>,
+    M: Serialize,
+{
+    fn drop(&mut self) {
+        // A second panic while the service panics would abort the process.
+        drop(catch_unwind(AssertUnwindSafe(|| self.log(None))));
     }
 }
 
 pin_project! {
     /// The response future of [`RequestLogService`].
-    pub struct RequestLogFuture<F, E, Kept> {
+    pub struct RequestLogFuture<F, E, Kept, Response, M>
+    where
+        E: Fn(Kept, Option<&Response>) -> Event<'static, M>,
+        M: Serialize,
+    {
         #[pin]
         inner: F,
-        pending: Option<(Client, E, Kept)>,
+        pending: Option<Pending<E, Kept, Response, M>>,
     }
 }
 
-impl<F, E, Kept> fmt::Debug for RequestLogFuture<F, E, Kept> {
+impl<F, E, Kept, Response, M> fmt::Debug for RequestLogFuture<F, E, Kept, Response, M>
+where
+    E: Fn(Kept, Option<&Response>) -> Event<'static, M>,
+    M: Serialize,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestLogFuture").finish_non_exhaustive()
     }
 }
 
-impl<F, Response, Error, E, Kept, M> Future for RequestLogFuture<F, E, Kept>
+impl<F, Response, Error, E, Kept, M> Future for RequestLogFuture<F, E, Kept, Response, M>
 where
     F: Future<Output = Result<Response, Error>>,
     E: Fn(Kept, Option<&Response>) -> Event<'static, M>,
@@ -141,10 +196,8 @@ where
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let output = ready!(this.inner.poll(context));
-        if let Some((client, event, kept)) = this.pending.take() {
-            // A full buffer is counted, and an invalid event must not fail the
-            // request.
-            drop(client.log(event(kept, output.as_ref().ok())));
+        if let Some(mut pending) = this.pending.take() {
+            pending.log(output.as_ref().ok());
         }
         Poll::Ready(output)
     }

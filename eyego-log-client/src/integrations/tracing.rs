@@ -2,8 +2,12 @@
 //!
 //! A `tracing` event is marked if it has the fields `userId` (or `user_id`) and
 //! `action`. Its other fields and its message become the metadata. The layer
-//! ignores all other events, and all events on a client's own thread, so the
+//! ignores all other events, and all events on a client's own threads, so the
 //! client never logs its own requests.
+//!
+//! An event that is not valid, for example because its user id is too long, is
+//! counted in [`Stats::invalid`](crate::Stats::invalid) and reported to
+//! [`on_problem`](crate::ClientBuilder::on_problem).
 //!
 //! ```
 //! use eyego_log_client::Client;
@@ -26,8 +30,8 @@ use tracing_core::{Event as TracingEvent, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
 use crate::api::client::Client;
-use crate::delivery::worker;
 use crate::model::event::Event;
+use crate::sync;
 
 /// A layer that logs marked events; see the [module documentation](self).
 #[derive(Debug, Clone)]
@@ -48,15 +52,14 @@ impl<S: Subscriber> Layer<S> for TracingLayer {
         let fields = event.metadata().fields();
         let is_user = |field: &Field| matches!(field.name(), "userId" | "user_id");
         let is_marked = fields.field("action").is_some() && fields.iter().any(|f| is_user(&f));
-        if !is_marked || worker::is_current_thread() {
+        if !is_marked || sync::is_own_thread() {
             return;
         }
         let mut found = Fields::default();
         event.record(&mut found);
         if let (Some(user_id), Some(action)) = (found.user_id, found.action) {
-            let event = Event::new(user_id, action).metadata(found.metadata);
-            // A full buffer is counted, and a `tracing` call cannot fail.
-            drop(self.client.log(event));
+            // A `tracing` call cannot fail, so errors are counted and reported.
+            self.client.log_for_layer(&Event::new(user_id, action).metadata(found.metadata));
         }
     }
 }

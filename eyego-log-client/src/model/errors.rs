@@ -11,12 +11,13 @@ use crate::model::loss_reason::LossReason;
 #[non_exhaustive]
 pub enum LogError {
     /// One or more fields are invalid. The messages are the same as the
-    /// server's. The event is not counted.
+    /// server's. The event is counted in
+    /// [`Stats::invalid`](crate::Stats::invalid).
     #[error("{0}")]
     Invalid(FieldErrors),
     /// The event is larger than
     /// [`ClientBuilder::max_event_bytes`](crate::ClientBuilder::max_event_bytes)
-    /// allows. The event is not counted.
+    /// allows. The event is counted in [`Stats::invalid`](crate::Stats::invalid).
     #[error("the event has {bytes} bytes, but max_event_bytes is {max}")]
     TooLarge {
         /// The size of the event as JSON, in bytes.
@@ -33,6 +34,11 @@ pub enum LogError {
     /// [`LossReason::WorkerFailed`]).
     #[error("the client is shut down; the event is counted as lost")]
     Closed,
+    /// The process was forked after the client was built, and this is the
+    /// child, in which nothing would deliver the event. The event is counted as
+    /// lost ([`LossReason::Forked`]).
+    #[error("the client was built before a fork; build a new one in the child process")]
+    Forked,
 }
 
 /// The reason why an awaited event was not delivered.

@@ -18,7 +18,7 @@ pub enum LossReason {
     /// The eyego-log server refused the request with a status that a retry
     /// cannot fix, such as 404 because the path in the URL is wrong.
     Refused,
-    /// Every attempt failed until the delivery timeout expired, or the event
+    /// The event could not be delivered within the delivery timeout, or it
     /// reached the maximum age of the spool.
     Expired,
     /// Like `Expired`, but the last response did not come from an eyego-log
@@ -34,11 +34,14 @@ pub enum LossReason {
     /// An earlier process ended while it was writing the event to the spool.
     /// The event was never sent.
     Interrupted,
+    /// The event was logged in a forked child of the process that built the
+    /// client. A child needs a client of its own.
+    Forked,
 }
 
 impl LossReason {
     /// All reasons, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Overflow,
         Self::Invalid,
         Self::TooLarge,
@@ -50,6 +53,7 @@ impl LossReason {
         Self::WorkerFailed,
         Self::Damaged,
         Self::Interrupted,
+        Self::Forked,
     ];
 
     /// Returns the reason in snake case, for use as a metric label.
@@ -67,6 +71,7 @@ impl LossReason {
             Self::WorkerFailed => "worker_failed",
             Self::Damaged => "damaged",
             Self::Interrupted => "interrupted",
+            Self::Forked => "forked",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::model::loss_reason::LossReason;
+use crate::model::problem::Problem;
 
 /// The number of lost events for each [`LossReason`].
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -58,6 +59,16 @@ pub struct Stats {
     pub pending_bytes: usize,
     /// Events that never reached the server, by reason.
     pub lost: LossCounts,
+    /// Pending events that the server refused for now, while it accepted others
+    /// of the same batch. They are retried separately.
+    pub refused: u64,
+    /// Events that were rejected by the call itself because a field is invalid
+    /// or the event is too large. They do not count as accepted.
+    pub invalid: u64,
+    /// Lost events that [`on_loss`](crate::ClientBuilder::on_loss) did not
+    /// receive, because the function was too slow or logged events itself.
+    /// Always 0 without that function.
+    pub unreported: u64,
     /// Requests sent to deliver events, including retries.
     pub requests: u64,
     /// Requests that failed but can be retried.
@@ -72,11 +83,15 @@ pub struct Stats {
     pub unspooled: u64,
     /// Bytes that the spool files occupy on disk.
     pub spool_bytes: u64,
+    /// Batches that were sent again in halves because the server refused them
+    /// as a whole.
+    pub split_batches: u64,
     /// How often the worker thread panicked and was restarted.
     pub worker_restarts: u64,
-    /// A description of the most recent problem, or `None` if there never was
-    /// one.
-    pub last_problem: Option<String>,
+    /// The most recent problem that is not resolved. A problem with the server
+    /// is resolved when the server accepts events again; one with single events
+    /// when it has not occurred for 10 seconds.
+    pub last_problem: Option<Problem>,
 }
 
 impl Stats {

@@ -4,8 +4,7 @@
 //! Accounting is pure. The event queue locks it together with the buffer, so
 //! every snapshot is consistent.
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio::sync::oneshot;
 
@@ -13,13 +12,11 @@ use crate::model::loss_reason::LossReason;
 use crate::model::stats::Stats;
 use crate::pipeline::batch::Outcome;
 
-/// A flush that waits for all events up to the end of an epoch.
-#[derive(Debug)]
-struct Waiter {
-    epoch: u64,
-    deadline: Instant,
-    done: oneshot::Sender<()>,
-}
+/// Flushes that wait for the same epoch. Dropping them resolves them.
+pub(crate) type Waiters = Vec<oneshot::Sender<()>>;
+
+/// The number of waiters of an epoch from which on cancelled ones are removed.
+const MIN_CLEANUP: usize = 64;
 
 /// Events are grouped into epochs. Each flush ends the current epoch, so it has
 /// to wait only for the epochs up to its own.
@@ -30,7 +27,8 @@ pub(crate) struct Accounting {
     /// `first_epoch`.
     epochs: VecDeque<u64>,
     first_epoch: u64,
-    waiters: Vec<Waiter>,
+    /// The flushes that wait for all events up to the end of an epoch.
+    waiters: BTreeMap<u64, Waiters>,
 }
 
 impl Accounting {
@@ -95,9 +93,6 @@ impl Accounting {
             self.epochs.pop_front();
             self.first_epoch += 1;
         }
-        if !self.waiters.is_empty() {
-            self.resolve(None);
-        }
     }
 
     /// Returns the number of pending events up to the end of `epoch`.
@@ -106,66 +101,78 @@ impl Accounting {
         epochs.map(|(_, pending)| pending).sum()
     }
 
-    /// Returns a channel that resolves once all events up to the end of `epoch`
-    /// are settled, or when [`expire`](Self::expire) is called after `deadline`.
-    pub(crate) fn wait(&mut self, epoch: u64, deadline: Instant) -> oneshot::Receiver<()> {
+    /// Returns whether all events up to the end of `epoch` are settled.
+    fn is_settled(&self, epoch: u64) -> bool {
+        let nothing_pending = self.epochs.len() <= 1 && self.epochs.front().is_none_or(|n| *n == 0);
+        epoch < self.first_epoch || nothing_pending
+    }
+
+    /// Returns a channel that closes once all events up to the end of `epoch`
+    /// are settled and [`take_resolved`](Self::take_resolved) was called.
+    pub(crate) fn wait(&mut self, epoch: u64) -> oneshot::Receiver<()> {
         let (done, receiver) = oneshot::channel();
-        self.waiters.push(Waiter { epoch, deadline, done });
-        self.resolve(None);
+        if !self.is_settled(epoch) {
+            let waiters = self.waiters.entry(epoch).or_default();
+            if waiters.len() >= MIN_CLEANUP && waiters.len().is_power_of_two() {
+                waiters.retain(|waiter| !waiter.is_closed());
+            }
+            waiters.push(done);
+        }
         receiver
     }
 
-    /// Returns the earliest deadline of all waiting flushes.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.waiters.iter().map(|waiter| waiter.deadline).min()
-    }
-
-    /// Resolves the flushes whose deadline has passed.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        self.resolve(Some(now));
-    }
-
-    /// Resolves all flushes because no more events will be settled.
-    pub(crate) fn resolve_all(&mut self) {
-        self.waiters.clear();
-    }
-
-    fn resolve(&mut self, now: Option<Instant>) {
-        let mut index = 0;
-        while let Some(waiter) = self.waiters.get(index) {
-            let is_settled = self.pending_until(waiter.epoch) == 0;
-            if is_settled || now.is_some_and(|now| waiter.deadline <= now) {
-                // The flush may have been cancelled.
-                let _ = self.waiters.swap_remove(index).done.send(());
-            } else {
-                index += 1;
-            }
+    /// Removes the flushes whose events are settled. The caller drops them
+    /// outside its lock, because there can be thousands.
+    pub(crate) fn take_resolved(&mut self) -> Vec<Waiters> {
+        let mut resolved = Vec::new();
+        while let Some((epoch, _)) = self.waiters.first_key_value()
+            && self.is_settled(*epoch)
+        {
+            resolved.extend(self.waiters.pop_first().map(|(_, waiters)| waiters));
         }
+        resolved
+    }
+
+    /// Removes all flushes because no more events will be settled.
+    pub(crate) fn take_all(&mut self) -> Vec<Waiters> {
+        std::mem::take(&mut self.waiters).into_values().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
     use super::*;
 
     #[test]
-    fn a_flush_resolves_when_earlier_events_are_settled_or_its_deadline_passes() {
+    fn a_flush_resolves_when_earlier_events_are_settled() {
         let mut accounting = Accounting::default();
-        let deadline = Instant::now();
+        let mut nothing = accounting.wait(0);
+        assert_eq!(nothing.try_recv(), Err(TryRecvError::Closed));
         accounting.accept(0, 10);
         accounting.accept(0, 10);
-        let mut first = accounting.wait(0, deadline);
+        let mut first = accounting.wait(0);
         accounting.accept(1, 10);
-        let mut second = accounting.wait(1, deadline);
+        let mut second = accounting.wait(1);
         accounting.settle(0, 1, 10, &Outcome::Delivered);
-        assert!(first.try_recv().is_err());
+        assert!(accounting.take_resolved().is_empty());
         accounting.settle(0, 1, 10, &Outcome::lost(LossReason::Expired, "timeout"));
-        assert!(first.try_recv().is_ok());
-        assert!(second.try_recv().is_err());
-        assert_eq!(accounting.next_deadline(), Some(deadline));
-        accounting.expire(deadline);
-        assert!(second.try_recv().is_ok());
+        drop(accounting.take_resolved());
+        assert_eq!(first.try_recv(), Err(TryRecvError::Closed));
+        assert_eq!(second.try_recv(), Err(TryRecvError::Empty));
         assert_eq!(accounting.pending_until(1), 1);
         assert!(accounting.stats.is_balanced());
+        accounting.settle(1, 1, 10, &Outcome::Delivered);
+        drop(accounting.take_resolved());
+        assert_eq!(second.try_recv(), Err(TryRecvError::Closed));
+    }
+
+    #[test]
+    fn cancelled_flushes_are_forgotten() {
+        let mut accounting = Accounting::default();
+        accounting.accept(0, 10);
+        (0..10_000).for_each(|_| drop(accounting.wait(0)));
+        assert!(accounting.waiters[&0].len() <= 2 * MIN_CLEANUP);
     }
 }

@@ -1,7 +1,7 @@
 //! A batch of encoded events, from the buffer until all of them are settled.
 //!
-//! A batch is filled in place and sent without copying. It is copied only when
-//! a response requires splitting it.
+//! A batch is filled in place. Its lines are copied only when a response requires
+//! splitting it.
 
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::model::line::Lines;
 use crate::model::loss_reason::LossReason;
+use crate::pipeline::memory::Memory;
 
 /// The approximate memory that an event occupies in addition to its line, in
 /// bytes.
@@ -79,7 +80,7 @@ impl Acks {
 
 #[derive(Debug)]
 pub(crate) struct Batch {
-    bytes: Vec<u8>,
+    bytes: Memory,
     ends: Vec<u32>,
     acks: Acks,
     /// The epoch of all its events; see [`Accounting`](super::accounting::Accounting).
@@ -88,6 +89,8 @@ pub(crate) struct Batch {
     pub(crate) opened_at: Option<Instant>,
     /// The number of failed attempts to send the batch.
     pub(crate) attempts: u32,
+    /// How many of these failed although the server accepted other batches.
+    pub(crate) own_failures: u32,
     /// When the delivery timeout began.
     pub(crate) timeout_started_at: Option<Instant>,
     /// The number of the spool file that contains the events.
@@ -97,14 +100,17 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    pub(crate) const fn new() -> Self {
+    /// Creates an empty batch. If its lines take more than a few pages, they are
+    /// kept in a segment of `segment_bytes` bytes.
+    pub(crate) const fn new(segment_bytes: usize) -> Self {
         Self {
-            bytes: Vec::new(),
+            bytes: Memory::new(segment_bytes),
             ends: Vec::new(),
             acks: Acks(Vec::new()),
             epoch: 0,
             opened_at: None,
             attempts: 0,
+            own_failures: 0,
             timeout_started_at: None,
             segment: None,
             expires_at: None,
@@ -115,7 +121,7 @@ impl Batch {
     pub(crate) fn from_lines(bytes: Vec<u8>) -> Self {
         let breaks = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
         let ends = breaks.map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX)).collect();
-        Self { bytes, ends, ..Self::new() }
+        Self { bytes: Memory::from_vec(bytes), ends, ..Self::new(0) }
     }
 
     /// Returns the memory that an event with a line of this length occupies.
@@ -124,7 +130,7 @@ impl Batch {
     }
 
     pub(crate) fn push(&mut self, line: &[u8], ack: Option<Ack>) {
-        self.bytes.extend_from_slice(line);
+        self.bytes.extend(line);
         if let Some(ack) = ack {
             self.acks.0.push((self.ends.len(), ack));
         }
@@ -141,7 +147,7 @@ impl Batch {
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_slice()
     }
 
     pub(crate) fn has_acks(&self) -> bool {
@@ -152,26 +158,61 @@ impl Batch {
         self.bytes.len() + OVERHEAD * self.ends.len()
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+    /// Returns whether the memory is a segment that a later batch can use.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.bytes.segment_bytes() > 0
+    }
+
+    /// Returns the memory that the lines occupy, including what is kept for
+    /// later lines.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.bytes.resident_bytes()
     }
 
     pub(crate) fn lines(&self) -> Lines<'_> {
-        Lines { bytes: &self.bytes, ends: &self.ends }
+        Lines { bytes: self.bytes.as_slice(), ends: &self.ends }
     }
 
-    /// Reserves slightly more memory than `other` uses, so that a similar batch
-    /// does not reallocate.
+    /// Reserves room for as many lines as `other` has.
     pub(crate) fn reserve_like(&mut self, other: &Self) {
-        self.bytes.reserve(other.bytes.len() + other.bytes.len() / 8);
         self.ends.reserve(other.ends.len());
     }
 
-    /// Releases the unused memory of a full batch.
-    pub(crate) fn shrink(&mut self) {
-        if self.bytes.capacity() > self.bytes.len() + self.bytes.len() / 4 {
-            self.bytes.shrink_to_fit();
+    /// If the memory is much larger than its content, moves the content to
+    /// memory that fits, and returns a batch with the larger memory.
+    pub(crate) fn compact(&mut self) -> Option<Self> {
+        if !self.bytes.is_wasteful() {
+            return None;
         }
+        let compact = self.bytes.compact();
+        let mut bytes = std::mem::replace(&mut self.bytes, compact);
+        bytes.clear();
+        Some(Self { bytes, ..Self::new(0) })
+    }
+
+    /// Moves the events of `other` into this batch, if all of them then still
+    /// fit into one request and can be settled together.
+    ///
+    /// # Errors
+    /// Returns `other` unchanged if that is not the case.
+    pub(crate) fn merge(&mut self, mut other: Self, max_events: usize) -> Result<(), Self> {
+        let fits = self.len() + other.len() <= max_events
+            && self.bytes.len() + other.bytes.len() <= self.bytes.segment_bytes();
+        let is_alike = self.epoch == other.epoch
+            && self.segment == other.segment
+            && self.timeout_started_at.is_some() == other.timeout_started_at.is_some();
+        if !(fits && is_alike) {
+            return Err(other);
+        }
+        let mut acks = other.take_acks().0.into_iter().peekable();
+        for (index, line) in other.lines().iter().enumerate() {
+            let ack = acks.next_if(|(line_index, _)| *line_index == index).map(|(_, ack)| ack);
+            self.push(line, ack);
+        }
+        self.opened_at = self.opened_at.min(other.opened_at).or(other.opened_at);
+        self.timeout_started_at = self.timeout_started_at.min(other.timeout_started_at);
+        self.expires_at = self.expires_at.min(other.expires_at).or(other.expires_at);
+        Ok(())
     }
 
     /// Empties the batch but keeps its memory.
@@ -182,6 +223,7 @@ impl Batch {
         acks.0.clear();
         self.opened_at = None;
         self.attempts = 0;
+        self.own_failures = 0;
         self.timeout_started_at = None;
         self.segment = None;
         self.expires_at = None;
@@ -211,7 +253,7 @@ impl Batch {
                 timeout_started_at: self.timeout_started_at,
                 segment: self.segment,
                 expires_at: self.expires_at,
-                ..Self::new()
+                ..Self::new(self.bytes.segment_bytes())
             })
             .collect();
         let mut acks = self.take_acks().0.into_iter().peekable();
@@ -231,7 +273,7 @@ mod tests {
 
     #[test]
     fn splitting_keeps_each_acknowledgement_with_its_line() {
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(0);
         let mut receivers = Vec::new();
         for n in 0..6 {
             let (ack, receiver) = oneshot::channel();
@@ -245,5 +287,25 @@ mod tests {
         for (n, mut receiver) in receivers.into_iter().enumerate() {
             assert_eq!(receiver.try_recv().is_ok(), n % 2 == 1);
         }
+    }
+
+    #[test]
+    fn merging_keeps_each_acknowledgement_with_its_line() {
+        let batch = |line: &[u8], ack| {
+            let mut batch = Batch::new(1000);
+            batch.push(b"x\n", None);
+            batch.push(line, Some(ack));
+            batch
+        };
+        let (first_ack, mut first) = oneshot::channel();
+        let (second_ack, mut second) = oneshot::channel();
+        let mut merged = batch(b"1\n", first_ack);
+        merged.merge(batch(b"2\n", second_ack), 4).unwrap();
+        assert_eq!(merged.bytes(), b"x\n1\nx\n2\n");
+        let (ack, _receiver) = oneshot::channel();
+        assert!(merged.merge(batch(b"3\n", ack), 4).is_err(), "more than four events");
+        let mut parts = merged.split(2, |index| usize::from(index == 3));
+        parts[1].acknowledge(&Acknowledgement::Delivered);
+        assert!(second.try_recv().is_ok() && first.try_recv().is_err());
     }
 }

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use crate::pipeline::batch::{Ack, Batch};
 
 /// The number of empty batches whose memory an idle client keeps.
-const MAX_IDLE_SPARES: usize = 8;
+const MAX_IDLE_SPARES: usize = 4;
+
+/// The number of complete batches from which on they are a backlog.
+const BACKLOG: usize = 8;
 
 /// How long a client has recycled no batch before it counts as idle.
-const IDLE_AFTER: Duration = Duration::from_secs(10);
+const IDLE_AFTER: Duration = Duration::from_secs(5);
 
 /// When a batch is complete.
 #[derive(Debug, Clone, Copy)]
@@ -22,40 +25,60 @@ pub(crate) struct BatchLimits {
     pub(crate) linger: Duration,
 }
 
+/// What the addition of a line caused.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    /// The epoch of the event.
+    pub(crate) epoch: u64,
+    /// The worker must be notified, because a batch is complete or its linger
+    /// time has begun.
+    pub(crate) must_notify: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Buffer {
     limits: BatchLimits,
     open: Batch,
+    /// The open batch does not linger, because a caller waits for it.
+    is_urgent: bool,
     sealed: VecDeque<Batch>,
-    spares: Vec<Batch>,
+    /// Empty batches to reuse, the most recently used last.
+    spares: VecDeque<Batch>,
     /// The memory that `spares` occupy, in bytes.
     spare_bytes: usize,
     /// When a batch was last added to `spares`.
     recycled_at: Option<Instant>,
     epoch: u64,
+    /// The epoch ends with the open batch.
+    epoch_ends: bool,
+    /// No batch of the current epoch was begun.
+    is_epoch_empty: bool,
 }
 
 impl Buffer {
     pub(crate) fn new(limits: BatchLimits) -> Self {
         Self {
             limits,
-            open: Batch::new(),
+            open: Batch::new(limits.bytes),
+            is_urgent: false,
             sealed: VecDeque::new(),
-            spares: Vec::with_capacity(MAX_IDLE_SPARES),
+            spares: VecDeque::with_capacity(MAX_IDLE_SPARES),
             spare_bytes: 0,
             recycled_at: None,
             epoch: 0,
+            epoch_ends: false,
+            // The first epoch contains the events that were recovered.
+            is_epoch_empty: false,
         }
     }
 
-    /// Adds a line. Returns whether the worker must be notified, because a
-    /// batch is complete or its linger time has begun.
+    /// Adds a line.
     pub(crate) fn push(
         &mut self,
         line: &[u8],
         ack: Option<Ack>,
         now: impl FnOnce() -> Instant,
-    ) -> bool {
+    ) -> Pushed {
         let mut must_notify = ack.is_some();
         if !self.open.is_empty() && self.open.bytes().len() + line.len() > self.limits.bytes {
             self.seal();
@@ -64,14 +87,16 @@ impl Buffer {
         if self.open.is_empty() {
             self.open.opened_at = Some(now());
             self.open.epoch = self.epoch;
+            self.is_epoch_empty = false;
             must_notify = true;
         }
         self.open.push(line, ack);
+        let epoch = self.open.epoch;
         if self.open.len() >= self.limits.events {
             self.seal();
             must_notify = true;
         }
-        must_notify
+        Pushed { epoch, must_notify }
     }
 
     /// Completes the open batch. Later events go into the next one.
@@ -79,26 +104,47 @@ impl Buffer {
         if self.open.is_empty() {
             return;
         }
-        let mut next = self.spares.pop().unwrap_or_else(Batch::new);
-        self.spare_bytes -= next.capacity();
-        next.reserve_like(&self.open);
-        if self.sealed.len() > MAX_IDLE_SPARES {
-            // Unused memory of a backlog is not part of any limit.
-            self.open.shrink();
+        if self.sealed.len() > BACKLOG
+            && let Some(unused) = self.open.compact()
+        {
+            self.spare_bytes += unused.resident_bytes();
+            self.spares.push_back(unused);
         }
+        let mut next = match self.spares.pop_back() {
+            Some(spare) => {
+                self.spare_bytes -= spare.resident_bytes();
+                spare
+            }
+            None => Batch::new(self.limits.bytes),
+        };
+        next.reserve_like(&self.open);
         self.sealed.push_back(std::mem::replace(&mut self.open, next));
+        self.is_urgent = false;
+        if self.epoch_ends {
+            self.begin_epoch();
+        }
     }
 
-    /// Ends the current epoch and returns it. Later events belong to the next.
-    pub(crate) fn next_epoch(&mut self) -> u64 {
-        self.seal();
-        let epoch = self.epoch;
+    fn begin_epoch(&mut self) {
         self.epoch += 1;
-        epoch
+        self.epoch_ends = false;
+        self.is_epoch_empty = true;
     }
 
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
+    /// Returns the last epoch of all events so far, and lets the open batch be
+    /// due. Events that still join the open batch share its epoch, so many calls
+    /// in a row do not produce many small batches.
+    pub(crate) fn end_epoch(&mut self) -> u64 {
+        let epoch = self.epoch;
+        if !self.open.is_empty() {
+            self.is_urgent = true;
+            self.epoch_ends = true;
+        } else if self.is_epoch_empty {
+            return epoch.saturating_sub(1);
+        } else {
+            self.begin_epoch();
+        }
+        epoch
     }
 
     /// Removes the next batch that is due: a complete one, or one that has
@@ -118,36 +164,52 @@ impl Buffer {
         self.sealed.pop_front()
     }
 
-    /// Returns when the next batch is due. A batch with acknowledgements does
-    /// not linger.
-    pub(crate) fn due_at(&self) -> Option<Instant> {
+    /// Returns when the first event of the oldest batch was added.
+    pub(crate) fn oldest_at(&self) -> Option<Instant> {
         let oldest = self.sealed.front().unwrap_or(&self.open);
-        let opened_at = oldest.opened_at.filter(|_| !oldest.is_empty())?;
-        let is_ready = !self.sealed.is_empty() || self.open.has_acks();
+        oldest.opened_at.filter(|_| !oldest.is_empty())
+    }
+
+    /// Returns when the next batch is due. A batch does not linger if a caller
+    /// waits for it.
+    pub(crate) fn due_at(&self) -> Option<Instant> {
+        let opened_at = self.oldest_at()?;
+        let is_ready = !self.sealed.is_empty() || self.is_urgent || self.open.has_acks();
         Some(if is_ready { opened_at } else { opened_at + self.limits.linger })
     }
 
     /// Keeps a settled batch so that its memory can be reused, if all spares
     /// together then occupy at most `max_bytes`.
     pub(crate) fn recycle(&mut self, mut batch: Batch, max_bytes: usize, now: Instant) {
-        if self.spare_bytes + batch.capacity() <= max_bytes {
+        self.recycled_at = Some(now);
+        if batch.is_reusable() && self.spare_bytes + batch.resident_bytes() <= max_bytes {
             batch.clear();
-            self.spare_bytes += batch.capacity();
-            self.spares.push(batch);
-            self.recycled_at = Some(now);
+            self.spare_bytes += batch.resident_bytes();
+            self.spares.push_back(batch);
+        }
+    }
+
+    /// Releases spares until they occupy at most `max_bytes`.
+    pub(crate) fn limit_spares(&mut self, max_bytes: usize) {
+        while self.spare_bytes > max_bytes
+            && let Some(spare) = self.spares.pop_front()
+        {
+            self.spare_bytes -= spare.resident_bytes();
         }
     }
 
     /// Releases most spares of an idle client. Returns when to call it again.
     pub(crate) fn trim(&mut self, now: Instant) -> Option<Instant> {
-        let has_excess = self.spares.len() > MAX_IDLE_SPARES;
+        let has_excess = self.spares.len() > MAX_IDLE_SPARES || self.spares.capacity() > 64;
         let idle_at = self.recycled_at.filter(|_| has_excess)? + IDLE_AFTER;
         if now < idle_at {
             return Some(idle_at);
         }
-        self.spares.truncate(MAX_IDLE_SPARES);
+        let excess = self.spares.len().saturating_sub(MAX_IDLE_SPARES);
+        drop(self.spares.drain(..excess));
         self.spares.shrink_to_fit();
-        self.spare_bytes = self.spares.iter().map(Batch::capacity).sum();
+        self.sealed.shrink_to_fit();
+        self.spare_bytes = self.spares.iter().map(Batch::resident_bytes).sum();
         None
     }
 }
@@ -164,14 +226,14 @@ mod tests {
         let start = Instant::now();
         let mut buffer = Buffer::new(LIMITS);
         assert_eq!(buffer.due_at(), None);
-        assert!(buffer.push(b"a\n", None, || start), "the linger time begins");
-        assert!(!buffer.push(b"b\n", None, || start));
+        assert!(buffer.push(b"a\n", None, || start).must_notify, "the linger time begins");
+        assert!(!buffer.push(b"b\n", None, || start).must_notify);
         assert!(buffer.take_due(start).is_none());
-        assert!(buffer.push(b"c\n", None, || start), "full by count");
+        assert!(buffer.push(b"c\n", None, || start).must_notify, "full by count");
         assert_eq!(buffer.take_due(start).unwrap().bytes(), b"a\nb\nc\n");
 
         buffer.push(b"1234567\n", None, || start);
-        assert!(buffer.push(b"890\n", None, || start), "full by bytes");
+        assert!(buffer.push(b"890\n", None, || start).must_notify, "full by bytes");
         assert_eq!(buffer.take_due(start).unwrap().bytes(), b"1234567\n");
         let later = start + Duration::from_secs(1);
         assert_eq!(buffer.due_at(), Some(later));
@@ -185,19 +247,27 @@ mod tests {
         let start = Instant::now();
         let mut buffer = Buffer::new(LIMITS);
         let (ack, _receiver) = tokio::sync::oneshot::channel();
-        assert!(buffer.push(b"a\n", Some(ack), || start));
+        assert!(buffer.push(b"a\n", Some(ack), || start).must_notify);
         assert_eq!(buffer.due_at(), Some(start));
         assert!(buffer.take_due(start).is_some());
     }
 
     #[test]
-    fn a_new_epoch_starts_a_new_batch() {
+    fn an_epoch_covers_all_events_before_its_end() {
+        let start = Instant::now();
         let mut buffer = Buffer::new(LIMITS);
-        buffer.push(b"a\n", None, Instant::now);
-        assert_eq!(buffer.next_epoch(), 0);
-        buffer.push(b"b\n", None, Instant::now);
-        assert_eq!(buffer.take_oldest().unwrap().epoch, 0);
+        assert_eq!(buffer.push(b"a\n", None, || start).epoch, 0);
+        assert_eq!(buffer.end_epoch(), 0);
+        assert_eq!(buffer.due_at(), Some(start), "the batch does not linger");
+        assert_eq!(buffer.push(b"b\n", None, || start).epoch, 0, "it joins the batch");
+        assert_eq!(buffer.end_epoch(), 0);
+        assert_eq!(buffer.take_due(start).unwrap().len(), 2);
+        assert_eq!(buffer.end_epoch(), 0, "there is no later event");
+        assert_eq!(buffer.push(b"c\n", None, || start).epoch, 1);
+        assert_eq!(buffer.due_at(), Some(start + LIMITS.linger));
         assert_eq!(buffer.take_oldest().unwrap().epoch, 1);
+        assert_eq!(buffer.end_epoch(), 1);
+        assert_eq!(buffer.push(b"d\n", None, || start).epoch, 2);
     }
 
     #[test]
@@ -209,7 +279,7 @@ mod tests {
             buffer.seal();
         }
         let batches: Vec<_> = std::iter::from_fn(|| buffer.take_oldest()).collect();
-        let capacity = batches[0].capacity();
+        let capacity = batches[0].resident_bytes();
         batches.into_iter().for_each(|batch| buffer.recycle(batch, 20 * capacity, now));
         assert!((10..=20).contains(&buffer.spares.len()), "{}", buffer.spares.len());
         assert_eq!(buffer.trim(now), Some(now + IDLE_AFTER));

@@ -38,7 +38,8 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-/// Encodes `event` and passes its id and line to `use_line`.
+/// Encodes `event`, which is accepted at the time `now`, and passes its id and
+/// line to `use_line`.
 ///
 /// # Errors
 /// Returns [`LogError::Invalid`] if a field is invalid, [`LogError::TooLarge`]
@@ -46,12 +47,14 @@ thread_local! {
 pub(crate) fn with_line<M: Serialize, R>(
     event: &Event<'_, M>,
     ids: &LogIdGenerator,
+    now: SystemTime,
     max_bytes: usize,
     use_line: impl FnOnce(LogId, &[u8]) -> Result<R, LogError>,
 ) -> Result<R, LogError> {
+    let now = Timestamp::from(now);
     let mut use_line = Some(use_line);
     let mut run = |scratch: &mut Scratch| {
-        let id = scratch.encode(event, ids, max_bytes);
+        let id = scratch.encode(event, ids, now, max_bytes);
         let result = id.and_then(|id| match use_line.take() {
             Some(use_line) => use_line(id, &scratch.line),
             None => Err(LogError::Closed),
@@ -74,10 +77,10 @@ impl Scratch {
         &mut self,
         event: &Event<'_, M>,
         ids: &LogIdGenerator,
+        now: Timestamp,
         max_bytes: usize,
     ) -> Result<LogId, LogError> {
         let mut errors = FieldErrors::new();
-        let now = Timestamp::from(SystemTime::now());
         if let Err(error) = UserId::check(&event.user_id) {
             errors.push(FieldError::new("userId", error));
         }
@@ -191,7 +194,8 @@ mod tests {
     use crate::model::line::id_of_line;
 
     fn line<M: Serialize>(event: &Event<'_, M>) -> Result<String, LogError> {
-        with_line(event, &LogIdGenerator::new(), 64 << 10, |id, line| {
+        let now = SystemTime::now();
+        with_line(event, &LogIdGenerator::new(), now, 64 << 10, |id, line| {
             assert_eq!(id_of_line(line), Some(id));
             Ok(String::from_utf8(line.to_vec()).unwrap())
         })

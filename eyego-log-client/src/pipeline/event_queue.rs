@@ -12,16 +12,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::model::line::Lines;
-use crate::model::loss::Loss;
 use crate::model::loss_reason::LossReason;
 use crate::model::stats::Stats;
 use crate::pipeline::accounting::Accounting;
 use crate::pipeline::batch::{Acknowledgement, Acks, Batch, Outcome, SettledBatch};
 use crate::pipeline::buffer::{BatchLimits, Buffer};
+use crate::pipeline::problems::ProblemKind;
 use crate::pipeline::reporter::Reporter;
 use crate::spool::LostInFile;
 use crate::sync::{Condvar, Mutex, MutexGuard, Notify, lock, wait_while};
+
+/// The memory that is kept for later batches while the buffer is full.
+const MAX_SPARE_BYTES: usize = 4 << 20;
 
 /// What happens to an event when the buffer is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,12 +58,39 @@ enum Phase {
     Closed(LossReason),
 }
 
+/// What callers with deadlines ask of the worker.
+#[derive(Debug, Default)]
+pub(crate) struct Urgency {
+    /// A caller began to wait, so an attempt is wanted even if requests are
+    /// paused.
+    pub(crate) attempt_wanted: bool,
+    /// When callers stop waiting.
+    pub(crate) deadlines: Vec<Instant>,
+}
+
+impl Urgency {
+    /// The number of deadlines that are kept apart.
+    const MAX_DEADLINES: usize = 64;
+
+    fn add(&mut self, deadline: Instant) {
+        self.attempt_wanted = true;
+        if self.deadlines.len() < Self::MAX_DEADLINES {
+            self.deadlines.push(deadline);
+        } else if let Some(last) = self.deadlines.last_mut() {
+            *last = deadline.max(*last);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     buffer: Buffer,
     accounting: Accounting,
     phase: Phase,
-    /// Calls that wait for the worker to end.
+    urgency: Urgency,
+    /// The worker has ended and every event is settled.
+    has_ended: bool,
+    /// Calls that wait for that.
     end_waiters: Vec<oneshot::Sender<()>>,
 }
 
@@ -70,13 +99,15 @@ struct State {
 pub(crate) struct Schedule {
     /// When a batch is due.
     pub(crate) batch_due_at: Option<Instant>,
+    /// When the first event of the oldest batch was added.
+    pub(crate) oldest_at: Option<Instant>,
     /// When a deadline passes or memory can be released.
     pub(crate) timer_at: Option<Instant>,
 }
 
 pub(crate) struct EventQueue {
     options: QueueOptions,
-    reporter: Arc<Reporter>,
+    reporter: Reporter,
     state: Mutex<State>,
     /// Notified when there is work for the worker.
     worker: Arc<Notify>,
@@ -85,11 +116,13 @@ pub(crate) struct EventQueue {
 }
 
 impl EventQueue {
-    pub(crate) fn new(options: QueueOptions, reporter: Arc<Reporter>, worker: Arc<Notify>) -> Self {
+    pub(crate) fn new(options: QueueOptions, reporter: Reporter, worker: Arc<Notify>) -> Self {
         let state = State {
             buffer: Buffer::new(options.batch),
             accounting: Accounting::default(),
             phase: Phase::Open,
+            urgency: Urgency::default(),
+            has_ended: false,
             end_waiters: Vec::new(),
         };
         Self { options, reporter, state: Mutex::new(state), worker, changed: Condvar::new() }
@@ -104,7 +137,9 @@ impl EventQueue {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        self.state().accounting.stats.clone()
+        let mut stats = self.state().accounting.stats.clone();
+        self.reporter.describe(&mut stats);
+        stats
     }
 
     /// Returns the buffer memory in use, in bytes.
@@ -122,15 +157,31 @@ impl EventQueue {
         {
             let mut state = self.state();
             state.accounting.recover(found);
-            for LostInFile { reason, events, message } in lost {
+            for LostInFile { reason, events, .. } in lost {
                 state.accounting.recover_lost(*reason, *events);
-                state.accounting.stats.last_problem = Some(message.clone());
             }
         }
         for LostInFile { reason, events, message } in lost {
             self.reporter.note_loss(*reason, message);
-            self.report_unreadable(*events, *reason, message);
+            self.reporter.report_unreadable(*reason, message, *events);
         }
+    }
+
+    /// Removes what callers with deadlines asked for since the last call.
+    pub(crate) fn take_urgency(&self) -> Urgency {
+        std::mem::take(&mut self.state().urgency)
+    }
+
+    /// Returns when the first event of the oldest batch was added.
+    pub(crate) fn oldest_at(&self) -> Option<Instant> {
+        self.state().buffer.oldest_at()
+    }
+
+    /// Removes the oldest batch if its first event was added before `time`.
+    pub(crate) fn take_older(&self, time: Instant) -> Option<Batch> {
+        let mut state = self.state();
+        state.buffer.oldest_at().filter(|oldest| *oldest <= time)?;
+        state.buffer.take_oldest()
     }
 
     /// Removes the next batch that is due.
@@ -167,63 +218,84 @@ impl EventQueue {
         message: &str,
     ) {
         let outcome = Outcome::lost(reason, message);
-        {
+        let resolved = {
             let mut state = self.state();
             state.accounting.settle(epoch, events, 0, &outcome);
-            state.accounting.stats.last_problem = Some(message.to_owned());
-        }
+            state.accounting.take_resolved()
+        };
+        drop(resolved);
         acks.send(&Acknowledgement::from(&outcome));
         self.reporter.note_loss(reason, message);
-        self.report_unreadable(events, reason, message);
+        self.reporter.report_unreadable(reason, message, events);
     }
 
     /// Counts the events of a batch, acknowledges them and reports losses.
     pub(crate) fn settle(&self, settled: SettledBatch) {
+        self.settle_batch(settled, false);
+    }
+
+    /// `is_last` is true once the worker has ended: nothing is added to memory
+    /// any more, so all losses can wait there for the hook.
+    fn settle_batch(&self, settled: SettledBatch, is_last: bool) {
         let SettledBatch { mut batch, outcome } = settled;
-        {
+        let (resolved, has_room) = {
             let mut state = self.state();
             let (count, cost) = (batch.len() as u64, batch.cost());
             state.accounting.settle(batch.epoch, count, cost, &outcome);
-            if let Outcome::Lost { message, .. } = &outcome {
-                state.accounting.stats.last_problem = Some(message.clone());
-            }
             self.admit_waiters(&state);
-        }
+            let has_room = state.accounting.stats.pending_bytes <= self.options.max_bytes / 2;
+            (state.accounting.take_resolved(), has_room)
+        };
+        // Wakes the callers, of which there can be thousands, outside the lock.
+        drop(resolved);
         batch.acknowledge(&Acknowledgement::from(&outcome));
-        if let Outcome::Lost { reason, message } = &outcome {
-            self.reporter.note_loss(*reason, message);
-            self.report_loss(*reason, message, batch.lines());
+        let unused = match &outcome {
+            Outcome::Delivered => {
+                if has_room {
+                    self.reporter.resolve(&[ProblemKind::Loss(LossReason::Overflow)]);
+                }
+                Some(batch)
+            }
+            Outcome::Lost { reason, message } => {
+                self.reporter.note_loss(*reason, message);
+                self.reporter.report_batch(*reason, message, batch, is_last)
+            }
+        };
+        if let Some(batch) = unused {
+            self.recycle(&mut self.state(), batch);
         }
-        self.recycle(&mut self.state(), batch);
     }
 
-    /// Resolves expired flushes and releases idle memory. Returns `None` when
-    /// the client is closing and everything is settled, or its deadline has
-    /// passed.
+    /// Releases idle memory. Returns `None` when the client is closing and
+    /// everything is settled, or its deadline has passed.
     pub(crate) fn run_timers(&self, now: Instant) -> Option<Schedule> {
         let mut state = self.state();
-        state.accounting.expire(now);
-        let mut timers = vec![state.buffer.trim(now), state.accounting.next_deadline()];
+        let mut timer_at = state.buffer.trim(now);
         if let Phase::Closing(deadline) = state.phase {
             if deadline <= now || state.accounting.stats.pending == 0 {
                 return None;
             }
-            timers.push(Some(deadline));
+            timer_at = Some(timer_at.map_or(deadline, |at| at.min(deadline)));
         }
-        let timer_at = timers.into_iter().flatten().min();
-        Some(Schedule { batch_due_at: state.buffer.due_at(), timer_at })
+        let (batch_due_at, oldest_at) = (state.buffer.due_at(), state.buffer.oldest_at());
+        Some(Schedule { batch_due_at, oldest_at, timer_at })
     }
 
-    /// Starts a flush. Returns its epoch, and a channel that resolves when all
-    /// events accepted before this call are settled or the deadline passes.
+    /// Starts a flush of a caller that waits until `deadline`. Returns its epoch,
+    /// and a channel that closes when all events accepted before this call are
+    /// settled.
     pub(crate) fn flush(&self, deadline: Instant) -> (u64, oneshot::Receiver<()>) {
         let mut state = self.state();
-        let epoch = state.buffer.next_epoch();
-        let settled = state.accounting.wait(epoch, deadline);
-        if matches!(state.phase, Phase::Closed(_)) {
-            state.accounting.resolve_all();
-        }
+        let epoch = state.buffer.end_epoch();
+        let settled = state.accounting.wait(epoch);
+        let ended = if matches!(state.phase, Phase::Closed(_)) {
+            state.accounting.take_all()
+        } else {
+            Vec::new()
+        };
+        state.urgency.add(deadline);
         drop(state);
+        drop(ended);
         self.worker.notify_one();
         (epoch, settled)
     }
@@ -231,8 +303,12 @@ impl EventQueue {
     /// Returns the number of pending events up to the end of `epoch`, with the
     /// counts at that moment.
     pub(crate) fn pending_until(&self, epoch: u64) -> (u64, Stats) {
-        let state = self.state();
-        (state.accounting.pending_until(epoch), state.accounting.stats.clone())
+        let (pending, mut stats) = {
+            let state = self.state();
+            (state.accounting.pending_until(epoch), state.accounting.stats.clone())
+        };
+        self.reporter.describe(&mut stats);
+        (pending, stats)
     }
 
     /// Stops accepting events. The returned channel closes when the worker has
@@ -243,9 +319,10 @@ impl EventQueue {
         let mut state = self.state();
         if state.phase == Phase::Open {
             state.phase = Phase::Closing(deadline);
+            state.urgency.add(deadline);
             state.buffer.seal();
         }
-        if !matches!(state.phase, Phase::Closed(_)) {
+        if !state.has_ended {
             state.end_waiters.push(ended);
         }
         drop(state);
@@ -256,7 +333,7 @@ impl EventQueue {
 
     /// Blocks until the worker has ended or `timeout` has passed.
     pub(crate) fn wait_closed(&self, timeout: Duration) {
-        let is_running = |state: &mut State| !matches!(state.phase, Phase::Closed(_));
+        let is_running = |state: &mut State| !state.has_ended;
         drop(wait_while(&self.changed, self.state(), timeout, is_running));
     }
 
@@ -270,12 +347,15 @@ impl EventQueue {
             lost.extend(std::iter::from_fn(|| state.buffer.take_oldest()));
         }
         for batch in lost {
-            self.settle(SettledBatch { batch, outcome: Outcome::lost(reason, message) });
+            let outcome = Outcome::lost(reason, message);
+            self.settle_batch(SettledBatch { batch, outcome }, true);
         }
+        self.reporter.close();
         let mut state = self.state();
-        state.accounting.resolve_all();
-        state.end_waiters.clear();
+        state.has_ended = true;
+        let waiters = (state.accounting.take_all(), std::mem::take(&mut state.end_waiters));
         drop(state);
+        drop(waiters);
         self.changed.notify_all();
     }
 
@@ -290,19 +370,15 @@ impl EventQueue {
 
     /// Keeps the memory of a batch for later batches.
     fn recycle(&self, state: &mut State, batch: Batch) {
-        // A batch reserves an eighth more than it needs. Without that margin, a
-        // full buffer would free and allocate every batch.
-        let limit = self.options.max_bytes + self.options.max_bytes / 8;
-        let room = limit.saturating_sub(state.accounting.stats.pending_bytes);
+        let room = self.room_for_spares(state);
         state.buffer.recycle(batch, room, Instant::now());
     }
 
-    fn report_loss(&self, reason: LossReason, message: &str, lines: Lines<'_>) {
-        self.reporter.report_loss(&Loss { reason, message, lines, unreadable: 0 });
-    }
-
-    fn report_unreadable(&self, unreadable: u64, reason: LossReason, message: &str) {
-        self.reporter.report_loss(&Loss { reason, message, lines: Lines::EMPTY, unreadable });
+    /// Returns the memory that unused batches may occupy. Without a margin, a
+    /// full buffer would release and allocate every batch.
+    fn room_for_spares(&self, state: &State) -> usize {
+        let limit = self.options.max_bytes + (self.options.max_bytes / 8).min(MAX_SPARE_BYTES);
+        limit.saturating_sub(state.accounting.stats.pending_bytes)
     }
 }
 

@@ -140,7 +140,7 @@ fn builds_a_client_without_a_free_descriptor() {
     client.log(Event::new("a", "A")).unwrap();
     let runtime = futures_executor::block_on(client.flush_within(Duration::from_millis(300)));
     assert_eq!(runtime.unsettled, 1, "nothing can be sent: {runtime:?}");
-    assert!(runtime.stats.last_problem.unwrap().contains("cannot create the runtime"));
+    assert!(runtime.stats.last_problem.unwrap().message.contains("cannot create the runtime"));
     // Many more attempts than a panicking worker would get.
     std::thread::sleep(Duration::from_millis(2000));
     let read = futures_executor::block_on(async {

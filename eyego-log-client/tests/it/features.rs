@@ -1,6 +1,7 @@
 //! The optional crate features, as a program uses them.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eyego_log_client::testing::{Recorder, response};
@@ -11,6 +12,7 @@ use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tracing_subscriber::prelude::*;
 
+use crate::eventually::eventually;
 use crate::server::quick;
 
 /// The body of a final refusal by the server.
@@ -53,7 +55,7 @@ async fn a_recorder_records_events_and_returns_given_responses() {
     for n in 0..100 {
         client.log(Event::new("ada", "KEPT").metadata(json!({"n": n}))).unwrap();
     }
-    assert!(client.flush().await.all_settled());
+    assert!(client.flush().await.is_settled());
     recorder.assert_none("LOST");
     assert_eq!(recorder.with_action("KEPT").len(), 100);
     assert_eq!(recorder.events()[99].metadata.to_map()["n"], 99);
@@ -70,7 +72,7 @@ async fn the_tracing_layer_logs_only_marked_events() {
         tracing::info!(action = "NO_USER");
         tracing::info!("not marked");
     });
-    assert!(client.flush().await.all_settled());
+    assert!(client.flush().await.is_settled());
     let click = recorder.single("CLICK").metadata.to_map();
     assert_eq!(click["message"], "on home");
     assert_eq!(click["n"], 7);
@@ -96,7 +98,7 @@ async fn the_tower_layer_logs_selected_requests() {
         service.ready().await.unwrap();
         assert_eq!((&mut service).oneshot(request).await, Ok(request.len()));
     }
-    assert!(client.flush_within(Duration::from_secs(5)).await.all_settled());
+    assert!(client.flush_within(Duration::from_secs(5)).await.is_settled());
     let logged = recorder.single("REQUEST");
     assert_eq!(logged.user_id.as_str(), "ada");
     assert_eq!(logged.metadata.as_json(), r#"{"response":8}"#);
@@ -120,4 +122,103 @@ fn the_tracing_layer_ignores_events_of_the_clients_own_thread() {
     let _ = blocking::wait(losing.shutdown());
     let _ = blocking::wait(client.flush());
     recorder.assert_none("LOOP");
+}
+
+#[tokio::test]
+async fn the_layers_count_and_report_invalid_events() {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let problems = Arc::clone(&reported);
+    let hook = move |problem: &str| problems.lock().unwrap().push(problem.to_owned());
+    let builder = quick("http://test").transport(Recorder::new()).on_problem(hook);
+    let client = builder.build().unwrap();
+    let subscriber = tracing_subscriber::registry()
+        .with(eyego_log_client::tracing::TracingLayer::new(client.clone()));
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info!(userId = "", action = "CLICK");
+    });
+    let layer = RequestLogLayer::new(
+        client.clone(),
+        |_: &&str| Some(()),
+        |(), _: Option<&usize>| Event::new("ada", ""),
+    );
+    let inner =
+        service_fn(|request: &'static str| async move { Ok::<_, Infallible>(request.len()) });
+    let service = ServiceBuilder::new().layer(layer).service(inner);
+    assert_eq!(service.oneshot("request").await, Ok(7));
+    assert!(client.log(Event::new("", "A")).is_err(), "counted as well");
+    let stats = client.stats();
+    assert_eq!((stats.invalid, stats.accepted), (3, 0));
+    assert!(stats.last_problem.unwrap().message.contains("action must be"));
+    eventually("it is reported", || !reported.lock().unwrap().is_empty());
+    assert!(reported.lock().unwrap()[0].contains("userId must be"), "{reported:?}");
+}
+
+#[tokio::test]
+async fn the_tower_layer_logs_cancelled_and_panicking_requests() {
+    let (client, recorder) = recording_client();
+    let layer = RequestLogLayer::new(
+        client.clone(),
+        |request: &&'static str| Some(*request),
+        |request, response: Option<&usize>| {
+            Event::new(request, "REQUEST").metadata(json!({"response": response}))
+        },
+    );
+    let inner = service_fn(|request: &'static str| async move {
+        assert!(request != "panics", "requested by the test");
+        std::future::pending::<()>().await;
+        Ok::<_, Infallible>(0_usize)
+    });
+    let service = ServiceBuilder::new().layer(layer).service(inner);
+    let cancelled =
+        tokio::time::timeout(Duration::from_millis(10), service.clone().oneshot("cancelled")).await;
+    assert!(cancelled.is_err());
+    assert!(tokio::spawn(service.oneshot("panics")).await.is_err());
+    assert!(client.flush().await.is_settled());
+    let logged = recorder.with_action("REQUEST");
+    let users: Vec<_> = logged.iter().map(|event| event.user_id.as_str()).collect();
+    assert_eq!(users, ["cancelled", "panics"]);
+    assert!(logged.iter().all(|event| event.metadata.as_json() == r#"{"response":null}"#));
+}
+
+/// Collects the messages of all `tracing` events.
+#[derive(Clone, Default)]
+struct Messages(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Messages {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        struct Visitor<'a>(&'a Messages);
+        impl tracing::field::Visit for Visitor<'_> {
+            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        }
+        event.record(&mut Visitor(self));
+    }
+}
+
+#[test]
+fn a_client_dropped_in_a_runtime_says_how_many_events_are_undelivered() {
+    let messages = Messages::default();
+    let subscriber = tracing_subscriber::registry().with(messages.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(async {
+            let (client, _recorder) = recording_client();
+            client.log(Event::new("ada", "A")).unwrap();
+            drop(client);
+        });
+    });
+    let messages = messages.0.lock().unwrap();
+    assert!(messages.len() == 1 && messages[0].contains("1 undelivered event"), "{messages:?}");
+}
+
+#[test]
+fn a_guard_delivers_everything_at_the_end_of_a_runtime() {
+    let (client, recorder) = recording_client();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async move {
+        let _guard = client.guard();
+        client.log(Event::new("ada", "A")).unwrap();
+    });
+    assert_eq!(recorder.events().len(), 1);
 }

@@ -5,11 +5,18 @@
 
 mod architecture;
 mod connections;
+mod deadlines;
 mod eventually;
 #[cfg(all(feature = "blocking", feature = "test-util", feature = "tower", feature = "tracing"))]
 mod features;
+#[cfg(unix)]
+mod fork;
 mod lifecycle;
+#[cfg(target_os = "linux")]
+mod memory;
+mod outage;
 mod reading;
+mod reporting;
 mod responses;
 mod runtimes;
 mod server;

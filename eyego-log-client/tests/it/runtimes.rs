@@ -10,13 +10,13 @@ use crate::server::{FakeServer, accepted};
 async fn program(client: Client) {
     client.log(Event::new("a", "A")).unwrap();
     client.send(Event::new("b", "A")).await.unwrap();
-    assert!(client.flush().await.all_settled());
+    assert!(client.flush().await.is_settled());
     assert!(
         client.query().limit(1).fetch().await.is_err(),
         "the simulated server has no stored events"
     );
     let report = client.shutdown_within(Duration::from_secs(5)).await;
-    assert_eq!((report.stats.delivered, report.all_settled()), (2, true));
+    assert_eq!((report.stats.delivered, report.is_settled()), (2, true));
 }
 
 fn with_server(run: impl FnOnce(Client)) {

@@ -65,7 +65,8 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
             batch: BatchLimits {
                 events: builder.max_batch_events,
                 bytes: builder.max_batch_bytes,
-                linger: builder.linger,
+                // Leaves time to send an event before it expires.
+                linger: builder.linger.min(builder.delivery_timeout / 2),
             },
             max_bytes: builder.max_buffer_bytes,
             overflow: builder.overflow,
@@ -78,6 +79,9 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
             },
             max_in_flight: builder.max_in_flight,
             compression: builder.compression,
+            max_batch_events: builder.max_batch_events,
+            max_refused_bytes: builder.max_buffer_bytes / 2,
+            request_timeout: builder.request_timeout,
         },
         request_timeout: builder.request_timeout,
         spool,

@@ -12,12 +12,19 @@ const POLICY: RetryPolicy = RetryPolicy {
 };
 
 fn dispatcher() -> Dispatcher {
-    let options = DispatchOptions { retry: POLICY, max_in_flight: 4, compression: true };
+    let options = DispatchOptions {
+        retry: POLICY,
+        max_in_flight: 4,
+        compression: true,
+        max_batch_events: 500,
+        max_refused_bytes: 1 << 20,
+        request_timeout: Duration::from_secs(15),
+    };
     Dispatcher::new(options, fastrand::Rng::with_seed(7))
 }
 
 fn batch(events: usize) -> Batch {
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(1 << 20);
     (0..events).for_each(|n| batch.push(format!("{n}\n").as_bytes(), None));
     batch
 }
@@ -74,33 +81,211 @@ fn retry_after_pauses_all_requests_and_loses_nothing() {
     dispatcher.offer(batch(1));
     dispatcher.offer(batch(1));
     let ticket = send(&mut dispatcher, now).unwrap();
-    assert!(dispatcher.handle_response(ticket, busy(Some(300)), now).is_empty());
-    assert!(send(&mut dispatcher, now + Duration::from_secs(299)).is_none());
-    assert!(!dispatcher.wants_batch(now + Duration::from_secs(299)));
-    let later = now + Duration::from_secs(300);
-    assert!(dispatcher.wake_at().unwrap() >= later);
+    assert!(dispatcher.handle_response(ticket, busy(Some(60)), now).is_empty());
+    dispatcher.want_attempt(now);
+    let almost = now + Duration::from_secs(59);
+    dispatcher.advance(None, almost);
+    assert!(send(&mut dispatcher, almost).is_none() && !dispatcher.wants_batch(almost));
     let resumed = dispatcher.wake_at().unwrap();
+    assert!(resumed >= now + Duration::from_secs(60));
     assert!(send(&mut dispatcher, resumed).is_some());
 }
 
+/// Lets each attempt fail until `dispatcher` settles a batch. Returns when that
+/// was and when the last attempt began.
+fn fail_until_settled(dispatcher: &mut Dispatcher, start: Instant) -> (Instant, Instant) {
+    let (mut now, mut last_attempt) = (start, start);
+    loop {
+        dispatcher.advance(None, now);
+        let mut settled = dispatcher.expire(now);
+        while let Some(ticket) = send(dispatcher, now) {
+            last_attempt = now;
+            settled.extend(dispatcher.handle_response(ticket, busy(None), now));
+        }
+        if let Some(SettledBatch { outcome, .. }) = settled.first() {
+            assert_eq!(outcome, &Outcome::lost(LossReason::Expired, "busy"));
+            return (now, last_attempt);
+        }
+        now = dispatcher.wake_at().unwrap().max(now + Duration::from_millis(1));
+    }
+}
+
 #[test]
-fn a_batch_that_keeps_failing_expires_after_the_delivery_timeout() {
+fn a_batch_that_keeps_failing_expires_at_the_delivery_timeout_after_a_last_attempt() {
+    for seed in 0..50 {
+        let start = Instant::now();
+        let mut dispatcher = dispatcher();
+        dispatcher.pace = Pace::new(POLICY, fastrand::Rng::with_seed(seed));
+        let mut old = batch(2);
+        old.opened_at = Some(start - Duration::from_secs(60));
+        dispatcher.offer(old);
+        let (expired, last_attempt) = fail_until_settled(&mut dispatcher, start);
+        let took = expired - start;
+        assert!(took >= Duration::from_secs(60), "the time in the queue counts: {took:?}");
+        assert!(took <= Duration::from_millis(60_002), "{took:?}");
+        let before = expired - last_attempt;
+        assert!(before <= LAST_ATTEMPT + Duration::from_millis(2), "{before:?}");
+    }
+}
+
+#[test]
+fn a_request_takes_no_longer_than_the_delivery_timeout() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher();
+    let mut old = batch(1);
+    old.opened_at = Some(now - Duration::from_secs(115));
+    dispatcher.offer(old);
+    assert_eq!(dispatcher.poll(now).unwrap().timeout, Duration::from_secs(5));
+}
+
+#[test]
+fn a_waiting_caller_gets_an_attempt_during_a_pause() {
+    let mut now = Instant::now();
+    let mut dispatcher = dispatcher();
+    dispatcher.offer(batch(1));
+    while dispatcher.wake_at().is_none_or(|at| at < now + Duration::from_secs(5)) {
+        let ticket = send(&mut dispatcher, now).unwrap();
+        dispatcher.handle_response(ticket, busy(None), now);
+        let due = dispatcher.wake_at().unwrap();
+        if due < now + Duration::from_secs(5) {
+            now = due;
+        }
+    }
+    now += Duration::from_secs(2);
+    assert!(send(&mut dispatcher, now).is_none());
+    dispatcher.want_attempt(now);
+    dispatcher.wait_until(now + Duration::from_secs(5), now);
+    let ticket = send(&mut dispatcher, now).unwrap();
+    dispatcher.handle_response(ticket, busy(None), now);
+    now += Duration::from_millis(1001);
+    dispatcher.advance(None, now);
+    dispatcher.hurry(now);
+    assert!(send(&mut dispatcher, now).is_some(), "further attempts follow each second");
+}
+
+/// Responds to a batch like a server that refuses some events for now.
+fn respond_partly(
+    dispatcher: &mut Dispatcher,
+    ticket: Ticket,
+    refused: &[usize],
+    now: Instant,
+) -> u64 {
+    let rejected = refused.iter().map(|index| Rejected {
+        index: *index,
+        reason: None,
+        message: "quota".to_owned(),
+    });
+    let classification =
+        Classification::PerItem { rejected: rejected.collect(), retry_after: None };
+    let settled = dispatcher.handle_response(ticket, classification, now);
+    settled.iter().map(|settled| settled.batch.len() as u64).sum()
+}
+
+/// Every second event of each batch is refused for 30 seconds, during which a
+/// batch comes each 10 ms.
+#[test]
+fn refused_events_do_not_delay_the_others_and_are_delivered_in_the_end() {
     let start = Instant::now();
     let mut now = start;
     let mut dispatcher = dispatcher();
-    dispatcher.offer(batch(2));
-    loop {
-        let ticket = send(&mut dispatcher, now).unwrap();
-        let settled = dispatcher.handle_response(ticket, busy(None), now);
-        if let [SettledBatch { batch, outcome }] = &settled[..] {
-            let expected = Outcome::lost(LossReason::Expired, "busy");
-            assert_eq!((batch.len(), outcome), (2, &expected));
-            break;
+    let (mut accepted, mut lane_requests) = (0, 0);
+    let end = start + Duration::from_secs(30);
+    while now < end {
+        dispatcher.offer(batch(10));
+        while let Some(OutgoingBatch { ticket, .. }) = dispatcher.poll(now) {
+            // Only refused events are collected into batches of another size, or
+            // retried for the second time.
+            let is_refused =
+                dispatcher.in_flight.iter().any(|sent| sent.ticket == ticket && sent.is_refused);
+            let events = dispatcher.size_of(ticket).unwrap().0;
+            if is_refused {
+                lane_requests += 1;
+                let all: Vec<_> = (0..events).collect();
+                respond_partly(&mut dispatcher, ticket, &all, now);
+            } else {
+                accepted += respond_partly(&mut dispatcher, ticket, &[1, 3, 5, 7, 9], now);
+            }
         }
-        now = dispatcher.wake_at().unwrap();
+        assert!(dispatcher.queue.is_empty(), "every batch is sent immediately");
+        now += Duration::from_millis(10);
     }
-    let took = now - start;
-    assert!(took > Duration::from_secs(60) && took <= Duration::from_secs(150), "{took:?}");
+    assert_eq!(accepted, 15_000);
+    assert_eq!(dispatcher.refused_events(), 15_000);
+    assert!((5..40).contains(&lane_requests), "{lane_requests}");
+    let mut delivered = 0;
+    while delivered < 15_000 {
+        now = dispatcher.wake_at().unwrap().max(now);
+        while let Some(ticket) = send(&mut dispatcher, now) {
+            for settled in dispatcher.handle_response(ticket, Classification::Delivered, now) {
+                delivered += settled.batch.len();
+            }
+        }
+    }
+    assert_eq!(dispatcher.refused_events(), 0);
+}
+
+#[test]
+fn refused_events_occupy_only_a_part_of_the_buffer() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher();
+    dispatcher.options.max_refused_bytes = 1000;
+    let mut lost = 0;
+    for _ in 0..100 {
+        dispatcher.offer(batch(10));
+        let ticket = send(&mut dispatcher, now).unwrap();
+        lost += respond_partly(&mut dispatcher, ticket, &[1, 2, 3], now) - 7;
+        dispatcher.options.max_batch_events = 3;
+    }
+    assert!(lost > 200 && dispatcher.refused_events() + lost == 300, "{lost}");
+}
+
+#[test]
+fn a_server_that_refuses_everything_receives_few_requests() {
+    for reason in [LossReason::TooLarge, LossReason::Refused] {
+        let start = Instant::now();
+        let mut now = start;
+        let mut dispatcher = dispatcher();
+        let (mut requests, mut largest) = (0, Vec::new());
+        while now < start + Duration::from_secs(60) {
+            if dispatcher.wants_batch(now) {
+                dispatcher.offer(batch(500));
+            }
+            if let Some(OutgoingBatch { ticket, batch, .. }) = dispatcher.poll(now) {
+                requests += 1;
+                largest.push(batch.len());
+                let refusal = Classification::SplitBatch(reason, "no".to_owned());
+                dispatcher.handle_response(ticket, refusal, now);
+            }
+            now += Duration::from_millis(10);
+        }
+        assert!(requests <= 60, "{requests} requests in a minute");
+        let full = largest.iter().filter(|events| **events == 500).count();
+        assert!(full <= 2, "the size is remembered: {largest:?}");
+    }
+}
+
+#[test]
+fn a_size_that_the_server_refuses_is_not_sent_again() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher();
+    let (mut refusals, mut delivered) = (0, 0);
+    for _ in 0..20 {
+        dispatcher.offer(batch(100));
+        while let Some(OutgoingBatch { ticket, batch, .. }) = dispatcher.poll(now) {
+            let classification = if batch.bytes().len() > 100 {
+                refusals += 1;
+                Classification::SplitBatch(LossReason::TooLarge, "413".to_owned())
+            } else {
+                Classification::Delivered
+            };
+            for settled in dispatcher.handle_response(ticket, classification, now) {
+                assert_eq!(settled.outcome, Outcome::Delivered);
+                delivered += settled.batch.len();
+            }
+        }
+    }
+    assert_eq!(delivered, 2000);
+    assert!(refusals <= 3, "{refusals}");
 }
 
 #[test]
@@ -113,7 +298,7 @@ fn a_batch_that_always_fails_does_not_block_the_others() {
     let end = now + Duration::from_secs(30);
     while now < end && delivered < 50 {
         while let Some(ticket) = send(&mut dispatcher, now) {
-            if dispatcher.events_of(ticket) == Some(7) {
+            if dispatcher.size_of(ticket).map(|(events, _)| events) == Some(7) {
                 dispatcher.handle_response(ticket, busy(None), now);
             } else {
                 delivered +=
@@ -195,6 +380,8 @@ enum Action {
     Respond(usize, Classification),
     AdvanceMillis(u64),
     RestartWorker,
+    /// A caller begins to wait for this long.
+    Wait(u64),
 }
 
 fn any_action() -> impl Strategy<Value = Action> {
@@ -203,6 +390,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         6 => (0_usize..4, any_classification()).prop_map(|(which, classification)| Action::Respond(which, classification)),
         3 => (0_u64..40_000).prop_map(Action::AdvanceMillis),
         1 => Just(Action::RestartWorker),
+        1 => (0_u64..10_000).prop_map(Action::Wait),
     ]
 }
 
@@ -222,7 +410,8 @@ proptest! {
         for action in actions {
             match action {
                 Action::Offer(events) => {
-                    let batch = batch(events);
+                    let mut batch = batch(events);
+                    batch.opened_at = Some(now);
                     batch.lines().iter().for_each(|line| accounting.accept(0, Batch::cost_of(line.len())));
                     dispatcher.offer(batch);
                 }
@@ -235,10 +424,18 @@ proptest! {
                 }
                 Action::AdvanceMillis(millis) => now += Duration::from_millis(millis),
                 Action::RestartWorker => dispatcher.abandon_in_flight(),
+                Action::Wait(millis) => {
+                    dispatcher.want_attempt(now);
+                    dispatcher.wait_until(now + Duration::from_millis(millis), now);
+                }
             }
+            dispatcher.advance(None, now);
+            let expired = dispatcher.expire(now);
+            settle(&mut accounting, expired);
             while dispatcher.poll(now).is_some() {}
             let held: usize = dispatcher.queue.iter().map(Batch::len).sum::<usize>()
-                + dispatcher.retrying.iter().map(|(_, batch)| batch.len()).sum::<usize>()
+                + dispatcher.retrying.iter().map(|retry| retry.batch.len()).sum::<usize>()
+                + dispatcher.refused.iter().map(Batch::len).sum::<usize>()
                 + dispatcher.in_flight.iter().map(|sent| sent.batch.len()).sum::<usize>();
             prop_assert_eq!(accounting.stats.pending, held as u64);
             prop_assert!(accounting.stats.is_balanced());

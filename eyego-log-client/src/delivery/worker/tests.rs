@@ -43,7 +43,7 @@ async fn assert_panics_lose_nothing(client: Client) {
         client.log(Event::new("u", "A")).unwrap();
     }
     let report = client.flush().await;
-    assert_eq!((report.stats.delivered, report.all_settled()), (2000, true), "{report:?}");
+    assert_eq!((report.stats.delivered, report.is_settled()), (2000, true), "{report:?}");
     assert!(report.stats.worker_restarts > 0);
 }
 
@@ -71,7 +71,7 @@ async fn a_worker_that_always_panics_fails_permanently() {
     assert!(lost.is_err());
     let stats = client.stats();
     assert_eq!(stats.lost.get(LossReason::WorkerFailed), 1);
-    assert!(stats.last_problem.unwrap().contains("requested by the test"));
+    assert!(stats.last_problem.unwrap().message.contains("requested by the test"));
     assert_eq!(client.log(Event::new("u", "A")), Err(LogError::Closed));
-    assert!(client.stats().is_balanced() && client.flush().await.all_settled());
+    assert!(client.stats().is_balanced() && client.flush().await.is_settled());
 }

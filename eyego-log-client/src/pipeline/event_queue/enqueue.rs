@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use crate::model::errors::LogError;
-use crate::model::line::Lines;
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Ack, Batch, Outcome, SettledBatch};
 use crate::pipeline::event_queue::{EventQueue, Overflow, Phase, State};
@@ -33,11 +32,15 @@ impl EventQueue {
             self.refuse(state, line, reason);
             return Err(error);
         }
-        let epoch = state.buffer.epoch();
-        state.accounting.accept(epoch, cost);
-        let must_notify = state.buffer.push(line, ack, Instant::now);
+        state.urgency.attempt_wanted |= ack.is_some();
+        let pushed = state.buffer.push(line, ack, Instant::now);
+        state.accounting.accept(pushed.epoch, cost);
+        if pushed.must_notify {
+            let room = self.room_for_spares(&state);
+            state.buffer.limit_spares(room);
+        }
         drop(state);
-        if must_notify {
+        if pushed.must_notify {
             self.worker.notify_one();
         }
         Ok(())
@@ -52,11 +55,8 @@ impl EventQueue {
         };
         state.accounting.refuse(reason);
         drop(state);
-        if self.reporter.note_loss(reason, message) {
-            self.worker.notify_one();
-        }
-        let ends = [u32::try_from(line.len()).unwrap_or(u32::MAX)];
-        self.report_loss(reason, message, Lines { bytes: line, ends: &ends });
+        self.reporter.note_loss(reason, message);
+        self.reporter.report_line(reason, message, line);
     }
 
     fn has_room(&self, state: &State, cost: usize) -> bool {

@@ -28,7 +28,7 @@ fn queue(room: usize, overflow: Overflow) -> Arc<Model> {
         overflow,
     };
     let worker = Arc::new(Notify::new());
-    let queue = EventQueue::new(options, Arc::default(), Arc::clone(&worker));
+    let queue = EventQueue::new(options, Reporter::default(), Arc::clone(&worker));
     Arc::new(Model { queue, worker })
 }
 
