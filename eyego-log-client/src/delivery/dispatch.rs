@@ -247,10 +247,13 @@ impl Dispatcher {
     }
 
     /// Removes the batches whose delivery timeout has expired. With a timeout of
-    /// zero, an event expires only after its first attempt.
+    /// zero, an event expires only after its first attempt. Spooled events always
+    /// expire after an attempt, because their timeout begins while they wait.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<SettledBatch> {
         let timeout = self.options.retry.delivery_timeout;
-        let is_expired = |batch: &Batch| started_at(batch).is_some_and(|at| at + timeout <= now);
+        let is_expired = |batch: &Batch| {
+            batch.segment.is_none() && started_at(batch).is_some_and(|at| at + timeout <= now)
+        };
         if timeout.is_zero() || !self.waiting().any(is_expired) {
             return Vec::new();
         }
@@ -281,7 +284,7 @@ impl Dispatcher {
     /// or a new batch can change that.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let timeout = self.options.retry.delivery_timeout;
-        let expiry = self.waiting().filter(|_| !timeout.is_zero());
+        let expiry = self.waiting().filter(|batch| batch.segment.is_none() && !timeout.is_zero());
         let expiry = expiry.filter_map(|batch| self.expires_at(batch)).min();
         let is_ahead = |at: &Instant| self.advanced_to.is_none_or(|now| *at > now);
         let last_attempt = self.last_attempts().filter(is_ahead).min();

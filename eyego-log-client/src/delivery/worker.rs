@@ -147,8 +147,8 @@ impl Worker {
             let now = Instant::now();
             #[cfg(test)]
             tests::panic_if_requested(&self.mailbox);
-            self.handle_deadlines(now);
             self.spool_due_batches(now);
+            self.handle_deadlines(now);
             self.send_batches(&mut compressor, now);
             let Some(wake) = self.next_wake(now) else { return };
             let notified = self.notify.notified();
@@ -248,6 +248,7 @@ impl Worker {
         self.dispatcher.advance(self.queue.oldest_at(), now);
         let mut expired = self.dispatcher.expire(now);
         if !self.delivery_timeout.is_zero()
+            && !self.source.accepts_batches()
             && let Some(time) = now.checked_sub(self.delivery_timeout)
         {
             let old = std::iter::from_fn(|| self.queue.take_older(time));
@@ -339,7 +340,8 @@ impl Worker {
         let pending_bytes = self.queue.pending_bytes();
         let can_send_at = |due| self.dispatcher.can_send_at(due);
         let source_at = self.source.wake_at(schedule.batch_due_at, pending_bytes, now, can_send_at);
-        let has_timeout = !self.delivery_timeout.is_zero();
+        // Events that will be spooled do not expire in the buffer.
+        let has_timeout = !self.delivery_timeout.is_zero() && !self.source.accepts_batches();
         let oldest_at = schedule.oldest_at.filter(|_| has_timeout);
         let expiry = oldest_at.map(|at| at + self.delivery_timeout);
         let last_attempt = oldest_at.map(|at| self.dispatcher.last_attempt_of(at));
