@@ -191,18 +191,16 @@ impl Batch {
     }
 
     /// Moves the events of `other` into this batch, if all of them then still
-    /// fit into one request and can be settled together.
-    ///
-    /// # Errors
-    /// Returns `other` unchanged if that is not the case.
-    pub(crate) fn merge(&mut self, mut other: Self, max_events: usize) -> Result<(), Self> {
+    /// fit into one request and can be settled together. Otherwise returns
+    /// `other` unchanged.
+    pub(crate) fn merge(&mut self, mut other: Self, max_events: usize) -> Option<Self> {
         let fits = self.len() + other.len() <= max_events
             && self.bytes.len() + other.bytes.len() <= self.bytes.segment_bytes();
         let is_alike = self.epoch == other.epoch
             && self.segment == other.segment
             && self.timeout_started_at.is_some() == other.timeout_started_at.is_some();
         if !(fits && is_alike) {
-            return Err(other);
+            return Some(other);
         }
         let mut acks = other.take_acks().0.into_iter().peekable();
         for (index, line) in other.lines().iter().enumerate() {
@@ -212,7 +210,7 @@ impl Batch {
         self.opened_at = self.opened_at.min(other.opened_at).or(other.opened_at);
         self.timeout_started_at = self.timeout_started_at.min(other.timeout_started_at);
         self.expires_at = self.expires_at.min(other.expires_at).or(other.expires_at);
-        Ok(())
+        None
     }
 
     /// Empties the batch but keeps its memory.
@@ -300,10 +298,10 @@ mod tests {
         let (first_ack, mut first) = oneshot::channel();
         let (second_ack, mut second) = oneshot::channel();
         let mut merged = batch(b"1\n", first_ack);
-        merged.merge(batch(b"2\n", second_ack), 4).unwrap();
+        assert!(merged.merge(batch(b"2\n", second_ack), 4).is_none());
         assert_eq!(merged.bytes(), b"x\n1\nx\n2\n");
         let (ack, _receiver) = oneshot::channel();
-        assert!(merged.merge(batch(b"3\n", ack), 4).is_err(), "more than four events");
+        assert!(merged.merge(batch(b"3\n", ack), 4).is_some(), "more than four events");
         let mut parts = merged.split(2, |index| usize::from(index == 3));
         parts[1].acknowledge(&Acknowledgement::Delivered);
         assert!(second.try_recv().is_ok() && first.try_recv().is_err());

@@ -12,7 +12,11 @@ use crate::eventually::eventually;
 use crate::server::{FakeServer, accepted};
 
 /// Runs `check` in a forked child and waits for its result.
-#[expect(clippy::exit, reason = "the child must not return to the test harness")]
+#[expect(
+    clippy::exit,
+    clippy::print_stdout,
+    reason = "the child says what failed and must not return to the test harness"
+)]
 fn in_child(check: impl FnOnce() -> Result<(), String>) {
     match fork().unwrap() {
         Fork::Child => {

@@ -101,6 +101,7 @@ fn child_that_fills_and_drains() {
 }
 
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "the figures are of interest")]
 fn assert_memory_is_bounded(buffer_mib: usize) {
     for overflow in ["drop-newest", "drop-oldest", "block"] {
         let output = Command::new(std::env::current_exe().unwrap())

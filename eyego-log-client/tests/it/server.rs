@@ -61,7 +61,9 @@ impl FakeServer {
     pub(crate) async fn start(
         script: impl Fn(usize, &Seen) -> ResponseTemplate + Send + Sync + 'static,
     ) -> Self {
-        let server = MockServer::start().await;
+        // Not from wiremock's pool: a client of an earlier test could still
+        // send to a server that is used again.
+        let server = MockServer::builder().start().await;
         let seen = Arc::default();
         let scripted = Scripted { seen: Arc::clone(&seen), script: Box::new(script) };
         Mock::given(any()).respond_with(scripted).mount(&server).await;

@@ -47,7 +47,7 @@ impl Refused {
         }
         self.bytes += batch.cost();
         let rest = match self.batches.back_mut() {
-            Some(last) => last.merge(batch, max_events).err(),
+            Some(last) => last.merge(batch, max_events),
             None => Some(batch),
         };
         self.batches.extend(rest);
