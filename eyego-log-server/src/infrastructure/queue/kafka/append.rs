@@ -5,6 +5,7 @@
 //! refuses a group as too large, each of its records is sent again, in a request
 //! of its own; only a record that is refused then is too large.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::producer::Producer as _;
@@ -32,28 +33,27 @@ pub(super) async fn append(
 ) -> Vec<AppendResult> {
     let deadline = Instant::now() + RESULT_TIMEOUT;
     let mut results: Vec<AppendResult> = vec![Ok(Durable::Queue); batch.len()];
-    let mut sent: Vec<usize> = (0..batch.len()).collect();
-    if let Some(max) = topic.max_message_bytes().filter(|_| !options.compresses()) {
+    let max = topic.record_bytes();
+    let sent = batch.iter().enumerate().filter_map(|(index, record)| {
+        let size = record.key.len() + record.value.len() + FRAME_BYTES;
+        if size <= max {
+            return Some(index);
+        }
         // The broker would refuse it, and with it the others in its request.
-        sent.retain(|index| {
-            let record = batch.get(*index);
-            let size = record.key.len() + record.value.len() + FRAME_BYTES;
-            if size > max {
-                let reason = format!("{size} bytes, and the topic's max.message.bytes is {max}");
-                results[*index] = Err(AppendError::TooLarge(reason));
-            }
-            size <= max
-        });
-    }
+        let reason = format!("{size} bytes, and the topic's max.message.bytes is {max}");
+        results[index] = Err(AppendError::TooLarge(reason));
+        None
+    });
+    let sent: Arc<Vec<usize>> = Arc::new(sent.collect());
     let groups = match producer.groups() {
         Ok(groups) => groups,
         Err(reason) => return refuse(topic, results, &sent, &reason),
     };
-    let in_groups =
-        delivery::deliver(&groups, &options.topic, batch.clone(), sent.clone(), deadline).await;
+    let (again, indexes) = (batch.clone(), Arc::clone(&sent));
+    let in_groups = delivery::deliver(&groups, &options.topic, batch, indexes, deadline).await;
     producer.replace_if_dead(&groups);
     let mut refused = Vec::new();
-    for (index, result) in sent.into_iter().zip(in_groups) {
+    for (&index, result) in sent.iter().zip(in_groups) {
         match result {
             Err(SendError::TooLargeRequest(_)) => refused.push(index),
             result => results[index] = verdict(result),
@@ -66,12 +66,14 @@ pub(super) async fn append(
         Ok(singles) => singles,
         Err(reason) => return refuse(topic, results, &refused, &reason),
     };
-    let alone = delivery::deliver(&singles, &options.topic, batch, refused.clone(), deadline).await;
+    let (refused, batch) = (Arc::new(refused), again);
+    let indexes = Arc::clone(&refused);
+    let alone = delivery::deliver(&singles, &options.topic, batch, indexes, deadline).await;
     producer.replace_if_dead(&singles);
     if alone.iter().any(Result::is_ok) {
         topic.refused_group_of(groups.context().group_bytes);
     }
-    for (index, result) in refused.into_iter().zip(alone) {
+    for (&index, result) in refused.iter().zip(alone) {
         results[index] = verdict(result);
     }
     results

@@ -50,7 +50,7 @@ pub(super) async fn deliver(
     producer: &Arc<Producer>,
     topic: &str,
     batch: RecordBatch,
-    indexes: Vec<usize>,
+    indexes: Arc<Vec<usize>>,
     deadline: Instant,
 ) -> Vec<SendResult> {
     let records = indexes.len();
@@ -112,7 +112,7 @@ pub(super) struct Delivery {
     /// Kept, with its guard, until the last record is settled.
     batch: RecordBatch,
     /// Indexes of the records that were sent.
-    indexes: Vec<usize>,
+    indexes: Arc<Vec<usize>>,
     /// Number of records without a result.
     unsettled: AtomicUsize,
     failures: Mutex<Vec<Failure>>,

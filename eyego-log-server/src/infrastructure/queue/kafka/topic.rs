@@ -65,6 +65,8 @@ pub(super) struct Topic {
     incarnation: AtomicU64,
     /// Size limit for a group of records.
     group_bytes: AtomicUsize,
+    /// Size above which the broker refuses a record, if it is known beforehand.
+    record_bytes: AtomicUsize,
     has_consumer: AtomicBool,
     read_settings: Notify,
     is_stopped: watch::Sender<bool>,
@@ -112,6 +114,7 @@ impl Topic {
             is_confirmed: AtomicBool::new(false),
             incarnation: AtomicU64::new(0),
             group_bytes: AtomicUsize::new(MAX_GROUP_BYTES),
+            record_bytes: AtomicUsize::new(usize::MAX),
             has_consumer: AtomicBool::new(false),
             read_settings: Notify::new(),
             is_stopped: watch::Sender::new(false),
@@ -164,9 +167,9 @@ impl Topic {
         self.observed.lock().previous_ends.get(&partition).copied()
     }
 
-    /// Returns the maximum size of a record, if known.
-    pub(super) fn max_message_bytes(&self) -> Option<usize> {
-        self.observed.lock().settings.max_message_bytes
+    /// Returns the size above which the broker certainly refuses a record.
+    pub(super) fn record_bytes(&self) -> usize {
+        self.record_bytes.load(Ordering::Relaxed)
     }
 
     /// Returns the size limit for a group of records.
@@ -275,9 +278,11 @@ impl Topic {
 
     async fn read_settings(&self, admin: &mut Admin, replicas: usize) {
         let Some(settings) = admin.read_settings(replicas).await else { return };
-        let limit = settings.max_message_bytes.unwrap_or(MAX_GROUP_BYTES).min(MAX_GROUP_BYTES);
-        if settings.max_message_bytes.is_some() {
-            self.group_bytes.store(limit, Ordering::Release);
+        if let Some(max) = settings.max_message_bytes {
+            self.group_bytes.store(max.min(MAX_GROUP_BYTES), Ordering::Release);
+            // The limit applies to compressed records.
+            let known = if self.options.compresses() { usize::MAX } else { max };
+            self.record_bytes.store(known, Ordering::Relaxed);
         }
         let previous = std::mem::replace(&mut self.observed.lock().settings, settings.clone());
         if previous.problems != settings.problems {
