@@ -75,19 +75,33 @@ pub(super) struct Topic {
 /// The last observation.
 #[derive(Debug, Clone, Default)]
 struct Observed {
-    /// Why the topic is absent or unreachable.
-    absent: Option<String>,
-    /// Why some or all partitions can neither be produced to nor consumed.
-    unreachable: Option<String>,
-    /// Why some or all partitions do not acknowledge records.
-    under_replicated: Option<String>,
-    /// When the last check began that found nothing of the above.
+    obstacles: Obstacles,
+    /// When the last check began that found no obstacle.
     checked_at: Option<Instant>,
     topic_id: Option<String>,
     settings: Settings,
     offsets: Arc<HashMap<Partition, PartitionOffsets>>,
     /// Ends of the partitions of the topic before it was deleted.
     previous_ends: HashMap<Partition, Offset>,
+}
+
+/// Why records cannot be produced or consumed.
+#[derive(Debug, Clone, Default)]
+struct Obstacles {
+    /// The topic is absent or unreachable.
+    absent: Option<String>,
+    /// Some or all partitions can neither be produced to nor consumed.
+    unreachable: Option<String>,
+    /// Some or all partitions do not acknowledge records.
+    under_replicated: Option<String>,
+}
+
+impl Obstacles {
+    /// Returns the most specific reason.
+    fn first(&self) -> Option<&String> {
+        let Self { absent, unreachable, under_replicated } = self;
+        absent.as_ref().or(under_replicated.as_ref()).or(unreachable.as_ref())
+    }
 }
 
 /// Whether records can be produced and consumed.
@@ -110,7 +124,10 @@ impl Topic {
         let topic = Arc::new(Self {
             options,
             deliveries: Arc::default(),
-            observed: Mutex::new(Observed { absent, ..Observed::default() }),
+            observed: Mutex::new(Observed {
+                obstacles: Obstacles { absent, ..Obstacles::default() },
+                ..Observed::default()
+            }),
             is_confirmed: AtomicBool::new(false),
             incarnation: AtomicU64::new(0),
             group_bytes: AtomicUsize::new(MAX_GROUP_BYTES),
@@ -126,8 +143,9 @@ impl Topic {
     /// Returns the last observed health.
     pub(super) fn health(&self) -> TopicHealth {
         let observed = self.observed.lock();
-        let consume = observed.absent.clone().or_else(|| observed.unreachable.clone());
-        let produce = observed.under_replicated.clone().or_else(|| consume.clone());
+        let Obstacles { absent, unreachable, .. } = &observed.obstacles;
+        let consume = absent.as_ref().or(unreachable.as_ref()).cloned();
+        let produce = observed.obstacles.first().cloned();
         TopicHealth { produce, consume, checked_at: observed.checked_at }
     }
 
@@ -195,7 +213,7 @@ impl Topic {
 
     /// Returns the reason the topic is not usable yet.
     pub(super) fn reason(&self) -> String {
-        let absent = self.observed.lock().absent.clone();
+        let absent = self.observed.lock().obstacles.absent.clone();
         absent.unwrap_or_else(|| "the topic was just found".to_owned())
     }
 
@@ -322,61 +340,44 @@ impl Topic {
     }
 
     fn publish(&self, found: &Found, positions: Result<Positions, String>, began: Instant) {
-        let topic = &self.options.topic;
+        let topic = self.options.topic.as_str();
         let min_in_sync = self.observed.lock().settings.min_in_sync;
-        let ids = |is_affected: &dyn Fn(&client::PartitionInfo) -> bool| -> Vec<_> {
-            let affected = found.partitions.iter().filter(|info| is_affected(info));
-            affected.map(|info| info.id).collect()
-        };
-        let leaderless = ids(&|info| !info.has_leader);
-        let lacking = ids(&|info| min_in_sync.is_some_and(|min| info.in_sync < min));
-        let (positions, mut unreachable) = match positions {
+        let (positions, unreachable) = match positions {
             Ok(positions) => (Some(positions), None),
             Err(reason) => (None, Some(reason)),
         };
-        if !leaderless.is_empty() {
-            unreachable = Some(format!("topic {topic}: partitions {leaderless:?} have no leader"));
-        }
-        let under_replicated = (!lacking.is_empty()).then(|| {
-            let in_sync = found.partitions.iter().map(|info| info.in_sync).min().unwrap_or(0);
-            format!(
-                "topic {topic}: partitions {lacking:?} have too few in-sync replicas \
-                 (NOT_ENOUGH_REPLICAS): {in_sync}, and min.insync.replicas is {}",
-                min_in_sync.unwrap_or(0)
-            )
-        });
-        self.deliveries.set_cause(under_replicated.clone().or_else(|| unreachable.clone()));
-        let is_fine = unreachable.is_none() && under_replicated.is_none();
+        let now = Obstacles {
+            absent: None,
+            unreachable: found.leaderless(topic).or(unreachable),
+            under_replicated: found.under_replicated(topic, min_in_sync),
+        };
+        let reason = now.first().cloned();
+        self.deliveries.set_cause(reason.clone());
         let mut observed = self.observed.lock();
-        let was = (observed.absent.take(), observed.unreachable.take());
-        let was_lacking = observed.under_replicated.take();
-        observed.unreachable.clone_from(&unreachable);
-        observed.under_replicated.clone_from(&under_replicated);
-        if is_fine {
+        let before = std::mem::replace(&mut observed.obstacles, now);
+        if reason.is_none() {
             observed.checked_at = Some(began);
         }
-        if let Some(Positions { offsets: Some(offsets), .. }) = &positions {
+        if let Some(offsets) = positions.as_ref().and_then(|positions| positions.offsets.as_ref()) {
             observed.offsets = Arc::new(offsets.clone());
         }
         drop(observed);
-        if let Some(Positions { group_error: Some(error), .. }) = positions {
+        if let Some(error) = positions.and_then(|positions| positions.group_error) {
             tracing::debug!(error, "the consumer group's offsets are unknown");
         }
-        let is_new = |now: &Option<String>, was: &Option<String>| now.is_some() && now != was;
-        if is_new(&unreachable, &was.1) || is_new(&under_replicated, &was_lacking) {
-            let reason = under_replicated.or(unreachable).unwrap_or_default();
-            tracing::warn!(reason, "Kafka is not ready");
-        } else if is_fine && (was.0.is_some() || was.1.is_some() || was_lacking.is_some()) {
-            tracing::info!(topic, "Kafka is ready");
+        match reason {
+            Some(reason) if before.first() != Some(&reason) => {
+                tracing::warn!(topic, reason, "Kafka is not ready");
+            }
+            None if before.first().is_some() => tracing::info!(topic, "Kafka is ready"),
+            _ => {}
         }
     }
 
     fn fail(&self, reason: &str) {
         let topic = self.options.topic.as_str();
         self.deliveries.set_cause(Some(reason.to_owned()));
-        let mut observed = self.observed.lock();
-        let previous = observed.absent.replace(reason.to_owned());
-        drop(observed);
+        let previous = self.observed.lock().obstacles.absent.replace(reason.to_owned());
         if previous.as_deref() != Some(reason) {
             tracing::warn!(topic, reason, "Kafka is not ready");
         }

@@ -44,6 +44,31 @@ pub(super) struct Found {
     pub(super) partitions: Vec<PartitionInfo>,
 }
 
+impl Found {
+    fn ids(&self, is_affected: impl Fn(&PartitionInfo) -> bool) -> Option<Vec<Partition>> {
+        let affected = self.partitions.iter().filter(|info| is_affected(info));
+        let ids: Vec<_> = affected.map(|info| info.id).collect();
+        (!ids.is_empty()).then_some(ids)
+    }
+
+    /// Returns a reason if partitions have no leader.
+    pub(super) fn leaderless(&self, topic: &str) -> Option<String> {
+        let ids = self.ids(|info| !info.has_leader)?;
+        Some(format!("topic {topic}: partitions {ids:?} have no leader (LEADER_NOT_AVAILABLE)"))
+    }
+
+    /// Returns a reason if partitions have too few in-sync replicas.
+    pub(super) fn under_replicated(&self, topic: &str, min: Option<usize>) -> Option<String> {
+        let min = min?;
+        let ids = self.ids(|info| info.in_sync < min)?;
+        let in_sync = self.partitions.iter().map(|info| info.in_sync).min().unwrap_or(0);
+        Some(format!(
+            "topic {topic}: partitions {ids:?} have too few in-sync replicas \
+             (NOT_ENOUGH_REPLICAS): {in_sync}, and min.insync.replicas is {min}"
+        ))
+    }
+}
+
 /// Offsets of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::infrastructure::queue::kafka) struct PartitionOffsets {
