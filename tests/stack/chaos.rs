@@ -17,6 +17,7 @@ mod random;
 mod recovery;
 mod scenario;
 mod store;
+mod topic;
 mod violations;
 
 use std::sync::Arc;

@@ -13,12 +13,19 @@ use super::ack_log::AckLog;
 use super::deployment::Deployment;
 use super::journal::Journal;
 use super::plan::{Fault, Part, Plan, Step};
+use super::topic;
 use crate::eventually;
 use crate::proxy::Proxy;
 use crate::server::Server;
 
 /// The time for an election. If there is no primary by then, the run fails.
 const ELECTION: Duration = Duration::from_secs(60);
+
+/// The time for Kafka to change the topic.
+const CHANGE: Duration = Duration::from_secs(60);
+/// Size limits of the topic, in bytes. An event has about 500.
+const FEW_EVENTS: usize = 4_000;
+const MANY_EVENTS: usize = 1 << 20;
 
 /// Carries out one plan after another until the load is over.
 pub(super) struct Faults {
@@ -84,6 +91,7 @@ impl Faults {
                 try_join_all(workers.map(|worker| self.hit_server(worker, None, step))).await?;
             }
             Part::Broker(n) => self.hit_broker(n, step).await?,
+            Part::Topic => self.change_topic(step).await?,
             Part::Member(n) => self.hit_member(n, step).await?,
             Part::Primary => bail!("the primary has not been resolved to a member"),
         }
@@ -98,6 +106,7 @@ impl Faults {
             Part::Worker(_) => "a worker",
             Part::AllWorkers => "all workers",
             Part::Broker(_) => "a broker",
+            Part::Topic => "the topic",
             Part::Member(_) => "a mongod",
             Part::Primary => "the primary",
         };
@@ -152,6 +161,25 @@ impl Faults {
         kafka.ready().await
     }
 
+    async fn change_topic(&self, step: Step) -> Result<()> {
+        let Deployment { kafka, names, .. } = &*self.deployment;
+        let (bootstrap, name) = (kafka.bootstrap(), &names.topic);
+        // A broker that was just restarted may refuse at first.
+        let limit = async |bytes| {
+            let set = || topic::limit_messages(bootstrap, name, bytes);
+            eventually("the topic's settings to change", CHANGE, set).await
+        };
+        match step.fault {
+            Fault::LimitMessages => {
+                limit(FEW_EVENTS).await?;
+                sleep(step.duration).await;
+                limit(MANY_EVENTS).await
+            }
+            Fault::AddPartition => topic::add_partition(bootstrap, name).await,
+            _ => bail!("not a change of the topic: {step}"),
+        }
+    }
+
     async fn hit_member(&self, n: usize, step: Step) -> Result<()> {
         let mongo = &self.deployment.mongo;
         match step.fault {
@@ -189,7 +217,12 @@ async fn disturb(proxy: &Proxy, step: Step) -> Result<()> {
         Fault::Refuse => proxy.refuse(),
         Fault::Delay(by) => proxy.delay(by, by),
         Fault::Stall => proxy.stall(),
-        Fault::Kill | Fault::Stop | Fault::Freeze | Fault::StepDown => {
+        Fault::Kill
+        | Fault::Stop
+        | Fault::Freeze
+        | Fault::StepDown
+        | Fault::LimitMessages
+        | Fault::AddPartition => {
             bail!("not a network fault: {step}")
         }
     }

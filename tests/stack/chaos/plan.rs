@@ -34,6 +34,8 @@ pub enum Part {
     AllWorkers,
     /// A broker of Kafka.
     Broker(usize),
+    /// The topic.
+    Topic,
     /// A member of the replica set.
     Member(usize),
     /// The member that is primary when the fault begins.
@@ -59,6 +61,10 @@ pub enum Fault {
     Stall,
     /// Another member becomes primary.
     StepDown,
+    /// The size limit of a group of records is only as large as a few events.
+    LimitMessages,
+    /// The topic gets another partition, for good.
+    AddPartition,
 }
 
 /// One fault in a track.
@@ -139,6 +145,8 @@ fn brokers(random: &mut Random) -> Vec<Step> {
         (broker(r), Fault::Refuse, r.millis(2_000, 7_000)),
         (broker(r), delay(r), r.millis(3_000, 8_000)),
         (broker(r), Fault::Stall, r.millis(2_000, 9_000)),
+        (Part::Topic, Fault::LimitMessages, r.millis(4_000, 15_000)),
+        (Part::Topic, Fault::AddPartition, Duration::ZERO),
     ];
     track(r, &mut faults)
 }
@@ -188,6 +196,7 @@ impl fmt::Display for Part {
             Self::Worker(n) => write!(f, "worker {n}"),
             Self::AllWorkers => f.write_str("all workers"),
             Self::Broker(n) => write!(f, "broker {n}"),
+            Self::Topic => f.write_str("the topic"),
             Self::Member(n) => write!(f, "mongod {n}"),
             Self::Primary => f.write_str("the primary"),
         }
@@ -205,6 +214,8 @@ impl fmt::Display for Fault {
             Self::Delay(by) => write!(f, "delay by {} ms", by.as_millis()),
             Self::Stall => f.write_str("stall the connections of"),
             Self::StepDown => f.write_str("step down"),
+            Self::LimitMessages => f.write_str("limit the messages of"),
+            Self::AddPartition => f.write_str("add a partition to"),
         }
     }
 }
@@ -239,7 +250,7 @@ mod tests {
     type Condition = (&'static str, fn(&Step) -> bool);
 
     /// What each round contains, for every random seed.
-    const IN_EACH_ROUND: [Condition; 16] = [
+    const IN_EACH_ROUND: [Condition; 18] = [
         ("an api is killed", |step| {
             matches!(step, Step { part: Part::Api(_), fault: Fault::Kill, .. })
         }),
@@ -273,6 +284,8 @@ mod tests {
         ("Kafka is silent", |step| {
             matches!(step, Step { part: Part::Broker(_), fault: Fault::Stall, .. })
         }),
+        ("the topic's settings change", |step| step.fault == Fault::LimitMessages),
+        ("the topic gets a partition", |step| step.fault == Fault::AddPartition),
         ("the primary is killed", |step| {
             matches!(step, Step { part: Part::Primary, fault: Fault::Kill, .. })
         }),
@@ -323,7 +336,12 @@ mod tests {
             }
             // One track has one fault at a time, so a majority is left.
             for step in brokers {
-                prop_assert!(matches!(step.part, Part::Broker(n) if n < BROKERS), "{step}");
+                let exists = match step.part {
+                    Part::Broker(n) => n < BROKERS,
+                    Part::Topic => true,
+                    _ => false,
+                };
+                prop_assert!(exists, "{step}");
             }
             for step in members {
                 let exists = match step.part {

@@ -16,7 +16,7 @@ use crate::eventually;
 use crate::keys::client_with;
 use crate::server::Server;
 
-const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time in which a fresh event must be stored.
 const FRESH_EVENT: Duration = Duration::from_secs(2);
 /// Enough users to reach each of the six partitions.
