@@ -1,20 +1,13 @@
 //! The observed outcomes of deliveries: the latest decides whether Kafka accepts
 //! events. The time is an argument.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use crate::domain::health::PartState;
-
-/// Interval between two log lines about the same reason.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Number of reasons that are counted separately; a reason can contain text of
-/// a broker.
-const MAX_REASONS: usize = 16;
+use crate::domain::repeated::Repeated;
 
 /// Time after a failure until a check of the brokers can end it. It doubles
 /// with each time that the next delivery fails nevertheless.
@@ -34,7 +27,7 @@ struct State {
     failure: Option<Failure>,
     /// The cause that the topic's monitor sees, if any.
     cause: Option<String>,
-    logged: HashMap<String, Logged>,
+    logged: Repeated,
 }
 
 #[derive(Debug)]
@@ -42,13 +35,6 @@ struct Failure {
     at: Instant,
     reason: String,
     doubt: Duration,
-}
-
-#[derive(Debug)]
-struct Logged {
-    at: Instant,
-    /// Failures since then.
-    unlogged: u64,
 }
 
 impl Deliveries {
@@ -82,14 +68,14 @@ impl Deliveries {
         };
         state.failure = Some(Failure { at: now, reason: reason.clone(), doubt });
         self.is_failing.store(true, Ordering::Release);
-        let count = state.count(records, &reason, now);
+        let count = state.logged.note(&reason, records, now);
         drop(state);
         warn(count, &reason);
     }
 
     /// Logs that this many records were refused without an attempt.
     pub(super) fn refuse(&self, records: u64, reason: &str, now: Instant) {
-        let count = self.state.lock().count(records, reason, now);
+        let count = self.state.lock().logged.note(reason, records, now);
         warn(count, reason);
     }
 
@@ -113,28 +99,6 @@ impl Deliveries {
             ));
         }
         PartState::Down(format!("the last delivery failed: {reason}"))
-    }
-}
-
-impl State {
-    /// Counts failures. Returns the number to log now, if any.
-    fn count(&mut self, records: u64, reason: &str, now: Instant) -> Option<u64> {
-        let is_full = self.logged.len() >= MAX_REASONS && !self.logged.contains_key(reason);
-        let key = if is_full { "other" } else { reason };
-        match self.logged.get_mut(key) {
-            Some(logged) if now.saturating_duration_since(logged.at) < LOG_INTERVAL => {
-                logged.unlogged += records;
-                None
-            }
-            Some(logged) => {
-                logged.at = now;
-                Some(std::mem::take(&mut logged.unlogged) + records)
-            }
-            None => {
-                self.logged.insert(key.to_owned(), Logged { at: now, unlogged: 0 });
-                Some(records)
-            }
-        }
     }
 }
 
@@ -185,18 +149,5 @@ mod tests {
         deliveries.fail(1, "timed out", Instant::now());
         let expected = "the last delivery failed: timed out: 2 of 3 replicas".to_owned();
         assert_eq!(deliveries.health(None), PartState::Down(expected));
-    }
-
-    #[test]
-    fn failures_are_logged_with_a_count_once_per_interval_and_reason() {
-        let (mut state, start) = (State::default(), Instant::now());
-        assert_eq!(state.count(3, "a", start), Some(3));
-        assert_eq!(state.count(1, "b", start), Some(1));
-        assert_eq!(state.count(5, "a", start + seconds(9)), None);
-        assert_eq!(state.count(2, "a", start + seconds(10)), Some(7));
-        for n in 0..100 {
-            state.count(1, &format!("reason {n}"), start);
-        }
-        assert_eq!(state.logged.len(), MAX_REASONS + 1);
     }
 }
