@@ -22,8 +22,8 @@ pub(super) enum Compression {
 /// Returns the media type of a body, without its parameters.
 ///
 /// # Errors
-/// Returns an error if the media type is missing or not one of `accepted`, or if
-/// its charset is not UTF-8.
+/// Returns an error if the media type is missing or not one of `accepted`, if its
+/// charset is not UTF-8, or if the content encoding is not supported.
 pub(in crate::interface::http) fn media_type<'a>(
     headers: &'a HeaderMap,
     accepted: &[&str],
@@ -48,6 +48,8 @@ pub(in crate::interface::http) fn media_type<'a>(
             return Err(ApiError::unsupported(message));
         }
     }
+    // Checked here as well, because this is called before the body is asked for.
+    encoding(headers)?;
     Ok(media_type)
 }
 
