@@ -23,7 +23,10 @@ const BROWSERS: [&str; 4] =
 pub fn command(url: &str, empty_url: &str, pattern: &str) -> Result<Command> {
     let dir = workspace_dir()?.join("tests/browser");
     ensure!(
-        succeeds("node", &["-e", "process.exit(+process.versions.node.split('.')[0] < 20)"]),
+        succeeds(
+            "node",
+            &["-e", "process.exit(+process.versions.node.split('.')[0] < 20 ? 1 : 0)"]
+        ),
         "the browser tests need Node.js 20 or newer as `node`"
     );
     let chromium = chromium()?;

@@ -25,6 +25,8 @@ export function eventsQuery(filters: Filter[], span: Span, cursor: string | null
 }
 
 export interface Overview {
+  /** What the series are grouped by. */
+  by: string;
   stats: Stats;
   histogram: Histogram;
   from: number;
@@ -43,7 +45,7 @@ export async function loadOverview(filters: Filter[], span: Span, by: string, si
     query.set("by", by);
     query.set("top", "6");
     const stats = await getStats(query, signal);
-    return { stats, histogram: toHistogram(stats, from, to), from, to };
+    return { by, stats, histogram: toHistogram(stats, from, to), from, to };
   } catch (error) {
     if (error instanceof Failure && (error.kind === "unavailable" || error.kind === "unsupported")) return null;
     throw error;

@@ -10,22 +10,38 @@ export interface Loaded<T> {
   /** Set while the latest attempt has failed; `data` is then from an earlier one. */
   failure: Failure | null;
   isLoading: boolean;
+  /** Whether `data` belongs to the identity, and not to an earlier one of its group. */
+  isCurrent: boolean;
   updatedAt: number | null;
   reload(): void;
 }
 
+interface State<T> {
+  identity: string;
+  group: string;
+  data: T | null;
+  failure: Failure | null;
+  updatedAt: number | null;
+}
+
+export interface LoadOptions {
+  /** Milliseconds between refreshes while the page is visible. Default: none. */
+  interval?: number | null;
+  /**
+   * While another identity of the same group loads, the earlier data stays, as the previous page does until
+   * the next one is there. Default: the identity itself.
+   */
+  group?: string;
+}
+
 /**
- * Calls `load` whenever `identity` changes, on `reload`, and every `interval` milliseconds while the page
- * is visible. Data of another identity is dropped, so that nothing is shown for the wrong question.
+ * Calls `load` whenever `identity` changes, on `reload`, and at each interval. Data of another group is
+ * dropped at once, so that nothing is shown for the wrong question.
  */
-export function useLoad<T>(identity: string, load: (signal: AbortSignal) => Promise<T>, interval: number | null = null): Loaded<T> {
-  const [state, setState] = useState<{ identity: string; data: T | null; failure: Failure | null; updatedAt: number | null }>({
-    identity,
-    data: null,
-    failure: null,
-    updatedAt: null,
-  });
-  const [isLoading, setLoading] = useState(true);
+export function useLoad<T>(identity: string, load: (signal: AbortSignal) => Promise<T>, options: LoadOptions = {}): Loaded<T> {
+  const { interval = null, group = identity } = options;
+  const [state, setState] = useState<State<T>>({ identity, group, data: null, failure: null, updatedAt: null });
+  const [isRunning, setRunning] = useState(true);
   const [round, setRound] = useState(0);
   const session = useStore(key);
   const latest = useRef(load);
@@ -33,50 +49,48 @@ export function useLoad<T>(identity: string, load: (signal: AbortSignal) => Prom
 
   useEffect(() => {
     const controller = new AbortController();
-    setLoading(true);
-    latest
-      .current(controller.signal)
-      .then((data) => {
-        if (controller.signal.aborted) return;
-        setState({ identity, data, failure: null, updatedAt: Date.now() });
-        setLoading(false);
-      })
-      .catch((error: unknown) => {
-        if (controller.signal.aborted) return;
+    setRunning(true);
+    const finish = (next: (old: State<T>) => State<T>): void => {
+      if (controller.signal.aborted) return;
+      setState(next);
+      setRunning(false);
+    };
+    latest.current(controller.signal).then(
+      (data) => finish(() => ({ identity, group, data, failure: null, updatedAt: Date.now() })),
+      (error: unknown) => {
         const failure = error instanceof Failure ? error : new Failure("failed", String(error));
-        setState((old) => ({
-          identity,
-          failure,
-          data: old.identity === identity ? old.data : null,
-          updatedAt: old.identity === identity ? old.updatedAt : null,
-        }));
-        setLoading(false);
-      });
+        finish((old) =>
+          old.identity === identity
+            ? { ...old, failure }
+            : { identity, group, data: null, failure, updatedAt: null },
+        );
+      },
+    );
     return () => controller.abort();
   }, [identity, round, session]);
 
   useEffect(() => {
-    if (interval === null || isLoading) return;
-    const timer = setTimeout(() => {
-      if (document.visibilityState === "visible") setRound((n) => n + 1);
-    }, interval);
-    const onVisible = (): void => {
+    if (interval === null || isRunning) return;
+    const refresh = (): void => {
       if (document.visibilityState === "visible") setRound((n) => n + 1);
     };
-    document.addEventListener("visibilitychange", onVisible);
+    const timer = setTimeout(refresh, interval);
+    document.addEventListener("visibilitychange", refresh);
     return () => {
       clearTimeout(timer);
-      document.removeEventListener("visibilitychange", onVisible);
+      document.removeEventListener("visibilitychange", refresh);
     };
-  }, [interval, isLoading, round]);
+  }, [interval, isRunning, round]);
 
   const reload = useCallback(() => setRound((n) => n + 1), []);
   const isCurrent = state.identity === identity;
+  const isShown = isCurrent || state.group === group;
   return {
-    data: isCurrent ? state.data : null,
+    data: isShown ? state.data : null,
     failure: isCurrent ? state.failure : null,
-    updatedAt: isCurrent ? state.updatedAt : null,
-    isLoading,
+    updatedAt: isShown ? state.updatedAt : null,
+    isLoading: isRunning || !isCurrent,
+    isCurrent,
     reload,
   };
 }

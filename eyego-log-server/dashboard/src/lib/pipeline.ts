@@ -31,16 +31,15 @@ const scrapes = createStore<Scrape[]>([]);
 export const health = createStore<Health | null>(null);
 
 /** Readiness needs no key, and 503 is a result as well. Returns `null` if this address does not serve it. */
-export async function loadHealth(signal?: AbortSignal): Promise<Health | null> {
+export async function loadHealth(): Promise<Health | null> {
   const url = new URL("health/ready", document.baseURI.replace(/[?#].*$/, ""));
   let found: Health | null;
   try {
-    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.any([AbortSignal.timeout(8_000), ...(signal ? [signal] : [])]) });
+    const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(8_000) });
     const body = parseJson(await response.text()) as unknown as { message?: string; parts?: Record<string, Part> };
     // Health and metrics can have an address of their own.
     found = response.status === 404 ? null : { isReady: response.ok, message: body.message ?? `status ${response.status}`, parts: body.parts ?? {} };
-  } catch (error) {
-    if (signal?.aborted) throw error;
+  } catch {
     found = { isReady: false, message: "The server cannot be reached.", parts: {} };
   }
   health.set(found);

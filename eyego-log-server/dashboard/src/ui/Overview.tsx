@@ -18,8 +18,10 @@ interface Props {
 }
 
 export function Overview({ data, isLoading, by, fields, onBy, onBrush, onFilter }: Props): JSX.Element {
-  const name = by.replace(/^metadata\./, "");
-  const otherLabel = by.startsWith("metadata.") ? "other or none" : "other";
+  // While another grouping loads, the shown data still has the previous one.
+  const shownBy = data?.by ?? by;
+  const name = shownBy.replace(/^metadata\./, "");
+  const otherLabel = shownBy.startsWith("metadata.") ? "other or none" : "other";
   const options = [...new Set(["action", "userId", by, ...fields.map((path) => `metadata.${path}`)])];
   return (
     <section class="overview panel" aria-label="Overview" aria-busy={isLoading}>
@@ -56,7 +58,7 @@ export function Overview({ data, isLoading, by, fields, onBy, onBrush, onFilter 
           );
           return one.value === null
             ? <span class="legend-item" key="">{content}</span>
-            : <button type="button" class="quiet legend-item" key={one.value} title={`Filter: ${plural(one.total, "event")}`} onClick={() => onFilter({ name: by, value: one.value ?? "" })}>{content}</button>;
+            : <button type="button" class="quiet legend-item" key={one.value} title={`Filter: ${plural(one.total, "event")}`} onClick={() => onFilter({ name: shownBy, value: one.value ?? "" })}>{content}</button>;
         })}
       </div>
     </section>

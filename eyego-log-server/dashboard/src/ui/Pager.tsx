@@ -10,14 +10,15 @@ interface Props {
   pages: Pages;
   /** The cursor of the next page, `null` on the last one. */
   next: string | null;
-  isLoading: boolean;
+  /** Whether the shown rows are those of this page, and not of the one before. */
+  isCurrent: boolean;
   note?: ComponentChildren;
   children?: ComponentChildren;
 }
 
-export function Pager({ pages, next, isLoading, note, children }: Props): JSX.Element {
+export function Pager({ pages, next, isCurrent, note, children }: Props): JSX.Element {
   const older = (): void => {
-    if (next !== null && !isLoading) pages.older(next);
+    if (next !== null && isCurrent) pages.older(next);
   };
   useKeys({ "[": pages.newer, "]": older });
   return (

@@ -31,7 +31,7 @@ export function DeadLetters({ params }: { params: URLSearchParams }): JSX.Elemen
     if (code !== "") query.set("code", code);
     if (cursor !== null) query.set("cursor", cursor);
     return listDeadLetters(query, signal);
-  }, cursor === null ? 10_000 : null);
+  }, { interval: cursor === null ? 10_000 : null, group: code });
   const rows = page.data?.data ?? [];
   const next = page.data?.nextCursor ?? null;
   const codes = [...new Set([...rows.map((row) => row.code), ...(code === "" ? [] : [code])])].sort();
@@ -67,7 +67,7 @@ export function DeadLetters({ params }: { params: URLSearchParams }): JSX.Elemen
               : rows.length === 0
                 ? <div class="state" role="status"><h2>No dead letters{code === "" ? "" : " with this code"}</h2><p>Every record that the queue delivered is stored. A record that the store refuses would be kept here with its bytes and its reason.</p></div>
                 : <Table rows={rows} selected={opened?.id ?? null} onOpen={setOpened} onCode={choose} />}
-          {rows.length > 0 && <Pager pages={pages} next={next} isLoading={page.isLoading} />}
+          {rows.length > 0 && <Pager pages={pages} next={next} isCurrent={page.isCurrent} />}
         </section>
         {opened && <DeadLetterDrawer key={opened.id} summary={opened} onReplay={() => setReplaying({ id: opened.id })} onClose={() => setOpened(null)} />}
       </div>

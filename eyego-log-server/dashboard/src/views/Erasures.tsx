@@ -28,7 +28,7 @@ export function Erasures(): JSX.Element {
     const page = await listErasures(query, signal);
     setRunning(page.data.some(({ state }) => state === "running"));
     return page;
-  }, isRunning ? 2_000 : 15_000);
+  }, { interval: isRunning ? 2_000 : 15_000, group: "erasures" });
   const [userId, setUserId] = useState("");
   const [isAsking, setAsking] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
@@ -81,7 +81,7 @@ export function Erasures(): JSX.Element {
           : list.data.data.length === 0
             ? <div class="state" role="status"><h2>No erasures</h2><p>Nobody has asked for one. A request appears here with its state and what it removed.</p></div>
             : <Table rows={list.data.data} />}
-        {list.data !== null && list.data.data.length > 0 && <Pager pages={pages} next={list.data.nextCursor ?? null} isLoading={list.isLoading} />}
+        {list.data !== null && list.data.data.length > 0 && <Pager pages={pages} next={list.data.nextCursor ?? null} isCurrent={list.isCurrent} />}
       </section>
       {isAsking && (
         <Confirm title="Erase a user's events" action="Erase" isDangerous typed={userId} onConfirm={() => void erase()} onClose={() => setAsking(false)}>

@@ -43,9 +43,9 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
   const rows = useLoad(`${question}|${cursor}`, (signal) => {
     if (cursor === null) span.current = resolve(range, Date.now());
     return loadRows(filters, span.current, cursor, signal);
-  }, interval);
+  }, { interval, group: question });
   const zoneMode = useStore(zone);
-  const overview = useLoad(`${question}|${by}|${zoneMode}`, (signal) => loadOverview(filters, resolve(range, Date.now()), by, signal), interval);
+  const overview = useLoad(`${question}|${by}|${zoneMode}`, (signal) => loadOverview(filters, resolve(range, Date.now()), by, signal), { interval, group: question });
 
   const events = rows.data?.data ?? [];
   const [opened, setOpened] = useState<Event | null>(null);
@@ -122,7 +122,7 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
                 ? <Empty rows={rows.data} range={range} filters={filters} onRange={onRange} onClear={() => change(withRange(new URLSearchParams(), range))} />
                 : <EventTable events={events} hasDates={hasDates} selected={opened?.id ?? null} onOpen={open} caption="Events, the latest first" fresh={fresh} />}
           {rows.data !== null && events.length > 0 && (
-            <Pager pages={pages} next={next} isLoading={rows.isLoading} note={rows.updatedAt !== null && <> · updated <Ago time={rows.updatedAt} /></>}>
+            <Pager pages={pages} next={next} isCurrent={rows.isCurrent} note={rows.updatedAt !== null && <> · updated <Ago time={rows.updatedAt} /></>}>
               {isRelative && cursor === null && (
                 <label class="check muted"><input type="checkbox" checked={isAuto} onChange={() => setAuto(!isAuto)} /> refresh every 10 s</label>
               )}

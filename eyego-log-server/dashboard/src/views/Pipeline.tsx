@@ -13,8 +13,8 @@ import { Spark } from "../ui/Spark";
 import { Stage } from "../ui/Stage";
 
 export function Pipeline(): JSX.Element {
-  const health = useLoad("health", loadHealth, INTERVAL);
-  const metrics = useLoad("metrics", loadMetrics, INTERVAL);
+  const health = useLoad("health", loadHealth, { interval: INTERVAL });
+  const metrics = useLoad("metrics", loadMetrics, { interval: INTERVAL });
   useKeys({ r: () => { health.reload(); metrics.reload(); } });
   const scrapes = metrics.data ?? [];
   return (
