@@ -10,12 +10,13 @@ use super::ConfigError;
 const PREFIX: &str = "EYEGO_";
 
 /// Variables of the client crate, which may share an environment with the server.
-const CLIENT_VARIABLES: [&str; 18] = [
+const CLIENT_VARIABLES: [&str; 19] = [
     "EYEGO_LOG_API_KEY",
     "EYEGO_LOG_API_KEY_FILE",
     "EYEGO_LOG_CA_FILE",
     "EYEGO_LOG_COMPRESSION",
     "EYEGO_LOG_DELIVERY_TIMEOUT",
+    "EYEGO_LOG_IDENTITY_FILE",
     "EYEGO_LOG_LINGER",
     "EYEGO_LOG_MAX_BATCH_BYTES",
     "EYEGO_LOG_MAX_BATCH_EVENTS",
