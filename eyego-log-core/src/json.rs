@@ -44,6 +44,15 @@ pub(crate) fn for_each_member<'a>(
     raw: &'a RawValue,
     visit: impl FnMut(Cow<'a, str>, &'a RawValue),
 ) {
+    for_each_readable_member(raw.get(), visit);
+}
+
+/// Like [`for_each_member`], for text that may not be valid JSON: visits the members
+/// before the first error.
+pub(crate) fn for_each_readable_member<'a>(
+    text: &'a str,
+    visit: impl FnMut(Cow<'a, str>, &'a RawValue),
+) {
     struct Members<F>(F);
 
     impl<'de, F: FnMut(Cow<'de, str>, &'de RawValue)> Visitor<'de> for Members<F> {
@@ -61,8 +70,8 @@ pub(crate) fn for_each_member<'a>(
         }
     }
 
-    // A `RawValue` is valid JSON, so only one that is not an object is an error.
-    let _ = serde_json::Deserializer::from_str(raw.get()).deserialize_map(Members(visit));
+    // The error is that the text is not an object, or not valid from there on.
+    let _ = serde_json::Deserializer::from_str(text).deserialize_map(Members(visit));
 }
 
 /// Returns the text of a JSON string, or `None` if it contains a lone surrogate,

@@ -6,9 +6,12 @@
 //! Decoding does not apply the limits of the HTTP API: only a record that no
 //! store could hold is an error, and it becomes a dead letter.
 
+mod origin;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub use self::origin::{Origin, origin};
 use crate::field::truncated;
 use crate::json::Text;
 use crate::{Action, LogEntry, LogId, Metadata, Timestamp, UserId};

@@ -9,6 +9,7 @@ mod lifecycle;
 mod listeners;
 mod process;
 mod reload;
+mod removal;
 mod runtimes;
 mod signals;
 mod worker;
@@ -27,18 +28,24 @@ use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
 use crate::application::read_budget::ReadBudget;
+use crate::application::removal::{ErasureService, GuardedStore, Tombstones};
 use crate::config::{Config, MongoDbConfig, Properties, Secret};
 use crate::domain::dead_letter::DeadLetters;
+use crate::domain::erasure::Erasures;
 use crate::domain::queue::LogQueue;
+use crate::domain::removal::LogRemoval;
 use crate::domain::repository::LogRepository;
+use crate::domain::retention::Retention;
 use crate::infrastructure::embedded::DataDir;
 use crate::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use crate::infrastructure::queue::spool::SpooledQueue;
 use crate::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
 use crate::infrastructure::repository::mongodb::{
-    MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
+    MongoConnection, MongoDeadLetters, MongoErasures, MongoOptions, MongoRepository,
 };
-use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
+use crate::infrastructure::repository::sqlite::{
+    SqliteDeadLetters, SqliteErasures, SqliteRepository, SqliteStore,
+};
 use crate::interface::http::{Api, BodyLimits};
 use crate::telemetry::Logging;
 
@@ -85,6 +92,10 @@ struct Parts {
     queue: Arc<dyn LogQueue>,
     repository: Arc<dyn LogRepository>,
     dead_letters: Arc<dyn DeadLetters>,
+    removal: Arc<dyn LogRemoval>,
+    erasures: Arc<dyn Erasures>,
+    retention: Arc<Retention>,
+    tombstones: Arc<Tombstones>,
     store: Store,
 }
 
@@ -119,26 +130,46 @@ impl Parts {
                 SqliteQueue::open(data_dir()?, options)?
             }
         };
+        let kept = &config.retention;
+        let retention = Arc::new(Retention::new(kept.default, kept.by_action()));
         match &config.mongodb.uri {
             Some(uri) => {
                 let connection = MongoConnection::start(mongo_options(uri, &config.mongodb))?;
+                let repository = MongoRepository::new(Arc::clone(&connection));
                 Ok(Self {
                     queue,
-                    repository: Arc::new(MongoRepository::new(Arc::clone(&connection))),
+                    repository: Arc::new(repository.clone()),
                     dead_letters: Arc::new(MongoDeadLetters::new(Arc::clone(&connection))),
+                    removal: Arc::new(repository),
+                    erasures: Arc::new(MongoErasures::new(Arc::clone(&connection))),
+                    retention,
+                    tombstones: Arc::default(),
                     store: Store::MongoDb(connection),
                 })
             }
             None => {
                 let store = SqliteStore::open(data_dir()?)?;
+                let repository = SqliteRepository::new(Arc::clone(&store));
                 Ok(Self {
                     queue,
-                    repository: Arc::new(SqliteRepository::new(Arc::clone(&store))),
+                    repository: Arc::new(repository.clone()),
                     dead_letters: Arc::new(SqliteDeadLetters::new(Arc::clone(&store))),
+                    removal: Arc::new(repository),
+                    erasures: Arc::new(SqliteErasures::new(Arc::clone(&store))),
+                    retention,
+                    tombstones: Arc::default(),
                     store: Store::Embedded(store),
                 })
             }
         }
+    }
+
+    fn guarded_store(&self) -> GuardedStore {
+        GuardedStore::new(
+            Arc::clone(&self.repository),
+            Arc::clone(&self.tombstones),
+            Arc::clone(&self.retention),
+        )
     }
 
     fn api(&self, config: &Config, stop: watch::Receiver<bool>) -> Api {
@@ -148,13 +179,19 @@ impl Parts {
         };
         let budget = Budget::new(config.http.max_in_flight_bytes());
         Api {
-            ingest: Ingest::new(Arc::clone(&self.queue), limits, budget),
+            ingest: Ingest::new(
+                Arc::clone(&self.queue),
+                limits,
+                budget,
+                Arc::clone(&self.retention),
+            ),
             repository: Arc::clone(&self.repository),
             read_budget: ReadBudget::new(config.http.max_read_bytes),
             dead_letters: DeadLetterService::new(
                 Arc::clone(&self.dead_letters),
-                Arc::clone(&self.repository),
+                self.guarded_store(),
             ),
+            erasures: ErasureService::new(Arc::clone(&self.erasures)),
             stop,
             body_limits: BodyLimits { max_bytes: config.http.max_body_bytes },
         }
@@ -187,7 +224,7 @@ impl Parts {
             commit_interval,
         };
         let persist = Persist::new(
-            Arc::clone(&self.repository),
+            self.guarded_store(),
             Arc::clone(&self.dead_letters),
             status,
             options,

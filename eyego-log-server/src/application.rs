@@ -9,4 +9,5 @@ pub mod metrics;
 pub mod persist;
 pub mod read_budget;
 pub mod reload;
+pub mod removal;
 pub mod wait;

@@ -2,6 +2,7 @@
 
 mod client;
 mod dead_letters;
+mod erase;
 mod health;
 mod keys;
 
@@ -13,6 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::client::Target;
 pub use self::dead_letters::{DeadLettersCommand, ListArgs, ReplayArgs};
+pub use self::erase::{EraseArgs, ErasuresArgs};
 pub use self::keys::{KeysCommand, NewKeyArgs};
 use crate::app;
 use crate::config::{self, Config, ConfigError};
@@ -54,6 +56,16 @@ enum Command {
     /// Create and check the keys of callers
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Remove every event of a user that was received until now, through the server
+    /// at the configured address
+    ///
+    /// Prints JSON with the id of the erasure, which runs in the background. If the
+    /// server has keys, the token needs the scope `erase`.
+    Erase(EraseArgs),
+    /// Show erasures, through the server at the configured address
+    ///
+    /// Prints JSON.
+    Erasures(ErasuresArgs),
 }
 
 impl Cli {
@@ -88,13 +100,17 @@ impl Cli {
                 let address = operations.unwrap_or_else(|| config.http.listen.clone());
                 health::check(&target(&config, address, None))
             }
-            Command::DeadLetters(command) => {
-                let address = config.http.listen.clone();
-                command.run(&target(&config, address, token()?))
-            }
+            Command::DeadLetters(command) => command.run(&api(&config)?),
+            Command::Erase(args) => args.run(&api(&config)?),
+            Command::Erasures(args) => args.run(&api(&config)?),
             Command::Keys(command) => command.run(config.access.keys_file.as_deref()),
         }
     }
+}
+
+/// Returns the server at the configured address, with the token of the caller.
+fn api(config: &Config) -> anyhow::Result<Target> {
+    Ok(target(config, config.http.listen.clone(), token()?))
 }
 
 fn target(config: &Config, address: String, token: Option<String>) -> Target {

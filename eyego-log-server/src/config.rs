@@ -13,6 +13,7 @@ mod http;
 mod kafka;
 mod mongodb;
 mod options;
+mod retention;
 mod secret_file;
 mod sources;
 mod spool;
@@ -28,6 +29,7 @@ pub use self::embedded::EmbeddedConfig;
 pub use self::http::HttpConfig;
 pub use self::kafka::{KafkaConfig, Properties};
 pub use self::mongodb::MongoDbConfig;
+pub use self::retention::RetentionConfig;
 pub(crate) use self::sources::parse;
 pub use self::spool::SpoolConfig;
 pub use self::value::Secret;
@@ -88,6 +90,10 @@ pub struct Config {
     /// The worker.
     #[command(flatten)]
     pub worker: WorkerConfig,
+
+    /// How long events are kept.
+    #[command(flatten)]
+    pub retention: RetentionConfig,
 }
 
 /// Part of the pipeline that a process runs.

@@ -6,11 +6,14 @@
 
 pub mod access;
 pub mod dead_letter;
+pub mod erasure;
 pub mod health;
 pub mod position;
 pub mod queue;
 pub mod read;
 pub mod record_batch;
+pub mod removal;
 pub mod repeated;
 pub mod repository;
+pub mod retention;
 pub mod subscription;

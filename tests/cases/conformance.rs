@@ -5,7 +5,9 @@
 //! to an adapter is tested elsewhere.
 
 pub(crate) mod dead_letters;
+pub(crate) mod erasures;
 pub(crate) mod queue;
+pub(crate) mod removal;
 pub(crate) mod repository;
 
 use std::pin::Pin;

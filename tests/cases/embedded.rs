@@ -11,11 +11,13 @@ use anyhow::ensure;
 use async_trait::async_trait;
 use eyego_log_core::LogEntry;
 use eyego_log_server::domain::dead_letter::DeadLetters;
+use eyego_log_server::domain::erasure::Erasures;
 use eyego_log_server::domain::queue::LogQueue;
+use eyego_log_server::domain::removal::LogRemoval;
 use eyego_log_server::domain::repository::LogRepository;
 use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
 use eyego_log_server::infrastructure::repository::sqlite::{
-    SqliteDeadLetters, SqliteRepository, SqliteStore,
+    SqliteDeadLetters, SqliteErasures, SqliteRepository, SqliteStore,
 };
 use serde_json::json;
 use stack::eventually;
@@ -25,6 +27,7 @@ use tempfile::TempDir;
 
 use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::queue::QueueFixture;
+use crate::conformance::removal::RemovalFixture;
 use crate::conformance::repository::RepositoryFixture;
 use crate::conformance::{self, entry};
 use crate::fixture::{TIMEOUT, embedded_server, get, open_data_dir, post_log, ready, stored};
@@ -49,6 +52,22 @@ async fn repository_conforms_to_its_port() {
 async fn dead_letters_conform_to_their_port() {
     conformance::dead_letters::run(4, || async {
         Box::new(EmbeddedStore::new()) as Box<dyn DeadLettersFixture>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removal_conforms_to_its_port() {
+    conformance::removal::run(4, || async {
+        Box::new(EmbeddedStore::new()) as Box<dyn RemovalFixture>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erasures_conform_to_their_port() {
+    conformance::erasures::run(4, || async {
+        Box::new(EmbeddedStore::new()) as Box<dyn RemovalFixture>
     })
     .await;
 }
@@ -137,6 +156,29 @@ impl RepositoryFixture for EmbeddedStore {
 impl DeadLettersFixture for EmbeddedStore {
     fn dead_letters(&self) -> Arc<dyn DeadLetters> {
         Arc::new(SqliteDeadLetters::new(Arc::clone(&self.store)))
+    }
+
+    async fn restart(&mut self) {
+        self.reopen().await;
+    }
+}
+
+#[async_trait]
+impl RemovalFixture for EmbeddedStore {
+    fn repository(&self) -> Arc<dyn LogRepository> {
+        RepositoryFixture::repository(self)
+    }
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        DeadLettersFixture::dead_letters(self)
+    }
+
+    fn removal(&self) -> Arc<dyn LogRemoval> {
+        Arc::new(SqliteRepository::new(Arc::clone(&self.store)))
+    }
+
+    fn erasures(&self) -> Arc<dyn Erasures> {
+        Arc::new(SqliteErasures::new(Arc::clone(&self.store)))
     }
 
     async fn restart(&mut self) {

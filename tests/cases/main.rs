@@ -26,6 +26,7 @@ mod overload;
 mod pipeline;
 mod reads;
 mod rebalance;
+mod removal;
 mod sources;
 mod spool;
 mod stop;

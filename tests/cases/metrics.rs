@@ -62,7 +62,7 @@ impl Scrape {
         assert_eq!(self.get("eyego_ingest_received_total"), known);
     }
 
-    fn check_worker(&self) {
+    pub(crate) fn check_worker(&self) {
         let outcomes = ["stored", "duplicates", "dead_letters", "skipped", "released"];
         let known = outcomes.map(|outcome| self.sum(&format!("eyego_worker_{outcome}_total")));
         let known = known.iter().sum::<f64>() + self.get("eyego_worker_in_flight");
@@ -203,7 +203,7 @@ async fn each_role_exports_its_own_invariant() {
         ("stored_total", 1.0),
         ("duplicates_total", 1.0),
         ("dead_letters_total{code=\"id_conflict\"}", 1.0),
-        ("skipped_total", 1.0),
+        ("skipped_total{reason=\"no_value\"}", 1.0),
         ("dead_letters_total{code=\"not_a_record\"}", 1.0),
     ] {
         assert_eq!(scrape.get(&format!("eyego_worker_{series}")), count, "{series}");

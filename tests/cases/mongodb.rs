@@ -5,6 +5,7 @@ mod foreign;
 mod limits;
 mod outages;
 mod refusals;
+mod removal;
 mod startup;
 
 use std::sync::Arc;
@@ -16,15 +17,18 @@ use anyhow::ensure;
 use async_trait::async_trait;
 use eyego_log_core::LogEntry;
 use eyego_log_server::domain::dead_letter::DeadLetters;
+use eyego_log_server::domain::erasure::Erasures;
 use eyego_log_server::domain::health::PartState;
+use eyego_log_server::domain::removal::LogRemoval;
 use eyego_log_server::domain::repository::LogRepository;
 use eyego_log_server::infrastructure::repository::mongodb::{
-    MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
+    MongoConnection, MongoDeadLetters, MongoErasures, MongoOptions, MongoRepository,
 };
 use stack::eventually;
 use stack::mongodb::Mongo;
 
 use crate::conformance::dead_letters::DeadLettersFixture;
+use crate::conformance::removal::RemovalFixture;
 use crate::conformance::repository::RepositoryFixture;
 use crate::conformance::{self, entry, unlimited};
 use crate::fixture::TIMEOUT;
@@ -41,6 +45,22 @@ async fn repository_conforms_to_its_port() {
 async fn dead_letters_conform_to_their_port() {
     conformance::dead_letters::run(4, || async {
         Box::new(Store::shared().await) as Box<dyn DeadLettersFixture>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removal_conforms_to_its_port() {
+    conformance::removal::run(4, || async {
+        Box::new(Store::shared().await) as Box<dyn RemovalFixture>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erasures_conform_to_their_port() {
+    conformance::erasures::run(4, || async {
+        Box::new(Store::shared().await) as Box<dyn RemovalFixture>
     })
     .await;
 }
@@ -74,6 +94,10 @@ impl Store {
 
     fn dead_letters(&self) -> MongoDeadLetters {
         MongoDeadLetters::new(Arc::clone(&self.connection))
+    }
+
+    fn erasures(&self) -> MongoErasures {
+        MongoErasures::new(Arc::clone(&self.connection))
     }
 
     /// Returns the database through an independent client.
@@ -128,6 +152,29 @@ impl RepositoryFixture for Store {
 impl DeadLettersFixture for Store {
     fn dead_letters(&self) -> Arc<dyn DeadLetters> {
         Arc::new(self.dead_letters())
+    }
+
+    async fn restart(&mut self) {
+        self.reopen().await;
+    }
+}
+
+#[async_trait]
+impl RemovalFixture for Store {
+    fn repository(&self) -> Arc<dyn LogRepository> {
+        Arc::new(self.repository())
+    }
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        Arc::new(self.dead_letters())
+    }
+
+    fn removal(&self) -> Arc<dyn LogRemoval> {
+        Arc::new(self.repository())
+    }
+
+    fn erasures(&self) -> Arc<dyn Erasures> {
+        Arc::new(self.erasures())
     }
 
     async fn restart(&mut self) {

@@ -7,6 +7,7 @@
 mod ack_log;
 mod callers;
 mod deployment;
+mod eraser;
 mod event;
 mod faults;
 mod journal;
@@ -37,6 +38,7 @@ pub use violations::Violations;
 use ack_log::AckLog;
 use callers::{Traffic, poison_for};
 use deployment::Deployment;
+use eraser::{ErasedUsers, Eraser};
 use faults::Faults;
 use oracle::Oracle;
 use poison::Poisoner;
@@ -86,11 +88,12 @@ async fn run_on(
 ) -> Result<Violations> {
     let poison = poison_for(options.events);
     let ack_log = Arc::new(AckLog::new(options.seed, options.events, poison));
+    let erased = ErasedUsers::default();
     let before = recovery::usage(deployment)?;
     journal.note("everything is ready");
 
     let began = Instant::now();
-    send_under_faults(deployment, options, &ack_log, journal).await?;
+    send_under_faults(deployment, options, &ack_log, &erased, journal).await?;
     let elapsed = began.elapsed().as_secs_f64();
     deployment.ready().await.context("after the last fault")?;
     journal.note(format!("all sent and repaired after {elapsed:.0} s: {}", counts(&ack_log)));
@@ -108,7 +111,10 @@ async fn run_on(
     for line in recovery::released(deployment, &before, &ack_log, &mut probes).await? {
         journal.note(line);
     }
-    let mut violations = compare(deployment, &ack_log, probes, journal).await?;
+    Eraser::new(deployment, options.seed, &erased)?.bring_back(deployment).await?;
+    let (users, events) = erased.counts();
+    journal.note(format!("{users} users are erased, {events} of their events must be gone"));
+    let mut violations = compare(deployment, &ack_log, &erased, probes, journal).await?;
     violations.extend(ack_log.violations());
     for (fault, count) in journal.faults() {
         journal.note(format!("{count:4} times: {fault}"));
@@ -126,6 +132,7 @@ async fn send_under_faults(
     deployment: &Arc<Deployment>,
     options: &Options,
     ack_log: &Arc<AckLog>,
+    erased: &ErasedUsers,
     journal: &Arc<Journal>,
 ) -> Result<()> {
     let (over, is_over) = watch::channel(false);
@@ -144,13 +151,18 @@ async fn send_under_faults(
         poisoner: Some(poisoner),
         ack_log: Arc::clone(ack_log),
     };
-    let reporting = tokio::spawn(report(Arc::clone(ack_log), Arc::clone(journal), is_over));
+    let eraser = Eraser::new(deployment, options.seed, erased)?;
+    let erasing = async {
+        eraser.run(is_over.clone()).await;
+        Ok(())
+    };
+    let reporting = tokio::spawn(report(Arc::clone(ack_log), Arc::clone(journal), is_over.clone()));
     let sending = async {
         let sent = traffic.run().await;
         over.send_replace(true);
         sent
     };
-    tokio::try_join!(sending, faults.run())?;
+    tokio::try_join!(sending, faults.run(), erasing)?;
     reporting.await.context("the report panicked")
 }
 
@@ -179,11 +191,12 @@ fn counts(ack_log: &AckLog) -> String {
 async fn compare(
     deployment: &Deployment,
     ack_log: &AckLog,
+    erased: &ErasedUsers,
     probes: Vec<String>,
     journal: &Journal,
 ) -> Result<Violations> {
     let api = deployment.apis.first().context("a deployment has an API")?;
-    let mut oracle = Oracle::new(ack_log, probes);
+    let mut oracle = Oracle::new(ack_log, probes).with_erased(erased);
     Reader::new(api.server.base_url(), Some(&deployment.token))?.show(&mut oracle).await?;
     let (found, mut violations) = oracle.finish();
     journal.note(format!("{found:?}"));

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::access::AccessParts;
 use super::listeners::Listeners;
+use super::removal::RemovalTasks;
 use super::runtimes::RuntimePool;
 use super::signals::Signals;
 use super::worker::Worker;
@@ -51,6 +52,7 @@ pub(super) async fn serve(
     let store = parts.repository.health().name;
     tracing::info!(%address, ?role, queue, store, "listening");
 
+    let removal = RemovalTasks::start(&parts, role.has_worker());
     let status = Arc::new(WorkerStatus::default());
     let readiness = Readiness::new(
         Arc::clone(&parts.queue),
@@ -66,6 +68,7 @@ pub(super) async fn serve(
     let metrics = Arc::new(Metrics::new(
         api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
         role.has_worker().then(|| Arc::clone(&status)),
+        removal.status.clone(),
         Arc::clone(&parts.queue),
         logging.dropped_lines(),
         Arc::clone(&access),
@@ -91,6 +94,7 @@ pub(super) async fn serve(
     tokio::time::sleep(config.http.shutdown_delay).await;
     stop_serving.send_replace(true);
     shut_down(&parts, serving, worker, config.http.shutdown_timeout).await;
+    drop(removal);
     tracing::info!("stopped");
     Ok(())
 }

@@ -12,9 +12,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::decode;
+use super::removal::{GuardedStore, Offered};
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters};
 use crate::domain::read::{Page, ReadError, ReadMemory};
-use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome};
+use crate::domain::repository::{Rejection, StoreError, StoreOutcome};
 
 /// Maximum number of dead letters that one call replays.
 const MAX_REPLAYED: usize = 10_000;
@@ -32,7 +33,7 @@ const CONCURRENCY: usize = 8;
 /// Lists and replays dead letters.
 pub struct DeadLetterService {
     dead_letters: Arc<dyn DeadLetters>,
-    repository: Arc<dyn LogRepository>,
+    store: GuardedStore,
     replays: Semaphore,
 }
 
@@ -96,13 +97,15 @@ enum Outcome {
     Failed,
     /// Another call has replayed and removed it in the meantime.
     AlreadyGone,
+    /// Its event is expired or erased.
+    Dropped,
 }
 
 impl DeadLetterService {
-    /// Creates a service that replays `dead_letters` into `repository`.
+    /// Creates a service that replays `dead_letters` into `store`.
     #[must_use]
-    pub fn new(dead_letters: Arc<dyn DeadLetters>, repository: Arc<dyn LogRepository>) -> Self {
-        Self { dead_letters, repository, replays: Semaphore::new(CONCURRENCY) }
+    pub fn new(dead_letters: Arc<dyn DeadLetters>, store: GuardedStore) -> Self {
+        Self { dead_letters, store, replays: Semaphore::new(CONCURRENCY) }
     }
 
     /// Returns the page of dead letters that `query` selects.
@@ -128,7 +131,9 @@ impl DeadLetterService {
 
     /// Stores dead letters from their original bytes, under the ids of their
     /// events. An event that was stored in the meantime is a duplicate. If
-    /// another event is stored under its id, it fails with `id_conflict`.
+    /// another event is stored under its id, it fails with `id_conflict`. One that is
+    /// expired or whose user is erased is removed without being stored, and not
+    /// counted.
     ///
     /// A dead letter is removed only after the store has acknowledged its event.
     /// If it fails again, its number of attempts increases by one. One call
@@ -154,6 +159,7 @@ impl DeadLetterService {
                 Replayed { replayed: 1, failed: 0, remaining: 0 }
             }
             Outcome::Failed => Replayed { replayed: 0, failed: 1, remaining: 1 },
+            Outcome::Dropped => Replayed { replayed: 0, failed: 0, remaining: 0 },
         })
     }
 
@@ -184,7 +190,7 @@ impl DeadLetterService {
                 match outcome? {
                     Outcome::Stored => result.replayed += 1,
                     Outcome::Failed => result.failed += 1,
-                    Outcome::AlreadyGone => {}
+                    Outcome::AlreadyGone | Outcome::Dropped => {}
                 }
             }
             if next.is_none() || Instant::now() >= deadline {
@@ -208,8 +214,12 @@ impl DeadLetterService {
 
     async fn replay_one(&self, dead_letter: DeadLetter) -> Result<Outcome, DeadLetterError> {
         let id = dead_letter.summary.id;
-        match self.store(&dead_letter).await? {
-            Ok(()) => {
+        if self.store.is_erased(&dead_letter).await? {
+            return self.drop_dead_letter(id).await;
+        }
+        match self.offer(&dead_letter).await? {
+            Ok(Offered::Skipped(_)) => self.drop_dead_letter(id).await,
+            Ok(Offered::Store(_)) => {
                 self.dead_letters.remove(id).await?;
                 tracing::debug!(%id, "replayed a dead letter");
                 Ok(Outcome::Stored)
@@ -221,9 +231,18 @@ impl DeadLetterService {
         }
     }
 
+    async fn drop_dead_letter(&self, id: LogId) -> Result<Outcome, DeadLetterError> {
+        self.dead_letters.remove(id).await?;
+        tracing::info!(%id, "removed a dead letter whose event is expired or erased");
+        Ok(Outcome::Dropped)
+    }
+
     /// Stores the event of a dead letter. The inner result is the reason it was
     /// rejected again.
-    async fn store(&self, dead_letter: &DeadLetter) -> Result<Result<(), Rejection>, StoreError> {
+    async fn offer(
+        &self,
+        dead_letter: &DeadLetter,
+    ) -> Result<Result<Offered, Rejection>, StoreError> {
         let DeadLetterSummary { id, truncated_from, queued_at, code, message, .. } =
             &dead_letter.summary;
         let rejected =
@@ -236,15 +255,13 @@ impl DeadLetterService {
             Err(rejection) => return Ok(Err(rejection)),
         };
         let event_id = entry.id;
-        match self.repository.store(&[entry]).await {
+        match self.store.store(&[entry]).await {
             Ok(outcomes) => match outcomes.into_iter().next() {
-                Some(StoreOutcome::Stored | StoreOutcome::Duplicate { conflicting: false }) => {
-                    Ok(Ok(()))
-                }
-                Some(StoreOutcome::Duplicate { conflicting: true }) => {
+                Some(Offered::Store(StoreOutcome::Duplicate { conflicting: true })) => {
                     Ok(Err(Rejection::id_conflict(event_id)))
                 }
-                Some(StoreOutcome::Rejected(rejection)) => Ok(Err(rejection)),
+                Some(Offered::Store(StoreOutcome::Rejected(rejection))) => Ok(Err(rejection)),
+                Some(offered) => Ok(Ok(offered)),
                 None => Err(StoreError::Transient("the store returned no outcome".to_owned())),
             },
             Err(StoreError::Unknown { code, message }) => rejected(code, message),

@@ -16,8 +16,9 @@ mod error;
 mod event;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use eyego_log_core::{IngestRequest, LogIdGenerator, Timestamp};
+use eyego_log_core::{FieldError, IngestRequest, LogIdGenerator, ParseError, Timestamp};
 
 pub use self::batch::{BatchOutcome, PreparedBatch, RejectedEvent};
 pub use self::budget::Budget;
@@ -25,6 +26,7 @@ pub use self::error::IngestError;
 pub use self::event::PreparedEvent;
 use super::metrics::IngestCounters;
 use crate::domain::queue::LogQueue;
+use crate::domain::retention::Retention;
 
 /// Bytes that a record has in addition to the event's body, about: its key, its
 /// id and its time of receipt.
@@ -45,6 +47,7 @@ pub struct Ingest {
     ids: LogIdGenerator,
     limits: IngestLimits,
     budget: Budget,
+    retention: Arc<Retention>,
     counters: Arc<IngestCounters>,
 }
 
@@ -55,10 +58,17 @@ impl std::fmt::Debug for Ingest {
 }
 
 impl Ingest {
-    /// Creates an `Ingest` that appends to `queue`.
+    /// Creates an `Ingest` that appends to `queue`. Events older than `retention`
+    /// are invalid.
     #[must_use]
-    pub fn new(queue: Arc<dyn LogQueue>, limits: IngestLimits, budget: Budget) -> Self {
-        Self { queue, ids: LogIdGenerator::new(), limits, budget, counters: Arc::default() }
+    pub fn new(
+        queue: Arc<dyn LogQueue>,
+        limits: IngestLimits,
+        budget: Budget,
+        retention: Arc<Retention>,
+    ) -> Self {
+        let ids = LogIdGenerator::new();
+        Self { queue, ids, limits, budget, retention, counters: Arc::default() }
     }
 
     /// Returns the size limits of one request.
@@ -84,6 +94,34 @@ impl Ingest {
         if body.len() > max {
             return Err(IngestError::TooLarge { bytes: body.len(), max });
         }
-        IngestRequest::parse(body, now).map_err(IngestError::Invalid)
+        let request = IngestRequest::parse(body, now).map_err(IngestError::Invalid)?;
+        match self.check_retention(&request, now) {
+            Some(error) => Err(IngestError::Invalid(ParseError::Fields(error.into()))),
+            None => Ok(request),
+        }
+    }
+
+    /// Returns the error of an event that would be deleted at once.
+    fn check_retention(&self, request: &IngestRequest, now: Timestamp) -> Option<FieldError> {
+        let (timestamp, action) = (request.timestamp?, request.action.as_str());
+        if !self.retention.is_expired(action, timestamp, now) {
+            return None;
+        }
+        let kept = self.retention.of(action)?;
+        let reason = format!(
+            "must not be older than {}, the time for which events with this action are kept",
+            describe(kept)
+        );
+        Some(FieldError::new("timestamp", reason))
+    }
+}
+
+/// Formats a duration in the largest unit that divides it evenly.
+fn describe(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(24 * 60 * 60, "days"), (60 * 60, "hours"), (60, "minutes")];
+    match units.into_iter().find(|(unit, _)| seconds >= 2 * unit && seconds.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{} {name}", seconds / unit),
+        None => format!("{seconds} seconds"),
     }
 }

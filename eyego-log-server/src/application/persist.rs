@@ -3,7 +3,8 @@
 //! One thread polls the subscription and gathers records into bulks. Each bulk is
 //! settled by a task; several run concurrently. Offsets are committed up to the
 //! first record that is not settled. A record is settled once it is stored, a
-//! duplicate, a dead letter, or skipped because it has no value.
+//! duplicate, a dead letter, or skipped: because it has no value, is expired, or its
+//! user is erased.
 //!
 //! Delivery at least once plus unique ids in the store give exactly once: a crash
 //! only repeats records whose ids are then recognised (ADR 0003).
@@ -33,10 +34,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use self::bulk::Settler;
-pub use self::status::{WorkerCounts, WorkerStatus};
+pub use self::status::{Skipped, WorkerCounts, WorkerStatus};
 use self::work::WorkerLoop;
+use crate::application::removal::GuardedStore;
 use crate::domain::dead_letter::DeadLetters;
-use crate::domain::repository::LogRepository;
 use crate::domain::subscription::Subscription;
 
 /// Options of the worker.
@@ -96,18 +97,18 @@ impl Stop {
 }
 
 impl Persist {
-    /// Creates a worker that stores into `repository` and `dead_letters`. Its
+    /// Creates a worker that stores into `store` and `dead_letters`. Its
     /// bulks run on `runtime`.
     #[must_use]
     pub fn new(
-        repository: Arc<dyn LogRepository>,
+        store: GuardedStore,
         dead_letters: Arc<dyn DeadLetters>,
         status: Arc<WorkerStatus>,
         options: PersistOptions,
         runtime: tokio::runtime::Handle,
     ) -> Self {
         let topic = options.topic.clone();
-        let settler = Arc::new(Settler { repository, dead_letters, status, topic });
+        let settler = Arc::new(Settler { store, dead_letters, status, topic });
         Self { settler, options, runtime, stop: Arc::default() }
     }
 

@@ -1,6 +1,7 @@
 //! Tests of sources, values and rules across options.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Command, FromArgMatches};
 
@@ -108,6 +109,24 @@ fn invalid_value_names_variable_flag_and_limits() {
         "EYEGO_KAFKA_PARTITIONS: expected a whole number of at least 1, not `0` \
          (flag --kafka-partitions, file key kafka.partitions)"
     );
+}
+
+#[test]
+fn invalid_retention_is_rejected() {
+    assert_eq!(
+        error(&["--retention", "5 parsecs"]),
+        "EYEGO_RETENTION: expected a duration of at least 1s, such as 90d, not `5 parsecs` \
+         (flag --retention, file key retention.default)"
+    );
+    assert_eq!(
+        error(&["--retention-by-action", "A=1d;B:2d"]),
+        "EYEGO_RETENTION_BY_ACTION: `B:2d` is not an action with a duration: expected actions with \
+         a duration of at least 1s each, such as PAGE_VIEW=30d;LOGIN=365d, not `A=1d;B:2d` \
+         (flag --retention-by-action, file key retention.by_action)"
+    );
+    let retention = load(&["--retention-by-action", "A=1d"]).unwrap().retention;
+    assert_eq!(retention.default, None);
+    assert_eq!(retention.by_action(), [("A".to_owned(), Duration::from_secs(86_400))]);
 }
 
 #[test]

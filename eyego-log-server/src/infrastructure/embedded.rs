@@ -12,7 +12,9 @@ mod file_watch;
 
 use std::path::PathBuf;
 
-pub(super) use self::connection::{WriterConnection, open_for_checkpoints, open_for_reading};
+pub(super) use self::connection::{
+    WriterConnection, empty_log, open_for_checkpoints, open_for_reading, rewrite,
+};
 pub use self::data_dir::DataDir;
 pub(super) use self::file_format::{FileFormat, PAGE_BYTES};
 pub(super) use self::file_watch::CHECK_INTERVAL;

@@ -9,6 +9,7 @@
 //! | `items` | splits the body of a batch |
 //! | `read` | GET of events |
 //! | `dead_letters` | GET and replay of dead letters |
+//! | `erasures` | DELETE of a user's events, and GET of erasures |
 //! | `metrics` | the Prometheus endpoint |
 //! | `dashboard` | the embedded files of the dashboard |
 //! | `parameters` | query string parameters |
@@ -27,6 +28,7 @@ mod api;
 mod body;
 mod dashboard;
 mod dead_letters;
+mod erasures;
 mod error;
 mod health;
 mod held_body;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use eyego_log_core::{LogEntry, LogQuery};
+use eyego_log_server::domain::read::Page;
 use eyego_log_server::domain::repository::{LogRepository, StoreOutcome};
 
 use super::{Case, run_cases, unlimited};
@@ -88,5 +89,9 @@ async fn store(repository: &Arc<dyn LogRepository>, entries: &[LogEntry]) {
 }
 
 async fn find(repository: &Arc<dyn LogRepository>, query: &LogQuery) -> Vec<LogEntry> {
-    repository.find(query, unlimited()).await.unwrap().entries
+    page(repository, query).await.entries
+}
+
+pub(super) async fn page(repository: &Arc<dyn LogRepository>, query: &LogQuery) -> Page {
+    repository.find(query, unlimited()).await.unwrap()
 }

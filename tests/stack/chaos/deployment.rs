@@ -32,7 +32,7 @@ pub(super) struct Deployment {
     pub(super) token: String,
     last_repair: Mutex<Instant>,
     /// Kept until the servers have been killed.
-    _keys: KeysFile,
+    keys: KeysFile,
     /// Kept until the servers have been killed.
     _spools: Option<Scratch>,
 }
@@ -68,18 +68,8 @@ impl Deployment {
         };
         let spools = has_spool.then(|| Scratch::new("spools")).transpose()?;
         let keys = KeysFile::new()?;
-        let token = keys.add("chaos", &["ingest", "read", "admin", "metrics"])?;
-        let builder = |role: &str| {
-            Server::builder()
-                .env("EYEGO_KEYS_FILE", keys.path())
-                .env("EYEGO_ROLE", role)
-                .env("EYEGO_KAFKA_BROKERS", kafka.proxied_bootstrap())
-                .env("EYEGO_KAFKA_TOPIC", &names.topic)
-                .env("EYEGO_KAFKA_GROUP", &names.group)
-                .env("EYEGO_KAFKA_REPLICATION", "3")
-                .env("EYEGO_MONGODB_URI", mongo.uri())
-                .env("EYEGO_MONGODB_DATABASE", &names.database)
-        };
+        let token = keys.add("chaos", &["ingest", "read", "erase", "admin", "metrics"])?;
+        let builder = |role: &str| server(&kafka, &mongo, &keys, &names, role);
         let mut apis = Vec::new();
         for n in 0..APIS {
             let dir = spools.as_ref().map(|spools| spools.path().join(format!("api-{n}")));
@@ -92,19 +82,16 @@ impl Deployment {
             workers.push(builder("worker").start().await?);
         }
         let last_repair = Mutex::new(Instant::now());
-        let deployment = Self {
-            kafka,
-            mongo,
-            apis,
-            workers,
-            names,
-            token,
-            last_repair,
-            _keys: keys,
-            _spools: spools,
-        };
+        let deployment =
+            Self { kafka, mongo, apis, workers, names, token, last_repair, keys, _spools: spools };
         deployment.ready().await?;
         Ok(deployment)
+    }
+
+    /// Returns another worker, of this consumer group.
+    pub(super) fn worker_of(&self, group: &str) -> ServerBuilder {
+        let worker = server(&self.kafka, &self.mongo, &self.keys, &self.names, "worker");
+        worker.env("EYEGO_KAFKA_GROUP", group)
     }
 
     /// Waits until each part is ready.
@@ -150,6 +137,24 @@ impl Deployment {
     pub(super) fn last_repair(&self) -> Instant {
         *self.last_repair.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn server(
+    kafka: &Kafka,
+    mongo: &Mongo,
+    keys: &KeysFile,
+    names: &Names,
+    role: &str,
+) -> ServerBuilder {
+    Server::builder()
+        .env("EYEGO_KEYS_FILE", keys.path())
+        .env("EYEGO_ROLE", role)
+        .env("EYEGO_KAFKA_BROKERS", kafka.proxied_bootstrap())
+        .env("EYEGO_KAFKA_TOPIC", &names.topic)
+        .env("EYEGO_KAFKA_GROUP", &names.group)
+        .env("EYEGO_KAFKA_REPLICATION", "3")
+        .env("EYEGO_MONGODB_URI", mongo.uri())
+        .env("EYEGO_MONGODB_DATABASE", &names.database)
 }
 
 fn with_spool(builder: ServerBuilder, dir: Option<&Path>) -> ServerBuilder {

@@ -6,6 +6,8 @@
 //!   letter with a reason.
 //! - Each event that was not acknowledged is stored at most once, and unchanged.
 //! - Each poison message in the topic is one dead letter with a reason and unchanged bytes.
+//! - No event and no dead letter of an erased user that was received before the erasure is left; each
+//!   later event is stored exactly once.
 //! - Nothing else is stored.
 
 use std::collections::HashSet;
@@ -13,6 +15,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::ack_log::{AckLog, fingerprint, index};
+use super::eraser::ErasedUsers;
 use super::event::{Retries, difference, number, own_id, send_mode};
 use super::violations::Violations;
 use super::{event, poison};
@@ -23,6 +26,7 @@ pub(super) struct Oracle<'a> {
     ack_log: &'a AckLog,
     /// The ids of logs that the callers did not send, such as probes.
     others: HashSet<String>,
+    erased: Option<&'a ErasedUsers>,
     seen: Vec<bool>,
     seen_poison: Vec<bool>,
     violations: Violations,
@@ -48,6 +52,7 @@ impl<'a> Oracle<'a> {
         Self {
             ack_log,
             others: others.into_iter().collect(),
+            erased: None,
             seen: vec![false; index(ack_log.events())],
             seen_poison: vec![false; index(ack_log.poison())],
             violations: Violations::default(),
@@ -55,9 +60,18 @@ impl<'a> Oracle<'a> {
         }
     }
 
+    /// Also checks the events of erased users.
+    pub(super) fn with_erased(mut self, erased: &'a ErasedUsers) -> Self {
+        self.erased = Some(erased);
+        self
+    }
+
     /// Reads a log of the store.
     pub(super) fn log(&mut self, log: &Value) {
         self.found.logs += 1;
+        if self.erased.is_some_and(|erased| erased.log(log)) {
+            return;
+        }
         let id = log["id"].as_str().unwrap_or_default();
         if let Some(n) = number(log).filter(|n| *n < self.ack_log.events()) {
             if let Some(what) = difference(n, log) {
@@ -90,6 +104,9 @@ impl<'a> Oracle<'a> {
     /// Reads a dead letter and its bytes.
     pub(super) fn dead_letter(&mut self, dead_letter: &Value, raw: &[u8]) {
         self.found.dead_letters += 1;
+        if self.erased.is_some_and(|erased| erased.dead_letter(raw)) {
+            return;
+        }
         let has = |field: &str| dead_letter[field].as_str().is_some_and(|text| !text.is_empty());
         if !has("code") || !has("message") {
             self.violations.add(format!("a dead letter has no reason: {dead_letter}"));
@@ -130,6 +147,9 @@ impl<'a> Oracle<'a> {
         }
         for id in &self.others {
             self.violations.add(format!("log {id} is not stored"));
+        }
+        if let Some(erased) = self.erased {
+            self.violations.extend(erased.finish());
         }
         (self.found, self.violations)
     }

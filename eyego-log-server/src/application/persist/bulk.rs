@@ -1,6 +1,7 @@
 //! Settles one bulk: every record is stored, found to be a duplicate, kept as a
-//! dead letter, or skipped because it has no value. An event whose id is stored
-//! with different content becomes a dead letter (ADR 0026).
+//! dead letter, or skipped: because it has no value, is expired, or its user is
+//! erased. An event whose id is stored with different content becomes a dead letter
+//! (ADR 0026).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,10 @@ use eyego_log_core::{LogEntry, Timestamp};
 use super::batcher::{Bulk, BulkRecord};
 use super::retry::Backoff;
 use super::status::{Tally, WorkerStatus};
+use crate::application::removal::{self, GuardedStore, Offered, SkipReason};
 use crate::application::{decode, identity};
 use crate::domain::dead_letter::{DeadLetter, DeadLetters};
-use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome};
+use crate::domain::repository::{Rejection, StoreError, StoreOutcome};
 
 /// Back-off after a transient failure of the store.
 const TRANSIENT: Backoff =
@@ -27,7 +29,7 @@ const SUSPECT_ATTEMPTS: u32 = 3;
 
 /// Stores bulks, with retries, and writes dead letters.
 pub(super) struct Settler {
-    pub(super) repository: Arc<dyn LogRepository>,
+    pub(super) store: GuardedStore,
     pub(super) dead_letters: Arc<dyn DeadLetters>,
     pub(super) status: Arc<WorkerStatus>,
     /// Name of the queue, part of derived ids.
@@ -73,7 +75,7 @@ impl Settler {
                     entries.push(entry);
                     indexes.push(index);
                 }
-                Decoded::Empty => tally.skipped += 1,
+                Decoded::Empty => tally.skipped.add(SkipReason::NoValue),
                 Decoded::Poison(dead_letter) => {
                     unstorable.push(Unstorable { dead_letter: *dead_letter, entry: None });
                 }
@@ -99,7 +101,10 @@ impl Settler {
         match decode::entry(value, record.queued_at, derive_id) {
             Ok(entry) => Decoded::Entry(entry),
             Err(rejection) => {
-                Decoded::Poison(Box::new(self.dead_letter(record, derive_id(), rejection, 1)))
+                let mut dead_letter = self.dead_letter(record, derive_id(), rejection, 1);
+                let user_id = removal::user_id(value);
+                dead_letter.summary.user_id = user_id.map(|user_id| user_id.to_string());
+                Decoded::Poison(Box::new(dead_letter))
             }
         }
     }
@@ -167,7 +172,7 @@ impl Settler {
     ) -> Result<Vec<(usize, Rejection)>, Rejection> {
         let mut attempt = 1;
         loop {
-            match self.repository.store(entries).await {
+            match self.store.store(entries).await {
                 Ok(outcomes) => return Ok(self.count_outcomes(entries, outcomes, tally)),
                 Err(StoreError::Unknown { code, message }) => {
                     return Err(Rejection { code, message, is_known: false });
@@ -183,13 +188,20 @@ impl Settler {
     fn count_outcomes(
         &self,
         entries: &[LogEntry],
-        outcomes: Vec<StoreOutcome>,
+        outcomes: Vec<Offered>,
         tally: &mut Tally,
     ) -> Vec<(usize, Rejection)> {
         let now = Timestamp::from(std::time::SystemTime::now());
         let mut rejections = Vec::new();
         let (mut stored, mut duplicates, mut conflicts) = (0, 0, 0);
         for (index, outcome) in outcomes.into_iter().enumerate() {
+            let outcome = match outcome {
+                Offered::Store(outcome) => outcome,
+                Offered::Skipped(reason) => {
+                    tally.skipped.add(reason);
+                    continue;
+                }
+            };
             match outcome {
                 StoreOutcome::Stored => {
                     stored += 1;

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 use super::batcher::BulkRecord;
 use super::bulk::{Settler, Unstorable};
 use super::status::Tally;
+use crate::application::removal::SkipReason;
 use crate::application::{decode, identity};
 use crate::domain::dead_letter::{DeadLetter, DeadLetterSummary};
 use crate::domain::repository::{Rejection, StoreError, is_conflict};
@@ -46,7 +47,11 @@ impl Settler {
     pub(super) async fn put_dead_letters(&self, records: Vec<Unstorable>, tally: &mut Tally) {
         let mut writing =
             stream::iter(records).map(|record| self.put(record)).buffer_unordered(CONCURRENCY);
-        while let Some(summary) = writing.next().await {
+        while let Some(written) = writing.next().await {
+            let Some(summary) = written else {
+                tally.skipped.add(SkipReason::Erased);
+                continue;
+            };
             let DeadLetterSummary { id, code, message, partition, offset, .. } = &summary;
             if let Some(count) = self.status.repeated().note(code, 1, Instant::now()) {
                 tracing::warn!(%id, code, message, partition, offset, count, "a record cannot be stored and becomes a dead letter");
@@ -55,31 +60,48 @@ impl Settler {
         }
     }
 
-    async fn put(&self, record: Unstorable) -> DeadLetterSummary {
+    /// Returns `None` if the user of the record is erased.
+    async fn put(&self, record: Unstorable) -> Option<DeadLetterSummary> {
         let Unstorable { mut dead_letter, entry } = record;
         if let Some(entry) = &entry
             && self.is_taken(&dead_letter, entry).await
         {
             dead_letter.summary.id = identity::of_conflict(entry);
         }
-        self.put_durably(&dead_letter).await;
+        if !self.put_durably(&dead_letter).await {
+            return None;
+        }
         // Another worker may have written a different record under the id since.
         if let Some(entry) = &entry
             && dead_letter.summary.id == entry.id
             && self.is_taken(&dead_letter, entry).await
         {
             dead_letter.summary.id = identity::of_conflict(entry);
-            self.put_durably(&dead_letter).await;
+            if !self.put_durably(&dead_letter).await {
+                return None;
+            }
         }
-        dead_letter.summary
+        Some(dead_letter.summary)
     }
 
-    async fn put_durably(&self, dead_letter: &DeadLetter) {
+    /// Returns `false` if the dead letter must not be stored.
+    async fn put_durably(&self, dead_letter: &DeadLetter) -> bool {
         let mut attempt = 1;
-        while let Err(error) = self.dead_letters.put(dead_letter).await {
-            self.back_off(&error, attempt).await;
+        loop {
+            match self.put_unless_erased(dead_letter).await {
+                Ok(is_put) => return is_put,
+                Err(error) => self.back_off(&error, attempt).await,
+            }
             attempt += 1;
         }
+    }
+
+    async fn put_unless_erased(&self, dead_letter: &DeadLetter) -> Result<bool, StoreError> {
+        if self.store.is_erased(dead_letter).await? {
+            return Ok(false);
+        }
+        self.dead_letters.put(dead_letter).await?;
+        Ok(true)
     }
 
     /// Returns `true` if a dead letter of a different event has the id.

@@ -149,23 +149,38 @@ fn open_for_writing(path: &Path, format: &FileFormat) -> Result<Connection, Embe
     if is_new {
         file_format::create_schema(&connection, format).map_err(sqlite_error)?;
     }
-    checkpoint(&connection).map_err(sqlite_error)?;
+    empty_log(&connection).map_err(sqlite_error)?;
     Ok(connection)
 }
 
-/// Moves the write-ahead log into the file and syncs the file.
+/// Writes all pages of the file anew, without what deleted rows left in them. The
+/// temporary copy is in the same directory: others may not be writable, and it
+/// contains events, too.
+pub(in crate::infrastructure) fn rewrite(connection: &Connection) -> rusqlite::Result<()> {
+    let file = connection.path().map(Path::new);
+    if let Some(dir) = file.and_then(Path::parent).and_then(Path::to_str) {
+        connection.pragma_update(None, "temp_store_directory", dir)?;
+    }
+    connection.execute_batch("VACUUM")
+}
+
+/// Moves the write-ahead log into the file, syncs the file and empties the log.
+///
+/// # Errors
+/// Returns an error if another connection uses the log for longer than the busy
+/// timeout.
 ///
 /// After a failed sync, the kernel may return pages of the log that it will
 /// never write. The log is therefore rewritten before anything is appended to
 /// it. Otherwise a power failure could lose acknowledged rows.
-fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
+pub(in crate::infrastructure) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
     let is_busy: bool =
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if is_busy {
         let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
         return Err(rusqlite::Error::SqliteFailure(
             busy,
-            Some("another process has a transaction open on the file".to_owned()),
+            Some("another connection has a transaction open on the file".to_owned()),
         ));
     }
     Ok(())
@@ -181,6 +196,7 @@ mod tests {
         schema: "CREATE TABLE t(x)",
         checkpoint_pages: 1000,
         cache_kib: 2000,
+        is_overwriting: true,
     };
 
     fn open(path: &Path) -> Result<Connection, String> {

@@ -24,6 +24,8 @@ pub(in crate::infrastructure) struct FileFormat {
     pub(in crate::infrastructure) checkpoint_pages: u32,
     /// Size of the page cache, in KiB.
     pub(in crate::infrastructure) cache_kib: u32,
+    /// Whether deleted rows are overwritten with zeros.
+    pub(in crate::infrastructure) is_overwriting: bool,
 }
 
 /// Returns `true` if the file is new and empty. Changes nothing.
@@ -61,7 +63,7 @@ pub(super) fn check(
 
 /// Sets a writing connection up for durable commits to a write-ahead log.
 pub(super) fn configure(connection: &Connection, format: &FileFormat) -> rusqlite::Result<()> {
-    let FileFormat { checkpoint_pages, cache_kib, .. } = *format;
+    let FileFormat { checkpoint_pages, cache_kib, is_overwriting, .. } = *format;
     // Lets the log shrink again after a burst or a long read transaction.
     let log_bytes = u64::from(checkpoint_pages) * u64::from(PAGE_BYTES) * 2;
     connection.execute_batch(&format!(
@@ -70,7 +72,8 @@ pub(super) fn configure(connection: &Connection, format: &FileFormat) -> rusqlit
          PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = {checkpoint_pages};
          PRAGMA journal_size_limit = {log_bytes};
-         PRAGMA cache_size = -{cache_kib};"
+         PRAGMA cache_size = -{cache_kib};
+         PRAGMA secure_delete = {is_overwriting};"
     ))?;
     let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     if mode == "wal" {

@@ -9,6 +9,7 @@
 //! | `subscription` | reads records and commits offsets |
 //! | `admission` | decides when to refuse records because storing lags |
 //! | `rows`, `chunk` | the tables, and the encoding of records within a row |
+//! | `purge` | overwrites records that were stored |
 //! | `recovery` | quarantines a damaged file and imports its readable records |
 //! | `status`, `positions` | state shared between these threads |
 
@@ -16,6 +17,7 @@ mod admission;
 mod checkpointer;
 mod chunk;
 mod positions;
+mod purge;
 mod recovery;
 mod rows;
 mod status;

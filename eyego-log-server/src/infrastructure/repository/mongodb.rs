@@ -9,6 +9,7 @@
 //! | `insert`, `encode`, `duplicates` | storing |
 //! | `filter`, `metadata_filter`, `decode`, `json` | reading |
 //! | `dead_letters` | the dead letters |
+//! | `removal`, `erasures` | deleting, and the erasures of users |
 //! | `failure` | what each error means: one table |
 
 mod connection;
@@ -16,6 +17,7 @@ mod dead_letters;
 mod decode;
 mod duplicates;
 mod encode;
+mod erasures;
 mod failure;
 mod filter;
 mod indexes;
@@ -25,12 +27,14 @@ mod metadata_filter;
 mod monitor;
 mod operation;
 mod options;
+mod removal;
 mod repository;
 
 use std::sync::Arc;
 
 pub use self::connection::MongoConnection;
 pub use self::dead_letters::MongoDeadLetters;
+pub use self::erasures::MongoErasures;
 pub use self::options::{InvalidUri, MongoOptions};
 pub use self::repository::MongoRepository;
 

@@ -6,12 +6,16 @@
 //! | `repository` | the log entries: storing, and the port |
 //! | `find`, `segments`, `row` | queries, the segments of the user index, reading rows |
 //! | `dead_letters` | the dead letters |
+//! | `removal`, `purge`, `erasures` | deleting, and the erasures of users |
 //! | `writer`, `readers` | the thread that writes, the connections that read |
 //! | `snapshot_gate` | holds readers back, so that the log can be merged |
 
 mod dead_letters;
+mod erasures;
 mod find;
+mod purge;
 mod readers;
+mod removal;
 mod repository;
 mod row;
 mod segments;
@@ -26,6 +30,7 @@ use std::sync::Arc;
 use rusqlite::ErrorCode;
 
 pub use self::dead_letters::SqliteDeadLetters;
+pub use self::erasures::SqliteErasures;
 use self::readers::Readers;
 pub use self::repository::SqliteRepository;
 use self::snapshot_gate::SnapshotGate;
@@ -79,6 +84,7 @@ const FORMAT: FileFormat = FileFormat {
     // A log of 80 MB: a page that changes often is written to the file only once.
     checkpoint_pages: 20_000,
     cache_kib: 64 << 10,
+    is_overwriting: true,
 };
 
 /// The open file of the embedded store. [`SqliteRepository`] stores log entries
@@ -100,7 +106,10 @@ impl SqliteStore {
 
     fn open_with(data_dir: &Arc<DataDir>, format: FileFormat) -> Result<Arc<Self>, EmbeddedError> {
         let path = data_dir.file(FILE);
-        let file = WriterConnection::open(data_dir, path.clone(), format)?;
+        let mut file = WriterConnection::open(data_dir, path.clone(), format)?;
+        file.get()?
+            .execute_batch(erasures::TABLE)
+            .map_err(|source| EmbeddedError::Sqlite { path: path.clone(), source })?;
         let gate = Arc::new(SnapshotGate::default());
         // Twice the length at which SQLite merges the log, if no reader prevents it.
         let max_bytes = 2 * u64::from(format.checkpoint_pages) * u64::from(PAGE_BYTES);

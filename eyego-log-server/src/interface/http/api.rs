@@ -9,6 +9,7 @@ use super::body::BodyLimits;
 use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::Ingest;
 use crate::application::read_budget::ReadBudget;
+use crate::application::removal::ErasureService;
 use crate::domain::repository::LogRepository;
 
 /// The use cases, ports and limits behind the routes of the API.
@@ -21,6 +22,8 @@ pub struct Api {
     pub read_budget: ReadBudget,
     /// Lists and replays dead letters.
     pub dead_letters: DeadLetterService,
+    /// Requests and lists erasures.
+    pub erasures: ErasureService,
     /// Becomes `true` when the process stops. Requests then no longer wait for
     /// their events to be stored.
     pub stop: watch::Receiver<bool>,

@@ -21,6 +21,7 @@ use crate::application::ingest::{IngestError, RejectedEvent};
 use crate::application::metrics::Refusal;
 use crate::domain::queue::AppendError;
 use crate::domain::read::ReadError;
+use crate::domain::repository::StoreError;
 
 /// Seconds that a client waits before it retries: long enough for a full queue to
 /// drain a little.
@@ -312,6 +313,12 @@ impl From<ReadError> for ApiError {
     }
 }
 
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::store_unavailable(error.to_string())
+    }
+}
+
 impl From<DeadLetterError> for ApiError {
     fn from(error: DeadLetterError) -> Self {
         match error {
@@ -320,7 +327,7 @@ impl From<DeadLetterError> for ApiError {
                 Self::new(FailureKind::Conflict, error.to_string())
             }
             DeadLetterError::Read(error) => error.into(),
-            DeadLetterError::Store(error) => Self::store_unavailable(error.to_string()),
+            DeadLetterError::Store(error) => error.into(),
         }
     }
 }

@@ -25,7 +25,8 @@ use crate::application::access::KeyCounts;
 use crate::application::metrics::{
     BOUNDS_MICROS, ByRefusal, HistogramCounts, IngestCounters, IngestCounts, Refusal,
 };
-use crate::application::persist::{WorkerCounts, WorkerStatus};
+use crate::application::persist::{Skipped, WorkerCounts, WorkerStatus};
+use crate::application::removal::{RemovalCounts, RemovalStatus};
 use crate::domain::queue::{LogQueue, SpoolCounts};
 
 /// The metrics of this process.
@@ -39,13 +40,14 @@ impl Metrics {
     pub fn new(
         ingest: Option<Arc<IngestCounters>>,
         worker: Option<Arc<WorkerStatus>>,
+        removal: Option<Arc<RemovalStatus>>,
         queue: Arc<dyn LogQueue>,
         dropped_log_lines: Arc<AtomicU64>,
         access: Arc<Access>,
         tls: Option<Tls>,
     ) -> Self {
         let mut registry = Registry::with_prefix("eyego");
-        let parts = Parts { ingest, worker, queue, dropped_log_lines, access, tls };
+        let parts = Parts { ingest, worker, removal, queue, dropped_log_lines, access, tls };
         registry.register_collector(Box::new(parts));
         Self(registry)
     }
@@ -68,6 +70,7 @@ pub(super) async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
 struct Parts {
     ingest: Option<Arc<IngestCounters>>,
     worker: Option<Arc<WorkerStatus>>,
+    removal: Option<Arc<RemovalStatus>>,
     queue: Arc<dyn LogQueue>,
     dropped_log_lines: Arc<AtomicU64>,
     access: Arc<Access>,
@@ -96,6 +99,9 @@ impl Collector for Parts {
         }
         if let Some(worker) = &self.worker {
             encode_worker(&mut encoder, &worker.counts())?;
+        }
+        if let Some(removal) = &self.removal {
+            encode_removal(&mut encoder, &removal.counts())?;
         }
         encode_access(&mut encoder, &self.access)?;
         if let Some(tls) = &self.tls {
@@ -137,7 +143,10 @@ fn encode_worker(encoder: &mut Encoder<'_>, counts: &WorkerCounts) -> fmt::Resul
     encoder.counter("worker_stored", "Records stored by this process.", counts.stored)?;
     let help = "Records of events that were already stored.";
     encoder.counter("worker_duplicates", help, counts.duplicates)?;
-    encoder.counter("worker_skipped", "Records without a value.", counts.skipped)?;
+    let help = "Records that are not stored although they could be, by reason.";
+    let Skipped { no_value, expired, erased } = counts.skipped;
+    let by_reason = [("no_value", no_value), ("expired", expired), ("erased", erased)];
+    encoder.counters("worker_skipped", help, "reason", by_reason.into_iter())?;
     let help = "Records dropped unsettled because their partition moved to another consumer.";
     encoder.counter("worker_released", help, counts.released)?;
     let help = "Records that the queue deleted before they were consumed.";
@@ -177,6 +186,34 @@ fn encode_access(encoder: &mut Encoder<'_>, access: &Access) -> fmt::Result {
     encoder.gauges("key_expiry_timestamp_seconds", help, "key", expiries)
 }
 
+fn encode_removal(encoder: &mut Encoder<'_>, counts: &RemovalCounts) -> fmt::Result {
+    let help = "Stored events deleted by this process, by reason.";
+    let by_reason = [("expired", counts.expired), ("erased", counts.erased)];
+    encoder.counters("removal_deleted", help, "reason", by_reason.into_iter())?;
+    let help = "Dead letters of erased users deleted by this process.";
+    encoder.counter("removal_dead_letters_deleted", help, counts.erased_dead_letters)?;
+    let help = "Attempts to delete that failed. Each is repeated.";
+    encoder.counter("removal_errors", help, counts.errors)?;
+    let help = "1 in the process that deletes, otherwise 0.";
+    encoder.gauge("removal_lease", help, counts.has_lease.into())?;
+    if !counts.has_lease {
+        return Ok(());
+    }
+    encoder.gauge("erasures_running", "Erasures that are not completed.", counts.running)?;
+    if let Some(took) = counts.last_pass {
+        let help = "Duration of the last deletion of expired events.";
+        encoder.seconds("retention_pass_seconds", help, took.as_secs_f64())?;
+    }
+    if let Some(oldest) = counts.oldest {
+        let help = "Timestamp of the oldest stored event at the end of that deletion, in seconds \
+                    since 1970.";
+        #[expect(clippy::cast_precision_loss, reason = "53 bits of milliseconds are exact")]
+        let seconds = oldest.as_millis() as f64 / 1000.0;
+        encoder.seconds("store_oldest_event_timestamp_seconds", help, seconds)?;
+    }
+    Ok(())
+}
+
 /// Encodes metric families from plain numbers. The library appends `_total` to
 /// the names of counters.
 struct Encoder<'a>(DescriptorEncoder<'a>);
@@ -211,6 +248,10 @@ impl Encoder<'_> {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
     }
 

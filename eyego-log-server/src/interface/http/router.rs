@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use eyego_log_core::{LogIdGenerator, Timestamp};
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -22,7 +22,7 @@ use super::body::discard_unread;
 use super::error::{ApiError, Internals};
 use super::health::{self, Readiness};
 use super::metrics::{self, Metrics};
-use super::{dashboard, dead_letters, ingest, read};
+use super::{dashboard, dead_letters, erasures, ingest, read};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -83,6 +83,9 @@ fn api_routes(api: Arc<Api>) -> Router {
         .route("/api/v1/dead-letters", get(dead_letters::list))
         .route("/api/v1/dead-letters/replay", post(dead_letters::replay))
         .route("/api/v1/dead-letters/{id}", get(dead_letters::get))
+        .route("/api/v1/users/{userId}/logs", delete(erasures::request))
+        .route("/api/v1/erasures", get(erasures::list))
+        .route("/api/v1/erasures/{id}", get(erasures::get))
         .with_state(api)
         .merge(dashboard::routes())
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::checkpointer::Checkpointer;
 use super::chunk::Chunk;
+use super::purge::Purge;
 use super::rows::{self, Extent};
 use super::status::Status;
 use super::submissions::Submissions;
@@ -59,6 +60,7 @@ pub(super) struct Writer {
     file: WriterConnection,
     max_bytes: u64,
     chunk: Chunk,
+    purge: Purge,
     /// State after the last transaction.
     extent: Extent,
     /// Records were refused, and less than a tenth of the limit has been freed
@@ -98,6 +100,8 @@ impl Writer {
             // Applies only if the checkpointer does not keep up.
             checkpoint_pages: 2 * log_pages,
             cache_kib: 8 << 10,
+            // Twice the writes; `purge` overwrites all at once.
+            is_overwriting: false,
         };
         let damaged = if options.is_fallback { recovery::quarantine(path) } else { None };
         let mut file = match WriterConnection::open(data_dir, path.to_owned(), format) {
@@ -127,6 +131,7 @@ impl Writer {
             file,
             max_bytes,
             chunk: Chunk::default(),
+            purge: Purge::new(Instant::now()),
             extent,
             is_full: false,
             last_appends: 0,
@@ -138,6 +143,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         while let Some(mut group) = self.next_group() {
             self.write(&mut group);
+            self.purge_if_due();
             if let Some(done) = group.close {
                 // Closes the file first: the caller may open it again.
                 drop(self);
@@ -176,11 +182,12 @@ impl Writer {
                 Some(Duration::ZERO)
             } else {
                 // An idle queue notices changes to its files, too.
-                Some(embedded::CHECK_INTERVAL)
+                let purge = self.purge.wait(Instant::now());
+                Some(purge.unwrap_or(embedded::CHECK_INTERVAL).min(embedded::CHECK_INTERVAL))
             };
             self.waiting.extend(self.submissions.take(1, timeout)?);
             if self.waiting.is_empty() {
-                self.write(&mut Group::default());
+                self.write_idle();
             }
         }
         Some(())
@@ -201,6 +208,22 @@ impl Writer {
         }
         self.waiting.extend(jobs);
         Some(())
+    }
+
+    /// Deletes committed chunks, retries a file that failed, or purges the file.
+    fn write_idle(&mut self) {
+        if !self.file.is_open() || self.extent.has_deletable() {
+            self.write(&mut Group::default());
+        }
+        self.purge_if_due();
+    }
+
+    fn purge_if_due(&mut self) {
+        if self.file.is_open()
+            && let Ok(connection) = self.file.get()
+        {
+            self.purge.run(connection, &self.extent, Instant::now());
+        }
     }
 
     /// Writes the group and replies to its jobs.
@@ -239,6 +262,9 @@ impl Writer {
             rows::quarantine(connection, *offset)?;
         }
         let is_idle = group.appends.is_empty();
+        if extent.has_deletable() {
+            self.purge.note_deleted();
+        }
         extent.delete(connection, if is_idle { IDLE_DELETIONS } else { BUSY_DELETIONS })?;
         extent.measure(connection, self.max_bytes)?;
         transaction.commit()?;

@@ -60,7 +60,7 @@ pub(super) fn by_bytes() -> Collation {
 
 /// Returns the condition that excludes documents which are not events. It is an
 /// expression, so that the planner does not choose an index for it.
-fn is_event() -> Document {
+pub(super) fn is_event() -> Document {
     let has_type = |field: &str, name: &str| -> Bson {
         Bson::from(doc! { "$eq": [{ "$type": field }, name] })
     };

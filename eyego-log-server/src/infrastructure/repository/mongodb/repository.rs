@@ -24,7 +24,7 @@ const LARGE_DOCUMENT: usize = 64 << 10;
 /// Log entries in MongoDB.
 #[derive(Debug, Clone)]
 pub struct MongoRepository {
-    connection: Arc<MongoConnection>,
+    pub(super) connection: Arc<MongoConnection>,
 }
 
 impl MongoRepository {

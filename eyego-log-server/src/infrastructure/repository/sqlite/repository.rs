@@ -17,7 +17,7 @@ use crate::infrastructure::repository::limits::ReadKind;
 /// The log entries of an embedded store.
 #[derive(Debug, Clone)]
 pub struct SqliteRepository {
-    store: Arc<SqliteStore>,
+    pub(super) store: Arc<SqliteStore>,
 }
 
 impl SqliteRepository {

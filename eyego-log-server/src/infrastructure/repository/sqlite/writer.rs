@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::is_busy;
 use super::snapshot_gate::SnapshotGate;
+use super::{is_busy, purge};
 use crate::domain::repeated::Repeated;
 use crate::domain::repository::StoreError;
-use crate::infrastructure::embedded::{CHECK_INTERVAL, EmbeddedError, WriterConnection};
+use crate::infrastructure::embedded::{self, CHECK_INTERVAL, EmbeddedError, WriterConnection};
 
 /// Maximum number of tasks in a transaction. A task is usually a bulk.
 const MAX_TASKS: usize = 16;
@@ -30,6 +30,7 @@ pub(super) struct StoreWriter {
 
 enum Job {
     Task(Box<dyn Task>),
+    Purge(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -97,6 +98,13 @@ impl StoreWriter {
         result.await.unwrap_or_else(|_| Err(closed()))
     }
 
+    /// Overwrites what deleted rows left in the file and its write-ahead log.
+    pub(super) async fn purge(&self) -> Result<(), StoreError> {
+        let (sender, result) = oneshot::channel();
+        self.jobs.send(Job::Purge(sender)).map_err(|_| closed())?;
+        result.await.unwrap_or_else(|_| Err(closed()))
+    }
+
     /// Runs all waiting tasks and closes the file, or returns at `deadline`.
     pub(super) async fn close(&self, deadline: Instant) {
         let (done, closed) = oneshot::channel();
@@ -152,17 +160,23 @@ impl WriterThread {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let mut tasks = Vec::new();
-            let mut close = None;
+            let (mut purge, mut close) = (None, None);
             for job in [first].into_iter().chain(self.jobs.try_iter()) {
                 match job {
                     Job::Task(task) => tasks.push(task),
+                    Job::Purge(done) => purge = Some(done),
                     Job::Close(done) => close = Some(done),
                 }
-                if close.is_some() || tasks.len() >= MAX_TASKS {
+                if purge.is_some() || close.is_some() || tasks.len() >= MAX_TASKS {
                     break;
                 }
             }
             self.write(tasks);
+            if let Some(done) = purge {
+                let result = self.purge();
+                // The caller may have stopped waiting.
+                let _ = done.send(result.map_err(|error| error.as_store_error()));
+            }
             if let Some(done) = close {
                 self.set_error(Some("closed".to_owned()));
                 // Close the file first: the receiver may open it again.
@@ -226,6 +240,16 @@ impl WriterThread {
                 tracing::debug!(%error, "the write-ahead log was not merged");
             }
         });
+    }
+
+    fn purge(&mut self) -> Result<(), WriteError> {
+        let connection = self.file.get()?;
+        purge::rewrite(connection)?;
+        let mut emptied = None;
+        self.log.gate.run_alone(MAX_WAIT_FOR_READERS, || {
+            emptied = Some(embedded::empty_log(connection));
+        });
+        Ok(emptied.unwrap_or_else(|| embedded::empty_log(connection))?)
     }
 
     fn try_write(&mut self, tasks: &mut [Box<dyn Task>]) -> Result<(), WriteError> {

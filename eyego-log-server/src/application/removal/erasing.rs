@@ -1,0 +1,133 @@
+//! Carries erasures out: two passes, then done.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use eyego_log_core::{LogId, Timestamp};
+use tokio::time::Instant;
+
+use super::origin;
+use super::remover::{CHUNK, Remover, pause};
+use super::tombstones::MAX_AGE;
+use crate::domain::erasure::{Erasure, ErasureQuery, Removed};
+use crate::domain::repository::StoreError;
+
+/// Longest time that a call of the store takes to have its effect, and that a
+/// MongoDB primary without a majority takes to notice it.
+const MAX_STORE_CALL: Duration = Duration::from_secs(60);
+
+/// Time after which everything that was stored with an older list of erased users
+/// is in the store.
+pub const SETTLED_AFTER: Duration = MAX_AGE.saturating_add(MAX_STORE_CALL);
+
+/// How long a completed erasure is repeated, and how often: a worker that was
+/// suspended in the middle of a call may store an erased event after
+/// [`SETTLED_AFTER`].
+const REPEATED_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Number of running erasures that are carried out together.
+const AT_ONCE: u32 = 1000;
+
+/// What this process knows about the running erasures. Nothing is lost with it: the
+/// next process starts again with the first pass.
+#[derive(Debug, Default)]
+pub(super) struct Erasing {
+    /// When the first pass of each running erasure began.
+    first_passes: HashMap<LogId, Instant>,
+    next_repeat: Option<Instant>,
+}
+
+impl Erasing {
+    pub(super) async fn step(&mut self, remover: &Remover) -> Result<(), StoreError> {
+        let query = ErasureQuery { only_running: true, limit: AT_ONCE, ..Default::default() };
+        let running = remover.erasures.list(&query).await?;
+        remover.status.set_running(running.len());
+        self.first_passes.retain(|id, _| running.iter().any(|erasure| erasure.id == *id));
+        let mut settled = Vec::new();
+        for erasure in running {
+            let first = self.first_passes.get(&erasure.id).copied();
+            match first {
+                Some(began) if began.elapsed() < remover.options.settled_after => continue,
+                Some(_) => {
+                    remover.erase(&erasure).await?;
+                    settled.push(erasure.id);
+                }
+                None => {
+                    let began = Instant::now();
+                    remover.erase(&erasure).await?;
+                    self.first_passes.insert(erasure.id, began);
+                }
+            }
+            if !remover.status.has_lease() {
+                return Ok(());
+            }
+        }
+        if !settled.is_empty() {
+            remover.removal.purge().await?;
+        }
+        for id in settled {
+            remover.erasures.complete(id, SystemTime::now().into()).await?;
+            tracing::info!(%id, "erasure completed");
+        }
+        self.repeat(remover).await
+    }
+
+    /// Repeats the deletions of recently completed erasures, once an hour.
+    async fn repeat(&mut self, remover: &Remover) -> Result<(), StoreError> {
+        let now = Instant::now();
+        if now < *self.next_repeat.get_or_insert(now + REPEAT_INTERVAL) {
+            return Ok(());
+        }
+        self.next_repeat = Some(now + REPEAT_INTERVAL);
+        let query = ErasureQuery { limit: AT_ONCE, ..Default::default() };
+        for erasure in remover.erasures.list(&query).await? {
+            let now = Timestamp::from(SystemTime::now());
+            let age = erasure.completed_at.and_then(|at| now.duration_since(at));
+            if age.is_some_and(|age| age <= REPEATED_FOR) {
+                remover.erase(&erasure).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Remover {
+    /// Deletes the user's stored events and dead letters that were received before
+    /// the cut-off, and counts them.
+    async fn erase(&self, erasure: &Erasure) -> Result<(), StoreError> {
+        let Erasure { id, user_id, requested_at, .. } = erasure;
+        loop {
+            let began = Instant::now();
+            let store = self.removal.delete_of_user(user_id, *requested_at, CHUNK).await?;
+            if store == 0 {
+                break;
+            }
+            self.status.count_erased(store);
+            self.erasures.add_removed(*id, Removed { store, dead_letters: 0 }).await?;
+            pause(began).await;
+        }
+        let mut after = None;
+        loop {
+            let ids = self.removal.dead_letters_of_user(user_id, after, CHUNK).await?;
+            let Some(last) = ids.last() else { return Ok(()) };
+            after = Some(*last);
+            for dead_letter in ids {
+                self.erase_dead_letter(erasure, dead_letter).await?;
+            }
+        }
+    }
+
+    async fn erase_dead_letter(&self, erasure: &Erasure, id: LogId) -> Result<(), StoreError> {
+        let dead_letter = self.dead_letters.get(id).await;
+        let dead_letter = dead_letter.map_err(|error| StoreError::Transient(error.to_string()))?;
+        let Some(dead_letter) = dead_letter else { return Ok(()) };
+        let (user_id, received_at) = origin::of(&dead_letter);
+        if user_id.as_ref() != Some(&erasure.user_id) || received_at >= erasure.requested_at {
+            return Ok(());
+        }
+        self.dead_letters.remove(id).await?;
+        self.status.count_erased_dead_letter();
+        self.erasures.add_removed(erasure.id, Removed { store: 0, dead_letters: 1 }).await
+    }
+}

@@ -1,0 +1,84 @@
+//! Requests erasures, and shows their state.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use eyego_log_core::query::Cursor;
+use eyego_log_core::{LogId, LogIdGenerator, Timestamp, UserId};
+
+use crate::domain::erasure::{Erasure, ErasureQuery, Erasures, Removed};
+use crate::domain::repository::StoreError;
+
+/// Requests and lists erasures. The [`Remover`](super::Remover) carries them out.
+pub struct ErasureService {
+    erasures: Arc<dyn Erasures>,
+    ids: LogIdGenerator,
+}
+
+impl fmt::Debug for ErasureService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErasureService").finish_non_exhaustive()
+    }
+}
+
+/// A page of erasures, in order.
+#[derive(Debug)]
+pub struct ErasurePage {
+    /// The erasures.
+    pub erasures: Vec<Erasure>,
+    /// Position of the last one, if more follow.
+    pub next: Option<Cursor>,
+}
+
+impl ErasureService {
+    /// Creates a service that records erasures in `erasures`.
+    #[must_use]
+    pub fn new(erasures: Arc<dyn Erasures>) -> Self {
+        Self { erasures, ids: LogIdGenerator::new() }
+    }
+
+    /// Records that every event of the user that was received until now is to be
+    /// removed. Returns once the request is durable.
+    ///
+    /// # Errors
+    /// Returns an error if the outcome is unknown. Requesting it again is safe.
+    pub async fn request(&self, user_id: UserId) -> Result<Erasure, StoreError> {
+        let now = Timestamp::from(SystemTime::now());
+        // Times have a resolution of one millisecond. An event that was received in
+        // this one is erased; one that is sent after the response is kept.
+        let requested_at = Timestamp::from_millis_clamped(now.as_millis() + 1);
+        let id = self.ids.generate(now);
+        let removed = Removed::default();
+        let erasure = Erasure { id, user_id, requested_at, removed, completed_at: None };
+        self.erasures.record(&erasure).await?;
+        tracing::info!(%id, "erasure requested");
+        while Timestamp::from(SystemTime::now()) < requested_at {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(erasure)
+    }
+
+    /// Returns one erasure, or `None` if none has this id.
+    ///
+    /// # Errors
+    /// Returns an error if the store cannot execute the query.
+    pub async fn get(&self, id: LogId) -> Result<Option<Erasure>, StoreError> {
+        self.erasures.get(id).await
+    }
+
+    /// Returns the page of erasures that `query` selects.
+    ///
+    /// # Errors
+    /// Returns an error if the store cannot execute the query.
+    pub async fn page(&self, query: ErasureQuery) -> Result<ErasurePage, StoreError> {
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let one_more = ErasureQuery { limit: query.limit.saturating_add(1), ..query };
+        let mut erasures = self.erasures.list(&one_more).await?;
+        let has_more = erasures.len() > limit;
+        erasures.truncate(limit);
+        let position = |last: &Erasure| Cursor { timestamp: last.requested_at, id: last.id };
+        let next = if has_more { erasures.last().map(position) } else { None };
+        Ok(ErasurePage { erasures, next })
+    }
+}

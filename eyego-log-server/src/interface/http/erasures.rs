@@ -1,0 +1,157 @@
+//! DELETE of a user's events, and GET of erasures.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use eyego_log_core::limits::MAX_LIMIT;
+use eyego_log_core::query::{Cursor, ParseCursorError};
+use eyego_log_core::wire::Status;
+use eyego_log_core::{FieldError, FieldErrors, LogId, Timestamp, UserId};
+use http::StatusCode;
+use http::request::Parts;
+use serde::Serialize;
+
+use super::api::Api;
+use super::error::ApiError;
+use super::parameters;
+use super::read::PathId;
+use crate::domain::erasure::{Erasure, ErasureQuery};
+
+#[derive(Debug, Serialize)]
+struct ErasureResponse {
+    status: Status,
+    data: ErasureJson,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListResponse {
+    status: Status,
+    results: usize,
+    data: Vec<ErasureJson>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErasureJson {
+    id: LogId,
+    user_id: UserId,
+    requested_at: Timestamp,
+    state: &'static str,
+    removed: RemovedJson,
+    completed_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RemovedJson {
+    store: u64,
+    dead_letters: u64,
+}
+
+impl From<Erasure> for ErasureJson {
+    fn from(erasure: Erasure) -> Self {
+        let Erasure { id, user_id, requested_at, removed, completed_at } = erasure;
+        let state = if completed_at.is_some() { "done" } else { "running" };
+        let removed = RemovedJson { store: removed.store, dead_letters: removed.dead_letters };
+        Self { id, user_id, requested_at, state, removed, completed_at }
+    }
+}
+
+/// `DELETE /api/v1/users/{userId}/logs`
+pub(super) async fn request(
+    State(api): State<Arc<Api>>,
+    PathUserId(user_id): PathUserId,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let requested = async {
+        parameters::expect_none(query.as_deref())?;
+        Ok::<_, ApiError>(api.erasures.request(user_id).await?)
+    };
+    match requested.await {
+        Ok(erasure) => {
+            let response = ErasureResponse { status: Status::Success, data: erasure.into() };
+            (StatusCode::ACCEPTED, Json(response)).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// `GET /api/v1/erasures/{id}`
+pub(super) async fn get(
+    State(api): State<Arc<Api>>,
+    PathId(id): PathId,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let found = async {
+        parameters::expect_none(query.as_deref())?;
+        let erasure = api.erasures.get(id).await?;
+        erasure.ok_or_else(|| ApiError::not_found(format!("no erasure has the id {id}")))
+    };
+    match found.await {
+        Ok(erasure) => {
+            let response = ErasureResponse { status: Status::Success, data: erasure.into() };
+            Json(response).into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// `GET /api/v1/erasures`
+pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
+    let found = async {
+        let query = parse_query(query.as_deref())?;
+        Ok::<_, ApiError>(api.erasures.page(query).await?)
+    };
+    match found.await {
+        Ok(page) => Json(ListResponse {
+            status: Status::Success,
+            results: page.erasures.len(),
+            data: page.erasures.into_iter().map(ErasureJson::from).collect(),
+            next_cursor: page.next.map(|cursor| cursor.to_string()),
+        })
+        .into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+fn parse_query(text: Option<&str>) -> Result<ErasureQuery, FieldErrors> {
+    let mut query = ErasureQuery::default();
+    parameters::parse(text, |name, value| {
+        match name {
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+                query.limit =
+                    limit.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))?;
+            }
+            "cursor" => {
+                let cursor: Result<Cursor, ParseCursorError> = value.parse();
+                query.after = Some(cursor.map_err(|error| error.to_string())?);
+            }
+            _ => return Err("is not a known parameter (those are limit, cursor)".to_owned()),
+        }
+        Ok(())
+    })?;
+    Ok(query)
+}
+
+/// The `{userId}` in a path, percent-decoded.
+pub(super) struct PathUserId(UserId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathUserId {
+    type Rejection = ApiError;
+
+    /// Accepts any user id that a store can contain, also longer ones than ingest
+    /// does.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let text = Path::<String>::from_request_parts(parts, state).await;
+        let user_id = text.ok().and_then(|Path(text)| UserId::from_stored(text));
+        user_id.map(Self).ok_or_else(|| {
+            let reason = "must be a non-empty string, percent-encoded in UTF-8";
+            ApiError::invalid_field(FieldError::new("userId", reason))
+        })
+    }
+}
