@@ -39,7 +39,7 @@ use crate::infrastructure::repository::mongodb::{
     MongoConnection, MongoDeadLetters, MongoOptions, MongoRepository,
 };
 use crate::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteRepository, SqliteStore};
-use crate::interface::http::{Api, BodyLimits};
+use crate::interface::http::{Api, BodyLimits, HeavyWork};
 use crate::telemetry::Logging;
 
 /// Limit for an append to the spool. Together with the second that Kafka gets
@@ -156,7 +156,8 @@ impl Parts {
                 Arc::clone(&self.repository),
             ),
             stop,
-            body_limits: BodyLimits { max_bytes: config.http.max_body_bytes },
+            body_limits: BodyLimits { what: "the body", max_bytes: config.http.max_body_bytes },
+            heavy: HeavyWork::default(),
         }
     }
 
