@@ -46,7 +46,7 @@ use crate::infrastructure::repository::mongodb::{
 use crate::infrastructure::repository::sqlite::{
     SqliteDeadLetters, SqliteErasures, SqliteRepository, SqliteStore,
 };
-use crate::interface::http::{Api, BodyLimits};
+use crate::interface::http::{Api, BodyLimits, HeavyWork};
 use crate::telemetry::Logging;
 
 /// Limit for an append to the spool. Together with the second that Kafka gets
@@ -193,7 +193,8 @@ impl Parts {
             ),
             erasures: ErasureService::new(Arc::clone(&self.erasures)),
             stop,
-            body_limits: BodyLimits { max_bytes: config.http.max_body_bytes },
+            body_limits: BodyLimits { what: "the body", max_bytes: config.http.max_body_bytes },
+            heavy: HeavyWork::default(),
         }
     }
 

@@ -87,7 +87,6 @@ const DEPENDENCIES: [(&str, &[&str]); 11] = [
             "sha2",
             "thiserror",
             "tokio",
-            "tokio_io_timeout",
             "tokio_rustls",
             "tokio_util",
             "tower",

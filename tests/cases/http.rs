@@ -3,6 +3,8 @@
 
 mod body;
 mod bounds;
+mod connections;
+mod envelope;
 mod process;
 mod read;
 

@@ -17,6 +17,7 @@ pub mod browser;
 pub mod chaos;
 pub mod cluster;
 pub mod fuzz;
+pub mod hostile;
 pub mod kafka;
 pub mod keys;
 pub mod load;

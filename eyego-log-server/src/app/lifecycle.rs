@@ -16,7 +16,7 @@ use super::worker::Worker;
 use super::{Parts, process};
 use crate::application::persist::WorkerStatus;
 use crate::config::Config;
-use crate::interface::http::{Metrics, Operations, Readiness};
+use crate::interface::http::{Connections, Metrics, Operations, Readiness};
 use crate::telemetry::Logging;
 
 /// Part of the shutdown timeout reserved for the worker, the queue and the store.
@@ -65,11 +65,14 @@ pub(super) async fn serve(
     let api = role.has_api().then(|| Arc::new(parts.api(&config, stop.clone())));
     let AccessParts { access, tls, reload } = access;
     AccessParts::watch(reload, &access)?;
+    let (max, reserve) = process::connection_limit(config.http.max_connections);
+    let connections = Arc::new(Connections::new(max, reserve));
     let metrics = Arc::new(Metrics::new(
         api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
         role.has_worker().then(|| Arc::clone(&status)),
         removal.status.clone(),
         Arc::clone(&parts.queue),
+        Arc::clone(&connections),
         logging.dropped_lines(),
         Arc::clone(&access),
         tls.clone(),
@@ -77,8 +80,14 @@ pub(super) async fn serve(
     let operations = Operations { readiness: Arc::clone(&readiness), metrics };
     let worker = bulks.map(|bulks| parts.worker(&config, status, bulks)).transpose()?;
 
-    let mut serving =
-        listeners.serve(api, operations, &access, tls.as_ref(), http.handles(), &stop);
+    let mut serving = listeners.with_limit(connections).serve(
+        api,
+        operations,
+        &access,
+        tls.as_ref(),
+        http.handles(),
+        &stop,
+    );
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "stopping"),
         // Without a signal, the accept loop ends only by a panic.

@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 
 use super::access::{check_exposure, is_loopback};
 use crate::config::Config;
-use crate::interface::http::{Access, Api, Bound, Guard, Operations, Tls, bind, routes};
+use crate::interface::http::{
+    Access, Api, Bound, Connections, Guard, Operations, Tls, bind, routes,
+};
 
 /// Bound addresses that do not accept connections yet.
 pub(super) struct Listeners {
@@ -43,6 +45,12 @@ impl Listeners {
     /// Returns the address that callers use.
     pub(super) fn address(&self) -> SocketAddr {
         self.main.address()
+    }
+
+    /// Limits the connections of the address that callers use. Health and metrics on
+    /// an address of their own have a limit of their own.
+    pub(super) fn with_limit(self, connections: Arc<Connections>) -> Self {
+        Self { main: self.main.with_limit(connections), ..self }
     }
 
     /// Serves until `stop` becomes true. The tasks end once all requests in flight

@@ -9,12 +9,16 @@ use tokio::sync::oneshot;
 
 use crate::application::persist::{Persist, Stop};
 use crate::domain::queue::LogQueue;
+use crate::domain::repeated::Repeated;
 
 /// Pause before a worker that panicked is restarted.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Part of the shutdown time reserved for leaving the queue.
 const LEAVE_QUEUE: Duration = Duration::from_secs(2);
+
+/// Interval between log lines about a worker that fails again and again.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A running worker.
 #[derive(Debug)]
@@ -54,12 +58,13 @@ impl Worker {
 }
 
 fn work(persist: &Persist, queue: &dyn LogQueue) {
+    let mut repeated = Repeated::every(REPORT_INTERVAL);
     loop {
         let failure = match queue.subscribe() {
             Ok(subscription) => {
                 match catch_unwind(AssertUnwindSafe(|| persist.run(subscription))) {
                     Ok(()) => return,
-                    Err(_) => "the worker panicked; restarting it".to_owned(),
+                    Err(_) => "the worker panicked and is restarted".to_owned(),
                 }
             }
             Err(error) => format!("cannot subscribe to the queue: {error}"),
@@ -69,6 +74,9 @@ fn work(persist: &Persist, queue: &dyn LogQueue) {
         }
         // No record is lost: uncommitted records are delivered again.
         persist.report(&failure);
+        if let Some(count) = repeated.note("", 1, Instant::now()) {
+            tracing::error!(count, "{failure}");
+        }
         std::thread::sleep(RESTART_PAUSE);
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use eyego_log_core::{FieldError, IngestRequest, LogIdGenerator, ParseError, Timestamp};
 
 pub use self::batch::{BatchOutcome, PreparedBatch, RejectedEvent};
-pub use self::budget::Budget;
+pub use self::budget::{Budget, Share};
 pub use self::error::IngestError;
 pub use self::event::PreparedEvent;
 use super::metrics::IngestCounters;
@@ -81,6 +81,18 @@ impl Ingest {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+
+    /// Checks whether the queue accepts events at all, before any work is done for
+    /// a large batch.
+    ///
+    /// # Errors
+    /// Returns [`IngestError::NotQueued`] if the queue would refuse them.
+    pub fn check_queue(&self) -> Result<(), IngestError> {
+        match self.queue.refusal() {
+            Some(error) => Err(IngestError::NotQueued { id: None, error }),
+            None => Ok(()),
+        }
     }
 
     /// Returns the counters of received events and their outcomes.

@@ -40,6 +40,9 @@ use crate::application::removal::GuardedStore;
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::subscription::Subscription;
 
+/// After this long, a worker that was restarted counts as running again.
+const PROOF: Duration = Duration::from_secs(10);
+
 /// Options of the worker.
 #[derive(Debug, Clone)]
 pub struct PersistOptions {
@@ -124,19 +127,24 @@ impl Persist {
         self.stop.is_requested()
     }
 
-    /// Reports a problem of the worker as a whole in the log, and in readiness
-    /// until an event is stored.
-    pub fn report(&self, problem: &str) {
-        tracing::error!("{problem}");
-        self.settler.status.set_problem(Some(problem.to_owned()));
+    /// Reports in readiness why the worker does not run, until it has run for ten
+    /// seconds.
+    pub fn report(&self, failure: &str) {
+        self.settler.status.set_failure(Some(failure.to_owned()));
     }
 
     /// Runs the worker until it is asked to stop. Blocks the thread.
     pub fn run(&self, subscription: Box<dyn Subscription>) {
         self.settler.status.release_gathered();
         let mut work = WorkerLoop::new(self, subscription);
+        let mut is_proven = false;
+        let start = Instant::now();
         while !self.stop.is_requested() {
             work.step();
+            if !is_proven && start.elapsed() >= PROOF {
+                self.settler.status.set_failure(None);
+                is_proven = true;
+            }
         }
         work.finish(self.stop.deadline());
     }

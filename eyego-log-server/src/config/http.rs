@@ -81,6 +81,18 @@ pub struct HttpConfig {
     )]
     pub max_read_bytes: usize,
 
+    /// Maximum number of open connections. Beyond it, a new connection takes the place
+    /// of the one that has been idle for the longest time; if none is idle, it gets
+    /// 503. A few more are accepted for health and metrics. Lowered if the limit of
+    /// open files does not allow it [default: 1024]
+    #[arg(
+        long,
+        env = "EYEGO_MAX_CONNECTIONS",
+        value_name = "COUNT",
+        value_parser = number::<usize>(1)
+    )]
+    pub max_connections: Option<usize>,
+
     /// Time limit for a graceful shutdown.
     #[arg(
         long,

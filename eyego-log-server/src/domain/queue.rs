@@ -30,6 +30,12 @@ pub trait LogQueue: Send + Sync {
     /// the last record is known.
     async fn append(&self, batch: RecordBatch) -> Vec<AppendResult>;
 
+    /// Returns the reason if an append would certainly be refused now, so that a
+    /// large batch is refused before any work is done for it. Never blocks.
+    fn refusal(&self) -> Option<AppendError> {
+        None
+    }
+
     /// Joins the consumers of this queue.
     ///
     /// Returns at once, even if the queue is unreachable. Until it is
@@ -104,9 +110,15 @@ pub struct SpoolCounts {
 /// The reason a record was not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The queue, or the memory in front of it, is full.
+    /// The queue is full.
     #[error("the queue is full: {0}")]
     Full(String),
+    /// Storing lags so far behind that accepted records could not be read soon.
+    #[error("storing lags behind: {0}")]
+    Lagging(String),
+    /// The memory in front of the queue is used up.
+    #[error("the memory for events in flight is used up")]
+    OutOfMemory,
     /// The queue is unreachable, refused the record, or did not respond in
     /// time.
     #[error("the queue is unavailable: {0}")]

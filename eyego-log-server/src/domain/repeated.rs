@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Minimum time between two lines about the same thing.
+/// Default minimum time between two lines about the same thing.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Maximum number of things that are told apart. Further ones share one limit.
@@ -13,9 +13,10 @@ const MAX_KEYS: usize = 64;
 const OTHERS: &str = "other";
 
 /// Counts occurrences by key, and says when a line about them is due: at the
-/// first one, and then at most once in 10 s.
-#[derive(Debug, Default)]
+/// first one, and then at most once in an interval, by default 10 s.
+#[derive(Debug)]
 pub struct Repeated {
+    interval: Duration,
     by_key: BTreeMap<String, Occurrences>,
 }
 
@@ -26,9 +27,15 @@ struct Occurrences {
     pending: u64,
 }
 
+impl Default for Repeated {
+    fn default() -> Self {
+        Self::every(INTERVAL)
+    }
+}
+
 impl Occurrences {
-    fn take_due(&mut self, now: Instant) -> Option<u64> {
-        let is_early = self.reported_at.is_some_and(|at| now.duration_since(at) < INTERVAL);
+    fn take_due(&mut self, interval: Duration, now: Instant) -> Option<u64> {
+        let is_early = self.reported_at.is_some_and(|at| now.duration_since(at) < interval);
         if is_early || self.pending == 0 {
             return None;
         }
@@ -38,6 +45,12 @@ impl Occurrences {
 }
 
 impl Repeated {
+    /// Creates a counter with this minimum time between two lines.
+    #[must_use]
+    pub fn every(interval: Duration) -> Self {
+        Self { interval, by_key: BTreeMap::new() }
+    }
+
     /// Counts `count` occurrences of `key`. Returns the number that a line now
     /// stands for, or `None` if no line is due.
     pub fn note(&mut self, key: &str, count: u64, now: Instant) -> Option<u64> {
@@ -45,14 +58,14 @@ impl Repeated {
         let key = if is_new && self.by_key.len() >= MAX_KEYS { OTHERS } else { key };
         let occurrences = self.by_key.entry(key.to_owned()).or_default();
         occurrences.pending += count;
-        occurrences.take_due(now)
+        occurrences.take_due(self.interval, now)
     }
 
     /// Returns the keys with occurrences that no line has reported and for which
     /// a line is due, with their numbers.
     pub fn take_due(&mut self, now: Instant) -> Vec<(String, u64)> {
         let due = self.by_key.iter_mut();
-        due.filter_map(|(key, of)| Some((key.clone(), of.take_due(now)?))).collect()
+        due.filter_map(|(key, of)| Some((key.clone(), of.take_due(self.interval, now)?))).collect()
     }
 }
 

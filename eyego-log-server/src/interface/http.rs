@@ -16,21 +16,26 @@
 //! | `health` | liveness and readiness |
 //! | `body` | receives a request body within its limits |
 //! | `body/negotiation` | media type and content encoding |
-//! | `body/receive` | size and pace of an arriving body |
+//! | `body/receive` | size and memory of an arriving body |
+//! | `body/pace` | the rate at which a body must arrive |
 //! | `body/decompress` | gzip and zstd |
 //! | `held_body` | response bodies that hold their share of the read budget |
+//! | `heavy` | runs long work on blocking threads |
 //! | `error` | the one table of failures and their responses |
 //! | `tls` | certificates and handshakes |
-//! | `server` | the accept loop, connection timeouts and graceful shutdown |
+//! | `connections` | the open connections, what each is doing, and their limit |
+//! | `server` | the accept loop, the timeouts of connections, and graceful shutdown |
 
 mod access;
 mod api;
 mod body;
+mod connections;
 mod dashboard;
 mod dead_letters;
 mod erasures;
 mod error;
 mod health;
+mod heavy;
 mod held_body;
 mod ingest;
 mod items;
@@ -46,7 +51,9 @@ pub use self::api::Api;
 pub use self::body::BodyLimits;
 #[cfg(feature = "fuzzing")]
 pub use self::body::fuzz_decompression;
+pub use self::connections::{ConnectionCounts, Connections};
 pub use self::health::Readiness;
+pub use self::heavy::HeavyWork;
 #[cfg(feature = "fuzzing")]
 pub use self::items::fuzz_batch;
 pub use self::metrics::Metrics;

@@ -19,6 +19,7 @@ pub struct ServerBuilder {
     port: Option<u16>,
     binary: Option<PathBuf>,
     is_stderr_unread: bool,
+    max_open_files: Option<u32>,
 }
 
 impl ServerBuilder {
@@ -59,6 +60,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Limits the number of files and sockets that it may open.
+    #[must_use]
+    pub fn max_open_files(mut self, max: u32) -> Self {
+        self.max_open_files = Some(max);
+        self
+    }
+
     /// Runs another binary, such as an older version.
     #[must_use]
     pub fn binary(mut self, path: impl Into<PathBuf>) -> Self {
@@ -92,8 +100,17 @@ impl ServerBuilder {
             Some(port) => port,
             None => port::free()?,
         };
+        let (binary, args) = match self.max_open_files {
+            Some(max) => {
+                let script = format!("ulimit -n {max}; exec \"$0\" \"$@\"");
+                let mut args = vec!["-c".into(), script.into(), binary.into_os_string()];
+                args.extend(self.args);
+                (PathBuf::from("/bin/sh"), args)
+            }
+            None => (binary, self.args),
+        };
         let mut spec = Spec::new("eyego-log-server", binary, scratch.path().join("server.log"))
-            .args(self.args)
+            .args(args)
             .env("EYEGO_LISTEN", format!("127.0.0.1:{port}"))
             .env("EYEGO_DATA_DIR", &data_dir)
             // So that files written into the working directory by mistake are removed as well.

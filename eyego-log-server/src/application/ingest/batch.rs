@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use eyego_log_core::{LogEntry, LogId, ParseError, Timestamp};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Ingest, IngestError, RECORD_OVERHEAD};
+use super::{Ingest, IngestError, RECORD_OVERHEAD, Share};
 use crate::application::identity;
 use crate::application::metrics::{InFlight, Refusal};
 use crate::domain::queue::Durable;
@@ -29,6 +28,8 @@ pub struct PreparedBatch {
     has_assigned_ids: bool,
     rejected: Vec<RejectedEvent>,
     in_flight: InFlight,
+    /// The body's share of the budget.
+    share: Share,
 }
 
 /// Outcome of a batch.
@@ -81,9 +82,21 @@ impl PreparedBatch {
 
 impl Ingest {
     /// Parses the events of a batch, assigns their ids and encodes them. Blocks
-    /// the thread for about a microsecond per event.
-    #[must_use]
-    pub fn prepare_batch(&self, items: &[&[u8]], idempotency_key: Option<&str>) -> PreparedBatch {
+    /// the thread for about a microsecond per event. `share` is the body's share of
+    /// the budget, to which the events are added before they are parsed.
+    ///
+    /// # Errors
+    /// Returns [`IngestError::NotQueued`] if the budget is used up. No event is
+    /// counted as received then.
+    pub fn prepare_batch(
+        &self,
+        items: &[&[u8]],
+        idempotency_key: Option<&str>,
+        mut share: Share,
+    ) -> Result<PreparedBatch, IngestError> {
+        share
+            .add_events(items.len())
+            .map_err(|error| IngestError::NotQueued { id: None, error })?;
         let received_at = SystemTime::now();
         let now = Timestamp::from(received_at);
         let bytes: usize = items.iter().map(|item| item.len() + RECORD_OVERHEAD).sum();
@@ -94,6 +107,7 @@ impl Ingest {
             has_assigned_ids: false,
             rejected: Vec::new(),
             in_flight: self.counters.receive(items.len(), received_at),
+            share,
         };
         let mut occurrences: HashMap<&[u8], u32> = HashMap::new();
         let mut field_errors = 0;
@@ -128,16 +142,12 @@ impl Ingest {
                 Err(error) => prepared.reject(index, error),
             }
         }
-        prepared
+        Ok(prepared)
     }
 
     /// Appends the valid events of a batch to the queue and waits until the
-    /// outcome of each is known. `permit` is the body's share of the budget.
-    pub async fn enqueue_batch(
-        &self,
-        prepared: PreparedBatch,
-        mut permit: OwnedSemaphorePermit,
-    ) -> BatchOutcome {
+    /// outcome of each is known.
+    pub async fn enqueue_batch(&self, prepared: PreparedBatch) -> BatchOutcome {
         let PreparedBatch {
             mut batch,
             records,
@@ -145,17 +155,13 @@ impl Ingest {
             has_assigned_ids,
             mut rejected,
             mut in_flight,
+            share,
         } = prepared;
         let results = if batch.is_empty() {
             Vec::new()
         } else {
-            match self.budget.reserve_events(&mut permit, batch.len()) {
-                Ok(()) => {
-                    batch.hold_until_settled(permit);
-                    self.queue.append(batch).await
-                }
-                Err(error) => vec![Err(error); batch.len()],
-            }
+            batch.hold_until_settled(share);
+            self.queue.append(batch).await
         };
         let (mut queued, mut spooled) = (0, 0);
         for ((index, id), result) in records.into_iter().zip(results) {

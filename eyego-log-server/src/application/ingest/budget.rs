@@ -1,8 +1,7 @@
-//! The memory limit of all requests (ADR 0015).
+//! The memory limit of all requests (ADR 0015, ADR 0023).
 
 use std::sync::Arc;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::domain::queue::AppendError;
 
@@ -10,44 +9,43 @@ use crate::domain::queue::AppendError;
 /// its record, twice, and about 200 bytes that librdkafka keeps per message.
 const EVENT_OVERHEAD: usize = 512;
 
+/// A share up to this is small: a body of 64 KiB, decoded, with its events.
+const SMALL_SHARE: usize = 256 << 10;
+
+/// The part of the budget that only small shares may use: one eighth.
+const RESERVED_PART: usize = 8;
+
 /// Limits the memory of events in flight. A share is reserved when the first
 /// byte of a body arrives and held until the outcome of its last record is
-/// known.
+/// known. An eighth is reserved for small shares, so that large or slow bodies
+/// cannot deny the ingest of single events.
 #[derive(Debug, Clone)]
-pub struct Budget {
-    semaphore: Arc<Semaphore>,
+pub struct Budget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    total: usize,
+    used: AtomicUsize,
+}
+
+/// A share of a budget, which is returned when this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Shared>,
+    bytes: usize,
 }
 
 impl Budget {
     /// Creates a budget of this many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
-        Self { semaphore: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))) }
+        Self(Arc::new(Shared { total: bytes, used: AtomicUsize::new(0) }))
     }
 
-    /// Reserves a share of the budget until the permit is dropped.
-    ///
-    /// # Errors
-    /// Returns [`AppendError::Full`] if less than `bytes` is left.
-    pub fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, AppendError> {
-        let permit = u32::try_from(bytes)
-            .ok()
-            .and_then(|bytes| Arc::clone(&self.semaphore).try_acquire_many_owned(bytes).ok());
-        permit
-            .ok_or_else(|| AppendError::Full("the memory for events in flight is full".to_owned()))
-    }
-
-    /// Adds the overhead of this many events to a share of the budget.
-    ///
-    /// # Errors
-    /// Returns [`AppendError::Full`] if too little is left.
-    pub(super) fn reserve_events(
-        &self,
-        permit: &mut OwnedSemaphorePermit,
-        events: usize,
-    ) -> Result<(), AppendError> {
-        permit.merge(self.reserve(EVENT_OVERHEAD * events)?);
-        Ok(())
+    /// Returns an empty share.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        Share { budget: Arc::clone(&self.0), bytes: 0 }
     }
 
     /// Returns the cost of the events and records made from a decompressed body
@@ -55,5 +53,63 @@ impl Budget {
     #[must_use]
     pub fn cost_of_decoded(bytes: usize) -> usize {
         2 * bytes
+    }
+}
+
+impl Share {
+    /// Adds bytes to this share.
+    ///
+    /// # Errors
+    /// Returns [`AppendError::OutOfMemory`] if too little is left. The share keeps
+    /// its size.
+    pub fn add(&mut self, bytes: usize) -> Result<(), AppendError> {
+        let Shared { total, used } = &*self.budget;
+        let share = self.bytes.saturating_add(bytes);
+        let limit = if share <= SMALL_SHARE { *total } else { *total - *total / RESERVED_PART };
+        let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
+        used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .map_err(|_| AppendError::OutOfMemory)?;
+        self.bytes = share;
+        Ok(())
+    }
+
+    /// Adds the overhead of this many events.
+    ///
+    /// # Errors
+    /// Returns [`AppendError::OutOfMemory`] if too little is left.
+    pub(super) fn add_events(&mut self, events: usize) -> Result<(), AppendError> {
+        self.add(EVENT_OVERHEAD * events)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_shares_leave_an_eighth_to_small_ones() {
+        let budget = Budget::new(8 << 20);
+        let mut large = budget.share();
+        large.add(7 << 20).unwrap();
+        assert_eq!(large.add(1), Err(AppendError::OutOfMemory));
+        let mut growing = budget.share();
+        growing.add(SMALL_SHARE).unwrap();
+        assert_eq!(growing.add(1), Err(AppendError::OutOfMemory), "it would become large");
+        let small: Vec<_> = (0..3)
+            .map(|_| {
+                let mut share = budget.share();
+                share.add(SMALL_SHARE).unwrap();
+                share
+            })
+            .collect();
+        assert_eq!(budget.share().add(1), Err(AppendError::OutOfMemory), "all is used");
+        drop((small, growing, large));
+        assert_eq!(budget.0.used.load(Ordering::Relaxed), 0);
     }
 }

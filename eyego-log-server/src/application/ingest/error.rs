@@ -52,7 +52,9 @@ impl IngestError {
             Self::Invalid(_) | Self::Unlisted { .. } => (Refusal::Invalid, RejectionCode::Invalid),
             Self::TooLarge { .. } => (Refusal::TooLarge, RejectionCode::TooLarge),
             Self::NotQueued { error, .. } => match error {
-                AppendError::Full(_) => (Refusal::QueueFull, RejectionCode::QueueFull),
+                AppendError::Full(_) | AppendError::Lagging(_) | AppendError::OutOfMemory => {
+                    (Refusal::QueueFull, RejectionCode::QueueFull)
+                }
                 AppendError::Unavailable(_) => {
                     (Refusal::Unavailable, RejectionCode::QueueUnavailable)
                 }

@@ -3,9 +3,8 @@
 use std::time::SystemTime;
 
 use eyego_log_core::{LogEntry, LogId, Timestamp};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Ingest, IngestError, RECORD_OVERHEAD};
+use super::{Ingest, IngestError, RECORD_OVERHEAD, Share};
 use crate::application::identity;
 use crate::application::metrics::InFlight;
 use crate::domain::queue::AppendError;
@@ -29,7 +28,7 @@ impl PreparedEvent {
 }
 
 impl Ingest {
-    /// Parses an event, assigns its id and encodes it. `permit` is the body's
+    /// Parses an event, assigns its id and encodes it. `share` is the body's
     /// share of the budget.
     ///
     /// # Errors
@@ -39,11 +38,11 @@ impl Ingest {
         &self,
         body: &[u8],
         idempotency_key: Option<&str>,
-        permit: OwnedSemaphorePermit,
+        share: Share,
     ) -> Result<PreparedEvent, IngestError> {
         let received_at = SystemTime::now();
         let mut in_flight = self.counters.receive(1, received_at);
-        match self.encode_event(body, idempotency_key, permit, received_at.into()) {
+        match self.encode_event(body, idempotency_key, share, received_at.into()) {
             Ok((entry, batch)) => Ok(PreparedEvent { entry, batch, in_flight }),
             Err(error) => {
                 in_flight.refused(error.refusal());
@@ -56,7 +55,7 @@ impl Ingest {
         &self,
         body: &[u8],
         idempotency_key: Option<&str>,
-        mut permit: OwnedSemaphorePermit,
+        mut share: Share,
         now: Timestamp,
     ) -> Result<(LogEntry, RecordBatch), IngestError> {
         let request = self.parse(body, now)?;
@@ -64,13 +63,11 @@ impl Ingest {
             Some(key) => identity::of_idempotency_key(key, request.user_id.as_str()),
             None => self.ids.generate(now),
         });
-        self.budget
-            .reserve_events(&mut permit, 1)
-            .map_err(|error| IngestError::NotQueued { id: Some(id), error })?;
+        share.add_events(1).map_err(|error| IngestError::NotQueued { id: Some(id), error })?;
         let mut batch = RecordBatch::with_capacity(body.len() + RECORD_OVERHEAD, 1);
         let entry = request.into_entry(id, now);
         batch.push(&entry);
-        batch.hold_until_settled(permit);
+        batch.hold_until_settled(share);
         Ok((entry, batch))
     }
 

@@ -1,4 +1,4 @@
-//! The worker's counters and its current problem: written by the worker and its
+//! The worker's counters and its current problems: written by the worker and its
 //! bulks, read by readiness and metrics.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ const MAX_CODES: usize = 32;
 /// The code under which all further dead letters are counted.
 const OTHER_CODES: &str = "other";
 
-/// The worker's counters and its current problem, if any.
+/// The worker's counters and its current problems, if any.
 #[derive(Debug, Default)]
 pub struct WorkerStatus {
     consumed: AtomicU64,
@@ -38,6 +38,8 @@ pub struct WorkerStatus {
     retention_left: Mutex<Vec<(Partition, Duration)>>,
     retention_warning: Mutex<Option<String>>,
     problem: Mutex<Problem>,
+    /// Why the worker does not run.
+    failure: Mutex<Option<String>>,
     /// Warnings of the worker and its bulks.
     repeated: Mutex<Repeated>,
 }
@@ -153,14 +155,20 @@ impl WorkerStatus {
         }
     }
 
-    /// Returns whether the worker can store events, for readiness.
+    /// Returns whether the store accepts the worker's events, for readiness.
     #[must_use]
-    pub fn state(&self) -> PartState {
+    pub fn store_state(&self) -> PartState {
         if let Some(problem) = &self.problem.lock().reason {
             return PartState::Down(problem.clone());
         }
         let warning = self.retention_warning.lock().clone();
         warning.map_or(PartState::Up, PartState::Warning)
+    }
+
+    /// Returns whether the worker itself runs, for readiness.
+    #[must_use]
+    pub fn worker_state(&self) -> PartState {
+        self.failure.lock().clone().map_or(PartState::Up, PartState::Down)
     }
 
     /// Returns the number of records known to be stored, by this process or
@@ -232,6 +240,11 @@ impl WorkerStatus {
         *self.lag.lock() = lag;
     }
 
+    /// Sets the reason the worker does not run, or `None` if it does.
+    pub(super) fn set_failure(&self, failure: Option<String>) {
+        *self.failure.lock() = failure;
+    }
+
     /// Replaces the current problem, and returns whether to log it.
     pub(super) fn set_problem(&self, reason: Option<String>) -> bool {
         let mut problem = self.problem.lock();
@@ -283,12 +296,14 @@ mod tests {
         let status = WorkerStatus::default();
         let seconds = Duration::from_secs;
         status.set_retention_left(Some(seconds(100)), vec![(0, seconds(90)), (1, seconds(25))]);
-        assert_eq!(status.state(), PartState::Up);
+        assert_eq!(status.worker_state(), PartState::Up);
         status.set_retention_left(Some(seconds(100)), vec![(0, seconds(90)), (1, seconds(24))]);
-        let PartState::Warning(warning) = status.state() else { panic!("{:?}", status.state()) };
+        let PartState::Warning(warning) = status.worker_state() else {
+            panic!("{:?}", status.worker_state())
+        };
         assert!(warning.contains("partition 1") && warning.contains("in 24 s"), "{warning}");
         status.set_retention_left(None, Vec::new());
-        assert_eq!(status.state(), PartState::Up);
+        assert_eq!(status.worker_state(), PartState::Up);
     }
 
     #[test]

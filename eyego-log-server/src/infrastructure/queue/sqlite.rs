@@ -152,12 +152,19 @@ impl SqliteQueue {
         self.status.positions().backlog()
     }
 
+    /// Returns the reason if storing lags too far behind to accept more records.
+    fn lag_refusal(&self) -> Option<AppendError> {
+        if self.options.is_fallback {
+            return None;
+        }
+        let wait = self.status.excessive_wait(Instant::now())?;
+        Some(AppendError::Lagging(format!("{wait:.1?}")))
+    }
+
     async fn append_atomically(&self, batch: RecordBatch) -> Result<(), AppendError> {
         let records = batch.len();
-        if !self.options.is_fallback
-            && let Some(wait) = self.status.excessive_wait(Instant::now())
-        {
-            return Err(AppendError::Full(format!("storing is {wait:.1?} behind")));
+        if let Some(refusal) = self.lag_refusal() {
+            return Err(refusal);
         }
         let timeout = self.options.append_timeout;
         let deadline = Instant::now() + timeout;
@@ -187,6 +194,14 @@ impl LogQueue for SqliteQueue {
         // A batch is written in one transaction, so its records share the outcome.
         let outcome = self.append_atomically(batch).await;
         vec![outcome.map(|()| Durable::Queue); records]
+    }
+
+    fn refusal(&self) -> Option<AppendError> {
+        if self.status.is_full.load(atomic::Ordering::Relaxed) {
+            let max = self.options.max_bytes;
+            return Some(AppendError::Full(format!("its {max} bytes are in use")));
+        }
+        self.lag_refusal()
     }
 
     fn subscribe(&self) -> Result<Box<dyn Subscription>, QueueError> {

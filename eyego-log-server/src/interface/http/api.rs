@@ -3,9 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use axum::body::Body;
+use http::HeaderMap;
 use tokio::sync::watch;
 
-use super::body::BodyLimits;
+use super::body::{self, BodyLimits, ReadBody};
+use super::error::ApiError;
+use super::heavy::HeavyWork;
 use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::Ingest;
 use crate::application::read_budget::ReadBudget;
@@ -27,8 +31,22 @@ pub struct Api {
     /// Becomes `true` when the process stops. Requests then no longer wait for
     /// their events to be stored.
     pub stop: watch::Receiver<bool>,
-    /// Size limits of request bodies.
+    /// Size limits of the bodies of batches.
     pub body_limits: BodyLimits,
+    /// Runs decompression and the parsing of large bodies.
+    pub heavy: HeavyWork,
+}
+
+impl Api {
+    /// Receives and decompresses the body of a request; see [`body::read`].
+    pub(super) async fn read_body(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        limits: BodyLimits,
+    ) -> Result<ReadBody, ApiError> {
+        body::read(headers, body, limits, self.ingest.budget(), &self.heavy).await
+    }
 }
 
 impl fmt::Debug for Api {

@@ -3,27 +3,30 @@
 
 mod decompress;
 mod negotiation;
+mod pace;
 mod receive;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::OwnedSemaphorePermit;
 
 use self::decompress::decompress;
 #[cfg(feature = "fuzzing")]
 pub use self::decompress::fuzz_decompression;
 pub(super) use self::negotiation::media_type;
 use self::negotiation::{Encoding, encoding};
-use self::receive::receive;
-pub(super) use self::receive::{discard, discard_unread};
+pub(super) use self::receive::{declared_length, discard, discard_unread};
+use self::receive::{receive, refuse_declared};
 use super::error::ApiError;
-use crate::application::ingest::{Budget, IngestError};
+use super::heavy::HeavyWork;
+use crate::application::ingest::{Budget, IngestError, Share};
 use crate::application::metrics::Refusal;
 
 /// Size limits of a request body.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
+    /// What is limited, for the error: `the body` or `an event`.
+    pub what: &'static str,
     /// Maximum size in bytes, both as sent and decompressed.
     pub max_bytes: usize,
 }
@@ -32,7 +35,7 @@ pub struct BodyLimits {
 #[derive(Debug)]
 pub(super) struct ReadBody {
     pub(super) bytes: Bytes,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) share: Share,
 }
 
 /// Receives and decompresses the body of a request.
@@ -46,8 +49,9 @@ pub(super) async fn read(
     mut body: Body,
     limits: BodyLimits,
     budget: &Budget,
+    heavy: &HeavyWork,
 ) -> Result<ReadBody, ApiError> {
-    let result = receive_and_decompress(headers, &mut body, limits, budget).await;
+    let result = receive_and_decompress(headers, &mut body, limits, budget, heavy).await;
     // Don't drain the body of a client that has already timed out.
     if matches!(&result, Err(error) if error.refusal() != Refusal::TooSlow) {
         discard(&mut body).await;
@@ -60,29 +64,33 @@ async fn receive_and_decompress(
     body: &mut Body,
     limits: BodyLimits,
     budget: &Budget,
+    heavy: &HeavyWork,
 ) -> Result<ReadBody, ApiError> {
-    match encoding(headers)? {
-        // The events made from these bytes are charged at once.
+    let encoding = encoding(headers)?;
+    refuse_declared(body, limits)?;
+    let mut received = receive(body, limits, budget.share()).await?;
+    match encoding {
         Encoding::Identity => {
-            let cost = |length| length + Budget::cost_of_decoded(length);
-            receive(body, limits, budget, cost).await
+            // The events made from these bytes. They are charged only now, so that
+            // a slow body holds no more memory than it has sent.
+            charge(&mut received.share, Budget::cost_of_decoded(received.bytes.len()))?;
+            Ok(received)
         }
         Encoding::Compressed(compression) => {
-            let compressed = receive(body, limits, budget, |length| length).await?;
-            decompress(compressed, compression, limits, budget).await
+            heavy.run(move || decompress(received, compression, limits)).await?
         }
     }
 }
 
-/// Reserves memory for a part of a body.
+/// Adds memory for a part of a body.
 ///
 /// # Errors
 /// Returns an error if the budget is used up.
-fn reserve(budget: &Budget, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-    budget.reserve(bytes).map_err(|error| IngestError::NotQueued { id: None, error }.into())
+fn charge(share: &mut Share, bytes: usize) -> Result<(), ApiError> {
+    share.add(bytes).map_err(|error| IngestError::NotQueued { id: None, error }.into())
 }
 
 fn too_large(limits: BodyLimits) -> ApiError {
-    let max = limits.max_bytes;
-    ApiError::too_large(format!("the body may have up to {max} bytes after decompression"))
+    let BodyLimits { what, max_bytes } = limits;
+    ApiError::too_large(format!("{what} may have up to {max_bytes} bytes after decompression"))
 }

@@ -24,7 +24,7 @@ use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary}
 use crate::domain::read::{PageItem as _, ReadMemory as _};
 
 /// The body of a replay only selects dead letters.
-const BODY_LIMITS: BodyLimits = BodyLimits { max_bytes: 64 << 10 };
+const BODY_LIMITS: BodyLimits = BodyLimits { what: "the body", max_bytes: 64 << 10 };
 
 /// Size of a record's bytes in memory while they are shown, as a multiple.
 const COPIES_OF_RAW: usize = 3;
@@ -162,7 +162,7 @@ pub(super) async fn replay(State(api): State<Arc<Api>>, request: Request) -> Res
         return error.into_response();
     }
     let result = async {
-        let body = body::read(&head.headers, body, BODY_LIMITS, api.ingest.budget()).await?;
+        let body = api.read_body(&head.headers, body, BODY_LIMITS).await?;
         let selection = parse_selection(&body.bytes)?;
         let filter = describe(&selection);
         Ok::<_, ApiError>((api.dead_letters.replay(selection).await?, filter))
@@ -232,7 +232,8 @@ fn parse_selection(bytes: &[u8]) -> Result<Selection, ApiError> {
     let raw: &RawValue =
         serde_json::from_str(text).map_err(|error| syntax(SyntaxError::from_json(&error)))?;
     let mut errors = FieldErrors::new();
-    let mut selections = Vec::new();
+    let mut selected = None;
+    let mut count = 0_usize;
     wire::for_each_member(raw, |name, value| {
         let selection = match &*name {
             "id" => non_empty_string(value).and_then(|text| {
@@ -245,17 +246,17 @@ fn parse_selection(bytes: &[u8]) -> Result<Selection, ApiError> {
             _ => Err("is not a known field (those are id, code, all)".to_owned()),
         };
         match selection {
-            Ok(selection) => selections.push(selection),
+            Ok(selection) => {
+                count += 1;
+                selected = Some(selection);
+            }
             Err(reason) => errors.add(name, reason),
         }
     });
     if !errors.is_empty() {
         return Err(errors.into());
     }
-    match <[Selection; 1]>::try_from(selections) {
-        Ok([selection]) => Ok(selection),
-        Err(_) => Err(ApiError::invalid(SHAPE)),
-    }
+    selected.filter(|_| count == 1).ok_or_else(|| ApiError::invalid(SHAPE))
 }
 
 fn non_empty_string(value: &RawValue) -> Result<String, String> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use eyego_log_core::limits::MAX_NAME_CHARS;
 use eyego_log_core::wire::{ErrorResponse, IngestResponse, RejectedItem, Status};
 use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -103,6 +104,11 @@ impl ApiError {
     /// The body, or the batch in it, is too large.
     pub(super) fn too_large(message: String) -> Self {
         Self::new(FailureKind::Refused(Refusal::TooLarge), message)
+    }
+
+    /// The server has too much other work to start this.
+    pub(super) fn busy(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(FailureKind::Refused(Refusal::QueueFull), message)
     }
 
     /// The body arrives too slowly.
@@ -208,6 +214,14 @@ pub(super) fn respond(code: StatusCode, body: &impl Serialize) -> Response {
     response
 }
 
+/// Returns what the caller sent, cut at 64 characters, for a message.
+pub(super) fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_NAME_CHARS) {
+        None => Cow::Borrowed(text),
+        Some(_) => text.chars().take(MAX_NAME_CHARS - 1).chain(['…']).collect(),
+    }
+}
+
 /// Returns the `status` field of an envelope.
 pub(super) fn status_field(code: StatusCode) -> Status {
     if code.is_server_error() {
@@ -269,6 +283,13 @@ impl From<IngestError> for ApiError {
 fn public_message(error: &AppendError) -> &'static str {
     match error {
         AppendError::Full(_) => "the queue is full; retry with the same id",
+        AppendError::Lagging(_) => {
+            "storing lags more than a second behind the queue; retry with the same id"
+        }
+        AppendError::OutOfMemory => {
+            "the memory for events in flight (EYEGO_MAX_IN_FLIGHT_BYTES) is used up; retry with \
+             the same id"
+        }
         AppendError::Unavailable(_) => {
             "the queue did not acknowledge the event; retry with the same id"
         }
@@ -370,6 +391,8 @@ mod tests {
             (too_large, 413),
             (|| not_queued(AppendError::TooLarge), 413),
             (|| not_queued(AppendError::Full), 503),
+            (|| not_queued(AppendError::Lagging), 503),
+            (|| not_queued(|_| AppendError::OutOfMemory), 503),
             (|| not_queued(AppendError::Unavailable), 503),
         ] {
             let (single, has_retry_after, body) = response(error()).await;

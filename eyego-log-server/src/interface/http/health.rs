@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::wire::Status;
 use http::StatusCode;
 use serde::Serialize;
 
+use super::error::ApiError;
+use super::parameters;
 use crate::application::persist::WorkerStatus;
 use crate::application::reload::ReloadStatus;
 use crate::domain::health::{PartHealth, PartState};
@@ -88,11 +90,12 @@ impl Readiness {
         self.is_stopping.store(true, Ordering::Release);
     }
 
-    /// Returns the health of the store. It is down if the worker cannot store.
+    /// Returns the health of the store. It is down if it refuses the worker's
+    /// events.
     fn store(&self) -> PartHealth {
         let mut store = self.repository.health();
         if let Some(worker) = &self.worker {
-            match worker.state() {
+            match worker.store_state() {
                 PartState::Warning(reason) if store.state == PartState::Up => {
                     store.state = PartState::Warning(reason);
                 }
@@ -107,8 +110,14 @@ impl Readiness {
     fn check(&self) -> (StatusCode, HealthResponse) {
         let store = self.store();
         let queue = self.queue.health();
+        let worker = self
+            .worker
+            .as_ref()
+            .map(|worker| PartHealth { name: "worker", state: worker.worker_state() });
         let mut blockers = Vec::new();
-        for (part, is_required) in [(&queue, true), (&store, self.requires_store)] {
+        let required = [(&queue, true), (&store, self.requires_store)];
+        let required = required.into_iter().chain(worker.iter().map(|w| (w, self.requires_store)));
+        for (part, is_required) in required {
             if let PartState::Down(reason) = &part.state
                 && is_required
             {
@@ -123,7 +132,7 @@ impl Readiness {
             let message = format!("not ready: {}", blockers.join("; "));
             (StatusCode::SERVICE_UNAVAILABLE, Status::Error, message)
         };
-        let parts = self.queue.parts().into_iter().chain([store]);
+        let parts = self.queue.parts().into_iter().chain([store]).chain(worker);
         let parts = parts.chain(self.reloads.iter().map(|reload| reload.health()));
         let parts = parts.map(|part| (part.name, part.state.into())).collect();
         (code, HealthResponse { status, message, parts })
@@ -131,14 +140,23 @@ impl Readiness {
 }
 
 /// `GET /health/live`
-pub(super) async fn live() -> Response {
+pub(super) async fn live(RawQuery(query): RawQuery) -> Response {
+    if let Err(errors) = parameters::expect_none(query.as_deref()) {
+        return ApiError::from(errors).into_response();
+    }
     let message = "alive".to_owned();
     Json(HealthResponse { status: Status::Success, message, parts: BTreeMap::new() })
         .into_response()
 }
 
 /// `GET /health/ready`
-pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> Response {
+pub(super) async fn ready(
+    State(readiness): State<Arc<Readiness>>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    if let Err(errors) = parameters::expect_none(query.as_deref()) {
+        return ApiError::from(errors).into_response();
+    }
     let (code, response) = readiness.check();
     (code, Json(response)).into_response()
 }

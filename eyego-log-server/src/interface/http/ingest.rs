@@ -10,13 +10,13 @@ use eyego_log_core::wire::{BatchResponse, IngestResponse};
 use eyego_log_core::{FieldError, FieldErrors, LogEntry};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::access::Charge;
 use super::api::Api;
-use super::body::{self, ReadBody};
+use super::body::{self, BodyLimits, ReadBody};
 use super::error::{ApiError, rejected_item, respond, status_field, status_of_rejected};
+use super::heavy::{self, MAX_LIGHT_BYTES, MAX_LIGHT_ITEMS};
 use super::items::{Items, elements, lines};
 use super::parameters;
 use crate::application::ingest::{BatchOutcome, PreparedBatch, PreparedEvent};
@@ -35,9 +35,6 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Default of `timeout`.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
-
-/// Size of a batch, in bytes, above which it is parsed on a blocking thread.
-const LARGE_BATCH: usize = 256 << 10;
 
 /// `POST /api/v1/logs`
 pub(super) async fn event(State(api): State<Arc<Api>>, request: Request) -> Response {
@@ -69,7 +66,7 @@ pub(super) async fn event(State(api): State<Arc<Api>>, request: Request) -> Resp
 /// No part of the request outlives this call. Headers and body share the
 /// connection's buffer, which hyper can reuse only once nothing refers to it.
 async fn read_event(
-    api: &Api,
+    api: &Arc<Api>,
     request: Request,
 ) -> Result<(PreparedEvent, Option<Instant>), Response> {
     let (head, body) = request.into_parts();
@@ -80,14 +77,24 @@ async fn read_event(
             Ok(checked) => checked,
             Err(error) => return Err(discard_body(&head.headers, body, error).await),
         };
-        let body = body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?;
+        let max_bytes = api.ingest.limits().max_event_bytes;
+        let limits = BodyLimits { what: "an event", max_bytes };
+        let body = api.read_body(&head.headers, body, limits).await?;
         Ok((key, deadline, body))
     };
     let (key, deadline, body) = match read.await {
         Ok(read) => read,
         Err(error) => return Err(refuse_body(api, error)),
     };
-    match api.ingest.prepare_event(&body.bytes, key, body.permit) {
+    let ReadBody { bytes, share } = body;
+    let prepared = if bytes.len() > MAX_LIGHT_BYTES {
+        let (key, worker) = (key.map(str::to_owned), Arc::clone(api));
+        let work = move || worker.ingest.prepare_event(&bytes, key.as_deref(), share);
+        api.heavy.run(work).await.map_err(|error| refuse_body(api, error))?
+    } else {
+        api.ingest.prepare_event(&bytes, key, share)
+    };
+    match prepared {
         Ok(event) => Ok((event, deadline)),
         Err(error) => Err(ApiError::from(error).into_response()),
     }
@@ -135,8 +142,8 @@ fn wait_deadline(query: Option<&str>) -> Result<Option<Instant>, FieldErrors> {
 /// `POST /api/v1/logs/batch`
 pub(super) async fn batch(State(api): State<Arc<Api>>, request: Request) -> Response {
     let charge = request.extensions().get::<Charge>().cloned();
-    let (batch, permit) = match read_batch(&api, request).await {
-        Ok(read) => read,
+    let batch = match read_batch(&api, request).await {
+        Ok(batch) => batch,
         Err(error) => return refuse_body(&api, error),
     };
     if let Some(charge) = charge
@@ -145,16 +152,20 @@ pub(super) async fn batch(State(api): State<Arc<Api>>, request: Request) -> Resp
         batch.refuse(error.refusal());
         return error.into_response();
     }
-    batch_response(api.ingest.enqueue_batch(batch, permit).await)
+    let outcome = api.ingest.enqueue_batch(batch).await;
+    if outcome.accepted + outcome.rejected.len() <= MAX_LIGHT_ITEMS {
+        return batch_response(outcome);
+    }
+    heavy::respond(move || batch_response(outcome)).await.unwrap_or_else(ApiError::into_response)
 }
 
-async fn read_batch(
-    api: &Arc<Api>,
-    request: Request,
-) -> Result<(PreparedBatch, OwnedSemaphorePermit), ApiError> {
+async fn read_batch(api: &Arc<Api>, request: Request) -> Result<PreparedBatch, ApiError> {
     let (head, body) = request.into_parts();
     let checked = check_headers(&head, &[JSON, NDJSON]).and_then(|checked| {
         parameters::expect_none(head.uri.query())?;
+        if body::declared_length(&body).is_none_or(|length| length > MAX_LIGHT_BYTES as u64) {
+            api.ingest.check_queue()?;
+        }
         Ok(checked)
     });
     let (key, media_type) = match checked {
@@ -162,27 +173,34 @@ async fn read_batch(
         Err(error) => return Err(discard_body(&head.headers, body, error).await),
     };
     let is_ndjson = media_type.eq_ignore_ascii_case(NDJSON);
-    let ReadBody { bytes, permit } =
-        body::read(&head.headers, body, api.body_limits, api.ingest.budget()).await?;
-    let batch = if bytes.len() > LARGE_BATCH {
-        let (api, key) = (Arc::clone(api), key.map(str::to_owned));
-        let work = move || prepare_batch(&api, &bytes, is_ndjson, key.as_deref());
-        let joined = tokio::task::spawn_blocking(work).await;
-        joined.map_err(|error| ApiError::internal(format!("parsing failed: {error}")))??
-    } else {
-        prepare_batch(api, &bytes, is_ndjson, key)?
-    };
-    Ok((batch, permit))
+    let body = api.read_body(&head.headers, body, api.body_limits).await?;
+    if is_light(&body.bytes, is_ndjson) {
+        return prepare_batch(api, body, is_ndjson, key);
+    }
+    // The queue may have filled up while the body arrived.
+    api.ingest.check_queue()?;
+    let (key, worker) = (key.map(str::to_owned), Arc::clone(api));
+    api.heavy.run(move || prepare_batch(&worker, body, is_ndjson, key.as_deref())).await?
+}
+
+/// Returns whether a batch takes less than 5 ms: it is small and has few items.
+fn is_light(bytes: &[u8], is_ndjson: bool) -> bool {
+    // Most commas of an array of events are within an event.
+    let (separator, max) =
+        if is_ndjson { (b'\n', MAX_LIGHT_ITEMS) } else { (b',', 4 * MAX_LIGHT_ITEMS) };
+    bytes.len() <= MAX_LIGHT_BYTES && memchr::memchr_iter(separator, bytes).nth(max).is_none()
 }
 
 fn prepare_batch(
     api: &Api,
-    bytes: &[u8],
+    body: ReadBody,
     is_ndjson: bool,
     key: Option<&str>,
 ) -> Result<PreparedBatch, ApiError> {
+    let ReadBody { bytes, share } = body;
     let max = api.ingest.limits().max_batch_events;
-    let Items { items, count } = if is_ndjson { lines(bytes, max) } else { elements(bytes, max)? };
+    let Items { items, count } =
+        if is_ndjson { lines(&bytes, max) } else { elements(&bytes, max)? };
     if count == 0 {
         return Err(ApiError::invalid("the batch contains no events"));
     }
@@ -190,7 +208,7 @@ fn prepare_batch(
         let message = format!("a batch may contain up to {max} events; this one has {count}");
         return Err(ApiError::too_large(message));
     }
-    Ok(api.ingest.prepare_batch(&items, key))
+    Ok(api.ingest.prepare_batch(&items, key, share)?)
 }
 
 fn batch_response(outcome: BatchOutcome) -> Response {
@@ -222,11 +240,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     const NAME: &str = "Idempotency-Key";
     let invalid = |reason: &str| Err(ApiError::invalid_field(FieldError::new(NAME, reason)));
 
-    let mut values = headers.get_all(NAME).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return invalid("must not be repeated");
-    }
+    // A repeated header is refused before routing.
+    let Some(value) = headers.get(NAME) else { return Ok(None) };
     let bytes = value.as_bytes();
     if bytes.is_empty() || bytes.len() > 255 || !bytes.iter().all(u8::is_ascii_graphic) {
         return invalid("must have 1 to 255 visible ASCII characters");

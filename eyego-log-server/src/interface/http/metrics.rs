@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
 use prometheus_client::collector::Collector;
@@ -19,7 +19,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::access::Access;
+use super::connections::Connections;
 use super::error::ApiError;
+use super::parameters;
 use super::tls::Tls;
 use crate::application::access::KeyCounts;
 use crate::application::metrics::{
@@ -42,12 +44,14 @@ impl Metrics {
         worker: Option<Arc<WorkerStatus>>,
         removal: Option<Arc<RemovalStatus>>,
         queue: Arc<dyn LogQueue>,
+        connections: Arc<Connections>,
         dropped_log_lines: Arc<AtomicU64>,
         access: Arc<Access>,
         tls: Option<Tls>,
     ) -> Self {
         let mut registry = Registry::with_prefix("eyego");
-        let parts = Parts { ingest, worker, removal, queue, dropped_log_lines, access, tls };
+        let parts =
+            Parts { ingest, worker, removal, queue, connections, dropped_log_lines, access, tls };
         registry.register_collector(Box::new(parts));
         Self(registry)
     }
@@ -60,7 +64,13 @@ impl Metrics {
 }
 
 /// `GET /metrics`
-pub(super) async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
+pub(super) async fn show(
+    State(metrics): State<Arc<Metrics>>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    if let Err(errors) = parameters::expect_none(query.as_deref()) {
+        return ApiError::from(errors).into_response();
+    }
     match metrics.encode() {
         Ok(text) => ([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response(),
         Err(error) => ApiError::internal(format!("cannot encode metrics: {error}")).into_response(),
@@ -72,6 +82,7 @@ struct Parts {
     worker: Option<Arc<WorkerStatus>>,
     removal: Option<Arc<RemovalStatus>>,
     queue: Arc<dyn LogQueue>,
+    connections: Arc<Connections>,
     dropped_log_lines: Arc<AtomicU64>,
     access: Arc<Access>,
     tls: Option<Tls>,
@@ -108,6 +119,13 @@ impl Collector for Parts {
             let help = "TLS handshakes that failed or took too long.";
             encoder.counter("tls_handshakes_failed", help, tls.failed_handshakes())?;
         }
+        let connections = self.connections.counts();
+        let help = "Open HTTP connections.";
+        encoder.gauge("http_connections", help, connections.open)?;
+        let help = "Idle HTTP connections closed to make room for new ones.";
+        encoder.counter("http_connections_evicted", help, connections.evicted)?;
+        let help = "HTTP connections refused because the limit was reached.";
+        encoder.counter("http_connections_refused", help, connections.refused)?;
         let help = "Log lines dropped because standard error was not read fast enough.";
         let dropped = self.dropped_log_lines.load(Ordering::Relaxed);
         encoder.counter("log_lines_dropped", help, dropped)

@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use eyego_log_core::{LogIdGenerator, Timestamp};
+use eyego_log_core::{FieldError, LogIdGenerator, Timestamp};
 use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use parking_lot::Mutex;
 use tower::Service;
 
 #[cfg(test)]
@@ -19,14 +21,20 @@ use super::access::Access;
 use super::access::{Guard, Visit};
 use super::api::Api;
 use super::body::discard_unread;
-use super::error::{ApiError, Internals};
+use super::error::{ApiError, Internals, shortened};
 use super::health::{self, Readiness};
 use super::metrics::{self, Metrics};
 use super::{dashboard, dead_letters, erasures, ingest, read};
+use crate::domain::repeated::Repeated;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const LOGS: &str = "/api/v1/logs";
+const METRICS: &str = "/metrics";
+const HEALTH: &str = "/health/";
+
+/// Interval between log lines about requests that failed with 500.
+const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The routes of a process.
 #[derive(Debug, Clone)]
@@ -35,14 +43,29 @@ pub struct Routes {
     /// For the route that bypasses the router.
     api: Option<Arc<Api>>,
     guard: Arc<Guard>,
+    /// The limit of connections, for a connection above it: only health and metrics
+    /// are served then.
+    exceeded_limit: Option<usize>,
 }
 
 impl Routes {
+    /// Returns the routes for a connection above the limit of connections.
+    pub(super) fn above_limit(self, max_connections: usize) -> Self {
+        Self { exceeded_limit: Some(max_connections), ..self }
+    }
+
     /// Calls the handler of `request`.
     ///
     /// A POST of one event bypasses the router, whose boxes and clones cost
     /// about 8 % of the CPU time of such a request (ADR 0014).
     async fn call(mut self, request: Request) -> Response {
+        if let Some(max) = self.exceeded_limit
+            && !is_operation(request.uri().path())
+        {
+            refuse_body(request).await;
+            let message = format!("the limit of {max} connections is reached; retry later");
+            return ApiError::busy(message).into_response();
+        }
         match self.api {
             Some(api) if request.method() == Method::POST && request.uri().path() == LOGS => {
                 ingest::event(State(api), request).await
@@ -72,7 +95,7 @@ pub fn routes(api: Option<Arc<Api>>, operations: Option<Operations>, guard: Guar
         router = router.merge(operations_routes(operations));
     }
     let router = router.fallback(not_found).method_not_allowed_fallback(method_not_allowed);
-    Routes { router, api, guard: Arc::new(guard) }
+    Routes { router, api, guard: Arc::new(guard), exceeded_limit: None }
 }
 
 fn api_routes(api: Arc<Api>) -> Router {
@@ -90,17 +113,22 @@ fn api_routes(api: Arc<Api>) -> Router {
         .merge(dashboard::routes())
 }
 
+/// Returns whether this is a route of [`operations_routes`].
+fn is_operation(path: &str) -> bool {
+    path == METRICS || path.starts_with(HEALTH)
+}
+
 fn operations_routes(operations: Operations) -> Router {
     let Operations { readiness, metrics } = operations;
     Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .with_state(readiness)
-        .merge(Router::new().route("/metrics", get(metrics::show)).with_state(metrics))
+        .merge(Router::new().route(METRICS, get(metrics::show)).with_state(metrics))
 }
 
 async fn not_found(request: Request) -> Response {
-    let message = format!("no such route: {}", request.uri().path());
+    let message = format!("no such route: {}", shortened(request.uri().path()));
     refuse_body(request).await;
     ApiError::not_found(message).into_response()
 }
@@ -115,6 +143,27 @@ async fn refuse_body(request: Request) {
     discard_unread(&head.headers, &mut body).await;
 }
 
+/// Headers of which a request may have at most one. If two parties each took a
+/// different one of two values, one of them would see another request. hyper refuses
+/// `Content-Length` with different values.
+const SINGLETONS: [(HeaderName, &str); 4] = [
+    (HOST, "Host"),
+    (CONTENT_TYPE, "Content-Type"),
+    (CONTENT_ENCODING, "Content-Encoding"),
+    (HeaderName::from_static("idempotency-key"), "Idempotency-Key"),
+];
+
+fn repeated_singleton(headers: &HeaderMap) -> Option<Box<Response>> {
+    // Few requests repeat any header.
+    if headers.len() == headers.keys_len() {
+        return None;
+    }
+    let is_repeated = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
+    let (_, shown) = SINGLETONS.into_iter().find(|(name, _)| is_repeated(name))?;
+    let error = FieldError::new(shown, "must not be repeated");
+    Some(Box::new(ApiError::invalid_field(error).into_response()))
+}
+
 /// Checks and routes a request from `address`. Sets `x-request-id` on the response, turns a panic into a
 /// 500, and logs the internals of a failure, which the response does not show.
 ///
@@ -122,13 +171,14 @@ async fn refuse_body(request: Request) {
 /// each middleware for every request (ADR 0014).
 pub(super) async fn respond(
     routes: Routes,
-    request_ids: &LogIdGenerator,
+    requests: &Requests,
     address: IpAddr,
     mut request: Request,
 ) -> Response {
-    let id = request_id(&request, request_ids);
+    let id = request_id(&request, &requests.ids);
     let mut visit = Visit::new(&routes.guard, &request, address);
-    let mut response = match visit.admit(&mut request) {
+    let repeated = repeated_singleton(request.headers());
+    let mut response = match repeated.map_or_else(|| visit.admit(&mut request), Err) {
         Ok(()) => match AssertUnwindSafe(routes.call(request)).catch_unwind().await {
             Ok(response) => response,
             Err(_) => ApiError::internal("a handler panicked".to_owned()).into_response(),
@@ -142,7 +192,9 @@ pub(super) async fn respond(
     if let Some(Internals(internals)) = response.extensions().get() {
         let request_id = id.to_str().unwrap_or_default();
         if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(request_id, internals, "request failed");
+            if let Some(count) = requests.failed.lock().note("", 1, Instant::now()) {
+                tracing::error!(request_id, internals, count, "request failed");
+            }
         } else {
             // At debug level: the queue and the store log an outage once, not
             // for each request.
@@ -151,6 +203,19 @@ pub(super) async fn respond(
     }
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Requests {
+    ids: LogIdGenerator,
+    failed: Mutex<Repeated>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self { ids: LogIdGenerator::new(), failed: Mutex::new(Repeated::every(FAILURE_INTERVAL)) }
+    }
 }
 
 /// Returns the client's request id if it consists of 1 to 128 visible ASCII
@@ -170,6 +235,6 @@ fn request_id(request: &Request, ids: &LogIdGenerator) -> HeaderValue {
 impl From<Router> for Routes {
     fn from(router: Router) -> Self {
         let guard = Guard::new(Arc::new(Access::new(None, None, Vec::new(), &[])), false, None);
-        Self { router, api: None, guard: Arc::new(guard) }
+        Self { router, api: None, guard: Arc::new(guard), exceeded_limit: None }
     }
 }

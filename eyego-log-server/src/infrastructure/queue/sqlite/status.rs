@@ -20,6 +20,9 @@ pub(super) struct Status {
     appended: Condvar,
     /// Records that were submitted to the writer and not yet handled.
     submitted: AtomicU64,
+    /// Whether the file has refused records for lack of room since it was last
+    /// less than nine tenths full.
+    pub(super) is_full: AtomicBool,
     pub(super) has_subscriber: AtomicBool,
 }
 
@@ -37,6 +40,7 @@ impl Status {
             state: Mutex::default(),
             appended: Condvar::new(),
             submitted: AtomicU64::new(0),
+            is_full: AtomicBool::new(false),
             has_subscriber: AtomicBool::new(false),
         }
     }

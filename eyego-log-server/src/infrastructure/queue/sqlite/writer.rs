@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -280,6 +281,7 @@ impl Writer {
         self.is_full =
             has_refused || (self.is_full && self.extent.used_bytes > self.max_bytes / 10 * 9);
         let reason = || format!("its {} bytes are in use", self.max_bytes);
+        self.status.is_full.store(self.is_full, Ordering::Relaxed);
         self.status.report(self.is_full.then(|| format!("the queue is full: {}", reason())));
         for (append, had_room) in group.appends.drain(..).zip(had_room) {
             let outcome = if *had_room { Ok(()) } else { Err(AppendError::Full(reason())) };

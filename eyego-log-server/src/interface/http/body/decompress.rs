@@ -3,38 +3,29 @@
 use std::io::{self, Read};
 
 use super::negotiation::Compression;
-use super::{BodyLimits, ReadBody, reserve, too_large};
+use super::{BodyLimits, ReadBody, charge, too_large};
 use crate::application::ingest::Budget;
 use crate::interface::http::error::ApiError;
 
 /// Largest window of a zstd frame, as a power of two: 32 MiB.
 const ZSTD_MAX_WINDOW_LOG: u32 = 25;
 
-/// Decompresses a body on a blocking thread, because its decompressed size is not
-/// known in advance.
+/// Decompresses a body. Blocks the thread: the decompressed size is not known in
+/// advance.
 ///
 /// # Errors
 /// Returns an error if the data is invalid, decompresses to more than the limit,
 /// or exceeds the memory budget.
-pub(super) async fn decompress(
+pub(super) fn decompress(
     body: ReadBody,
     compression: Compression,
     limits: BodyLimits,
-    budget: &Budget,
 ) -> Result<ReadBody, ApiError> {
-    let budget = budget.clone();
-    let work = move || {
-        let ReadBody { bytes, mut permit } = body;
-        let decoded = decode(&bytes, compression, limits, |length| {
-            permit.merge(reserve(&budget, Budget::cost_of_decoded(length))?);
-            Ok(())
-        })?;
-        Ok(ReadBody { bytes: decoded.into(), permit })
-    };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(ApiError::internal(format!("decompression failed: {error}"))),
-    }
+    let ReadBody { bytes, mut share } = body;
+    let decoded = decode(&bytes, compression, limits, |length| {
+        charge(&mut share, Budget::cost_of_decoded(length))
+    })?;
+    Ok(ReadBody { bytes: decoded.into(), share })
 }
 
 /// Decodes in chunks. `charge` is called with the length of each chunk before the
@@ -86,10 +77,11 @@ pub fn fuzz_decompression(bytes: &[u8]) {
     const MAX: usize = 1 << 20;
     for compression in [Compression::Gzip, Compression::Zstd] {
         let mut charged = 0;
-        let decoded = decode(bytes, compression, BodyLimits { max_bytes: MAX }, |length| {
-            charged += length;
-            Ok(())
-        });
+        let decoded =
+            decode(bytes, compression, BodyLimits { what: "the body", max_bytes: MAX }, |length| {
+                charged += length;
+                Ok(())
+            });
         assert!(charged <= MAX, "{charged} bytes were charged");
         if let Ok(decoded) = decoded {
             assert_eq!(decoded.len(), charged);

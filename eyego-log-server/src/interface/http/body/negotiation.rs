@@ -3,7 +3,7 @@
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName};
 
-use crate::interface::http::error::ApiError;
+use crate::interface::http::error::{ApiError, shortened};
 
 /// The content encoding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,8 @@ pub(in crate::interface::http) fn media_type<'a>(
     let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
     let media_type = media_type.trim();
     if !accepted.iter().any(|accepted| media_type.eq_ignore_ascii_case(accepted)) {
-        let message = format!("unsupported Content-Type `{media_type}`: expected {}", expected());
+        let shown = shortened(media_type);
+        let message = format!("unsupported Content-Type `{shown}`: expected {}", expected());
         return Err(ApiError::unsupported(message));
     }
     for parameter in parameters.split(';') {
@@ -44,7 +45,8 @@ pub(in crate::interface::http) fn media_type<'a>(
         let charset = value.trim().trim_matches('"');
         let is_utf8 = ["utf-8", "utf8"].iter().any(|utf8| charset.eq_ignore_ascii_case(utf8));
         if name.trim().eq_ignore_ascii_case("charset") && !is_utf8 {
-            let message = format!("unsupported charset `{charset}`: expected utf-8");
+            let shown = shortened(charset);
+            let message = format!("unsupported charset `{shown}`: expected utf-8");
             return Err(ApiError::unsupported(message));
         }
     }
@@ -69,7 +71,8 @@ pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
             return Ok(encoding);
         }
     }
-    let message = format!("unsupported Content-Encoding `{value}`: expected gzip or zstd");
+    let shown = shortened(value);
+    let message = format!("unsupported Content-Encoding `{shown}`: expected gzip or zstd");
     Err(ApiError::unsupported(message))
 }
 

@@ -8,19 +8,13 @@ use futures_util::FutureExt;
 use http::HeaderMap;
 use http::header::EXPECT;
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::{BodyLimits, ReadBody, reserve, too_large};
-use crate::application::ingest::Budget;
+use super::pace::{GRACE, MIN_RATE, Pace, WINDOW_SECONDS};
+use super::{BodyLimits, ReadBody, charge, too_large};
+use crate::application::ingest::Share;
 use crate::interface::http::error::ApiError;
-
-/// Longest pause between two frames of a body. The minimum rate applies only
-/// after the same time.
-const MAX_PAUSE: Duration = Duration::from_secs(15);
-
-/// Minimum average rate of a body in bytes per second. A slower body would hold
-/// its memory for hours.
-const MIN_RATE: u64 = 1024;
 
 /// Limits for reading the rest of a refused body. Simple clients write the whole
 /// body before they read the response.
@@ -49,8 +43,24 @@ pub(in crate::interface::http) async fn discard_unread(headers: &HeaderMap, body
     }
 }
 
-/// Receives a body as it was sent. Each frame reserves `cost(length)` bytes of
-/// the budget before it is kept.
+/// Returns the length that the request declares, if it does.
+pub(in crate::interface::http) fn declared_length(body: &Body) -> Option<u64> {
+    body.size_hint().exact()
+}
+
+/// Refuses a body by its declared length, before any of it is read.
+///
+/// # Errors
+/// Returns an error if the body is declared to exceed the limit.
+pub(super) fn refuse_declared(body: &Body, limits: BodyLimits) -> Result<(), ApiError> {
+    match declared_length(body) {
+        Some(length) if length > limits.max_bytes as u64 => Err(too_large(limits)),
+        _ => Ok(()),
+    }
+}
+
+/// Receives a body as it was sent. Each frame is added to `share` before it is
+/// kept.
 ///
 /// # Errors
 /// Returns an error if the body is too large, arrives too slowly or ends early,
@@ -58,19 +68,19 @@ pub(in crate::interface::http) async fn discard_unread(headers: &HeaderMap, body
 pub(super) async fn receive(
     body: &mut Body,
     limits: BodyLimits,
-    budget: &Budget,
-    cost: impl Fn(usize) -> usize,
+    mut share: Share,
 ) -> Result<ReadBody, ApiError> {
-    let mut permit = reserve(budget, 0)?;
-    let mut start = None;
+    let size = declared_length(body).and_then(|length| usize::try_from(length).ok());
+    let size = size.unwrap_or(limits.max_bytes);
+    let mut pace = None;
     let mut received = Received::default();
     loop {
         // Most bodies arrive together with the headers and need no timer.
         let frame = match body.frame().now_or_never() {
             Some(frame) => frame,
             None => {
-                let start = *start.get_or_insert_with(Instant::now);
-                wait_for_frame(body, start, received.length).await?
+                let pace = pace.get_or_insert_with(|| Pace::start(Instant::now(), size));
+                wait_for_frame(body, pace).await?
             }
         };
         let Some(frame) = frame else { break };
@@ -80,10 +90,13 @@ pub(super) async fn receive(
         if received.length + data.len() > limits.max_bytes {
             return Err(too_large(limits));
         }
-        permit.merge(reserve(budget, cost(data.len()))?);
+        charge(&mut share, data.len())?;
+        if let Some(pace) = &mut pace {
+            pace.received(data.len());
+        }
         received.push(data);
     }
-    Ok(ReadBody { bytes: received.into_bytes(), permit })
+    Ok(ReadBody { bytes: received.into_bytes(), share })
 }
 
 /// The data of a body. A single frame is kept without copying it.
@@ -114,18 +127,18 @@ impl Received {
 
 type Frame = Option<Result<hyper::body::Frame<Bytes>, axum::Error>>;
 
-async fn wait_for_frame(body: &mut Body, start: Instant, length: usize) -> Result<Frame, ApiError> {
-    timeout_at(deadline(start, length), body.frame()).await.map_err(|_| {
-        ApiError::too_slow(format!(
-            "the body arrived too slowly: send at least {MIN_RATE} bytes per second, with pauses of up to {} s",
-            MAX_PAUSE.as_secs()
-        ))
-    })
-}
-
-/// Returns when the next frame of a body must arrive, if `length` bytes have
-/// arrived since `start`.
-fn deadline(start: Instant, length: usize) -> Instant {
-    let earned = Duration::from_secs(length as u64 / MIN_RATE);
-    (start + MAX_PAUSE + earned).min(Instant::now() + MAX_PAUSE)
+async fn wait_for_frame(body: &mut Body, pace: &mut Pace) -> Result<Frame, ApiError> {
+    loop {
+        if let Ok(frame) = timeout_at(pace.next_check(), body.frame()).await {
+            return Ok(frame);
+        }
+        if pace.is_too_slow(Instant::now()) {
+            return Err(ApiError::too_slow(format!(
+                "the body arrived too slowly: after {} s, send at least {} KiB in any {} s",
+                GRACE.as_secs(),
+                WINDOW_SECONDS * MIN_RATE / 1024,
+                WINDOW_SECONDS,
+            )));
+        }
+    }
 }

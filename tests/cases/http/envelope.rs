@@ -1,0 +1,131 @@
+//! Requests that are refused before a handler sees them: each gets a response with the envelope.
+
+use serde_json::{Value, json};
+use stack::server::Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{paths, post_as, server_with};
+use crate::fixture::{JSON, embedded_server, get, post_bytes, url};
+
+/// Sends bytes on a connection of their own. Returns the status and the body of the response.
+async fn raw(server: &Server, request: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{response:?}"));
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+#[tokio::test]
+async fn heads_that_the_parser_refuses_get_the_envelope() {
+    let server = embedded_server().await;
+    for (request, status, message) in [
+        ("NOT HTTP\r\n\r\n".to_owned(), 400, "malformed request head"),
+        ("GET / HTTP/1.1\r\nbad header\r\n\r\n".to_owned(), 400, "malformed request head"),
+        (
+            "POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".to_owned(),
+            400,
+            "malformed request head",
+        ),
+        (format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(200_000)), 431, "65536 bytes"),
+        (format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(101)), 431, "100 headers"),
+    ] {
+        let (actual, body) = raw(&server, &request).await;
+        assert_eq!((actual, &body["status"]), (status, &json!("fail")), "{body}");
+        assert!(body["message"].as_str().unwrap().contains(message), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn repeated_singleton_headers_return_400_with_their_name() {
+    let server = embedded_server().await;
+    let event = r#"{"userId":"u","action":"A"}"#;
+    for (name, value) in [
+        ("Host", "x"),
+        ("Content-Type", JSON),
+        ("Content-Encoding", "identity"),
+        ("Idempotency-Key", "k"),
+    ] {
+        let header = format!("{name}: {value}\r\n");
+        let request = format!(
+            "POST /api/v1/logs HTTP/1.1\r\ncontent-length: {}\r\ncontent-type: {JSON}\r\nhost: x\r\n\
+             connection: close\r\n{header}{header}\r\n{event}",
+            event.len()
+        );
+        let (status, body) = raw(&server, &request).await;
+        assert_eq!((status, paths(&body)), (400, vec![name]), "{body}");
+        assert_eq!(body["message"], format!("{name} must not be repeated"));
+    }
+    let request = "GET /health/live HTTP/1.1\r\nhost: x\r\naccept: a\r\naccept: b\r\nconnection: close\r\n\r\n";
+    assert_eq!(raw(&server, request).await.0, 200, "other headers may be repeated");
+}
+
+#[tokio::test]
+async fn unknown_parameters_are_errors_on_every_route() {
+    let server = embedded_server().await;
+    let id = "69682d8d81847b87ab93264b";
+    for path in [
+        "/api/v1/logs",
+        &format!("/api/v1/logs/{id}"),
+        "/api/v1/dead-letters",
+        &format!("/api/v1/dead-letters/{id}"),
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+    ] {
+        let (status, body) = get(&server, &format!("{path}?verbose=1")).await;
+        assert_eq!((status, paths(&body)), (400, vec!["verbose"]), "{path}: {body}");
+    }
+    for path in ["/api/v1/logs", "/api/v1/logs/batch", "/api/v1/dead-letters/replay"] {
+        let (status, body) = post_as(&server, &format!("{path}?verbose=1"), JSON, "{}").await;
+        assert_eq!((status, paths(&body)), (400, vec!["verbose"]), "{path}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_message_quotes_is_cut() {
+    let server = embedded_server().await;
+    let long = "x".repeat(20_000);
+    let (status, body) = get(&server, &format!("/{long}")).await;
+    assert_eq!(status, 404);
+    assert_eq!(body["message"], format!("no such route: /{}…", "x".repeat(62)));
+    for (name, value) in [
+        ("content-type", long.clone()),
+        ("content-type", format!("{JSON}; charset={long}")),
+        ("content-encoding", long.clone()),
+    ] {
+        let mut headers = vec![("content-type", JSON), (name, value.as_str())];
+        if name == "content-type" {
+            headers.remove(0);
+        }
+        let (status, body) = post_bytes(&server, "/api/v1/logs", &headers, "{}").await;
+        assert_eq!(status, 415);
+        assert!(body.to_string().len() < 250, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn oversized_event_is_refused_before_it_is_sent() {
+    let server = server_with(&[("EYEGO_MAX_EVENT_BYTES", "100 KiB")]).await;
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let head = format!(
+        "POST /api/v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n",
+        100 * 1024 + 1
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
+    assert!(response.contains("an event may have up to 102400 bytes"), "{response}");
+
+    // Parsed on a blocking thread.
+    let event = json!({"userId": "u", "action": "A", "metadata": {"x": "y".repeat(90_000)}});
+    let (status, body) = post_as(&server, "/api/v1/logs", JSON, event.to_string()).await;
+    assert_eq!(status, 202, "{body}");
+    let response = reqwest::get(url(&server, "/health/ready")).await.unwrap();
+    let ready: Value = response.json().await.unwrap();
+    assert_eq!(ready["parts"]["worker"]["state"], "up", "{ready}");
+}

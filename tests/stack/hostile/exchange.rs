@@ -1,0 +1,66 @@
+//! One request and its response over a connection of its own.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Longer than every timeout of the server that a complete request can meet.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Larger than every response of the server that is not a stream.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A response.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status.
+    pub status: u16,
+    /// The headers, in lower case.
+    pub head: String,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Time from the connection until the last byte.
+    pub elapsed: Duration,
+}
+
+/// Sends bytes and reads until the server closes the connection.
+///
+/// # Errors
+/// Returns an error if the server cannot be reached, does not respond in time, or responds with
+/// something else than HTTP.
+pub async fn exchange(address: SocketAddr, request: &[u8]) -> Result<Response> {
+    let start = Instant::now();
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.context("cannot connect")?;
+        let (reader, mut writer) = stream.split();
+        let mut reader = reader.take(MAX_BYTES);
+        let mut bytes = Vec::new();
+        let send = async {
+            // A server that refuses the request may close before it has read all of it.
+            let _ = writer.write_all(request).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = send => {}
+            read = reader.read_to_end(&mut bytes) => {
+                // A reset after a complete response is a close.
+                if let Err(error) = read && bytes.is_empty() {
+                    bail!("no response: {error}");
+                }
+            }
+        }
+        Ok(bytes)
+    };
+    let bytes = tokio::time::timeout(TIMEOUT, exchange).await.context("no response in time")??;
+    let elapsed = start.elapsed();
+    // A `100 Continue` precedes the response to a request that expects it.
+    let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
+    let bytes = bytes.strip_prefix(interim).unwrap_or(&bytes);
+    let head_end = bytes.windows(4).position(|end| end == b"\r\n\r\n").context("no response")?;
+    let head = String::from_utf8_lossy(&bytes[..head_end]).to_lowercase();
+    let status = head.get(9..12).and_then(|status| status.parse().ok()).context("no status")?;
+    Ok(Response { status, head, body: bytes[head_end + 4..].to_vec(), elapsed })
+}
