@@ -259,12 +259,14 @@ mod tests {
         let status = WorkerStatus::default();
         let seconds = Duration::from_secs;
         status.set_retention_left(Some(seconds(100)), vec![(0, seconds(90)), (1, seconds(25))]);
-        assert_eq!(status.state(), PartState::Up);
+        assert_eq!(status.store_state(), PartState::Up);
         status.set_retention_left(Some(seconds(100)), vec![(0, seconds(90)), (1, seconds(24))]);
-        let PartState::Warning(warning) = status.state() else { panic!("{:?}", status.state()) };
+        let PartState::Warning(warning) = status.store_state() else {
+            panic!("{:?}", status.store_state())
+        };
         assert!(warning.contains("partition 1") && warning.contains("in 24 s"), "{warning}");
         status.set_retention_left(None, Vec::new());
-        assert_eq!(status.state(), PartState::Up);
+        assert_eq!(status.store_state(), PartState::Up);
     }
 
     #[test]

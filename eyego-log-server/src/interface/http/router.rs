@@ -156,7 +156,7 @@ fn repeated_singleton(headers: &HeaderMap) -> Option<Box<Response>> {
         return None;
     }
     let is_repeated = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
-    let (_, shown) = SINGLETONS.iter().find(|(name, _)| is_repeated(name))?;
+    let (_, shown) = SINGLETONS.into_iter().find(|(name, _)| is_repeated(name))?;
     let error = FieldError::new(shown, "must not be repeated");
     Some(Box::new(ApiError::invalid_field(error).into_response()))
 }

@@ -211,7 +211,12 @@ impl Context {
     fn observe(&self, records: usize, failures: &[Failure]) {
         let mut unavailable = failures.iter().filter_map(|failure| match &failure.error {
             SendError::Failed(AppendError::Unavailable(reason)) => Some(reason),
-            SendError::Failed(AppendError::Full(_) | AppendError::TooLarge(_))
+            SendError::Failed(
+                AppendError::Full(_)
+                | AppendError::Lagging(_)
+                | AppendError::OutOfMemory
+                | AppendError::TooLarge(_),
+            )
             | SendError::TooLargeRequest(_) => None,
         });
         if let Some(reason) = unavailable.next() {
