@@ -30,7 +30,7 @@ async fn send(server: &Server, bytes: &[u8]) -> TcpStream {
 /// Returns the head of a batch of this size.
 fn batch_head(size: usize) -> Vec<u8> {
     format!(
-        "POST /api/v1/logs/batch HTTP/1.1\r\nhost: x\r\ncontent-type: {NDJSON}\r\n\
+        "POST /api/v1/logs/batch HTTP/1.1\r\nhost: localhost\r\ncontent-type: {NDJSON}\r\n\
          content-length: {size}\r\n\r\n"
     )
     .into_bytes()
@@ -160,7 +160,7 @@ async fn stop_does_not_wait_for_clients_that_neither_read_nor_send() {
     for _ in 0..40 {
         assert_eq!(post_log(&server, &large).await.0, 202);
     }
-    let page = "GET /api/v1/logs?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n";
+    let page = "GET /api/v1/logs?limit=1000 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let _unread = send(&server, page.as_bytes()).await;
     let _pipelined = send(&server, format!("{page}{page}GET / HT").as_bytes()).await;
     let mut half = send(&server, b"GET / HT").await;

@@ -30,8 +30,6 @@ use crate::domain::repeated::Repeated;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const LOGS: &str = "/api/v1/logs";
-const METRICS: &str = "/metrics";
-const HEALTH: &str = "/health/";
 
 /// Interval between log lines about requests that failed with 500.
 const FAILURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -115,7 +113,7 @@ fn api_routes(api: Arc<Api>) -> Router {
 
 /// Returns whether this is a route of [`operations_routes`].
 fn is_operation(path: &str) -> bool {
-    path == METRICS || path.starts_with(HEALTH)
+    path == "/metrics" || path.starts_with("/health/")
 }
 
 fn operations_routes(operations: Operations) -> Router {
@@ -124,7 +122,7 @@ fn operations_routes(operations: Operations) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .with_state(readiness)
-        .merge(Router::new().route(METRICS, get(metrics::show)).with_state(metrics))
+        .merge(Router::new().route("/metrics", get(metrics::show)).with_state(metrics))
 }
 
 async fn not_found(request: Request) -> Response {
