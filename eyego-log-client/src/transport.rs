@@ -45,7 +45,7 @@ pub(crate) type TransportResult = Result<Response, TransportError>;
 ///     BoxFuture, Bytes, Request, Response, Transport, TransportError,
 /// };
 ///
-/// /// Answers every request with 503.
+/// /// Responds to every request with 503.
 /// struct Unavailable;
 ///
 /// impl Transport for Unavailable {

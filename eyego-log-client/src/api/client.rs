@@ -263,7 +263,10 @@ impl Client {
 
     /// Logs an event for a layer, which cannot return an error to its caller. An
     /// invalid event is therefore reported as a problem.
-    #[cfg(any(feature = "tracing", feature = "tower"))]
+    #[cfg_attr(
+        not(any(feature = "tracing", feature = "tower")),
+        expect(dead_code, reason = "only the layers call it")
+    )]
     pub(crate) fn log_for_layer<M: Serialize>(&self, event: &Event<'_, M>) {
         if let Err(error @ (LogError::Invalid(_) | LogError::TooLarge { .. })) =
             self.enqueue(event, None)

@@ -132,8 +132,8 @@ impl Buffer {
     }
 
     /// Returns the last epoch of all events so far, and lets the open batch be
-    /// due. Events that still join the open batch share its epoch, so many calls
-    /// in a row do not produce many small batches.
+    /// due. Events that still join the open batch share its epoch. Otherwise, a series of
+    /// calls would produce many small batches.
     pub(crate) fn end_epoch(&mut self) -> u64 {
         let epoch = self.epoch;
         if !self.open.is_empty() {

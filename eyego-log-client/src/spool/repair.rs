@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_lines_are_not_taken_over_with_a_new_checksum() {
+    fn damaged_lines_do_not_get_a_new_checksum() {
         let (mut bytes, records) = file(&[2, 3, 1]);
         let at = MAGIC.len() + HEADER_BYTES + 30;
         bytes[at] ^= 1;

@@ -32,7 +32,7 @@ impl Refused {
     }
 
     /// Adds refused events. They join the last batch if possible. If the last
-    /// attempt of this lane was refused as well, or if it begins, the next
+    /// attempt of refused events failed as well, or if it begins, the next
     /// attempt is made after `delay`, which receives the number of failures.
     pub(crate) fn add(
         &mut self,
@@ -94,7 +94,7 @@ impl Refused {
         self.due_at.filter(|_| !self.is_in_flight && !self.batches.is_empty())
     }
 
-    /// Removes the oldest batch if the lane occupies more than `max_bytes`.
+    /// Removes the oldest batch if all together occupy more than `max_bytes`.
     /// Batches that are also in the spool stay.
     pub(crate) fn take_excess(&mut self, max_bytes: usize) -> Option<Batch> {
         if self.bytes <= max_bytes || self.batches.front()?.segment.is_some() {

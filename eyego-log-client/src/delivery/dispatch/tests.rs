@@ -188,7 +188,7 @@ fn refused_events_do_not_delay_the_others_and_are_delivered_in_the_end() {
     let start = Instant::now();
     let mut now = start;
     let mut dispatcher = dispatcher();
-    let (mut accepted, mut lane_requests) = (0, 0);
+    let (mut accepted, mut refused_requests) = (0, 0);
     let end = start + Duration::from_secs(30);
     while now < end {
         dispatcher.offer(batch(10));
@@ -199,7 +199,7 @@ fn refused_events_do_not_delay_the_others_and_are_delivered_in_the_end() {
                 dispatcher.in_flight.iter().any(|sent| sent.ticket == ticket && sent.is_refused);
             let events = dispatcher.size_of(ticket).unwrap().0;
             if is_refused {
-                lane_requests += 1;
+                refused_requests += 1;
                 let all: Vec<_> = (0..events).collect();
                 respond_partly(&mut dispatcher, ticket, &all, now);
             } else {
@@ -211,7 +211,7 @@ fn refused_events_do_not_delay_the_others_and_are_delivered_in_the_end() {
     }
     assert_eq!(accepted, 15_000);
     assert_eq!(dispatcher.refused_events(), 15_000);
-    assert!((5..40).contains(&lane_requests), "{lane_requests}");
+    assert!((5..40).contains(&refused_requests), "{refused_requests}");
     let mut delivered = 0;
     while delivered < 15_000 {
         now = dispatcher.wake_at().unwrap().max(now);
