@@ -39,8 +39,9 @@ describe("frame", () => {
         await page.keyboard.press(key);
         await page.getByRole("heading", { level: 1, name: heading, exact: true }).waitFor({ state: "attached" });
       }
+      await rows(page).first().waitFor();
       await page.keyboard.press("/");
-      assert.ok(await active("#filter"));
+      assert.ok(await active("#filter"), "the filter has the focus");
     }));
 
   test("single-key shortcuts can be switched off", () =>

@@ -12,7 +12,7 @@ import { standIn } from "./stand_in.mjs";
  */
 export async function startProxy(target, { prefix = "", dist = process.env.EYEGO_DASHBOARD_DIST ?? null } = {}) {
   const proxy = {
-    /** Called for each request; returns a fault, or nothing. `{delay}` in ms, `{status, body}`, `{cut: true}`. */
+    /** Called for each request; returns or resolves to a fault, or nothing. `{delay}` in ms, `{status, body}`, `{cut: true}`. */
     fault: () => undefined,
     /** Every request so far: `METHOD path`. */
     requests: [],
@@ -47,7 +47,7 @@ async function handle(proxy, target, prefix, dist, request, response) {
   const url = new URL(request.url.slice(prefix.length), target);
   const name = `${request.method} ${url.pathname}`;
   proxy.requests.push(`${name}${url.search}`);
-  const fault = proxy.fault(request, url);
+  const fault = await proxy.fault(request, url);
   if (fault?.delay) await new Promise((resolve) => setTimeout(resolve, fault.delay));
   if (fault?.status) {
     response.writeHead(fault.status, { "content-type": "application/json", "x-request-id": "request-1" });

@@ -37,7 +37,8 @@ export function ReplayDialog({ selection, onProgress, onClose }: Props): JSX.Ele
 
   const run = async (): Promise<void> => {
     const signal = controller.current.signal;
-    let sum: Progress = { replayed: 0, failed: 0, remaining: 0, state: "running", problem: null };
+    // Continues the sum of an attempt that was interrupted.
+    let sum: Progress = { replayed: progress?.replayed ?? 0, failed: 0, remaining: 0, state: "running", problem: null };
     setProgress(sum);
     try {
       for (;;) {
