@@ -16,7 +16,7 @@ use super::worker::Worker;
 use super::{Parts, process};
 use crate::application::persist::WorkerStatus;
 use crate::config::Config;
-use crate::interface::http::{Connections, Metrics, Operations, Readiness};
+use crate::interface::http::{Connections, MeasuredParts, Metrics, Operations, Readiness};
 use crate::telemetry::Logging;
 
 /// Part of the shutdown timeout reserved for the worker, the queue and the store.
@@ -67,16 +67,16 @@ pub(super) async fn serve(
     AccessParts::watch(reload, &access)?;
     let (max, reserve) = process::connection_limit(config.http.max_connections);
     let connections = Arc::new(Connections::new(max, reserve));
-    let metrics = Arc::new(Metrics::new(
-        api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
-        role.has_worker().then(|| Arc::clone(&status)),
-        removal.status.clone(),
-        Arc::clone(&parts.queue),
-        Arc::clone(&connections),
-        logging.dropped_lines(),
-        Arc::clone(&access),
-        tls.clone(),
-    ));
+    let metrics = Arc::new(Metrics::new(MeasuredParts {
+        ingest: api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
+        worker: role.has_worker().then(|| Arc::clone(&status)),
+        removal: removal.status.clone(),
+        queue: Arc::clone(&parts.queue),
+        connections: Arc::clone(&connections),
+        dropped_log_lines: logging.dropped_lines(),
+        access: Arc::clone(&access),
+        tls: tls.clone(),
+    }));
     let operations = Operations { readiness: Arc::clone(&readiness), metrics };
     let worker = bulks.map(|bulks| parts.worker(&config, status, bulks)).transpose()?;
 

@@ -56,7 +56,7 @@ pub use self::health::Readiness;
 pub use self::heavy::HeavyWork;
 #[cfg(feature = "fuzzing")]
 pub use self::items::fuzz_batch;
-pub use self::metrics::Metrics;
+pub use self::metrics::{MeasuredParts, Metrics};
 pub use self::router::{Operations, Routes, routes};
 pub use self::server::{Bound, bind};
 pub use self::tls::{Tls, TlsError};

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::application::metrics::{Histogram, HistogramCounts};
+use crate::application::removal::SkipReason;
 use crate::domain::health::PartState;
 use crate::domain::position::Partition;
 use crate::domain::repeated::Repeated;
@@ -25,7 +26,7 @@ pub struct WorkerStatus {
     stored: AtomicU64,
     duplicates: AtomicU64,
     dead_letters: Mutex<BTreeMap<String, u64>>,
-    skipped: AtomicU64,
+    skipped: [AtomicU64; 3],
     released: AtomicU64,
     expired: AtomicU64,
     /// Records handed to a bulk.
@@ -52,8 +53,8 @@ struct Problem {
 
 /// Snapshot of the counters.
 ///
-/// `consumed` equals `stored + duplicates + skipped + released + in_flight` plus
-/// the sum of `dead_letters`.
+/// `consumed` equals `stored + duplicates + released + in_flight` plus the sums of
+/// `skipped` and `dead_letters`.
 #[derive(Debug, Clone)]
 pub struct WorkerCounts {
     /// Records delivered by the queue.
@@ -64,8 +65,8 @@ pub struct WorkerCounts {
     pub duplicates: u64,
     /// Records that became dead letters, by code.
     pub dead_letters: BTreeMap<String, u64>,
-    /// Records without a value.
-    pub skipped: u64,
+    /// Records that are not stored although they could be, by reason.
+    pub skipped: Skipped,
     /// Records dropped unsettled because their partition moved to another
     /// consumer or the worker failed. The queue delivers them again.
     pub released: u64,
@@ -82,12 +83,45 @@ pub struct WorkerCounts {
     pub retention_left: Vec<(Partition, Duration)>,
 }
 
+/// Numbers of skipped records, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Records without a value.
+    pub no_value: u64,
+    /// Events older than their retention.
+    pub expired: u64,
+    /// Events of users that were erased after the events were received.
+    pub erased: u64,
+}
+
+impl Skipped {
+    pub(super) fn add(&mut self, reason: SkipReason) {
+        *match reason {
+            SkipReason::NoValue => &mut self.no_value,
+            SkipReason::Expired => &mut self.expired,
+            SkipReason::Erased => &mut self.erased,
+        } += 1;
+    }
+
+    fn sum(self) -> u64 {
+        self.no_value + self.expired + self.erased
+    }
+
+    fn as_array(self) -> [u64; 3] {
+        [self.no_value, self.expired, self.erased]
+    }
+
+    fn from_array([no_value, expired, erased]: [u64; 3]) -> Self {
+        Self { no_value, expired, erased }
+    }
+}
+
 /// Outcomes of the records of one bulk.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) stored: u64,
     pub(super) duplicates: u64,
-    pub(super) skipped: u64,
+    pub(super) skipped: Skipped,
     /// Code of each dead letter.
     pub(super) dead_letters: Vec<String>,
 }
@@ -101,9 +135,10 @@ impl WorkerStatus {
         // consumed records.
         let get = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let (stored, duplicates) = (get(&self.stored), get(&self.duplicates));
-        let (skipped, released) = (get(&self.skipped), get(&self.released));
+        let skipped = Skipped::from_array(self.skipped.each_ref().map(get));
+        let released = get(&self.released);
         let dead_letters = self.dead_letters.lock().clone();
-        let settled = stored + duplicates + skipped + dead_letters.values().sum::<u64>();
+        let settled = stored + duplicates + skipped.sum() + dead_letters.values().sum::<u64>();
         let consumed = get(&self.consumed);
         WorkerCounts {
             consumed,
@@ -162,7 +197,9 @@ impl WorkerStatus {
     pub(super) fn count_settled(&self, tally: Tally) {
         self.stored.fetch_add(tally.stored, Ordering::Release);
         self.duplicates.fetch_add(tally.duplicates, Ordering::Release);
-        self.skipped.fetch_add(tally.skipped, Ordering::Release);
+        for (counter, records) in self.skipped.iter().zip(tally.skipped.as_array()) {
+            counter.fetch_add(records, Ordering::Release);
+        }
         let mut by_code = self.dead_letters.lock();
         for code in tally.dead_letters {
             let has_room = by_code.len() < MAX_CODES || by_code.contains_key(&code);

@@ -36,22 +36,10 @@ use crate::domain::queue::{LogQueue, SpoolCounts};
 pub struct Metrics(Registry);
 
 impl Metrics {
-    /// Creates the metrics of these parts. `None` stands for a part that this
-    /// process does not run.
+    /// Creates the metrics of these parts.
     #[must_use]
-    pub fn new(
-        ingest: Option<Arc<IngestCounters>>,
-        worker: Option<Arc<WorkerStatus>>,
-        removal: Option<Arc<RemovalStatus>>,
-        queue: Arc<dyn LogQueue>,
-        connections: Arc<Connections>,
-        dropped_log_lines: Arc<AtomicU64>,
-        access: Arc<Access>,
-        tls: Option<Tls>,
-    ) -> Self {
+    pub fn new(parts: MeasuredParts) -> Self {
         let mut registry = Registry::with_prefix("eyego");
-        let parts =
-            Parts { ingest, worker, removal, queue, connections, dropped_log_lines, access, tls };
         registry.register_collector(Box::new(parts));
         Self(registry)
     }
@@ -77,24 +65,34 @@ pub(super) async fn show(
     }
 }
 
-struct Parts {
-    ingest: Option<Arc<IngestCounters>>,
-    worker: Option<Arc<WorkerStatus>>,
-    removal: Option<Arc<RemovalStatus>>,
-    queue: Arc<dyn LogQueue>,
-    connections: Arc<Connections>,
-    dropped_log_lines: Arc<AtomicU64>,
-    access: Arc<Access>,
-    tls: Option<Tls>,
+/// The parts that have metrics. `None` stands for a part that this process does
+/// not run.
+pub struct MeasuredParts {
+    /// Counters of the events that the API receives.
+    pub ingest: Option<Arc<IngestCounters>>,
+    /// Status of the worker.
+    pub worker: Option<Arc<WorkerStatus>>,
+    /// Status of retention and erasure.
+    pub removal: Option<Arc<RemovalStatus>>,
+    /// The queue.
+    pub queue: Arc<dyn LogQueue>,
+    /// The open connections.
+    pub connections: Arc<Connections>,
+    /// Number of log lines that were dropped.
+    pub dropped_log_lines: Arc<AtomicU64>,
+    /// Keys, limits and refused requests.
+    pub access: Arc<Access>,
+    /// The certificate, if the server uses TLS.
+    pub tls: Option<Tls>,
 }
 
-impl fmt::Debug for Parts {
+impl fmt::Debug for MeasuredParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
+        f.debug_struct("MeasuredParts").finish_non_exhaustive()
     }
 }
 
-impl Collector for Parts {
+impl Collector for MeasuredParts {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut encoder = Encoder(encoder);
         if let Some(ingest) = &self.ingest {
