@@ -120,6 +120,7 @@ async fn requests_are_refused_before_their_body_is_asked_for() {
         (head(&authorized).replace(JSON, "text/plain"), "415"),
         (head(&format!("{authorized}content-encoding: br\r\n")), "415"),
         (head(&authorized).replace("/logs ", "/dead-letters/replay ").replace(JSON, NDJSON), "415"),
+        (head(&authorized), "413"),
         (head(&authorized).replace("/logs ", "/nothing "), "404"),
         (head(&authorized).replace("POST", "PUT"), "405"),
     ] {

@@ -51,7 +51,14 @@ pub(super) async fn read(
     budget: &Budget,
     heavy: &HeavyWork,
 ) -> Result<ReadBody, ApiError> {
-    let result = receive_and_decompress(headers, &mut body, limits, budget, heavy).await;
+    let encoding = match check_head(headers, &body, limits) {
+        Ok(encoding) => encoding,
+        Err(error) => {
+            discard_unread(headers, &mut body).await;
+            return Err(error);
+        }
+    };
+    let result = receive_and_decompress(encoding, &mut body, limits, budget, heavy).await;
     // Don't drain the body of a client that has already timed out.
     if matches!(&result, Err(error) if error.refusal() != Refusal::TooSlow) {
         discard(&mut body).await;
@@ -59,15 +66,20 @@ pub(super) async fn read(
     result
 }
 
+/// Checks what the head says about the body, before any of it is asked for.
+fn check_head(headers: &HeaderMap, body: &Body, limits: BodyLimits) -> Result<Encoding, ApiError> {
+    let encoding = encoding(headers)?;
+    refuse_declared(body, limits)?;
+    Ok(encoding)
+}
+
 async fn receive_and_decompress(
-    headers: &HeaderMap,
+    encoding: Encoding,
     body: &mut Body,
     limits: BodyLimits,
     budget: &Budget,
     heavy: &HeavyWork,
 ) -> Result<ReadBody, ApiError> {
-    let encoding = encoding(headers)?;
-    refuse_declared(body, limits)?;
     let mut received = receive(body, limits, budget.share()).await?;
     match encoding {
         Encoding::Identity => {
