@@ -65,6 +65,15 @@ pub struct Stats {
     /// Events that were rejected by the call itself because a field is invalid
     /// or the event is too large. They do not count as accepted.
     pub invalid: u64,
+    /// Events that [`before_send`](crate::ClientBuilder::before_send) dropped, or
+    /// during which it panicked. They do not count as accepted.
+    pub filtered: u64,
+    /// Events of users that [`sample_rate`](crate::ClientBuilder::sample_rate)
+    /// excludes. They do not count as accepted.
+    pub sampled_out: u64,
+    /// Valid events that a disabled client discarded. They do not count as
+    /// accepted.
+    pub disabled: u64,
     /// Lost events that [`on_loss`](crate::ClientBuilder::on_loss) did not
     /// receive, because the function was too slow or logged events itself.
     /// Always 0 without that function.

@@ -1,7 +1,11 @@
 //! The client with simulated servers, for behavior that the real server cannot
 //! be made to show. The workspace's `tests` run it with the real server.
 
-#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic fails the test; figures are shown"
+)]
 
 mod architecture;
 mod connections;
@@ -9,6 +13,8 @@ mod deadlines;
 mod eventually;
 #[cfg(all(feature = "blocking", feature = "test-util", feature = "tower", feature = "tracing"))]
 mod features;
+#[cfg(feature = "test-util")]
+mod filtering;
 #[cfg(unix)]
 mod fork;
 mod lifecycle;
@@ -18,6 +24,8 @@ mod outage;
 mod reading;
 mod reporting;
 mod responses;
+#[cfg(feature = "test-util")]
+mod room;
 mod runtimes;
 mod server;
 #[cfg(feature = "spool")]
