@@ -105,6 +105,7 @@ pub use integrations::testing;
 pub use integrations::tower;
 #[cfg(feature = "tracing")]
 pub use integrations::tracing;
+pub use model::delivered::Delivered;
 pub use model::draft::DraftEvent;
 pub use model::errors::{ConfigError, LogError, ReadError, SendError, StatusError};
 pub use model::event::Event;

@@ -15,12 +15,13 @@ use std::time::Duration;
 use eyego_log_core::FieldErrors;
 use serde::Serialize;
 
+use crate::model::delivered::Delivered;
 use crate::model::draft::DraftEvent;
 use crate::model::loss::Loss;
 use crate::pipeline::context::Context;
 use crate::pipeline::event_queue::Overflow;
 use crate::pipeline::filter::BeforeSend;
-use crate::pipeline::reporter::{LossHook, ProblemHook};
+use crate::pipeline::reporter::Hooks;
 #[cfg(feature = "spool")]
 use crate::spool::SpoolSync;
 use crate::transport::Transport;
@@ -73,8 +74,7 @@ pub struct ClientBuilder {
     #[cfg(feature = "spool")]
     spool_sync: SpoolSync,
     transport: Option<Arc<dyn Transport>>,
-    on_loss: Option<LossHook>,
-    on_problem: Option<ProblemHook>,
+    hooks: Hooks,
     sample_rate: f64,
     before_send: Option<BeforeSend>,
     common_metadata: Result<Context, FieldErrors>,
@@ -111,8 +111,7 @@ impl ClientBuilder {
             #[cfg(feature = "spool")]
             spool_sync: SpoolSync::default(),
             transport: None,
-            on_loss: None,
-            on_problem: None,
+            hooks: Hooks::default(),
             sample_rate: 1.0,
             before_send: None,
             common_metadata: Ok(Context::default()),
@@ -310,7 +309,30 @@ impl ClientBuilder {
     /// [`Stats::unreported`](crate::Stats::unreported). A shutdown waits for it
     /// until the timeout. Panics in it are caught.
     pub fn on_loss(mut self, hook: impl Fn(&Loss<'_>) + Send + Sync + 'static) -> Self {
-        self.on_loss = Some(Arc::new(hook));
+        self.hooks.on_loss = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sets a function that is called with each batch of delivered events, after
+    /// they were counted, so that a program learns of each delivery without
+    /// awaiting [`send`](crate::Client::send). Defaults to none.
+    ///
+    /// Like [`on_loss`](Self::on_loss), it runs on a thread of its own, soon after
+    /// the delivery. Up to 4 MiB of events wait for it; further ones are counted in
+    /// [`Stats::unreported_deliveries`](crate::Stats::unreported_deliveries).
+    ///
+    /// ```
+    /// use eyego_log_client::Client;
+    ///
+    /// let client = Client::builder("http://localhost:3000")
+    ///     .on_delivery(|delivered| {
+    ///         delivered.ids().for_each(|id| println!("{id} is durable"));
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), eyego_log_client::ConfigError>(())
+    /// ```
+    pub fn on_delivery(mut self, hook: impl Fn(&Delivered<'_>) + Send + Sync + 'static) -> Self {
+        self.hooks.on_delivery = Some(Arc::new(hook));
         self
     }
 
@@ -321,7 +343,7 @@ impl ClientBuilder {
     /// second. The function runs on a thread of its own. Defaults to a `tracing`
     /// event of level `WARN`.
     pub fn on_problem(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.on_problem = Some(Arc::new(hook));
+        self.hooks.on_problem = Some(Arc::new(hook));
         self
     }
 

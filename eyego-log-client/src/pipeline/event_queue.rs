@@ -259,7 +259,7 @@ impl EventQueue {
                 if has_room {
                     self.reporter.resolve(&[ProblemKind::Loss(LossReason::Overflow)]);
                 }
-                Some(batch)
+                self.reporter.report_delivery(batch)
             }
             Outcome::Lost { reason, message } => {
                 self.reporter.note_loss(*reason, message);

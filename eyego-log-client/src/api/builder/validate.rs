@@ -17,7 +17,7 @@ use crate::pipeline::BatchLimits;
 use crate::pipeline::context::Context;
 use crate::pipeline::event_queue::{Overflow, QueueOptions};
 use crate::pipeline::filter::Filter;
-use crate::pipeline::reporter::{LossHook, ProblemHook};
+use crate::pipeline::reporter::Hooks;
 use crate::spool::SpoolOptions;
 use crate::transport::Transport;
 use crate::transport::api_key::ApiKey;
@@ -42,8 +42,7 @@ pub(in crate::api) struct Validated {
     pub(in crate::api) spool: Option<SpoolOptions>,
     pub(in crate::api) max_event_bytes: usize,
     pub(in crate::api) shutdown_timeout: Duration,
-    pub(in crate::api) on_loss: Option<LossHook>,
-    pub(in crate::api) on_problem: Option<ProblemHook>,
+    pub(in crate::api) hooks: Hooks,
     pub(in crate::api) filter: Option<Filter>,
     pub(in crate::api) context: Option<Arc<Context>>,
 }
@@ -123,8 +122,7 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
         spool,
         max_event_bytes: builder.max_event_bytes,
         shutdown_timeout: builder.shutdown_timeout,
-        on_loss: builder.on_loss,
-        on_problem: builder.on_problem,
+        hooks: builder.hooks,
         filter,
         context,
     })

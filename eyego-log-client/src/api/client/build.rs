@@ -45,15 +45,14 @@ impl ClientBuilder {
             spool,
             max_event_bytes,
             shutdown_timeout,
-            on_loss,
-            on_problem,
+            hooks,
             filter,
             context,
         } = validate(self)?;
         let spool = spool.map(Spool::open).transpose()?;
         let notify = Arc::new(Notify::new());
         let process = Arc::new(Process::current());
-        let reporter = Reporter::new(on_loss, on_problem);
+        let reporter = Reporter::new(hooks);
         let queue = Arc::new(EventQueue::new(queue, reporter.clone(), Arc::clone(&notify)));
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&notify), Arc::clone(&process)));
         let endpoint = Arc::new(endpoint);
