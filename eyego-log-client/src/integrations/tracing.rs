@@ -41,7 +41,6 @@ type TraceId = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// A layer that logs marked events; see the [module documentation](self).
 #[derive(Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "independent options")]
 pub struct TracingLayer {
     client: Client,
     has_span_fields: bool,

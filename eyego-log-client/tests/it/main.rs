@@ -1,11 +1,7 @@
 //! The client with simulated servers, for behavior that the real server cannot
 //! be made to show. The workspace's `tests` run it with the real server.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a panic fails the test; figures are shown"
-)]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod architecture;
 mod connections;
