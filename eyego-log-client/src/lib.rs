@@ -46,11 +46,27 @@
 //! # Guarantees
 //!
 //! `accepted == delivered + pending + lost` holds at all times. [`Client::stats`]
-//! returns these counts, and [`ClientBuilder::on_loss`] receives the lost events
-//! themselves. [`docs::guarantees`] explains when events can be lost, and
+//! returns these counts and figures about the requests, and
+//! [`ClientBuilder::on_loss`] receives the lost events themselves. [`docs::guarantees`] explains when events can be lost, and
 //! [`docs::tuning`] which option to change for which goal. The methods of
 //! [`ClientBuilder`] document the default, unit and range of each option;
 //! [`Client::from_env`] lists the environment variables.
+//!
+//! # What to log
+//!
+//! Each of these is decided when an event is logged, and what is excluded is counted:
+//!
+//! | to | use |
+//! |---|---|
+//! | add metadata to all events | [`ClientBuilder::common_metadata`] |
+//! | add metadata to the events of a request or a task | [`Client::with_metadata`] |
+//! | add a single value | [`Event::field`] |
+//! | change or drop events, for example to remove personal data | [`ClientBuilder::before_send`] |
+//! | log a share of the users | [`ClientBuilder::sample_rate`] |
+//! | run without a server | [`Client::disabled`], `EYEGO_LOG_DISABLED=1` |
+//! | wait while the buffer is full | [`Client::log_async`] |
+//! | keep an event that finds the buffer full | [`Client::try_log`] |
+//! | learn of each delivery | [`Client::send`], [`ClientBuilder::on_delivery`] |
 //!
 //! # Shutting down
 //!
@@ -69,6 +85,8 @@
 //! | `test-util` | | [`testing`]: a transport that records events, for your own tests |
 //! | `tracing` | | [`tracing`]: a layer that logs marked `tracing` events |
 //! | `tower` | | [`tower`]: a layer that logs requests |
+//! | `chrono` | | conversions between [`Timestamp`] and `chrono::DateTime` |
+//! | `jiff` | | conversions between [`Timestamp`] and `jiff::Timestamp` |
 #![cfg_attr(
     not(all(
         feature = "blocking",
@@ -105,6 +123,8 @@ pub use integrations::testing;
 pub use integrations::tower;
 #[cfg(feature = "tracing")]
 pub use integrations::tracing;
+pub use model::delivered::Delivered;
+pub use model::draft::DraftEvent;
 pub use model::errors::{ConfigError, LogError, ReadError, SendError, StatusError};
 pub use model::event::Event;
 pub use model::loss::{Loss, LostEvent};

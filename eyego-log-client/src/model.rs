@@ -1,6 +1,8 @@
 //! The data that the public calls take and return: events, errors, losses and
 //! counts. It depends on nothing else in this crate.
 
+pub(crate) mod delivered;
+pub(crate) mod draft;
 pub(crate) mod errors;
 pub(crate) mod event;
 pub(crate) mod line;

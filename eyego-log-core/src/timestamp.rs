@@ -1,5 +1,10 @@
 //! Points in time with the resolution of a MongoDB date: one millisecond.
 
+#[cfg(feature = "chrono")]
+mod chrono;
+#[cfg(feature = "jiff")]
+mod jiff;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -351,7 +356,7 @@ mod tests {
     proptest! {
         #[test]
         fn text_is_parsed_and_printed_as_jiff_does(text in any_text()) {
-            let expected = text.parse::<jiff::Timestamp>().ok().and_then(|instant| {
+            let expected = text.parse::<::jiff::Timestamp>().ok().and_then(|instant| {
                 let millis = instant.as_nanosecond().div_euclid(1_000_000);
                 Timestamp::from_millis(i64::try_from(millis).ok()?)
             });
@@ -360,7 +365,7 @@ mod tests {
             let is_comparable = !text.starts_with("9999-12-3");
             prop_assert!(!is_comparable || actual.clone().ok() == expected, "{text}: {actual:?}");
             if let (Some(expected), true) = (expected, is_comparable) {
-                let jiff = jiff::Timestamp::from_millisecond(expected.0).unwrap();
+                let jiff = ::jiff::Timestamp::from_millisecond(expected.0).unwrap();
                 prop_assert_eq!(expected.to_string(), format!("{jiff:.3}"));
             }
         }

@@ -12,9 +12,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eyego_log_core::FieldErrors;
+use serde::Serialize;
+
+use crate::model::delivered::Delivered;
+use crate::model::draft::DraftEvent;
 use crate::model::loss::Loss;
+use crate::pipeline::context::Context;
 use crate::pipeline::event_queue::Overflow;
-use crate::pipeline::reporter::{LossHook, ProblemHook};
+use crate::pipeline::filter::BeforeSend;
+use crate::pipeline::reporter::Hooks;
 #[cfg(feature = "spool")]
 use crate::spool::SpoolSync;
 use crate::transport::Transport;
@@ -40,6 +47,7 @@ use crate::transport::tls::TlsFiles;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     url: String,
+    is_disabled: bool,
     api_key: Option<String>,
     api_key_file: Option<PathBuf>,
     headers: Vec<(String, String)>,
@@ -66,14 +74,17 @@ pub struct ClientBuilder {
     #[cfg(feature = "spool")]
     spool_sync: SpoolSync,
     transport: Option<Arc<dyn Transport>>,
-    on_loss: Option<LossHook>,
-    on_problem: Option<ProblemHook>,
+    hooks: Hooks,
+    sample_rate: f64,
+    before_send: Option<BeforeSend>,
+    common_metadata: Result<Context, FieldErrors>,
 }
 
 impl ClientBuilder {
     pub(in crate::api) fn new(url: String) -> Self {
         Self {
             url,
+            is_disabled: false,
             api_key: None,
             api_key_file: None,
             headers: Vec::new(),
@@ -100,9 +111,20 @@ impl ClientBuilder {
             #[cfg(feature = "spool")]
             spool_sync: SpoolSync::default(),
             transport: None,
-            on_loss: None,
-            on_problem: None,
+            hooks: Hooks::default(),
+            sample_rate: 1.0,
+            before_send: None,
+            common_metadata: Ok(Context::default()),
         }
+    }
+
+    /// Sets whether the client is disabled: it validates events, discards them and
+    /// counts them; see [`Client::disabled`](crate::Client::disabled). The URL, the
+    /// files and the functions that other options name are not used then. Defaults
+    /// to false.
+    pub fn disabled(mut self, disabled: bool) -> Self {
+        self.is_disabled = disabled;
+        self
     }
 
     /// Sets the API key, sent as `authorization: Bearer …`. Defaults to none.
@@ -239,7 +261,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how long `shutdown`, `flush` and dropping the client wait at most.
+    /// Sets how long `shutdown`, `flush`, `log_async` and dropping the client wait
+    /// at most.
     /// Defaults to 5 s; from 0 to 1 h.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
@@ -286,7 +309,30 @@ impl ClientBuilder {
     /// [`Stats::unreported`](crate::Stats::unreported). A shutdown waits for it
     /// until the timeout. Panics in it are caught.
     pub fn on_loss(mut self, hook: impl Fn(&Loss<'_>) + Send + Sync + 'static) -> Self {
-        self.on_loss = Some(Arc::new(hook));
+        self.hooks.on_loss = Some(Arc::new(hook));
+        self
+    }
+
+    /// Sets a function that is called with each batch of delivered events, after
+    /// they were counted, so that a program learns of each delivery without
+    /// awaiting [`send`](crate::Client::send). Defaults to none.
+    ///
+    /// Like [`on_loss`](Self::on_loss), it runs on a thread of its own, soon after
+    /// the delivery. Up to 4 MiB of events wait for it; further ones are counted in
+    /// [`Stats::unreported_deliveries`](crate::Stats::unreported_deliveries).
+    ///
+    /// ```
+    /// use eyego_log_client::Client;
+    ///
+    /// let client = Client::builder("http://localhost:3000")
+    ///     .on_delivery(|delivered| {
+    ///         delivered.ids().for_each(|id| println!("{id} is durable"));
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), eyego_log_client::ConfigError>(())
+    /// ```
+    pub fn on_delivery(mut self, hook: impl Fn(&Delivered<'_>) + Send + Sync + 'static) -> Self {
+        self.hooks.on_delivery = Some(Arc::new(hook));
         self
     }
 
@@ -297,8 +343,70 @@ impl ClientBuilder {
     /// second. The function runs on a thread of its own. Defaults to a `tracing`
     /// event of level `WARN`.
     pub fn on_problem(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.on_problem = Some(Arc::new(hook));
+        self.hooks.on_problem = Some(Arc::new(hook));
         self
+    }
+
+    /// Sets metadata that is added to all events, such as the version of the
+    /// program: a value that serializes to a JSON object. Members of an event's own
+    /// metadata and of [`Client::with_metadata`](crate::Client::with_metadata) take
+    /// precedence. Defaults to none. If it is not valid as metadata,
+    /// [`build`](Self::build) returns an error.
+    ///
+    /// ```
+    /// use eyego_log_client::Client;
+    /// use serde_json::json;
+    ///
+    /// let client = Client::builder("http://localhost:3000")
+    ///     .common_metadata(json!({"service": "shop", "version": "1.4.2"}))
+    ///     .build()?;
+    /// # Ok::<(), eyego_log_client::ConfigError>(())
+    /// ```
+    pub fn common_metadata(mut self, metadata: impl Serialize) -> Self {
+        self.common_metadata = Context::new(None, &metadata);
+        self
+    }
+
+    /// Sets the share of users whose events are logged, from 0 (none) to 1 (all).
+    /// Defaults to 1. Events of other users are counted in
+    /// [`Stats::sampled_out`](crate::Stats::sampled_out) and not validated.
+    ///
+    /// Whether a user is selected depends on the user id and the rate alone. All
+    /// processes select the same users, and a higher rate selects all users that a
+    /// lower one does.
+    pub fn sample_rate(mut self, rate: f64) -> Self {
+        self.sample_rate = rate;
+        self
+    }
+
+    /// Sets a function that receives each valid event before it is buffered, with
+    /// the metadata of the client and its scopes, and returns it, changed or not,
+    /// or `None` to drop it. Defaults to none. [`DraftEvent`] has an example.
+    ///
+    /// It runs on the thread that logs the event, which it delays; an event is
+    /// decoded and encoded again for it. A dropped event is counted in
+    /// [`Stats::filtered`](crate::Stats::filtered), and `log` returns its id. A
+    /// changed event is validated again. If the function panics, the event is
+    /// dropped, and the problem is reported. It may log events itself; it is not
+    /// called for those.
+    pub fn before_send(
+        mut self,
+        hook: impl Fn(DraftEvent) -> Option<DraftEvent> + Send + Sync + 'static,
+    ) -> Self {
+        self.before_send = Some(Arc::new(hook));
+        self
+    }
+
+    pub(in crate::api) fn is_disabled(&self) -> bool {
+        self.is_disabled
+    }
+
+    pub(in crate::api) fn max_event_limit(&self) -> usize {
+        self.max_event_bytes
+    }
+
+    pub(in crate::api) fn shutdown_limit(&self) -> Duration {
+        self.shutdown_timeout
     }
 }
 
@@ -307,6 +415,7 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("url", &without_credentials(&self.url))
+            .field("is_disabled", &self.is_disabled)
             .field("api_key", &self.api_key.as_ref().map(|_| "***"))
             .field("api_key_file", &self.api_key_file)
             .field("headers", &self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>())

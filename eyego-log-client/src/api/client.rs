@@ -1,36 +1,33 @@
-//! The client: how it is built, logs, flushes and shuts down.
+//! The client: what its handles share, and how it is flushed and shut down.
+//! `build` wires it together, and `accept` contains the calls that log events.
+
+mod accept;
+mod build;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use eyego_log_core::{LogId, LogIdGenerator};
+use eyego_log_core::{FieldErrors, LogId, LogIdGenerator};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::api::builder::ClientBuilder;
-use crate::api::builder::validate::{Validated, validate};
 use crate::api::query::Query;
 use crate::api::reader::Reader;
-use crate::delivery::BatchSource;
-use crate::delivery::dispatch::Dispatcher;
+#[cfg(test)]
 use crate::delivery::mailbox::Mailbox;
-use crate::delivery::sender::Sender;
-use crate::delivery::worker::Worker;
 use crate::model::errors::{ConfigError, LogError, SendError};
-use crate::model::event::Event;
 use crate::model::loss_reason::LossReason;
 use crate::model::stats::{LossCounts, Stats};
-use crate::pipeline::batch::{Ack, Acknowledgement};
-use crate::pipeline::encode;
+use crate::pipeline::batch::Acknowledgement;
+use crate::pipeline::context::Context as MetadataContext;
 use crate::pipeline::event_queue::EventQueue;
-use crate::pipeline::problems::ProblemKind;
+use crate::pipeline::filter::Filter;
 use crate::pipeline::reporter::{Reporter, is_in_hook};
-use crate::spool::Spool;
-use crate::sync::Notify;
 use crate::sync::process::Process;
 use crate::sync::timer::Timer;
 
@@ -66,6 +63,8 @@ const GRACE: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// The metadata that is added to the events of this handle.
+    context: Option<Arc<MetadataContext>>,
 }
 
 /// The part that all clones share.
@@ -78,74 +77,8 @@ struct Inner {
     ids: LogIdGenerator,
     max_event_bytes: usize,
     shutdown_timeout: Duration,
-}
-
-impl ClientBuilder {
-    /// Builds the client and starts its thread. This does not connect to the
-    /// server, so an unreachable server is not an error.
-    ///
-    /// # Errors
-    /// Returns a [`ConfigError`] that names the option if an option is invalid
-    /// or contradicts another, if a file cannot be read, if the spool directory
-    /// cannot be used, or if the thread cannot be started.
-    pub fn build(self) -> Result<Client, ConfigError> {
-        let Validated {
-            endpoint,
-            transport,
-            queue,
-            dispatch,
-            request_timeout,
-            spool,
-            max_event_bytes,
-            shutdown_timeout,
-            on_loss,
-            on_problem,
-        } = validate(self)?;
-        let spool = spool.map(Spool::open).transpose()?;
-        let notify = Arc::new(Notify::new());
-        let process = Arc::new(Process::current());
-        let reporter = Reporter::new(on_loss, on_problem);
-        let queue = Arc::new(EventQueue::new(queue, reporter.clone(), Arc::clone(&notify)));
-        let mailbox = Arc::new(Mailbox::new(Arc::clone(&notify), Arc::clone(&process)));
-        let endpoint = Arc::new(endpoint);
-        let spool = spool.map(|(spool, recovered)| {
-            queue.recover(recovered.found.events, &recovered.lost);
-            queue.update_stats(|stats| stats.spool_bytes = spool.bytes());
-            (spool, recovered.found)
-        });
-        let options = queue.options();
-        let source = BatchSource::new(spool, options.batch.bytes, options.max_bytes);
-        let reader = Reader::new(Arc::clone(&mailbox), Arc::clone(&endpoint));
-        let sender = Sender { transport, endpoint, mailbox: Arc::clone(&mailbox), request_timeout };
-        let delivery_timeout = dispatch.retry.delivery_timeout;
-        let dispatcher = Dispatcher::new(dispatch, fastrand::Rng::new());
-        let worker = Worker {
-            queue: Arc::clone(&queue),
-            mailbox,
-            reporter: reporter.clone(),
-            notify,
-            sender,
-            source,
-            dispatcher,
-            delivery_timeout,
-        };
-        worker.spawn().map_err(|error| {
-            ConfigError::new("build", format!("cannot start the client's thread: {error}"))
-        })?;
-        let ids = LogIdGenerator::new();
-        let timer = Timer::default();
-        let inner = Inner {
-            queue,
-            reporter,
-            reader,
-            timer,
-            process,
-            ids,
-            max_event_bytes,
-            shutdown_timeout,
-        };
-        Ok(Client { inner: Arc::new(inner) })
-    }
+    /// `None` if every valid event is logged.
+    filter: Option<Filter>,
 }
 
 impl Client {
@@ -160,7 +93,8 @@ impl Client {
     ///
     /// | variable | option |
     /// |---|---|
-    /// | `EYEGO_LOG_URL` | [`builder`](Self::builder); required |
+    /// | `EYEGO_LOG_URL` | [`builder`](Self::builder) |
+    /// | `EYEGO_LOG_DISABLED` | [`disabled`](ClientBuilder::disabled): `1` or `true`, `0` or `false` |
     /// | `EYEGO_LOG_API_KEY` | [`api_key`](ClientBuilder::api_key) |
     /// | `EYEGO_LOG_API_KEY_FILE` | [`api_key_file`](ClientBuilder::api_key_file) |
     /// | `EYEGO_LOG_CA_FILE` | [`ca_file`](ClientBuilder::ca_file) |
@@ -175,6 +109,7 @@ impl Client {
     /// | `EYEGO_LOG_REQUEST_TIMEOUT` | [`request_timeout`](ClientBuilder::request_timeout) |
     /// | `EYEGO_LOG_DELIVERY_TIMEOUT` | [`delivery_timeout`](ClientBuilder::delivery_timeout) |
     /// | `EYEGO_LOG_SHUTDOWN_TIMEOUT` | [`shutdown_timeout`](ClientBuilder::shutdown_timeout) |
+    /// | `EYEGO_LOG_SAMPLE_RATE` | [`sample_rate`](ClientBuilder::sample_rate), such as `0.1` |
     /// | `EYEGO_LOG_COMPRESSION` | [`compression`](ClientBuilder::compression): `zstd` or `none` |
     /// | `EYEGO_LOG_SPOOL_DIR` | [`spool_dir`](ClientBuilder::spool_dir) |
     /// | `EYEGO_LOG_SPOOL_MAX_BYTES` | [`spool_max_bytes`](ClientBuilder::spool_max_bytes) |
@@ -186,97 +121,68 @@ impl Client {
     /// `2m`. An empty variable counts as unset. To set other options as well,
     /// use [`ClientBuilder::from_env`].
     ///
+    /// **Without `EYEGO_LOG_URL` the client is [disabled](Self::disabled)**, so that
+    /// a program runs where there is no server, such as in tests. This is reported
+    /// once, as a `tracing` event of level `WARN`, unless `EYEGO_LOG_DISABLED` is
+    /// set to `1`. With `EYEGO_LOG_DISABLED` set to `0`, a missing URL is an error.
+    ///
     /// # Errors
-    /// Returns a [`ConfigError`] if `EYEGO_LOG_URL` is not set, if a variable
-    /// cannot be parsed, or for any reason listed at [`ClientBuilder::build`].
+    /// Returns a [`ConfigError`] if a variable cannot be parsed, or for any reason
+    /// listed at [`ClientBuilder::build`].
     pub fn from_env() -> Result<Self, ConfigError> {
         ClientBuilder::from_env()?.build()
     }
 
-    /// Logs an event and returns immediately. The event's id and timestamp are
-    /// fixed, it is encoded and buffered, and then delivered in the background.
-    ///
-    /// This performs no I/O, does not allocate once the buffer is warm, and
-    /// blocks only with [`Overflow::Block`](crate::Overflow::Block). It never
-    /// panics unless the metadata's `Serialize` implementation does.
-    ///
-    /// # Errors
-    /// Returns [`LogError::Invalid`] or [`LogError::TooLarge`] if the event is
-    /// not valid. Returns [`LogError::Full`] or [`LogError::Closed`], and counts
-    /// the event as lost, if the buffer is full or the client is shut down.
+    /// Creates a client that delivers nothing, for programs that run without a
+    /// server. It validates events, discards them and counts them in
+    /// [`Stats::disabled`]. It has no thread, `flush` and `shutdown` return
+    /// immediately, and reads return [`ReadError::Disabled`](crate::ReadError).
     ///
     /// ```
     /// use eyego_log_client::{Client, Event};
     ///
-    /// # let client = Client::builder("http://localhost:9").build()?;
-    /// let error = client.log(Event::new("", "LOGIN")).unwrap_err();
-    /// assert_eq!(error.to_string(), "userId must be a non-empty string");
-    /// # Ok::<(), eyego_log_client::ConfigError>(())
+    /// let client = Client::disabled();
+    /// client.log(Event::new("user-123", "LOGIN"))?;
+    /// assert_eq!((client.stats().accepted, client.stats().disabled), (0, 1));
+    /// # Ok::<(), eyego_log_client::LogError>(())
     /// ```
-    #[expect(clippy::needless_pass_by_value, reason = "callers hand the event over")]
-    pub fn log<M: Serialize>(&self, event: Event<'_, M>) -> Result<LogId, LogError> {
-        self.enqueue(&event, None)
+    #[must_use]
+    pub fn disabled() -> Self {
+        build::disabled(&ClientBuilder::new(String::new()))
     }
 
-    /// Logs an event like [`log`](Self::log) does, and returns a future that
-    /// resolves once the event is delivered or lost.
+    /// Returns whether the client delivers nothing; see
+    /// [`disabled`](Self::disabled).
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        self.inner.filter.as_ref().is_some_and(|filter| filter.is_disabled)
+    }
+
+    /// Creates a handle to the same client that adds `metadata` to all its events,
+    /// such as the id of the current request. It has everything that the client
+    /// has, and can be passed on, cloned and extended with more metadata. Members
+    /// of an event's own metadata take precedence, then those of the last scope.
     ///
-    /// The event is buffered by the call itself; dropping the future does not
-    /// cancel it. The event does not linger for others to share its request, so
-    /// for many events [`log`](Self::log) and one [`flush`](Self::flush) cost
-    /// less.
+    /// The metadata is encoded once, by this call.
     ///
-    /// ```no_run
-    /// # use eyego_log_client::{Client, Event};
-    /// # async fn run(client: Client) -> Result<(), eyego_log_client::SendError> {
-    /// let id = client.send(Event::new("user-123", "PAID")).await?;
+    /// # Errors
+    /// Returns the errors if `metadata` does not serialize to a JSON object that
+    /// is valid as an event's metadata.
+    ///
+    /// ```
+    /// use eyego_log_client::{Client, Event};
+    /// use serde_json::json;
+    ///
+    /// # fn run(client: &Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let request = client.with_metadata(json!({"requestId": "r-7", "tenant": "acme"}))?;
+    /// request.log(Event::new("user-123", "LOGIN"))?;
+    /// request.log(Event::new("user-123", "SEARCH").field("query", "shoes"))?;
     /// # Ok(())
     /// # }
     /// ```
-    #[expect(clippy::needless_pass_by_value, reason = "callers hand the event over")]
-    pub fn send<M: Serialize>(&self, event: Event<'_, M>) -> Delivery {
-        let (ack, acknowledgement) = oneshot::channel();
-        let result = self.enqueue(&event, Some(ack));
-        Delivery { state: result.map(|id| (id, acknowledgement)) }
-    }
-
-    fn enqueue<M: Serialize>(
-        &self,
-        event: &Event<'_, M>,
-        ack: Option<Ack>,
-    ) -> Result<LogId, LogError> {
-        let Inner { queue, process, ids, max_event_bytes, .. } = &*self.inner;
-        let now = SystemTime::now();
-        if process.is_forked_at(now) {
-            process.lose_event();
-            return Err(LogError::Forked);
-        }
-        let result = encode::with_line(event, ids, now, *max_event_bytes, |id, line| {
-            queue.enqueue(line, ack)?;
-            Ok(id)
-        });
-        if matches!(result, Err(LogError::Invalid(_) | LogError::TooLarge { .. })) {
-            queue.update_stats(|stats| stats.invalid += 1);
-        }
-        result
-    }
-
-    /// Logs an event for a layer, which cannot return an error to its caller. An
-    /// invalid event is therefore reported as a problem.
-    #[cfg_attr(
-        not(any(feature = "tracing", feature = "tower")),
-        expect(dead_code, reason = "only the layers call it")
-    )]
-    pub(crate) fn log_for_layer<M: Serialize>(&self, event: &Event<'_, M>) {
-        if let Err(error @ (LogError::Invalid(_) | LogError::TooLarge { .. })) =
-            self.enqueue(event, None)
-        {
-            let introduction = format!(
-                "a layer logs an invalid event of user {} with action {}: ",
-                event.user_id, event.action
-            );
-            self.inner.reporter.note(ProblemKind::Invalid, &introduction, &error.to_string());
-        }
+    pub fn with_metadata(&self, metadata: impl Serialize) -> Result<Self, FieldErrors> {
+        let context = MetadataContext::new(self.context.as_deref(), &metadata)?;
+        Ok(Self { inner: Arc::clone(&self.inner), context: Some(Arc::new(context)) })
     }
 
     /// Waits until every event whose `log` returned before this call is
@@ -379,7 +285,7 @@ impl Client {
     }
 
     #[cfg(test)]
-    pub(crate) fn mailbox(&self) -> &Mailbox {
+    pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
         self.inner.reader.mailbox()
     }
 }
@@ -509,7 +415,8 @@ impl Report {
 #[derive(Debug)]
 #[must_use = "only this future says whether the event was accepted and delivered"]
 pub struct Delivery {
-    state: Result<(LogId, oneshot::Receiver<Acknowledgement>), LogError>,
+    /// There is nothing to wait for if the program itself excluded the event.
+    state: Result<(LogId, Option<oneshot::Receiver<Acknowledgement>>), LogError>,
 }
 
 impl Delivery {
@@ -527,7 +434,8 @@ impl Future for Delivery {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (id, receiver) = match &mut self.state {
-            Ok((id, receiver)) => (*id, receiver),
+            Ok((id, Some(receiver))) => (*id, receiver),
+            Ok((id, None)) => return Poll::Ready(Ok(*id)),
             Err(error) => return Poll::Ready(Err(error.clone().into())),
         };
         Pin::new(receiver).poll(context).map(|acknowledgement| match acknowledgement {

@@ -19,33 +19,47 @@ const RESPONSE_LIMIT: ResponseLimit = ResponseLimit(32 << 20);
 
 #[derive(Clone)]
 pub(crate) struct Reader {
+    /// `None` if the client is disabled.
+    connection: Option<Connection>,
+}
+
+#[derive(Clone)]
+struct Connection {
     mailbox: Arc<Mailbox>,
     endpoint: Arc<Endpoint>,
 }
 
 impl Reader {
     pub(crate) fn new(mailbox: Arc<Mailbox>, endpoint: Arc<Endpoint>) -> Self {
-        Self { mailbox, endpoint }
+        Self { connection: Some(Connection { mailbox, endpoint }) }
     }
 
-    pub(crate) fn base_url(&self) -> &str {
-        self.endpoint.base_url()
+    /// Creates a reader of a disabled client.
+    pub(crate) fn disabled() -> Self {
+        Self { connection: None }
+    }
+
+    pub(crate) fn base_url(&self) -> Option<&str> {
+        self.connection.as_ref().map(|connection| connection.endpoint.base_url())
     }
 
     #[cfg(test)]
-    pub(crate) fn mailbox(&self) -> &Mailbox {
-        &self.mailbox
+    pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
+        self.connection.as_ref().map(|connection| &*connection.mailbox)
     }
 
     /// Sends a GET request to `path` and decodes the JSON response.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ReadError> {
-        let request = self.endpoint.read_request(path, RESPONSE_LIMIT).map_err(|error| {
+        let Some(Connection { mailbox, endpoint }) = &self.connection else {
+            return Err(ReadError::Disabled);
+        };
+        let request = endpoint.read_request(path, RESPONSE_LIMIT).map_err(|error| {
             let message = format!("the query does not fit into a URL: {error}");
             let errors = FieldErrors::new();
             ReadError::Status(StatusError { status: 414, message, errors, request_id: None })
         })?;
         let (response, receiver) = oneshot::channel();
-        self.mailbox.push_read(ReadJob { request, response });
+        mailbox.push_read(ReadJob { request, response });
         let result = receiver.await.map_err(|_| ReadError::Closed)?;
         let response = result.map_err(|error| ReadError::NoResponse(error_chain(&error)))?;
         if !response.status().is_success() {

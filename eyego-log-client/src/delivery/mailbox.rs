@@ -1,6 +1,7 @@
 //! Messages to the worker: responses to its requests, and reads to send.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -16,9 +17,17 @@ pub(crate) struct ReadJob {
     pub(crate) response: oneshot::Sender<TransportResult>,
 }
 
+/// How a request ended.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub(crate) ticket: Ticket,
+    pub(crate) result: TransportResult,
+    pub(crate) duration: Duration,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
-    pub(crate) responses: Vec<(Ticket, TransportResult)>,
+    pub(crate) responses: Vec<Completion>,
     pub(crate) reads: Vec<ReadJob>,
 }
 
@@ -49,9 +58,9 @@ impl Mailbox {
         }
     }
 
-    /// Adds a response to the request with this ticket.
-    pub(crate) fn push_response(&self, ticket: Ticket, result: TransportResult) {
-        self.push(|messages| messages.responses.push((ticket, result)));
+    /// Adds the result of a request.
+    pub(crate) fn push_response(&self, completion: Completion) {
+        self.push(|messages| messages.responses.push(completion));
     }
 
     /// Adds a read. If the worker has ended or does not exist in this process, the

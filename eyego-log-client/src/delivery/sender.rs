@@ -1,14 +1,14 @@
 //! Sends requests through the transport, with the request timeout.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::delivery::compress::Compressor;
 use crate::delivery::dispatch::{OutgoingBatch, Ticket};
-use crate::delivery::mailbox::{Mailbox, ReadJob};
+use crate::delivery::mailbox::{Completion, Mailbox, ReadJob};
 use crate::transport::describe::{Attempt, error_chain};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::{Bytes, Request, ResponseLimit, Transport, TransportError, TransportResult};
@@ -55,17 +55,24 @@ impl Sender {
             mailbox: Arc<Mailbox>,
             ticket: Ticket,
             result: Option<TransportResult>,
+            began_at: Instant,
         }
 
         impl Drop for Guard {
             fn drop(&mut self) {
                 let panicked = || Err(TransportError::new("the transport panicked"));
                 let result = self.result.take().unwrap_or_else(panicked);
-                self.mailbox.push_response(self.ticket, result);
+                let (ticket, duration) = (self.ticket, self.began_at.elapsed());
+                self.mailbox.push_response(Completion { ticket, result, duration });
             }
         }
 
-        let mut guard = Guard { mailbox: Arc::clone(&self.mailbox), ticket, result: None };
+        let mut guard = Guard {
+            mailbox: Arc::clone(&self.mailbox),
+            ticket,
+            result: None,
+            began_at: Instant::now(),
+        };
         guard.result = Some(self.send(request).await);
     }
 

@@ -14,8 +14,8 @@ use tokio::runtime::{self, Runtime};
 
 use crate::delivery::batch_source::{BatchSource, Effect, Next};
 use crate::delivery::compress::Compressor;
-use crate::delivery::dispatch::{Dispatcher, Ticket};
-use crate::delivery::mailbox::{Mailbox, Messages};
+use crate::delivery::dispatch::Dispatcher;
+use crate::delivery::mailbox::{Completion, Mailbox, Messages};
 use crate::delivery::response::{self, Classification};
 use crate::delivery::sender::Sender;
 use crate::model::loss_reason::LossReason;
@@ -24,7 +24,6 @@ use crate::pipeline::event_queue::EventQueue;
 use crate::pipeline::problems::ProblemKind;
 use crate::pipeline::reporter::Reporter;
 use crate::sync::{Notify, mark_own_thread};
-use crate::transport::TransportResult;
 
 /// A worker that panics more often than this without a delivery in between
 /// is not restarted.
@@ -138,8 +137,8 @@ impl Worker {
         let mut compressor = Compressor::default();
         loop {
             let Messages { responses, reads } = self.mailbox.take();
-            for (ticket, result) in responses {
-                self.handle_response(ticket, &result);
+            for completion in responses {
+                self.handle_response(&completion);
             }
             for job in reads {
                 tokio::spawn(self.sender.clone().read(job));
@@ -159,9 +158,24 @@ impl Worker {
         }
     }
 
-    fn handle_response(&mut self, ticket: Ticket, result: &TransportResult) {
+    fn handle_response(&mut self, completion: &Completion) {
+        let Completion { ticket, result, duration } = completion;
+        let (ticket, duration) = (*ticket, *duration);
         let Some((events, bytes)) = self.dispatcher.size_of(ticket) else { return };
-        let classification = response::classify(result, events, SystemTime::now());
+        let now = SystemTime::now();
+        let classification = response::classify(result, events, now);
+        let has_accepted = match &classification {
+            Classification::Delivered => true,
+            Classification::PerItem { rejected, .. } => rejected.len() < events,
+            _ => false,
+        };
+        self.queue.update_stats(|stats| {
+            stats.request_time += duration;
+            stats.max_request_time = duration.max(stats.max_request_time);
+            if has_accepted {
+                stats.last_success = Some(now.into());
+            }
+        });
         self.note_problems(&classification, events, bytes);
         let refused_key = match &classification {
             Classification::Unauthorized { message, .. } => Some(message.clone()),
@@ -313,7 +327,11 @@ impl Worker {
             let ticket = outgoing.ticket;
             let sender = Sender { request_timeout: outgoing.timeout, ..self.sender.clone() };
             let request = self.sender.batch_request(&outgoing, compressor);
-            self.queue.update_stats(|stats| stats.requests += 1);
+            let bytes = request.body().len() as u64;
+            self.queue.update_stats(|stats| {
+                stats.requests += 1;
+                stats.sent_bytes += bytes;
+            });
             tokio::spawn(sender.post(ticket, request));
         }
     }

@@ -30,7 +30,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use eyego_log_core::query::{Cursor, Order};
-use eyego_log_core::{LogEntry, LogId, Timestamp};
+use eyego_log_core::{FieldErrors, LogEntry, LogId, Timestamp};
 use serde::Serialize;
 
 use crate::api::client::Report;
@@ -72,6 +72,38 @@ impl Client {
     /// Returns the errors of [`crate::Client::log`].
     pub fn log<M: Serialize>(&self, event: Event<'_, M>) -> Result<LogId, LogError> {
         self.inner.log(event)
+    }
+
+    /// Creates a client that delivers nothing; see [`crate::Client::disabled`].
+    #[must_use]
+    pub fn disabled() -> Self {
+        client::Client::disabled().into()
+    }
+
+    /// Creates a handle to the same client that adds `metadata` to all its events;
+    /// see [`crate::Client::with_metadata`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`crate::Client::with_metadata`].
+    pub fn with_metadata(&self, metadata: impl Serialize) -> Result<Self, FieldErrors> {
+        self.inner.with_metadata(metadata).map(Self::from)
+    }
+
+    /// Logs an event unless the buffer is full; see [`crate::Client::try_log`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`crate::Client::try_log`].
+    pub fn try_log<M: Serialize>(&self, event: &Event<'_, M>) -> Result<LogId, LogError> {
+        self.inner.try_log(event)
+    }
+
+    /// Logs several events and returns immediately; see
+    /// [`crate::Client::log_many`].
+    pub fn log_many<'a, M: Serialize>(
+        &self,
+        events: impl IntoIterator<Item = Event<'a, M>>,
+    ) -> Vec<Result<LogId, LogError>> {
+        self.inner.log_many(events)
     }
 
     /// Logs an event and blocks until it is delivered or lost; see

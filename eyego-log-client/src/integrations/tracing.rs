@@ -1,8 +1,9 @@
 //! A `tracing` layer that logs marked events (crate feature `tracing`).
 //!
 //! A `tracing` event is marked if it has the fields `userId` (or `user_id`) and
-//! `action`. Its other fields and its message become the metadata. The layer
-//! ignores all other events, and all events on a client's own threads, so the
+//! `action`. Its other fields and its message become the metadata. Options of the
+//! layer add the fields of enclosing spans, the level, the target and the id of the
+//! current trace. The layer ignores all other events, and all events on a client's own threads, so the
 //! client never logs its own requests.
 //!
 //! An event that is not valid, for example because its user id is too long, is
@@ -23,40 +24,164 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use tracing_core::field::{Field, Visit};
+use tracing_core::span::{Attributes, Id, Record};
 use tracing_core::{Event as TracingEvent, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::api::client::Client;
 use crate::model::event::Event;
 use crate::sync;
 
+type TraceId = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// A layer that logs marked events; see the [module documentation](self).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TracingLayer {
     client: Client,
+    has_span_fields: bool,
+    has_level: bool,
+    has_target: bool,
+    trace_id: Option<TraceId>,
 }
 
 impl TracingLayer {
     /// Creates a layer that logs through this client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        let (has_span_fields, has_level, has_target) = (false, false, false);
+        Self { client, has_span_fields, has_level, has_target, trace_id: None }
+    }
+
+    /// Sets whether the fields of the enclosing spans are added to the metadata.
+    /// The event's own fields take precedence, then those of the innermost span.
+    /// The user may then be a field of a span, too. Defaults to false.
+    ///
+    /// ```
+    /// use eyego_log_client::Client;
+    /// use eyego_log_client::tracing::TracingLayer;
+    /// use tracing_subscriber::prelude::*;
+    ///
+    /// # let client = Client::disabled();
+    /// let layer = TracingLayer::new(client.clone()).with_span_fields(true);
+    /// tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+    ///     let _span = tracing::info_span!("request", user_id = "user-123", path = "/cart").entered();
+    ///     tracing::info!(action = "ADD_TO_CART", item = 7);
+    /// });
+    /// assert_eq!(client.stats().disabled, 1);
+    /// ```
+    #[must_use]
+    pub fn with_span_fields(mut self, enabled: bool) -> Self {
+        self.has_span_fields = enabled;
+        self
+    }
+
+    /// Sets whether the level, such as `INFO`, is added to the metadata as `level`.
+    /// Defaults to false.
+    #[must_use]
+    pub fn with_level(mut self, enabled: bool) -> Self {
+        self.has_level = enabled;
+        self
+    }
+
+    /// Sets whether the target, by default the module path, is added to the
+    /// metadata as `target`. Defaults to false.
+    #[must_use]
+    pub fn with_target(mut self, enabled: bool) -> Self {
+        self.has_target = enabled;
+        self
+    }
+
+    /// Sets a function that returns the id of the current trace, which is added to
+    /// the metadata as `traceId`. It runs on the thread that logs the event.
+    /// Defaults to none.
+    ///
+    /// With OpenTelemetry, read the id from the current context, for example with
+    /// `Context::current().span().span_context().trace_id().to_string()`.
+    ///
+    /// ```
+    /// use eyego_log_client::Client;
+    /// use eyego_log_client::tracing::TracingLayer;
+    ///
+    /// # fn current_trace() -> Option<u128> { None }
+    /// # let client = Client::disabled();
+    /// let layer = TracingLayer::new(client)
+    ///     .with_trace_id(|| current_trace().map(|id| format!("{id:032x}")));
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn with_trace_id(
+        mut self,
+        trace_id: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.trace_id = Some(Arc::new(trace_id));
+        self
+    }
+
+    /// Adds what the options ask for. The event's own fields take precedence.
+    fn enrich<S>(&self, event: &TracingEvent<'_>, context: &Context<'_, S>, fields: &mut Fields)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if self.has_span_fields {
+            for span in context.event_scope(event).into_iter().flatten() {
+                if let Some(of_span) = span.extensions().get::<Fields>() {
+                    fields.inherit(of_span);
+                }
+            }
+        }
+        let level = self.has_level.then(|| event.metadata().level().to_string());
+        let target = self.has_target.then(|| event.metadata().target().to_owned());
+        let trace_id = self.trace_id.as_ref().and_then(|trace_id| trace_id());
+        for (name, value) in [("level", level), ("target", target), ("traceId", trace_id)] {
+            if let Some(value) = value {
+                fields.metadata.entry(name).or_insert(value.into());
+            }
+        }
     }
 }
 
-impl<S: Subscriber> Layer<S> for TracingLayer {
-    fn on_event(&self, event: &TracingEvent<'_>, _: Context<'_, S>) {
+impl fmt::Debug for TracingLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TracingLayer").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TracingLayer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if self.has_span_fields
+            && let Some(span) = context.span(id)
+        {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            // A second layer records the same fields.
+            span.extensions_mut().replace(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if self.has_span_fields
+            && let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &TracingEvent<'_>, context: Context<'_, S>) {
         let fields = event.metadata().fields();
         let is_user = |field: &Field| matches!(field.name(), "userId" | "user_id");
-        let is_marked = fields.field("action").is_some() && fields.iter().any(|f| is_user(&f));
-        if !is_marked || sync::is_own_thread() {
+        let may_have_user = self.has_span_fields || fields.iter().any(|field| is_user(&field));
+        if fields.field("action").is_none() || !may_have_user || sync::is_own_thread() {
             return;
         }
         let mut found = Fields::default();
         event.record(&mut found);
+        self.enrich(event, &context, &mut found);
         if let (Some(user_id), Some(action)) = (found.user_id, found.action) {
             // A `tracing` call cannot fail, so errors are counted and reported.
             self.client.log_for_layer(&Event::new(user_id, action).metadata(found.metadata));
@@ -64,7 +189,7 @@ impl<S: Subscriber> Layer<S> for TracingLayer {
     }
 }
 
-/// The fields of a marked event.
+/// The fields of a marked event, or of a span.
 #[derive(Default)]
 struct Fields {
     user_id: Option<String>,
@@ -73,6 +198,18 @@ struct Fields {
 }
 
 impl Fields {
+    /// Adds the fields of a span that are not known yet.
+    fn inherit(&mut self, span: &Self) {
+        if self.user_id.is_none() {
+            self.user_id.clone_from(&span.user_id);
+        }
+        for (name, value) in &span.metadata {
+            if !self.metadata.contains_key(name) {
+                self.metadata.insert(name.clone(), value.clone());
+            }
+        }
+    }
+
     fn take(&mut self, field: &Field, value: Value) {
         let text = |value: Value| match value {
             Value::String(text) => text,

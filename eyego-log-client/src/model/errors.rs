@@ -26,13 +26,15 @@ pub enum LogError {
         max: usize,
     },
     /// The buffer is full. The event is counted as lost
-    /// ([`LossReason::Overflow`]).
-    #[error("the buffer is full; the event is counted as lost")]
+    /// ([`LossReason::Overflow`]), except by
+    /// [`Client::try_log`](crate::Client::try_log), whose caller keeps it.
+    #[error("the buffer is full")]
     Full,
     /// The client was shut down, or its worker thread failed permanently. The
     /// event is counted as lost ([`LossReason::Shutdown`] or
-    /// [`LossReason::WorkerFailed`]).
-    #[error("the client is shut down; the event is counted as lost")]
+    /// [`LossReason::WorkerFailed`]), except by
+    /// [`Client::try_log`](crate::Client::try_log), whose caller keeps it.
+    #[error("the client is shut down")]
     Closed,
     /// The process was forked after the client was built, and this is the
     /// child, in which nothing would deliver the event. The event is counted as
@@ -107,6 +109,9 @@ pub enum ReadError {
     /// The client was shut down, or its worker thread failed permanently.
     #[error("the client is shut down")]
     Closed,
+    /// The client is disabled, so it has no server to read from.
+    #[error("the client is disabled and reads nothing")]
+    Disabled,
 }
 
 impl ReadError {
@@ -116,7 +121,7 @@ impl ReadError {
         match self {
             Self::Status(error) => matches!(error.status, 408 | 425 | 429 | 500..=599),
             Self::NoResponse(_) | Self::UnexpectedResponse(_) => true,
-            Self::Closed => false,
+            Self::Closed | Self::Disabled => false,
         }
     }
 
@@ -125,7 +130,9 @@ impl ReadError {
     pub fn status(&self) -> Option<&StatusError> {
         match self {
             Self::Status(error) => Some(error),
-            Self::NoResponse(_) | Self::UnexpectedResponse(_) | Self::Closed => None,
+            Self::NoResponse(_) | Self::UnexpectedResponse(_) | Self::Closed | Self::Disabled => {
+                None
+            }
         }
     }
 }

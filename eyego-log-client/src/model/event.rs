@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use eyego_log_core::{LogId, Timestamp};
+use eyego_log_core::{FieldError, FieldErrors, LogId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// One action of a user, to be logged.
 ///
@@ -22,6 +24,7 @@ use eyego_log_core::{LogId, Timestamp};
 /// }
 ///
 /// let event = Event::new("user-123", "CLICK_BUTTON").metadata(Click { page: "home", x: 7 });
+/// let event = event.field("experiment", "blue");
 /// # let _ = event;
 /// ```
 #[derive(Debug, Clone)]
@@ -32,6 +35,30 @@ pub struct Event<'a, M = ()> {
     pub(crate) timestamp: Option<Timestamp>,
     pub(crate) id: Option<LogId>,
     pub(crate) metadata: M,
+    /// Boxed, because most events have none.
+    pub(crate) fields: Option<Box<Fields>>,
+}
+
+/// Single members of the metadata.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Fields {
+    /// Such as `"page":"home","n":7`.
+    pub(crate) json: Vec<u8>,
+    pub(crate) errors: FieldErrors,
+}
+
+/// The JSON of an event, as the encoder writes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EventJson<'a> {
+    id: Option<LogId>,
+    timestamp: Option<Timestamp>,
+    #[serde(borrow)]
+    user_id: Cow<'a, str>,
+    #[serde(borrow)]
+    action: Cow<'a, str>,
+    #[serde(borrow, default)]
+    metadata: Option<&'a RawValue>,
 }
 
 impl<'a> Event<'a> {
@@ -39,7 +66,32 @@ impl<'a> Event<'a> {
     /// `action` 1 to 128.
     pub fn new(user_id: impl Into<Cow<'a, str>>, action: impl Into<Cow<'a, str>>) -> Self {
         let (user_id, action) = (user_id.into(), action.into());
-        Self { user_id, action, timestamp: None, id: None, metadata: () }
+        Self { user_id, action, timestamp: None, id: None, metadata: (), fields: None }
+    }
+}
+
+impl<'a> Event<'a, Option<&'a RawValue>> {
+    /// Creates an event from the JSON of a lost event, as
+    /// [`LostEvent::json`](crate::LostEvent::json) returns it, with the same id
+    /// and timestamp. The server stores an event only once, however often it is
+    /// logged.
+    ///
+    /// # Errors
+    /// Returns an error if `json` is not such an object.
+    ///
+    /// ```
+    /// use eyego_log_client::Event;
+    ///
+    /// let kept = r#"{"id":"69682d8d81847b87ab93264b","userId":"ada","action":"LOGIN"}"#;
+    /// let event = Event::from_json(kept)?;
+    /// # let _ = event;
+    /// # Ok::<(), eyego_log_client::FieldErrors>(())
+    /// ```
+    pub fn from_json(json: &'a str) -> Result<Self, FieldErrors> {
+        let event: EventJson<'a> = serde_json::from_str(json)
+            .map_err(|error| FieldError::of_input(format!("must be an event as JSON: {error}")))?;
+        let EventJson { id, timestamp, user_id, action, metadata } = event;
+        Ok(Self { user_id, action, timestamp, id, metadata, fields: None })
     }
 }
 
@@ -47,10 +99,41 @@ impl<'a, M> Event<'a, M> {
     /// Sets the metadata, replacing any set before: a value, or a reference to
     /// one, that serializes to a JSON object of up to 32 levels. `None` and
     /// `()` mean no metadata. As everywhere in `serde_json`, a float that is
-    /// NaN or infinite becomes `null`.
+    /// NaN or infinite becomes `null`. Single [fields](Self::field) are kept.
     pub fn metadata<N>(self, metadata: N) -> Event<'a, N> {
-        let Self { user_id, action, timestamp, id, metadata: _ } = self;
-        Event { user_id, action, timestamp, id, metadata }
+        let Self { user_id, action, timestamp, id, metadata: _, fields } = self;
+        Event { user_id, action, timestamp, id, metadata, fields }
+    }
+
+    /// Adds a single field to the metadata. May be called several times, before
+    /// or after [`metadata`](Self::metadata). A name that occurs more than once
+    /// makes the event invalid.
+    ///
+    /// The value is encoded by this call, which allocates. Where that matters,
+    /// pass a struct to [`metadata`](Self::metadata) instead.
+    ///
+    /// ```
+    /// use eyego_log_client::Event;
+    ///
+    /// let event = Event::new("user-123", "SEARCH").field("query", "shoes").field("hits", 42);
+    /// # let _ = event;
+    /// ```
+    pub fn field(mut self, name: impl AsRef<str>, value: impl Serialize) -> Self {
+        let name = name.as_ref();
+        let Fields { json, errors } = &mut **self.fields.get_or_insert_default();
+        let length = json.len();
+        if !json.is_empty() {
+            json.push(b',');
+        }
+        let written = serde_json::to_writer(&mut *json, name).and_then(|()| {
+            json.push(b':');
+            serde_json::to_writer(&mut *json, &value)
+        });
+        if let Err(error) = written {
+            json.truncate(length);
+            errors.add(format_args!("metadata.{name}"), format_args!("must be JSON: {error}"));
+        }
+        self
     }
 
     /// Sets the time of the action. Defaults to the time at which the event is

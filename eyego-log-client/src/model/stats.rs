@@ -1,6 +1,9 @@
 //! The counts that a client keeps about its events.
 
 use std::fmt;
+use std::time::Duration;
+
+use eyego_log_core::Timestamp;
 
 use crate::model::loss_reason::LossReason;
 use crate::model::problem::Problem;
@@ -65,14 +68,36 @@ pub struct Stats {
     /// Events that were rejected by the call itself because a field is invalid
     /// or the event is too large. They do not count as accepted.
     pub invalid: u64,
+    /// Events that [`before_send`](crate::ClientBuilder::before_send) dropped, or
+    /// during which it panicked. They do not count as accepted.
+    pub filtered: u64,
+    /// Events of users that [`sample_rate`](crate::ClientBuilder::sample_rate)
+    /// excludes. They do not count as accepted.
+    pub sampled_out: u64,
+    /// Valid events that a disabled client discarded. They do not count as
+    /// accepted.
+    pub disabled: u64,
     /// Lost events that [`on_loss`](crate::ClientBuilder::on_loss) did not
     /// receive, because the function was too slow or logged events itself.
     /// Always 0 without that function.
     pub unreported: u64,
-    /// Requests sent to deliver events, including retries.
+    /// Delivered events that [`on_delivery`](crate::ClientBuilder::on_delivery) did
+    /// not receive, for the same reasons.
+    pub unreported_deliveries: u64,
+    /// Requests sent to deliver events, including retries. Those of queries do not
+    /// count.
     pub requests: u64,
     /// Requests that failed but can be retried.
     pub failed_requests: u64,
+    /// Bytes of the bodies of these requests, after compression.
+    pub sent_bytes: u64,
+    /// How long the finished ones of these requests took together, whether they
+    /// succeeded or failed.
+    pub request_time: Duration,
+    /// How long the slowest of these requests took.
+    pub max_request_time: Duration,
+    /// When the server last accepted an event.
+    pub last_success: Option<Timestamp>,
     /// Failed requests whose response did not come from an eyego-log server.
     pub unexpected_responses: u64,
     /// Accepted events that an earlier process left in the spool. That process

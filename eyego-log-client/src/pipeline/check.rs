@@ -17,6 +17,15 @@ const MAX_KEYS: usize = 48;
 const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
+/// Returns the hash of a key that needs no escapes.
+pub(crate) fn hash_of_key(key: &[u8]) -> u64 {
+    extend_hash(FNV_OFFSET_BASIS, key)
+}
+
+fn extend_hash(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
+}
+
 /// What the formatter has found in one event's metadata.
 #[derive(Debug)]
 pub(crate) struct Findings {
@@ -29,6 +38,8 @@ pub(crate) struct Findings {
     /// The hashes of the keys of the open objects, outermost first.
     keys: [u64; MAX_KEYS],
     key_count: usize,
+    /// The number of keys of the outermost object, once it is closed.
+    outer_keys: usize,
     /// For each open object, the index of its first key.
     first_keys: [usize; MAX_DEPTH],
     /// The hash of the current key.
@@ -44,6 +55,7 @@ impl Findings {
             depth: 0,
             keys: [0; MAX_KEYS],
             key_count: 0,
+            outer_keys: 0,
             first_keys: [0; MAX_DEPTH],
             key: 0,
         }
@@ -56,6 +68,13 @@ impl Findings {
         self.in_key = false;
         self.depth = 0;
         self.key_count = 0;
+        self.outer_keys = 0;
+    }
+
+    /// Returns whether the outermost object may have a key with this hash. This
+    /// is exact, apart from equal hashes, unless the metadata is suspect.
+    pub(crate) fn has_key(&self, hash: u64) -> bool {
+        self.keys[..self.outer_keys].contains(&hash)
     }
 
     fn open(&mut self) {
@@ -67,6 +86,9 @@ impl Findings {
     }
 
     fn close(&mut self) {
+        if self.depth == 1 {
+            self.outer_keys = self.key_count;
+        }
         self.depth = self.depth.saturating_sub(1);
         if let Some(first) = self.first_keys.get(self.depth) {
             self.key_count = *first;
@@ -81,9 +103,7 @@ impl Findings {
     /// Adds a fragment of a key to its FNV-1a hash. Two keys with the same hash
     /// only make the metadata suspect.
     fn hash_key(&mut self, fragment: &[u8]) {
-        for byte in fragment {
-            self.key = (self.key ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
-        }
+        self.key = extend_hash(self.key, fragment);
     }
 
     fn end_key(&mut self) {

@@ -18,9 +18,13 @@ use crate::model::errors::LogError;
 use crate::model::event::Event;
 use crate::model::line::{ID, LINE_HEAD, MILLISECONDS, TIMESTAMP};
 use crate::pipeline::check::{CheckingFormatter, Findings};
+use crate::pipeline::context::Context;
 
 /// The scratch memory that a thread keeps between events, in bytes.
 const MAX_SCRATCH: usize = 64 << 10;
+
+/// Begins the metadata of a line.
+const METADATA: &[u8] = b",\"metadata\":";
 
 struct Scratch {
     head: Head,
@@ -38,14 +42,15 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
 }
 
-/// Encodes `event`, which is accepted at the time `now`, and passes its id and
-/// line to `use_line`.
+/// Encodes `event`, which is accepted at the time `now`, with the metadata of
+/// `context`, and passes its id and line to `use_line`.
 ///
 /// # Errors
 /// Returns [`LogError::Invalid`] if a field is invalid, [`LogError::TooLarge`]
 /// if the line is longer than `max_bytes`, or the error of `use_line`.
 pub(crate) fn with_line<M: Serialize, R>(
     event: &Event<'_, M>,
+    context: Option<&Context>,
     ids: &LogIdGenerator,
     now: SystemTime,
     max_bytes: usize,
@@ -54,7 +59,7 @@ pub(crate) fn with_line<M: Serialize, R>(
     let now = Timestamp::from(now);
     let mut use_line = Some(use_line);
     let mut run = |scratch: &mut Scratch| {
-        let id = scratch.encode(event, ids, now, max_bytes);
+        let id = scratch.encode(event, context, ids, now, max_bytes);
         let result = id.and_then(|id| match use_line.take() {
             Some(use_line) => use_line(id, &scratch.line),
             None => Err(LogError::Closed),
@@ -76,6 +81,7 @@ impl Scratch {
     fn encode<M: Serialize>(
         &mut self,
         event: &Event<'_, M>,
+        context: Option<&Context>,
         ids: &LogIdGenerator,
         now: Timestamp,
         max_bytes: usize,
@@ -99,9 +105,12 @@ impl Scratch {
         push_string(line, &event.user_id);
         line.extend_from_slice(b",\"action\":");
         push_string(line, &event.action);
-        self.encode_metadata(&event.metadata, &mut errors);
+        let field_start = self.encode_metadata(event, &mut errors);
         if !errors.is_empty() {
             return Err(LogError::Invalid(errors));
+        }
+        if let Some(context) = context {
+            self.add_context(context, field_start);
         }
         self.line.extend_from_slice(b"}\n");
         let bytes = self.line.len();
@@ -111,21 +120,33 @@ impl Scratch {
         Ok(id)
     }
 
-    fn encode_metadata<M: Serialize>(&mut self, metadata: &M, errors: &mut FieldErrors) {
+    /// Encodes the event's own metadata and checks it. Returns where the field
+    /// begins; without metadata, that is the end of the line.
+    fn encode_metadata<M: Serialize>(
+        &mut self,
+        event: &Event<'_, M>,
+        errors: &mut FieldErrors,
+    ) -> usize {
         let Self { line, findings, .. } = self;
         let field_start = line.len();
-        line.extend_from_slice(b",\"metadata\":");
+        line.extend_from_slice(METADATA);
         let start = line.len();
         findings.clear();
         let formatter = CheckingFormatter(findings);
         let mut serializer = serde_json::Serializer::with_formatter(&mut *line, formatter);
-        if let Err(error) = metadata.serialize(&mut serializer) {
+        if let Err(error) = event.metadata.serialize(&mut serializer) {
             errors.push(FieldError::new("metadata", format!("must be JSON: {error}")));
-            return;
+            return field_start;
+        }
+        if let Some(fields) = &event.fields {
+            fields.errors.iter().for_each(|error| errors.push(error.clone()));
+            append_members(line, start, &fields.json);
+            findings.is_suspect = true;
+            findings.has_raw_text = true;
         }
         if &line[start..] == b"null" {
             line.truncate(field_start);
-            return;
+            return field_start;
         }
         if findings.has_raw_text {
             // JSON allows line breaks between tokens; an NDJSON line does not.
@@ -144,7 +165,49 @@ impl Scratch {
                 found.into_vec().into_iter().for_each(|error| errors.push(error));
             }
         }
+        field_start
     }
+
+    /// Adds the members of `context` that the event does not have itself.
+    fn add_context(&mut self, context: &Context, field_start: usize) {
+        let Self { line, findings, .. } = self;
+        if context.is_empty() {
+            return;
+        }
+        let start = field_start + METADATA.len();
+        match line.get(start..).filter(|own| !own.is_empty()) {
+            None => {
+                line.extend_from_slice(METADATA);
+                line.extend_from_slice(b"{}");
+                append_members(line, start, context.json().as_bytes());
+            }
+            Some(own) if context.may_overlap(findings) => {
+                let missing = context.missing_in(own).join(",");
+                append_members(line, start, missing.as_bytes());
+            }
+            Some(_) => append_members(line, start, context.json().as_bytes()),
+        }
+    }
+}
+
+/// Adds members to the JSON object that begins at `start` and ends the line.
+/// `null` becomes an object; any other value is left as it is.
+fn append_members(line: &mut Vec<u8>, start: usize, members: &[u8]) {
+    if members.is_empty() {
+        return;
+    }
+    if &line[start..] == b"null" {
+        line.truncate(start);
+        line.extend_from_slice(b"{}");
+    }
+    if line.get(start) != Some(&b'{') || line.pop() != Some(b'}') {
+        return;
+    }
+    if line[start + 1..].iter().any(|byte| !byte.is_ascii_whitespace()) {
+        line.push(b',');
+    }
+    line.extend_from_slice(members);
+    line.push(b'}');
 }
 
 fn push_string(line: &mut Vec<u8>, text: &str) {
@@ -195,7 +258,7 @@ mod tests {
 
     fn line<M: Serialize>(event: &Event<'_, M>) -> Result<String, LogError> {
         let now = SystemTime::now();
-        with_line(event, &LogIdGenerator::new(), now, 64 << 10, |id, line| {
+        with_line(event, None, &LogIdGenerator::new(), now, 64 << 10, |id, line| {
             assert_eq!(id_of_line(line), Some(id));
             Ok(String::from_utf8(line.to_vec()).unwrap())
         })
@@ -265,6 +328,59 @@ mod tests {
         let future = Timestamp::from_millis(now().as_millis() + 86_400_000 + 60_000).unwrap();
         let error = line(&Event::new("u", "A").timestamp(future)).unwrap_err();
         assert!(error.to_string().starts_with("timestamp must not be more than 24 hours ahead"));
+    }
+
+    fn metadata_with<M: Serialize>(context: &Value, event: &Event<'_, M>) -> String {
+        let context = Context::new(None, context).unwrap();
+        let (ids, now) = (LogIdGenerator::new(), SystemTime::now());
+        let line = with_line(event, Some(&context), &ids, now, 64 << 10, |_, line| {
+            Ok(String::from_utf8(line.to_vec()).unwrap())
+        });
+        let request = IngestRequest::parse(line.unwrap().as_bytes(), now.into()).unwrap();
+        request.metadata.as_json().to_owned()
+    }
+
+    #[test]
+    fn the_context_adds_what_the_event_does_not_have() {
+        let context = json!({"a": 1, "b": 2});
+        let event = || Event::new("u", "A");
+        assert_eq!(metadata_with(&context, &event()), r#"{"a":1,"b":2}"#);
+        assert_eq!(metadata_with(&context, &event().metadata(json!({}))), r#"{"a":1,"b":2}"#);
+        let own = json!({"b": 3, "o": {"a": 4}});
+        assert_eq!(
+            metadata_with(&context, &event().metadata(&own)),
+            r#"{"b":3,"o":{"a":4},"a":1}"#
+        );
+        let nested = json!({"o": {"a": 4, "b": 5}});
+        let expected = r#"{"o":{"a":4,"b":5},"a":1,"b":2}"#;
+        assert_eq!(metadata_with(&context, &event().metadata(&nested)), expected);
+        let raw: &RawValue = serde_json::from_str("{ \"\\u0061\": 9 }").unwrap();
+        assert_eq!(metadata_with(&context, &event().metadata(raw)), r#"{ "\u0061": 9 ,"b":2}"#);
+        let raw: &RawValue = serde_json::from_str("{ }").unwrap();
+        assert_eq!(metadata_with(&context, &event().metadata(raw)), r#"{ "a":1,"b":2}"#);
+        let fields = event().metadata(json!({"c": 3})).field("a", "own");
+        assert_eq!(metadata_with(&context, &fields), r#"{"c":3,"a":"own","b":2}"#);
+    }
+
+    #[test]
+    fn single_fields_are_added_to_the_metadata() {
+        let fields = || Event::new("u", "A").field("page", "home").field("n", 7);
+        assert!(line(&fields()).unwrap().ends_with(",\"metadata\":{\"page\":\"home\",\"n\":7}}\n"));
+        let both = line(&fields().metadata(json!({"z": [1]}))).unwrap();
+        assert!(both.trim_end().ends_with(r#"{"z":[1],"page":"home","n":7}}"#), "{both}");
+        for (event, error) in [
+            (fields().field("page", 1), "metadata.page"),
+            (fields().field("big", u64::MAX), "metadata.big"),
+            (
+                fields().field("map", std::collections::BTreeMap::from([((1, 2), 3)])),
+                "metadata.map",
+            ),
+        ] {
+            let message = line(&event).unwrap_err().to_string();
+            assert!(message.starts_with(error), "{message}");
+        }
+        let not_an_object = line(&fields().metadata(json!([1]))).unwrap_err().to_string();
+        assert!(not_an_object.starts_with("metadata must be"), "{not_an_object}");
     }
 
     #[test]

@@ -92,6 +92,8 @@ struct State {
     has_ended: bool,
     /// Calls that wait for that.
     end_waiters: Vec<oneshot::Sender<()>>,
+    /// Calls that wait for room without blocking their thread.
+    room_waiters: Vec<oneshot::Sender<()>>,
 }
 
 /// When the worker must attend to the queue again.
@@ -124,6 +126,7 @@ impl EventQueue {
             urgency: Urgency::default(),
             has_ended: false,
             end_waiters: Vec::new(),
+            room_waiters: Vec::new(),
         };
         Self { options, reporter, state: Mutex::new(state), worker, changed: Condvar::new() }
     }
@@ -193,8 +196,10 @@ impl EventQueue {
     pub(crate) fn spill(&self, batch: Batch) {
         let mut state = self.state();
         state.accounting.spill(batch.cost());
-        self.admit_waiters(&state);
+        let admitted = self.admit_waiters(&mut state);
         self.recycle(&mut state, batch);
+        drop(state);
+        drop(admitted);
     }
 
     /// Records that a batch of `cost` bytes was read back from the spool.
@@ -242,9 +247,9 @@ impl EventQueue {
             let mut state = self.state();
             let (count, cost) = (batch.len() as u64, batch.cost());
             state.accounting.settle(batch.epoch, count, cost, &outcome);
-            self.admit_waiters(&state);
+            let admitted = self.admit_waiters(&mut state);
             let has_room = state.accounting.stats.pending_bytes <= self.options.max_bytes / 2;
-            (state.accounting.take_resolved(), has_room)
+            ((state.accounting.take_resolved(), admitted), has_room)
         };
         // Wakes the callers, of which there can be thousands, outside the lock.
         drop(resolved);
@@ -254,7 +259,7 @@ impl EventQueue {
                 if has_room {
                     self.reporter.resolve(&[ProblemKind::Loss(LossReason::Overflow)]);
                 }
-                Some(batch)
+                self.reporter.report_delivery(batch)
             }
             Outcome::Lost { reason, message } => {
                 self.reporter.note_loss(*reason, message);
@@ -325,7 +330,9 @@ impl EventQueue {
         if !state.has_ended {
             state.end_waiters.push(ended);
         }
+        let refused = std::mem::take(&mut state.room_waiters);
         drop(state);
+        drop(refused);
         self.changed.notify_all();
         self.worker.notify_one();
         receiver
@@ -353,19 +360,25 @@ impl EventQueue {
         self.reporter.close();
         let mut state = self.state();
         state.has_ended = true;
-        let waiters = (state.accounting.take_all(), std::mem::take(&mut state.end_waiters));
+        let ended = std::mem::take(&mut state.end_waiters);
+        let refused = std::mem::take(&mut state.room_waiters);
+        let waiters = (state.accounting.take_all(), ended, refused);
         drop(state);
         drop(waiters);
         self.changed.notify_all();
     }
 
     /// Wakes the threads that wait for room, once there is enough for several
-    /// of them. Waking them for each batch would cost more.
-    fn admit_waiters(&self, state: &State) {
+    /// of them. Waking them for each batch would cost more. The calls that wait
+    /// without blocking are returned; dropping them wakes them.
+    #[must_use = "the calls are woken outside the lock"]
+    fn admit_waiters(&self, state: &mut State) -> Vec<oneshot::Sender<()>> {
         let limit = self.options.max_bytes;
-        if state.accounting.stats.pending_bytes <= limit - limit / 8 {
-            self.changed.notify_all();
+        if state.accounting.stats.pending_bytes > limit - limit / 8 {
+            return Vec::new();
         }
+        self.changed.notify_all();
+        std::mem::take(&mut state.room_waiters)
     }
 
     /// Keeps the memory of a batch for later batches.

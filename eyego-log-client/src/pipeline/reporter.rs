@@ -1,4 +1,4 @@
-//! Reports losses and problems to the program, on a thread of its own, so that
+//! Reports losses, deliveries and problems to the program, on a thread of its own, so that
 //! the program's functions cannot delay delivery or callers.
 //!
 //! Losses wait in a queue of limited size; what does not fit is counted. The
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
+use crate::model::delivered::Delivered;
 use crate::model::line::Lines;
 use crate::model::loss::Loss;
 use crate::model::loss_reason::LossReason;
@@ -29,8 +30,23 @@ pub(crate) type LossHook = Arc<dyn Fn(&Loss<'_>) + Send + Sync>;
 /// [`ClientBuilder::on_problem`](crate::ClientBuilder::on_problem).
 pub(crate) type ProblemHook = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// The memory that lost events may occupy while they wait for the hook.
+/// Called for each delivered batch; see
+/// [`ClientBuilder::on_delivery`](crate::ClientBuilder::on_delivery).
+pub(crate) type DeliveryHook = Arc<dyn Fn(&Delivered<'_>) + Send + Sync>;
+
+/// The program's own functions.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) on_loss: Option<LossHook>,
+    pub(crate) on_delivery: Option<DeliveryHook>,
+    pub(crate) on_problem: Option<ProblemHook>,
+}
+
+/// The memory that settled events may occupy while they wait for the hook.
 const MAX_QUEUED_BYTES: usize = 8 << 20;
+
+/// Deliveries leave room for losses, which are more important.
+const MAX_QUEUED_WITH_DELIVERIES: usize = MAX_QUEUED_BYTES / 2;
 
 /// The number of single events that are passed to the hook together.
 const MAX_MERGED: usize = 500;
@@ -47,9 +63,10 @@ pub(crate) fn is_in_hook() -> bool {
     IN_HOOK.try_with(Cell::get).unwrap_or(true)
 }
 
-/// Lost events that wait for the hook.
-struct QueuedLoss {
-    reason: LossReason,
+/// Settled events that wait for a hook.
+struct Queued {
+    /// `None` if the events were delivered.
+    reason: Option<LossReason>,
     message: String,
     batch: Batch,
     unreadable: u64,
@@ -57,19 +74,15 @@ struct QueuedLoss {
     bytes: usize,
 }
 
-impl QueuedLoss {
-    fn events(&self) -> u64 {
-        self.batch.len() as u64 + self.unreadable
-    }
-}
-
 struct State {
     problems: Problems,
-    losses: VecDeque<QueuedLoss>,
-    /// The memory of `losses`, in bytes.
+    queued: VecDeque<Queued>,
+    /// The memory of `queued`, in bytes.
     queued_bytes: usize,
     /// Events that the loss hook did not receive.
     unreported: u64,
+    /// Events that the delivery hook did not receive.
+    unreported_deliveries: u64,
     has_thread: bool,
     is_calling: bool,
     /// The client has ended, so nothing is delayed any more.
@@ -80,19 +93,18 @@ struct State {
 
 impl State {
     fn is_idle(&self) -> bool {
-        !self.is_calling && self.losses.is_empty() && !self.problems.has_unreported()
+        !self.is_calling && self.queued.is_empty() && !self.problems.has_unreported()
     }
 }
 
 /// What the thread does next.
 enum Task {
-    Loss(QueuedLoss),
+    Settled(Queued),
     Problem(String),
 }
 
 struct Shared {
-    on_loss: Option<LossHook>,
-    on_problem: Option<ProblemHook>,
+    hooks: Hooks,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -105,24 +117,25 @@ pub(crate) struct Reporter {
 
 impl Default for Reporter {
     fn default() -> Self {
-        Self::new(None, None)
+        Self::new(Hooks::default())
     }
 }
 
 impl Reporter {
-    pub(crate) fn new(on_loss: Option<LossHook>, on_problem: Option<ProblemHook>) -> Self {
+    pub(crate) fn new(hooks: Hooks) -> Self {
         let state = State {
             problems: Problems::new(),
-            losses: VecDeque::new(),
+            queued: VecDeque::new(),
             queued_bytes: 0,
             unreported: 0,
+            unreported_deliveries: 0,
             has_thread: false,
             is_calling: false,
             is_closed: false,
             waiters: Vec::new(),
         };
         let (state, changed) = (Mutex::new(state), Condvar::new());
-        Self { shared: Arc::new(Shared { on_loss, on_problem, state, changed }) }
+        Self { shared: Arc::new(Shared { hooks, state, changed }) }
     }
 
     /// Notes a problem. `introduction` precedes the message in the report.
@@ -157,7 +170,7 @@ impl Reporter {
         batch: Batch,
         is_forced: bool,
     ) -> Option<Batch> {
-        if self.shared.on_loss.is_none() {
+        if self.shared.hooks.on_loss.is_none() {
             return Some(batch);
         }
         let mut state = self.shared.lock();
@@ -167,14 +180,31 @@ impl Reporter {
             return Some(batch);
         }
         let message = message.to_owned();
-        let loss = QueuedLoss { reason, message, batch, unreadable: 0, bytes: cost };
-        self.queue(&mut state, loss);
+        let reason = Some(reason);
+        self.queue(&mut state, Queued { reason, message, batch, unreadable: 0, bytes: cost });
+        None
+    }
+
+    /// Queues the events of a delivered batch for the delivery hook. Returns the
+    /// batch if there is no hook or if the queue is full.
+    pub(crate) fn report_delivery(&self, batch: Batch) -> Option<Batch> {
+        if self.shared.hooks.on_delivery.is_none() {
+            return Some(batch);
+        }
+        let mut state = self.shared.lock();
+        let bytes = batch.resident_bytes();
+        if state.queued_bytes + bytes > MAX_QUEUED_WITH_DELIVERIES {
+            state.unreported_deliveries += batch.len() as u64;
+            return Some(batch);
+        }
+        let message = String::new();
+        self.queue(&mut state, Queued { reason: None, message, batch, unreadable: 0, bytes });
         None
     }
 
     /// Queues one lost event for the loss hook.
     pub(crate) fn report_line(&self, reason: LossReason, message: &str, line: &[u8]) {
-        if self.shared.on_loss.is_none() {
+        if self.shared.hooks.on_loss.is_none() {
             return;
         }
         let mut state = self.shared.lock();
@@ -183,8 +213,8 @@ impl Reporter {
             state.unreported += 1;
             return;
         }
-        if let Some(last) = state.losses.back_mut()
-            && (last.reason == reason && last.message == message)
+        if let Some(last) = state.queued.back_mut()
+            && (last.reason == Some(reason) && last.message == message)
             && (1..MAX_MERGED).contains(&last.batch.len())
         {
             last.batch.push(line, None);
@@ -195,23 +225,24 @@ impl Reporter {
         let mut batch = Batch::new(0);
         batch.push(line, None);
         let message = message.to_owned();
-        let loss = QueuedLoss { reason, message, batch, unreadable: 0, bytes: cost };
-        self.queue(&mut state, loss);
+        let reason = Some(reason);
+        self.queue(&mut state, Queued { reason, message, batch, unreadable: 0, bytes: cost });
     }
 
     /// Queues the loss of events whose content can no longer be read.
     pub(crate) fn report_unreadable(&self, reason: LossReason, message: &str, unreadable: u64) {
-        if self.shared.on_loss.is_some() {
+        if self.shared.hooks.on_loss.is_some() {
             let message = message.to_owned();
             let batch = Batch::new(0);
-            let loss = QueuedLoss { reason, message, batch, unreadable, bytes: 0 };
+            let reason = Some(reason);
+            let loss = Queued { reason, message, batch, unreadable, bytes: 0 };
             self.queue(&mut self.shared.lock(), loss);
         }
     }
 
-    fn queue(&self, state: &mut State, loss: QueuedLoss) {
-        state.queued_bytes += loss.bytes;
-        state.losses.push_back(loss);
+    fn queue(&self, state: &mut State, settled: Queued) {
+        state.queued_bytes += settled.bytes;
+        state.queued.push_back(settled);
         self.wake(state);
     }
 
@@ -220,6 +251,7 @@ impl Reporter {
         let state = self.shared.lock();
         let now = Instant::now();
         stats.unreported = state.unreported;
+        stats.unreported_deliveries = state.unreported_deliveries;
         stats.last_problem = state.problems.latest(now).map(|(message, at)| {
             let time = SystemTime::now() - now.saturating_duration_since(at);
             Problem { message: message.to_owned(), time: time.into() }
@@ -311,30 +343,33 @@ impl Shared {
         if let Some(report) = report {
             return Some(Task::Problem(report));
         }
-        let loss = state.losses.pop_front()?;
-        state.queued_bytes -= loss.bytes;
-        Some(Task::Loss(loss))
+        let settled = state.queued.pop_front()?;
+        state.queued_bytes -= settled.bytes;
+        Some(Task::Settled(settled))
     }
 
     /// Calls a hook. Panics in it are caught.
     fn call(&self, task: Task) {
         IN_HOOK.set(true);
-        match (task, &self.on_loss, &self.on_problem) {
-            (Task::Problem(message), _, Some(hook)) => {
-                drop(catch_unwind(AssertUnwindSafe(|| hook(&message))));
+        let Hooks { on_loss, on_delivery, on_problem } = &self.hooks;
+        match task {
+            Task::Problem(message) => {
+                drop(catch_unwind(AssertUnwindSafe(|| match on_problem {
+                    Some(hook) => hook(&message),
+                    None => tracing::warn!(target: "eyego_log_client", "{message}"),
+                })));
             }
-            (Task::Problem(message), _, None) => {
-                let warn = || tracing::warn!(target: "eyego_log_client", "{message}");
-                drop(catch_unwind(AssertUnwindSafe(warn)));
+            Task::Settled(Queued { reason, message, batch, unreadable, .. }) => {
+                let lines = if batch.is_empty() { Lines::EMPTY } else { batch.lines() };
+                drop(catch_unwind(AssertUnwindSafe(|| match (reason, on_loss, on_delivery) {
+                    (Some(reason), Some(hook), _) => {
+                        hook(&Loss { reason, message: &message, lines, unreadable });
+                    }
+                    (None, _, Some(hook)) => hook(&Delivered { lines }),
+                    // Nothing is queued without its hook.
+                    _ => {}
+                })));
             }
-            (Task::Loss(loss), Some(hook), _) => {
-                let lines = if loss.batch.is_empty() { Lines::EMPTY } else { loss.batch.lines() };
-                let QueuedLoss { reason, message, unreadable, .. } = &loss;
-                let (reason, unreadable) = (*reason, *unreadable);
-                let loss = Loss { reason, message, lines, unreadable };
-                drop(catch_unwind(AssertUnwindSafe(|| hook(&loss))));
-            }
-            (Task::Loss(loss), None, _) => self.lock().unreported += loss.events(),
         }
         IN_HOOK.set(false);
     }
@@ -361,7 +396,7 @@ mod tests {
             let _ = released.lock().unwrap().recv();
             *counter.lock().unwrap() += loss.count() as u64;
         };
-        let reporter = Reporter::new(Some(Arc::new(hook)), None);
+        let reporter = Reporter::new(Hooks { on_loss: Some(Arc::new(hook)), ..Hooks::default() });
         let line = [b'x'; 1000];
         let events = 3 * MAX_QUEUED_BYTES as u64 / 1000;
         for _ in 0..events {
@@ -382,7 +417,8 @@ mod tests {
         let (reports, reported) = mpsc::channel();
         let reports = Mutex::new(reports);
         let hook = move |message: &str| reports.lock().unwrap().send(message.to_owned()).unwrap();
-        let reporter = Reporter::new(None, Some(Arc::new(hook)));
+        let reporter =
+            Reporter::new(Hooks { on_problem: Some(Arc::new(hook)), ..Hooks::default() });
         reporter.note(ProblemKind::Delivery, "delivery: ", "503");
         reporter.note(ProblemKind::Spool, "spool: ", "full");
         reporter.note_loss(LossReason::Expired, "503");

@@ -82,6 +82,75 @@ async fn the_tracing_layer_logs_only_marked_events() {
 }
 
 #[tokio::test]
+async fn the_tracing_layer_adds_what_its_options_ask_for() {
+    let (client, recorder) = recording_client();
+    let layer = eyego_log_client::tracing::TracingLayer::new(client.clone())
+        .with_span_fields(true)
+        .with_level(true)
+        .with_target(true)
+        .with_trace_id(|| Some("t-1".to_owned()));
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        tracing::info!(action = "NO_USER");
+        let outer =
+            tracing::info_span!("outer", user_id = "ada", depth = 1, late = tracing::field::Empty);
+        let _outer = outer.enter();
+        outer.record("late", "recorded");
+        let _inner = tracing::info_span!("inner", depth = 2, n = 1).entered();
+        tracing::warn!(target: "shop", action = "CLICK", n = 3, level = "own");
+        tracing::info!(userId = "bob", action = "VIEW");
+        tracing::info!("not marked");
+    });
+    assert!(client.flush().await.is_settled());
+    let click = recorder.single("CLICK");
+    assert_eq!(click.user_id.as_str(), "ada");
+    let expected = json!({"depth": 2, "late": "recorded", "level": "own", "n": 3,
+        "target": "shop", "traceId": "t-1"});
+    assert_eq!(json!(click.metadata.to_map()), expected);
+    let view = recorder.single("VIEW");
+    assert_eq!((view.user_id.as_str(), &view.metadata.to_map()["level"]), ("bob", &json!("INFO")));
+    assert_eq!(recorder.events().len(), 2);
+}
+
+#[tokio::test]
+async fn deliveries_are_reported_without_a_future() {
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let ids = Arc::clone(&reported);
+    let recorder = Recorder::new();
+    recorder.respond_with([response(StatusCode::NOT_FOUND, REFUSED)]);
+    let client = quick("http://test")
+        .transport(recorder)
+        .on_delivery(move |delivered| {
+            assert!(delivered.count() > 0);
+            ids.lock().unwrap().extend(delivered.ids());
+            assert!(delivered.count() < 3, "a panic is caught");
+        })
+        .build()
+        .unwrap();
+    assert!(client.send(Event::new("ada", "LOST")).await.is_err());
+    let logged: Vec<_> = (0..1000).map(|_| client.log(Event::new("ada", "A")).unwrap()).collect();
+    let report = client.shutdown().await;
+    assert_eq!((report.stats.delivered, report.stats.unreported_deliveries), (1000, 0));
+    let mut ids = reported.lock().unwrap().clone();
+    ids.sort_unstable();
+    assert_eq!(ids, logged, "the shutdown waits for the function, and ids ascend");
+}
+
+#[tokio::test]
+async fn the_client_measures_its_requests() {
+    let (client, recorder) = recording_client();
+    recorder.respond_with([response(StatusCode::SERVICE_UNAVAILABLE, "")]);
+    assert_eq!(client.stats().last_success, None);
+    client.send(Event::new("ada", "A")).await.unwrap();
+    let stats = client.stats();
+    assert_eq!((stats.requests, stats.failed_requests), (2, 1));
+    assert!(stats.sent_bytes > 200, "both bodies count: {stats:?}");
+    assert!(stats.max_request_time <= stats.request_time && !stats.request_time.is_zero());
+    let age = eyego_log_client::Timestamp::from(std::time::SystemTime::now())
+        .duration_since(stats.last_success.unwrap());
+    assert!(age.is_some_and(|age| age < Duration::from_secs(60)));
+}
+
+#[tokio::test]
 async fn the_tower_layer_logs_selected_requests() {
     let (client, recorder) = recording_client();
     let layer = RequestLogLayer::new(

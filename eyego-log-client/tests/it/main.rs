@@ -9,6 +9,8 @@ mod deadlines;
 mod eventually;
 #[cfg(all(feature = "blocking", feature = "test-util", feature = "tower", feature = "tracing"))]
 mod features;
+#[cfg(feature = "test-util")]
+mod filtering;
 #[cfg(unix)]
 mod fork;
 mod lifecycle;
@@ -18,6 +20,8 @@ mod outage;
 mod reading;
 mod reporting;
 mod responses;
+#[cfg(feature = "test-util")]
+mod room;
 mod runtimes;
 mod server;
 #[cfg(feature = "spool")]

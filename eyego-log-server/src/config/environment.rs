@@ -10,12 +10,13 @@ use super::ConfigError;
 const PREFIX: &str = "EYEGO_";
 
 /// Variables of the client crate, which may share an environment with the server.
-const CLIENT_VARIABLES: [&str; 19] = [
+const CLIENT_VARIABLES: [&str; 22] = [
     "EYEGO_LOG_API_KEY",
     "EYEGO_LOG_API_KEY_FILE",
     "EYEGO_LOG_CA_FILE",
     "EYEGO_LOG_COMPRESSION",
     "EYEGO_LOG_DELIVERY_TIMEOUT",
+    "EYEGO_LOG_DISABLED",
     "EYEGO_LOG_IDENTITY_FILE",
     "EYEGO_LOG_LINGER",
     "EYEGO_LOG_MAX_BATCH_BYTES",
@@ -25,8 +26,10 @@ const CLIENT_VARIABLES: [&str; 19] = [
     "EYEGO_LOG_MAX_IN_FLIGHT",
     "EYEGO_LOG_OVERFLOW",
     "EYEGO_LOG_REQUEST_TIMEOUT",
+    "EYEGO_LOG_SAMPLE_RATE",
     "EYEGO_LOG_SHUTDOWN_TIMEOUT",
     "EYEGO_LOG_SPOOL_DIR",
+    "EYEGO_LOG_SPOOL_MAX_AGE",
     "EYEGO_LOG_SPOOL_MAX_BYTES",
     "EYEGO_LOG_SPOOL_SYNC",
     "EYEGO_LOG_URL",

@@ -14,8 +14,8 @@ impl ClientBuilder {
     /// [`Client::from_env`](crate::Client::from_env) lists them.
     ///
     /// # Errors
-    /// Returns a [`ConfigError`] if `EYEGO_LOG_URL` is not set or if a variable
-    /// cannot be parsed.
+    /// Returns a [`ConfigError`] if a variable cannot be parsed, or if
+    /// `EYEGO_LOG_DISABLED` is `0` and `EYEGO_LOG_URL` is not set.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(|name| {
             std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
@@ -24,13 +24,21 @@ impl ClientBuilder {
 
     fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let read = |name: &str| read(name).filter(|value| !value.trim().is_empty());
-        let url = read("EYEGO_LOG_URL").ok_or_else(|| {
-            ConfigError::new(
-                "EYEGO_LOG_URL",
-                "is not set: expected a URL such as http://localhost:3000",
-            )
-        })?;
-        let mut builder = Self::new(url);
+        let disabled = read("EYEGO_LOG_DISABLED").map(|value| flag(value.trim())).transpose()?;
+        let url = read("EYEGO_LOG_URL");
+        if url.is_none() && disabled == Some(false) {
+            let problem = "is not set: expected a URL such as http://localhost:3000";
+            return Err(ConfigError::new("EYEGO_LOG_URL", problem));
+        }
+        if url.is_none() && disabled.is_none() {
+            tracing::warn!(
+                target: "eyego_log_client",
+                "EYEGO_LOG_URL is not set, so the client is disabled and discards all events; set \
+                 EYEGO_LOG_DISABLED=1 if that is intended"
+            );
+        }
+        let is_disabled = disabled == Some(true) || url.is_none();
+        let mut builder = Self::new(url.unwrap_or_default()).disabled(is_disabled);
         builder.api_key = read("EYEGO_LOG_API_KEY");
         builder.api_key_file = read("EYEGO_LOG_API_KEY_FILE").map(Into::into);
         builder.tls.ca_file = read("EYEGO_LOG_CA_FILE").map(Into::into);
@@ -61,6 +69,9 @@ impl ClientBuilder {
         if let Some(value) = read("EYEGO_LOG_OVERFLOW") {
             builder.overflow = overflow(value.trim())?;
         }
+        if let Some(value) = read("EYEGO_LOG_SAMPLE_RATE") {
+            builder.sample_rate = sample_rate(value.trim())?;
+        }
         if let Some(value) = read("EYEGO_LOG_COMPRESSION") {
             builder.compression = compression(value.trim())?;
         }
@@ -85,6 +96,25 @@ fn overflow(value: &str) -> Result<Overflow, ConfigError> {
             Err(ConfigError::new("EYEGO_LOG_OVERFLOW", problem))
         }
     }
+}
+
+fn flag(value: &str) -> Result<bool, ConfigError> {
+    match value {
+        "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => {
+            let problem = format!("must be 1, true, 0 or false, not {value}");
+            Err(ConfigError::new("EYEGO_LOG_DISABLED", problem))
+        }
+    }
+}
+
+fn sample_rate(value: &str) -> Result<f64, ConfigError> {
+    let rate = value.parse().ok().filter(|rate| (0.0..=1.0).contains(rate));
+    rate.ok_or_else(|| {
+        let problem = format!("must be a number from 0 to 1, not {value}");
+        ConfigError::new("EYEGO_LOG_SAMPLE_RATE", problem)
+    })
 }
 
 fn compression(value: &str) -> Result<bool, ConfigError> {
@@ -135,12 +165,30 @@ mod tests {
             ("EYEGO_LOG_MAX_IN_FLIGHT", "-1"),
             ("EYEGO_LOG_OVERFLOW", "panic"),
             ("EYEGO_LOG_COMPRESSION", "gzip"),
+            ("EYEGO_LOG_DISABLED", "maybe"),
+            ("EYEGO_LOG_SAMPLE_RATE", "10"),
         ] {
             let error = read(&[url, (variable, value)]).unwrap_err();
             assert_eq!(error.option(), variable);
             assert!(error.to_string().contains(value), "{error}");
         }
-        assert_eq!(read(&[]).unwrap_err().option(), "EYEGO_LOG_URL");
+    }
+
+    #[test]
+    fn a_missing_url_disables_the_client_unless_that_is_excluded() {
+        let is_disabled = |variables: &[(&str, &str)]| read(variables).unwrap().is_disabled;
+        let url = ("EYEGO_LOG_URL", "http://h");
+        assert!(is_disabled(&[]) && is_disabled(&[("EYEGO_LOG_DISABLED", "true")]));
+        assert!(!is_disabled(&[url]) && !is_disabled(&[url, ("EYEGO_LOG_DISABLED", "0")]));
+        assert!(is_disabled(&[url, ("EYEGO_LOG_DISABLED", "1")]));
+        let error = read(&[("EYEGO_LOG_DISABLED", "0")]).unwrap_err();
+        assert_eq!(error.option(), "EYEGO_LOG_URL");
+        assert!(
+            read(&[("EYEGO_LOG_SPOOL_DIR", ""), ("EYEGO_LOG_API_KEY_FILE", "/no/such/file")])
+                .unwrap()
+                .build()
+                .is_ok()
+        );
     }
 
     #[cfg(feature = "spool")]

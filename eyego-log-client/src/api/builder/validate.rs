@@ -14,8 +14,10 @@ use crate::delivery::RetryPolicy;
 use crate::delivery::dispatch::DispatchOptions;
 use crate::model::errors::ConfigError;
 use crate::pipeline::BatchLimits;
+use crate::pipeline::context::Context;
 use crate::pipeline::event_queue::{Overflow, QueueOptions};
-use crate::pipeline::reporter::{LossHook, ProblemHook};
+use crate::pipeline::filter::Filter;
+use crate::pipeline::reporter::Hooks;
 use crate::spool::SpoolOptions;
 use crate::transport::Transport;
 use crate::transport::api_key::ApiKey;
@@ -40,8 +42,48 @@ pub(in crate::api) struct Validated {
     pub(in crate::api) spool: Option<SpoolOptions>,
     pub(in crate::api) max_event_bytes: usize,
     pub(in crate::api) shutdown_timeout: Duration,
-    pub(in crate::api) on_loss: Option<LossHook>,
-    pub(in crate::api) on_problem: Option<ProblemHook>,
+    pub(in crate::api) hooks: Hooks,
+    pub(in crate::api) filter: Option<Filter>,
+    pub(in crate::api) context: Option<Arc<Context>>,
+}
+
+/// Checks the options of a disabled client, which uses neither the URL nor any
+/// file.
+pub(in crate::api) fn validate_disabled(builder: &ClientBuilder) -> Result<(), ConfigError> {
+    check_ranges(builder)?;
+    common_metadata(builder).map(drop)
+}
+
+impl ClientBuilder {
+    pub(in crate::api) fn queue_options(&self) -> QueueOptions {
+        QueueOptions {
+            batch: BatchLimits {
+                events: self.max_batch_events,
+                bytes: self.max_batch_bytes,
+                // Leaves time to send an event before it expires.
+                linger: self.linger.min(self.delivery_timeout / 2),
+            },
+            max_bytes: self.max_buffer_bytes,
+            overflow: self.overflow,
+        }
+    }
+
+    fn filter(&self) -> Option<Filter> {
+        let is_needed = self.sample_rate < 1.0 || self.before_send.is_some();
+        is_needed.then(|| Filter {
+            is_disabled: false,
+            sample_rate: self.sample_rate,
+            before_send: self.before_send.clone(),
+        })
+    }
+}
+
+fn common_metadata(builder: &ClientBuilder) -> Result<Option<Arc<Context>>, ConfigError> {
+    match &builder.common_metadata {
+        Ok(context) if context.is_empty() => Ok(None),
+        Ok(context) => Ok(Some(Arc::new(context.clone()))),
+        Err(errors) => Err(ConfigError::new("common_metadata", format!("is not valid: {errors}"))),
+    }
 }
 
 pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, ConfigError> {
@@ -50,6 +92,8 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
     let (headers, api_key) = (headers(&builder)?, api_key(&builder)?);
     let endpoint = Endpoint::new(base_url, headers, api_key)
         .map_err(|error| ConfigError::new("url", format!("is not valid: {error}")))?;
+    let (queue, filter) = (builder.queue_options(), builder.filter());
+    let context = common_metadata(&builder)?;
     #[cfg(feature = "spool")]
     let spool = builder.spool_options()?;
     #[cfg(not(feature = "spool"))]
@@ -61,16 +105,7 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
     Ok(Validated {
         endpoint,
         transport,
-        queue: QueueOptions {
-            batch: BatchLimits {
-                events: builder.max_batch_events,
-                bytes: builder.max_batch_bytes,
-                // Leaves time to send an event before it expires.
-                linger: builder.linger.min(builder.delivery_timeout / 2),
-            },
-            max_bytes: builder.max_buffer_bytes,
-            overflow: builder.overflow,
-        },
+        queue,
         dispatch: DispatchOptions {
             retry: RetryPolicy {
                 base: builder.retry_base,
@@ -87,8 +122,9 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
         spool,
         max_event_bytes: builder.max_event_bytes,
         shutdown_timeout: builder.shutdown_timeout,
-        on_loss: builder.on_loss,
-        on_problem: builder.on_problem,
+        hooks: builder.hooks,
+        filter,
+        context,
     })
 }
 
@@ -113,6 +149,10 @@ fn check_ranges(builder: &ClientBuilder) -> Result<(), ConfigError> {
     }
     if let Overflow::Block(timeout) = builder.overflow {
         parse::check_duration("overflow", timeout, Duration::ZERO, HOUR)?;
+    }
+    if !(0.0..=1.0).contains(&builder.sample_rate) {
+        let problem = format!("must be from 0 to 1, not {}", builder.sample_rate);
+        return Err(ConfigError::new("sample_rate", problem));
     }
     if builder.compression && !cfg!(feature = "zstd") {
         return Err(ConfigError::new("compression", "needs the crate feature `zstd`"));
@@ -227,6 +267,9 @@ mod tests {
         assert_eq!(invalid_option(|b| b.max_in_flight(0)), "max_in_flight");
         assert_eq!(invalid_option(|b| b.request_timeout(zero)), "request_timeout");
         assert_eq!(invalid_option(|b| b.retry(HOUR, Duration::from_secs(1))), "retry");
+        assert_eq!(invalid_option(|b| b.sample_rate(1.1)), "sample_rate");
+        assert_eq!(invalid_option(|b| b.sample_rate(f64::NAN)), "sample_rate");
+        assert_eq!(invalid_option(|b| b.common_metadata([1])), "common_metadata");
         assert_eq!(invalid_option(|b| b.api_key("a b")), "api_key");
         assert_eq!(invalid_option(|b| b.api_key_file("/no/such/file")), "api_key_file");
         assert_eq!(invalid_option(|b| b.api_key("k").api_key_file("f")), "api_key_file");

@@ -38,7 +38,7 @@ fn client() -> Client {
 async fn assert_panics_lose_nothing(client: Client) {
     for n in 0..2000 {
         if n % 700 == 0 {
-            client.mailbox().panics_left.store(1, Ordering::SeqCst);
+            client.mailbox().unwrap().panics_left.store(1, Ordering::SeqCst);
         }
         client.log(Event::new("u", "A")).unwrap();
     }
@@ -66,7 +66,7 @@ async fn a_worker_that_panics_is_restarted_with_its_spool() {
 #[tokio::test]
 async fn a_worker_that_always_panics_fails_permanently() {
     let client = client();
-    client.mailbox().panics_left.store(1000, Ordering::SeqCst);
+    client.mailbox().unwrap().panics_left.store(1000, Ordering::SeqCst);
     let lost = client.send(Event::new("u", "A")).await;
     assert!(lost.is_err());
     let stats = client.stats();

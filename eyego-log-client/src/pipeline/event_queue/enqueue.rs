@@ -3,24 +3,90 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
 use crate::model::errors::LogError;
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Ack, Batch, Outcome, SettledBatch};
 use crate::pipeline::event_queue::{EventQueue, Overflow, Phase, State};
 use crate::sync::{MutexGuard, wait_while};
 
+/// Why an event was not added to the buffer. The lock is still held.
+struct Refusal<'a> {
+    state: MutexGuard<'a, State>,
+    reason: LossReason,
+    error: LogError,
+}
+
+/// The number of callers that wait for room from which on those that gave up are
+/// removed.
+const MIN_CLEANUP: usize = 64;
+
 impl EventQueue {
-    /// Adds an encoded event to the buffer. `ack` is completed when the event
-    /// is settled.
+    /// Adds an encoded event to the buffer, or counts it as lost. `ack` is
+    /// completed when the event is settled.
     ///
     /// # Errors
     /// Returns [`LogError::Full`] if there is no room, or [`LogError::Closed`]
     /// if the client is shut down.
     pub(crate) fn enqueue(&self, line: &[u8], ack: Option<Ack>) -> Result<(), LogError> {
+        let may_block = ack.is_none();
+        self.offer(line, ack, may_block).map_err(|Refusal { state, reason, error }| {
+            self.refuse(state, line, reason);
+            error
+        })
+    }
+
+    /// Adds an encoded event to the buffer without blocking. Counts nothing if it
+    /// is not added, because the caller still has the event.
+    ///
+    /// # Errors
+    /// Returns the errors of [`enqueue`](Self::enqueue).
+    pub(crate) fn try_enqueue(&self, line: &[u8]) -> Result<(), LogError> {
+        self.offer(line, None, false).map_err(|refusal| refusal.error)
+    }
+
+    /// Adds an encoded event to the buffer without blocking. If there is no room,
+    /// returns a channel that closes when it is worth trying again.
+    ///
+    /// # Errors
+    /// Returns [`LogError::Closed`], and counts the event as lost, if the client
+    /// is shut down.
+    pub(crate) fn enqueue_or_wait(
+        &self,
+        line: &[u8],
+    ) -> Result<Option<oneshot::Receiver<()>>, LogError> {
+        match self.offer(line, None, false) {
+            Ok(()) => Ok(None),
+            Err(Refusal { mut state, error: LogError::Full, .. }) => {
+                let (room, receiver) = oneshot::channel();
+                let waiting = &mut state.room_waiters;
+                if waiting.len() >= MIN_CLEANUP && waiting.len().is_power_of_two() {
+                    waiting.retain(|waiter| !waiter.is_closed());
+                }
+                waiting.push(room);
+                drop(state);
+                // The worker may be waiting for a batch to linger long enough.
+                self.worker.notify_one();
+                Ok(Some(receiver))
+            }
+            Err(Refusal { state, reason, error }) => {
+                self.refuse(state, line, reason);
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts an event that waited for room in vain as lost.
+    pub(crate) fn give_up(&self, line: &[u8]) {
+        self.refuse(self.state(), line, LossReason::Overflow);
+    }
+
+    fn offer(&self, line: &[u8], ack: Option<Ack>, may_block: bool) -> Result<(), Refusal<'_>> {
         let cost = Batch::cost_of(line.len());
         let mut state = self.state();
         if state.phase == Phase::Open && !self.has_room(&state, cost) {
-            state = self.make_room(state, cost, ack.is_none());
+            state = self.make_room(state, cost, may_block);
         }
         let refusal = match state.phase {
             Phase::Open if self.has_room(&state, cost) => None,
@@ -29,8 +95,7 @@ impl EventQueue {
             Phase::Closed(reason) => Some((reason, LogError::Closed)),
         };
         if let Some((reason, error)) = refusal {
-            self.refuse(state, line, reason);
-            return Err(error);
+            return Err(Refusal { state, reason, error });
         }
         state.urgency.attempt_wanted |= ack.is_some();
         let pushed = state.buffer.push(line, ack, Instant::now);

@@ -1,0 +1,118 @@
+//! Wires the parts of a client together.
+
+use std::sync::Arc;
+
+use eyego_log_core::LogIdGenerator;
+
+use crate::api::builder::ClientBuilder;
+use crate::api::builder::validate::{Validated, validate, validate_disabled};
+use crate::api::client::{Client, Inner};
+use crate::api::reader::Reader;
+use crate::delivery::BatchSource;
+use crate::delivery::dispatch::Dispatcher;
+use crate::delivery::mailbox::Mailbox;
+use crate::delivery::sender::Sender;
+use crate::delivery::worker::Worker;
+use crate::model::errors::ConfigError;
+use crate::model::loss_reason::LossReason;
+use crate::pipeline::event_queue::EventQueue;
+use crate::pipeline::filter::Filter;
+use crate::pipeline::reporter::Reporter;
+use crate::spool::Spool;
+use crate::sync::Notify;
+use crate::sync::process::Process;
+use crate::sync::timer::Timer;
+
+impl ClientBuilder {
+    /// Builds the client and starts its thread. This does not connect to the
+    /// server, so an unreachable server is not an error.
+    ///
+    /// # Errors
+    /// Returns a [`ConfigError`] that names the option if an option is invalid
+    /// or contradicts another, if a file cannot be read, if the spool directory
+    /// cannot be used, or if the thread cannot be started.
+    pub fn build(self) -> Result<Client, ConfigError> {
+        if self.is_disabled() {
+            validate_disabled(&self)?;
+            return Ok(disabled(&self));
+        }
+        let Validated {
+            endpoint,
+            transport,
+            queue,
+            dispatch,
+            request_timeout,
+            spool,
+            max_event_bytes,
+            shutdown_timeout,
+            hooks,
+            filter,
+            context,
+        } = validate(self)?;
+        let spool = spool.map(Spool::open).transpose()?;
+        let notify = Arc::new(Notify::new());
+        let process = Arc::new(Process::current());
+        let reporter = Reporter::new(hooks);
+        let queue = Arc::new(EventQueue::new(queue, reporter.clone(), Arc::clone(&notify)));
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(&notify), Arc::clone(&process)));
+        let endpoint = Arc::new(endpoint);
+        let spool = spool.map(|(spool, recovered)| {
+            queue.recover(recovered.found.events, &recovered.lost);
+            queue.update_stats(|stats| stats.spool_bytes = spool.bytes());
+            (spool, recovered.found)
+        });
+        let options = queue.options();
+        let source = BatchSource::new(spool, options.batch.bytes, options.max_bytes);
+        let reader = Reader::new(Arc::clone(&mailbox), Arc::clone(&endpoint));
+        let sender = Sender { transport, endpoint, mailbox: Arc::clone(&mailbox), request_timeout };
+        let delivery_timeout = dispatch.retry.delivery_timeout;
+        let dispatcher = Dispatcher::new(dispatch, fastrand::Rng::new());
+        let worker = Worker {
+            queue: Arc::clone(&queue),
+            mailbox,
+            reporter: reporter.clone(),
+            notify,
+            sender,
+            source,
+            dispatcher,
+            delivery_timeout,
+        };
+        worker.spawn().map_err(|error| {
+            ConfigError::new("build", format!("cannot start the client's thread: {error}"))
+        })?;
+        let inner = Inner {
+            queue,
+            reporter,
+            reader,
+            timer: Timer::default(),
+            process,
+            ids: LogIdGenerator::new(),
+            max_event_bytes,
+            shutdown_timeout,
+            filter,
+        };
+        Ok(Client { inner: Arc::new(inner), context })
+    }
+}
+
+/// Builds a client without a thread. Its queue is closed from the beginning, so
+/// nothing waits for a delivery.
+pub(super) fn disabled(builder: &ClientBuilder) -> Client {
+    let reporter = Reporter::default();
+    let notify = Arc::new(Notify::new());
+    let queue = EventQueue::new(builder.queue_options(), reporter.clone(), notify);
+    queue.finish(LossReason::Shutdown, Vec::new(), "the client is disabled");
+    let filter = Filter { is_disabled: true, sample_rate: 1.0, before_send: None };
+    let inner = Inner {
+        queue: Arc::new(queue),
+        reporter,
+        reader: Reader::disabled(),
+        timer: Timer::default(),
+        process: Arc::new(Process::current()),
+        ids: LogIdGenerator::new(),
+        max_event_bytes: builder.max_event_limit(),
+        shutdown_timeout: builder.shutdown_limit(),
+        filter: Some(filter),
+    };
+    Client { inner: Arc::new(inner), context: None }
+}
