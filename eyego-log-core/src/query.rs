@@ -3,11 +3,13 @@
 
 mod cursor;
 mod filter;
+mod path;
 
 use std::collections::HashSet;
 
 pub use self::cursor::{Cursor, ParseCursorError};
 pub use self::filter::{MetadataFilter, Scalar};
+pub use self::path::MetadataPath;
 use crate::Timestamp;
 use crate::field::{FieldError, FieldErrors};
 use crate::limits::{

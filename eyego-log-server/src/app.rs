@@ -46,7 +46,7 @@ use crate::infrastructure::repository::mongodb::{
 use crate::infrastructure::repository::sqlite::{
     SqliteDeadLetters, SqliteErasures, SqliteRepository, SqliteStore,
 };
-use crate::interface::http::{Api, BodyLimits, HeavyWork};
+use crate::interface::http::{Api, BodyLimits, HeavyWork, Streams};
 use crate::telemetry::Logging;
 
 /// Limit for an append to the spool. Together with the second that Kafka gets
@@ -187,6 +187,7 @@ impl Parts {
             ),
             repository: Arc::clone(&self.repository),
             read_budget: ReadBudget::new(config.http.max_read_bytes),
+            streams: Streams::default(),
             dead_letters: DeadLetterService::new(
                 Arc::clone(&self.dead_letters),
                 self.guarded_store(),

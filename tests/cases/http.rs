@@ -32,7 +32,7 @@ async fn post_as(
 }
 
 /// Returns the paths of the field errors.
-fn paths(body: &Value) -> Vec<&str> {
+pub(crate) fn paths(body: &Value) -> Vec<&str> {
     let errors = body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
     errors.iter().filter_map(|error| error["path"].as_str()).collect()
 }

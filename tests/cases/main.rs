@@ -24,6 +24,7 @@ mod metrics;
 mod mongodb;
 mod overload;
 mod pipeline;
+mod reading;
 mod reads;
 mod rebalance;
 mod removal;

@@ -8,6 +8,9 @@
 //! | `ingest` | POST of one event and of a batch |
 //! | `items` | splits the body of a batch |
 //! | `read` | GET of events |
+//! | `export` | all matching events as a stream |
+//! | `selection` | the filters that the reading routes share |
+//! | `streams` | limits of responses that last |
 //! | `dead_letters` | GET and replay of dead letters |
 //! | `erasures` | DELETE of a user's events, and GET of erasures |
 //! | `metrics` | the Prometheus endpoint |
@@ -34,6 +37,7 @@ mod dashboard;
 mod dead_letters;
 mod erasures;
 mod error;
+mod export;
 mod health;
 mod heavy;
 mod held_body;
@@ -43,7 +47,9 @@ mod metrics;
 mod parameters;
 mod read;
 mod router;
+mod selection;
 mod server;
+mod streams;
 mod tls;
 
 pub use self::access::{Access, Audited, Guard};
@@ -59,4 +65,5 @@ pub use self::items::fuzz_batch;
 pub use self::metrics::{MeasuredParts, Metrics};
 pub use self::router::{Operations, Routes, routes};
 pub use self::server::{Bound, bind};
+pub use self::streams::Streams;
 pub use self::tls::{Tls, TlsError};

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::body::{self, BodyLimits, ReadBody};
 use super::error::ApiError;
 use super::heavy::HeavyWork;
+use super::streams::Streams;
 use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::Ingest;
 use crate::application::read_budget::ReadBudget;
@@ -24,6 +25,8 @@ pub struct Api {
     pub repository: Arc<dyn LogRepository>,
     /// Memory of all reads.
     pub read_budget: ReadBudget,
+    /// Limits of responses that last.
+    pub streams: Streams,
     /// Lists and replays dead letters.
     pub dead_letters: DeadLetterService,
     /// Requests and lists erasures.

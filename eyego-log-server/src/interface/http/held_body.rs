@@ -33,7 +33,8 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-fn hold(bytes: Vec<u8>, share: Arc<ReadShare>) -> Bytes {
+/// Returns the bytes. The share is released when they have been written out.
+pub(super) fn hold(bytes: Vec<u8>, share: Arc<ReadShare>) -> Bytes {
     Bytes::from_owner(Held { bytes, _share: share })
 }
 

@@ -72,6 +72,7 @@ mod tests {
             ("GET /api/v1/logs", scope(Scope::Read)),
             ("POST /api/v1/logs", scope(Scope::Ingest)),
             ("POST /api/v1/logs/batch", scope(Scope::Ingest)),
+            ("GET /api/v1/logs/export", scope(Scope::Read)),
             ("GET /api/v1/logs/{id}", scope(Scope::Read)),
             ("GET /api/v1/dead-letters", scope(Scope::Admin)),
             ("POST /api/v1/dead-letters/replay", scope(Scope::Admin)),

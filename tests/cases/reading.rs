@@ -1,0 +1,30 @@
+//! The reading routes of a running server beside the list.
+
+mod export;
+
+use eyego_log_core::Timestamp;
+use serde_json::{Value, json};
+use stack::server::Server;
+
+use crate::fixture::{NDJSON, post_bytes, stored};
+
+/// Stores these events, and waits until all can be read.
+async fn store_all(server: &Server, events: &[Value]) {
+    for chunk in events.chunks(1_000) {
+        let lines: Vec<_> = chunk.iter().map(Value::to_string).collect();
+        let headers = [("content-type", NDJSON)];
+        let (status, response) =
+            post_bytes(server, "/api/v1/logs/batch", &headers, lines.join("\n")).await;
+        assert_eq!(status, 202, "{response}");
+        let ids = response["ids"].as_array().unwrap();
+        for id in [&ids[0], &ids[ids.len() - 1]] {
+            stored(server, id.as_str().unwrap()).await;
+        }
+    }
+}
+
+/// Returns an event at this time.
+fn event(n: usize, user: &str, action: &str, millis: i64) -> Value {
+    json!({"userId": user, "action": action, "metadata": {"n": n, "page": "home"},
+           "timestamp": Timestamp::from_millis(millis).unwrap().to_string()})
+}

@@ -1,0 +1,195 @@
+//! `GET /api/v1/logs/export`.
+
+use std::io::Read as _;
+
+use serde_json::{Value, json};
+use stack::server::Server;
+
+use super::{event, store_all};
+use crate::fixture::{TIMEOUT, embedded_server, get, logs, ready, url};
+use crate::http::paths;
+
+const EXPORT: &str = "/api/v1/logs/export";
+
+/// Stores more events than a page has.
+async fn filled_server(count: usize) -> Server {
+    filled_server_with(count, "home").await
+}
+
+/// Stores more than the buffers of a connection take, so that an unread export does not end.
+async fn server_with_large_export() -> Server {
+    filled_server_with(5_000, &"x".repeat(8_000)).await
+}
+
+async fn filled_server_with(count: usize, page: &str) -> Server {
+    let server = embedded_server().await;
+    let events: Vec<_> = (0..count)
+        .map(|n| {
+            let millis = 1_767_225_600_000 + i64::try_from(n).unwrap();
+            let mut event = event(n, ["ada", "bob"][n % 2], "A", millis);
+            event["metadata"]["page"] = json!(page);
+            event
+        })
+        .collect();
+    store_all(&server, &events).await;
+    server
+}
+
+async fn export(server: &Server, query: &str) -> reqwest::Response {
+    reqwest::get(url(server, &format!("{EXPORT}?{query}"))).await.unwrap()
+}
+
+fn header<'a>(response: &'a reqwest::Response, name: &str) -> &'a str {
+    response.headers()[name].to_str().unwrap()
+}
+
+#[tokio::test]
+async fn export_returns_each_matching_event_once_in_order() {
+    let server = filled_server(4_300).await;
+    let response = export(&server, "userId=ada&order=asc").await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(header(&response, "content-type"), "application/x-ndjson");
+    let name = header(&response, "content-disposition");
+    assert!(name.starts_with("attachment; filename=\"eyego-logs-20"), "{name}");
+    assert!(name.ends_with("Z.ndjson\""), "{name}");
+    let text = response.text().await.unwrap();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers: Vec<_> =
+        events.iter().map(|event| event["metadata"]["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..4_300).step_by(2).collect::<Vec<_>>());
+    // The newest first, exactly as the list has them.
+    let text = export(&server, "from=2026-01-01T00:00:04Z").await.text().await.unwrap();
+    let exported: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(exported, logs(&server, "from=2026-01-01T00:00:04Z", 300).await);
+    let empty = export(&server, "userId=nobody").await;
+    assert_eq!((empty.status().as_u16(), empty.text().await.unwrap()), (200, String::new()));
+}
+
+#[tokio::test]
+async fn compressed_exports_have_the_same_content() {
+    let server = filled_server(3_000).await;
+    let plain = export(&server, "format=csv").await.bytes().await.unwrap();
+    let client = reqwest::Client::new();
+    for encoding in ["gzip", "zstd"] {
+        let request = client.get(url(&server, &format!("{EXPORT}?format=csv")));
+        let response = request.header("accept-encoding", encoding).send().await.unwrap();
+        assert_eq!(header(&response, "content-encoding"), encoding);
+        let body = response.bytes().await.unwrap();
+        assert!(body.len() < plain.len() / 2);
+        let mut content = Vec::new();
+        match encoding {
+            "gzip" => flate2::read::GzDecoder::new(&*body).read_to_end(&mut content).unwrap(),
+            _ => {
+                zstd::stream::read::Decoder::new(&*body).unwrap().read_to_end(&mut content).unwrap()
+            }
+        };
+        assert!(content == plain, "{encoding}");
+    }
+}
+
+#[tokio::test]
+async fn csv_has_the_chosen_columns() {
+    let server = embedded_server().await;
+    let events = [json!({"userId": "=1+1", "action": "a,b", "timestamp": "2026-01-01T00:00:00Z",
+                         "metadata": {"page": "home", "cart": {"total": 5}}})];
+    store_all(&server, &events).await;
+    let response = export(&server, "format=csv&columns=metadata.cart.total,metadata.none").await;
+    assert!(header(&response, "content-type").starts_with("text/csv"));
+    let text = response.text().await.unwrap();
+    let (head, row) = text.split_once("\r\n").unwrap();
+    assert_eq!(head, "id,userId,action,timestamp,metadata.cart.total,metadata.none");
+    assert!(row.ends_with(",'=1+1,\"a,b\",2026-01-01T00:00:00.000Z,5,\r\n"), "{row}");
+}
+
+#[tokio::test]
+async fn line_breaks_in_metadata_do_not_break_ndjson() {
+    let server = embedded_server().await;
+    let body = "{\"userId\":\"u\",\"action\":\"A\",\"metadata\":{\n\"a\":\r\n1}}";
+    let request = reqwest::Client::new().post(url(&server, "/api/v1/logs?wait=stored"));
+    let response =
+        request.header("content-type", "application/json").body(body).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let text = export(&server, "").await.text().await.unwrap();
+    assert_eq!(text.matches('\n').count(), 1, "{text}");
+    let event: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(event["metadata"], json!({"a": 1}));
+}
+
+#[tokio::test]
+async fn invalid_export_returns_400_with_what_is_possible() {
+    let server = embedded_server().await;
+    for (query, path, message) in [
+        ("format=xlsx", "format", "ndjson or csv"),
+        ("format=csv&columns=page", "columns", "metadata.page"),
+        ("columns=metadata.page", "columns", "format=csv"),
+        ("cursor=1", "cursor", "those are userId"),
+        ("from=yesterday", "from", "RFC 3339"),
+    ] {
+        let (status, body) = get(&server, &format!("{EXPORT}?{query}")).await;
+        assert_eq!((status, paths(&body)), (400, vec![path]), "{query}: {body}");
+        assert!(body["message"].as_str().unwrap().contains(message), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_have_a_limit_that_ends_with_the_client() {
+    let server = server_with_large_export().await;
+    let mut running = Vec::new();
+    for _ in 0..4 {
+        running.push(export(&server, "").await);
+    }
+    let (status, body) = get(&server, EXPORT).await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body["message"].as_str().unwrap().contains("4 exports"), "{body}");
+    assert_eq!(get(&server, "/api/v1/logs?limit=1").await.0, 200, "the list has its own limit");
+    drop(running);
+    let freed = stack::eventually("an export to be possible", TIMEOUT, async || {
+        anyhow::ensure!(export(&server, "limit=").await.status() == 400);
+        anyhow::ensure!(export(&server, "userId=nobody").await.status() == 200);
+        Ok(())
+    });
+    freed.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn export_cut_off_by_a_stop_is_seen_as_truncated() {
+    let server = server_with_large_export().await;
+    let mut response = export(&server, "").await;
+    assert!(response.chunk().await.unwrap().is_some());
+    let (status, rest) = tokio::join!(server.terminate(), async {
+        loop {
+            match response.chunk().await {
+                Ok(Some(_)) => {}
+                end => break end,
+            }
+        }
+    });
+    assert!(status.unwrap().success());
+    assert!(rest.is_err(), "the transfer looked complete");
+    assert!(server.log().contains("an export was cut off"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_whole_export_from_mongodb_is_the_list() {
+    let deployment = crate::fixture::Deployment::shared().await;
+    let server = ready(deployment.server("all")).await;
+    let events: Vec<_> = (0..2_500)
+        .map(|n| event(n, "ada", "A", 1_767_225_600_000 + i64::try_from(n / 3).unwrap()))
+        .collect();
+    store_all(&server, &events).await;
+    stack::eventually("all events in the export", TIMEOUT, async || {
+        let text = export(&server, "order=asc&metadata.page=home").await.text().await?;
+        let mut numbers: Vec<u64> = text
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<Value>(line).unwrap()["metadata"]["n"].as_u64().unwrap()
+            })
+            .collect();
+        numbers.sort_unstable();
+        anyhow::ensure!(numbers == (0..2_500).collect::<Vec<_>>(), "{}", numbers.len());
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
