@@ -16,4 +16,5 @@ pub mod removal;
 pub mod repeated;
 pub mod repository;
 pub mod retention;
+pub mod stats;
 pub mod subscription;

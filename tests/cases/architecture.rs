@@ -27,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
 
 /// The dependencies that a layer of the server may use, besides the standard library. A longer path
 /// adds to the list of its parent.
-const DEPENDENCIES: [(&str, &[&str]); 11] = [
+const DEPENDENCIES: [(&str, &[&str]); 12] = [
     ("domain", &["async_trait", "bytes", "eyego_log_core", "thiserror"]),
     (
         "application",
@@ -94,6 +94,7 @@ const DEPENDENCIES: [(&str, &[&str]); 11] = [
             "zstd",
         ],
     ),
+    ("interface/http/stats", &["jiff"]),
 ];
 
 /// Returns the production code of a crate.

@@ -1,6 +1,7 @@
 //! The reading routes of a running server beside the list.
 
 mod export;
+mod stats;
 
 use eyego_log_core::Timestamp;
 use serde_json::{Value, json};

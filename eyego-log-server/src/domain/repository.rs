@@ -7,6 +7,7 @@ use eyego_log_core::{LogEntry, LogId, LogQuery};
 
 use super::health::PartHealth;
 use super::read::{Page, ReadError, ReadMemory};
+use super::stats::{Stats, StatsQuery};
 
 /// A store of log entries that holds each id at most once.
 #[async_trait]
@@ -38,6 +39,18 @@ pub trait LogRepository: Send + Sync {
     /// # Errors
     /// Returns an error if the store cannot execute the query in time.
     async fn find(&self, query: &LogQuery, memory: Arc<dyn ReadMemory>) -> Result<Page, ReadError>;
+
+    /// Returns the counts that `query` asks for, as an
+    /// [`Aggregate`](super::stats::Aggregate) of all matching entries has them. This
+    /// is a scan, and bounded like one of [`find`](Self::find).
+    ///
+    /// # Errors
+    /// Returns an error if the store cannot execute the query in time.
+    async fn stats(
+        &self,
+        query: &StatsQuery,
+        memory: Arc<dyn ReadMemory>,
+    ) -> Result<Stats, ReadError>;
 
     /// Returns the entry with this id, or `None` if it is not stored.
     ///

@@ -9,6 +9,7 @@
 //! | `items` | splits the body of a batch |
 //! | `read` | GET of events |
 //! | `export` | all matching events as a stream |
+//! | `stats` | counts over time |
 //! | `selection` | the filters that the reading routes share |
 //! | `streams` | limits of responses that last |
 //! | `dead_letters` | GET and replay of dead letters |
@@ -49,6 +50,7 @@ mod read;
 mod router;
 mod selection;
 mod server;
+mod stats;
 mod streams;
 mod tls;
 

@@ -2,6 +2,7 @@
 
 mod metadata;
 mod query;
+mod stats;
 mod storing;
 
 use std::sync::Arc;
@@ -80,6 +81,15 @@ const CASES: &[Case<Fixture>] = &[
     }),
     ("filters narrow alone and combined", |store| {
         Box::pin(query::filters_narrow_alone_and_combined(store))
+    }),
+    ("statistics count exactly the matching logs", |store| {
+        Box::pin(stats::statistics_count_exactly_the_matching_logs(store))
+    }),
+    ("statistics of an empty range are zero", |store| {
+        Box::pin(stats::statistics_of_an_empty_range_are_zero(store))
+    }),
+    ("statistics without memory are refused", |store| {
+        Box::pin(stats::statistics_without_memory_are_refused(store))
     }),
 ];
 

@@ -8,6 +8,7 @@
 //! | `repository` | the log entries: the port |
 //! | `insert`, `encode`, `duplicates` | storing |
 //! | `filter`, `metadata_filter`, `decode`, `json` | reading |
+//! | `stats` | statistics |
 //! | `dead_letters` | the dead letters |
 //! | `removal`, `erasures` | deleting, and the erasures of users |
 //! | `failure` | what each error means: one table |
@@ -29,6 +30,7 @@ mod operation;
 mod options;
 mod removal;
 mod repository;
+mod stats;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `repository` | the log entries: storing, and the port |
 //! | `find`, `segments`, `row` | queries, the segments of the user index, reading rows |
+//! | `stats` | statistics |
 //! | `dead_letters` | the dead letters |
 //! | `removal`, `purge`, `erasures` | deleting, and the erasures of users |
 //! | `writer`, `readers` | the thread that writes, the connections that read |
@@ -20,6 +21,7 @@ mod repository;
 mod row;
 mod segments;
 mod snapshot_gate;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -25,7 +25,7 @@ fn logs() -> Vec<LogEntry> {
         .collect()
 }
 
-async fn filled(fixture: &Fixture) -> (Arc<dyn LogRepository>, Vec<LogEntry>) {
+pub(super) async fn filled(fixture: &Fixture) -> (Arc<dyn LogRepository>, Vec<LogEntry>) {
     let repository = fixture.repository();
     let logs = logs();
     // The order of storing differs from the order of the results.
@@ -36,7 +36,7 @@ async fn filled(fixture: &Fixture) -> (Arc<dyn LogRepository>, Vec<LogEntry>) {
 }
 
 /// Returns what the query must find, all pages in one.
-fn expected(logs: &[LogEntry], query: &LogQuery) -> Vec<LogEntry> {
+pub(super) fn expected(logs: &[LogEntry], query: &LogQuery) -> Vec<LogEntry> {
     let mut found: Vec<_> = logs
         .iter()
         .filter(|log| query.user_id.as_deref().is_none_or(|user| log.user_id.as_str() == user))
@@ -212,7 +212,7 @@ pub(super) async fn event_larger_than_a_page_is_a_page_of_its_own(fixture: Fixtu
 }
 
 /// A limited amount of memory, never released.
-struct Limited(AtomicUsize);
+pub(super) struct Limited(pub(super) AtomicUsize);
 
 impl ReadMemory for Limited {
     fn reserve(&self, bytes: usize) -> Result<(), ReadError> {

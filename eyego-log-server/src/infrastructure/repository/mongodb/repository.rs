@@ -12,10 +12,11 @@ use mongodb::options::ReadConcern;
 use super::connection::MongoConnection;
 use super::insert::{self, Plan};
 use super::operation::{self, MAX_READ_TIME};
-use super::{decode, duplicates, filter};
+use super::{decode, duplicates, filter, stats};
 use crate::domain::health::PartHealth;
 use crate::domain::read::{Page, PageBuilder, ReadError, ReadMemory};
 use crate::domain::repository::{LogRepository, StoreError, StoreOutcome};
+use crate::domain::stats::{Stats, StatsQuery};
 use crate::infrastructure::repository::limits::ReadKind;
 
 /// Size in bytes above which a document is worth a break after it.
@@ -114,6 +115,14 @@ impl LogRepository for MongoRepository {
             Ok(page.finish())
         })
         .await
+    }
+
+    async fn stats(
+        &self,
+        query: &StatsQuery,
+        memory: Arc<dyn ReadMemory>,
+    ) -> Result<Stats, ReadError> {
+        stats::stats(&self.connection, query, &*memory).await
     }
 
     /// Reads with a majority, so a returned entry is durable.

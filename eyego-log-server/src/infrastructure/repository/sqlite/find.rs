@@ -168,7 +168,7 @@ impl<'a, 'c> Keys<'a, 'c> {
 ///
 /// They are not part of it because SQLite would search for the next match on its
 /// own, and could only be stopped by losing the position.
-fn matches(query: &LogQuery, row: &Row<'_>) -> rusqlite::Result<bool> {
+pub(super) fn matches(query: &LogQuery, row: &Row<'_>) -> rusqlite::Result<bool> {
     if let Some(action) = &query.action
         && row.get_ref(ACTION_AFTER_KEY)?.as_str()? != action
     {
@@ -179,14 +179,34 @@ fn matches(query: &LogQuery, row: &Row<'_>) -> rusqlite::Result<bool> {
 }
 
 fn matches_all(filters: &[MetadataFilter], metadata: &str) -> bool {
-    // Only objects are stored as metadata.
-    let metadata: serde_json::Map<_, _> = serde_json::from_str(metadata).unwrap_or_default();
+    let metadata = parse_metadata(metadata);
     filters.iter().all(|filter| filter.matches(&metadata))
+}
+
+pub(super) fn parse_metadata(text: &str) -> serde_json::Map<String, serde_json::Value> {
+    // Only objects are stored as metadata.
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// Returns the statement that selects keys beginning at `start`, and its
 /// parameters.
 pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (String, Vec<Value>) {
+    // Without filters, the index alone contains all columns.
+    let filtered = match (&query.action, query.metadata.is_empty()) {
+        (None, true) => "",
+        (Some(_), true) => ", action",
+        (_, false) => ", action, metadata",
+    };
+    select_columns(query, filtered, start, segment)
+}
+
+/// Returns the statement of [`select`] with these columns after the key.
+pub(super) fn select_columns(
+    query: &LogQuery,
+    columns: &str,
+    start: Start,
+    segment: Option<i64>,
+) -> (String, Vec<Value>) {
     let (direction, after) = match query.order {
         Order::Descending => ("DESC", "<"),
         Order::Ascending => ("ASC", ">"),
@@ -220,14 +240,8 @@ pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (S
     let index = if segment.is_some() { "logs_by_user" } else { "logs_by_time" };
     let condition =
         if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
-    // Without filters, the index alone contains all columns.
-    let filtered = match (&query.action, query.metadata.is_empty()) {
-        (None, true) => "",
-        (Some(_), true) => ", action",
-        (_, false) => ", action, metadata",
-    };
     let sql = format!(
-        "SELECT {KEY_COLUMNS}{filtered} FROM logs INDEXED BY {index} WHERE {condition} \
+        "SELECT {KEY_COLUMNS}{columns} FROM logs INDEXED BY {index} WHERE {condition} \
          ORDER BY timestamp {direction}, id {direction}"
     );
     (sql, parameters)

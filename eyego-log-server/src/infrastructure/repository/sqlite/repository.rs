@@ -8,10 +8,11 @@ use rusqlite::{Connection, ErrorCode, params};
 
 use super::readers::Snapshot;
 use super::segments::TouchedSegments;
-use super::{SqliteStore, find, row};
+use super::{SqliteStore, find, row, stats};
 use crate::domain::health::PartHealth;
 use crate::domain::read::{Page, ReadError, ReadMemory};
 use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome, is_conflict};
+use crate::domain::stats::{Stats, StatsQuery};
 use crate::infrastructure::repository::limits::ReadKind;
 
 /// The log entries of an embedded store.
@@ -43,6 +44,16 @@ impl LogRepository for SqliteRepository {
         let query = query.clone();
         let kind = ReadKind::of(&query);
         self.store.readers.read(kind, move |file| find::find(file, &query, &*memory)).await
+    }
+
+    async fn stats(
+        &self,
+        query: &StatsQuery,
+        memory: Arc<dyn ReadMemory>,
+    ) -> Result<Stats, ReadError> {
+        let query = query.clone();
+        let stats = move |file: &mut Snapshot<'_>| stats::stats(file, &query, &*memory);
+        self.store.readers.read(ReadKind::Scan, stats).await
     }
 
     async fn get(&self, id: LogId) -> Result<Option<LogEntry>, ReadError> {

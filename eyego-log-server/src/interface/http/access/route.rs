@@ -74,6 +74,7 @@ mod tests {
             ("POST /api/v1/logs/batch", scope(Scope::Ingest)),
             ("GET /api/v1/logs/export", scope(Scope::Read)),
             ("GET /api/v1/logs/{id}", scope(Scope::Read)),
+            ("GET /api/v1/stats", scope(Scope::Read)),
             ("GET /api/v1/dead-letters", scope(Scope::Admin)),
             ("POST /api/v1/dead-letters/replay", scope(Scope::Admin)),
             ("GET /api/v1/dead-letters/{id}", scope(Scope::Admin)),
