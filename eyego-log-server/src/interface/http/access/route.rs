@@ -78,6 +78,8 @@ mod tests {
             ("GET /api/v1/dead-letters", scope(Scope::Admin)),
             ("POST /api/v1/dead-letters/replay", scope(Scope::Admin)),
             ("GET /api/v1/dead-letters/{id}", scope(Scope::Admin)),
+            ("GET /api/v1/erasures", scope(Scope::Erase)),
+            ("GET /api/v1/erasures/{id}", scope(Scope::Erase)),
             ("GET /health/live", Requirement::Open),
             ("GET /health/ready", Requirement::Open),
             ("GET /metrics", scope(Scope::Metrics)),
