@@ -174,7 +174,8 @@ async fn files_stay_small_while_records_pass_through() {
     assert_eq!(subscription.lag(), [(0, 0)]);
     let (file, log) = (file_bytes(dir.path(), "queue.db"), file_bytes(dir.path(), "queue.db-wal"));
     assert!(file < MAX / 2, "{file}");
-    assert!(log < MAX / 2, "{log}");
+    // A log that was larger is cut to exactly this size.
+    assert!(log <= MAX / 2, "{log}");
 }
 
 #[tokio::test]
