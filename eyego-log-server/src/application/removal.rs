@@ -12,7 +12,7 @@
 //! | `status` | the counters |
 //!
 //! The order of an erasure (ADR 0032): its record is durable; the first pass deletes
-//! what is stored; after [`SETTLED_AFTER`](erasing::SETTLED_AFTER), when no worker
+//! what is stored; after [`SETTLED_AFTER`], when no worker
 //! can store with an older list, the second pass deletes what was stored meanwhile.
 
 mod erasing;
