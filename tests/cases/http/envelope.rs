@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{paths, post_as, server_with};
-use crate::fixture::{JSON, embedded_server, get, post_bytes, url};
+use crate::fixture::{JSON, embedded_server, get, logs, post_bytes, url};
 
 /// Sends bytes on a connection of their own. Returns the status and the body of the response.
 async fn raw(server: &Server, request: &str) -> (u16, Value) {
@@ -128,4 +128,26 @@ async fn oversized_event_is_refused_before_it_is_sent() {
     let response = reqwest::get(url(&server, "/health/ready")).await.unwrap();
     let ready: Value = response.json().await.unwrap();
     assert_eq!(ready["parts"]["worker"]["state"], "up", "{ready}");
+}
+
+#[tokio::test]
+async fn body_of_a_request_that_takes_none_is_ignored() {
+    let server = embedded_server().await;
+    let event = json!({"userId": "u", "action": "A", "metadata": {"x": "y".repeat(200_000)}});
+    for _ in 0..20 {
+        assert_eq!(post_as(&server, "/api/v1/logs", JSON, event.to_string()).await.0, 202);
+    }
+    let path = "/api/v1/logs?limit=1000";
+    logs(&server, "", 20).await;
+    for _ in 0..5 {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 500000\r\n\r\n{}",
+            "x".repeat(500_000)
+        );
+        let response =
+            stack::hostile::exchange(server.address(), request.as_bytes()).await.unwrap();
+        assert_eq!(response.status, 200);
+        let page: Value = serde_json::from_slice(&response.body).unwrap();
+        assert_eq!(page["results"], 20);
+    }
 }

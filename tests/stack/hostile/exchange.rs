@@ -62,5 +62,39 @@ pub async fn exchange(address: SocketAddr, request: &[u8]) -> Result<Response> {
     let head_end = bytes.windows(4).position(|end| end == b"\r\n\r\n").context("no response")?;
     let head = String::from_utf8_lossy(&bytes[..head_end]).to_lowercase();
     let status = head.get(9..12).and_then(|status| status.parse().ok()).context("no status")?;
-    Ok(Response { status, head, body: bytes[head_end + 4..].to_vec(), elapsed })
+    let body = &bytes[head_end + 4..];
+    let body = if head.contains("\r\ntransfer-encoding: chunked") {
+        unchunk(body).context("the chunked response is cut off")?
+    } else {
+        body.to_vec()
+    };
+    Ok(Response { status, head, body, elapsed })
+}
+
+/// Joins the chunks of a body, or returns `None` if it is incomplete.
+fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line_end = rest.windows(2).position(|end| end == b"\r\n")?;
+        let size = std::str::from_utf8(&rest[..line_end]).ok()?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        let start = line_end + 2;
+        body.extend_from_slice(rest.get(start..start + size)?);
+        rest = rest.get(start + size + 2..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unchunk;
+
+    #[test]
+    fn chunks_are_joined_and_a_cut_is_found() {
+        assert_eq!(unchunk(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), Some(b"abcde".to_vec()));
+        assert_eq!(unchunk(b"3\r\nabc\r\n2\r\nd"), None);
+        assert_eq!(unchunk(b"3\r\nabc\r\n"), None);
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -64,6 +65,7 @@ impl Routes {
             let message = format!("the limit of {max} connections is reached; retry later");
             return ApiError::busy(message).into_response();
         }
+        let request = without_body(request).await;
         match self.api {
             Some(api) if request.method() == Method::POST && request.uri().path() == LOGS => {
                 ingest::event(State(api), request).await
@@ -136,6 +138,17 @@ async fn not_found(request: Request) -> Response {
 async fn method_not_allowed(request: Request) -> Response {
     refuse_body(request).await;
     ApiError::method_not_allowed().into_response()
+}
+
+/// Reads and drops the body of a request whose handler ignores it. A connection that
+/// is closed with unread data can lose the end of the response.
+async fn without_body(request: Request) -> Request {
+    if request.method() == Method::POST || request.body().is_end_stream() {
+        return request;
+    }
+    let (head, mut body) = request.into_parts();
+    discard_unread(&head.headers, &mut body).await;
+    Request::from_parts(head, Body::empty())
 }
 
 async fn refuse_body(request: Request) {
