@@ -3,6 +3,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `access` | checks requests: `Host`, `Origin`, keys, rate limits; the audit log |
+//! | `accept_encoding` | the content encodings that a client accepts |
 //! | `api` | the state shared by the routes of the API |
 //! | `router` | the routes, and what applies to every response |
 //! | `ingest` | POST of one event and of a batch |
@@ -30,6 +31,7 @@
 //! | `connections` | the open connections, what each is doing, and their limit |
 //! | `server` | the accept loop, the timeouts of connections, and graceful shutdown |
 
+mod accept_encoding;
 mod access;
 mod api;
 mod body;

@@ -14,12 +14,13 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
+use super::accept_encoding;
 use super::error::ApiError;
 
 /// Nothing but the server's own script, style and API; no inline script or style.
@@ -128,12 +129,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 /// Returns whether the client accepts gzip, with any weight but 0.
 fn accepts_gzip(request: &HeaderMap) -> bool {
-    let accepted = request.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
-        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse().ok());
-        name.trim().eq_ignore_ascii_case("gzip") && weight.unwrap_or(1.0_f32) > 0.0
-    })
+    accept_encoding::codings(request)
+        .any(|(name, weight)| name.eq_ignore_ascii_case("gzip") && weight.unwrap_or(1.0) > 0.0)
 }
 
 #[cfg(test)]
@@ -141,6 +138,7 @@ mod tests {
     use std::io::Read as _;
 
     use axum::body::to_bytes;
+    use http::header::ACCEPT_ENCODING;
 
     use super::*;
 

@@ -6,8 +6,6 @@ use axum::Json;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use eyego_log_core::limits::MAX_LIMIT;
-use eyego_log_core::query::{Cursor, ParseCursorError};
 use eyego_log_core::wire::{self, Status, SyntaxError};
 use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError, ParseLogIdError, Timestamp};
 use serde::Serialize;
@@ -198,15 +196,8 @@ fn parse_query(text: Option<&str>) -> Result<DeadLetterQuery, FieldErrors> {
             "code" => query.code = Some(value.to_owned()),
             "from" => query.from = Some(time(value)?),
             "to" => query.to = Some(time(value)?),
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-                query.limit =
-                    limit.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))?;
-            }
-            "cursor" => {
-                let cursor: Result<Cursor, ParseCursorError> = value.parse();
-                query.after = Some(cursor.map_err(|error| error.to_string())?);
-            }
+            "limit" => query.limit = parameters::limit(value)?,
+            "cursor" => query.after = Some(parameters::cursor(value)?),
             _ => {
                 let known = "code, from, to, limit, cursor";
                 return Err(format!("is not a known parameter (those are {known})"));

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use eyego_log_core::limits::MAX_LIMIT;
-use eyego_log_core::query::{Cursor, ParseCursorError};
 use eyego_log_core::wire::Status;
 use eyego_log_core::{FieldError, FieldErrors, LogId, Timestamp, UserId};
 use http::StatusCode;
@@ -122,15 +120,8 @@ fn parse_query(text: Option<&str>) -> Result<ErasureQuery, FieldErrors> {
     let mut query = ErasureQuery::default();
     parameters::parse(text, |name, value| {
         match name {
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-                query.limit =
-                    limit.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))?;
-            }
-            "cursor" => {
-                let cursor: Result<Cursor, ParseCursorError> = value.parse();
-                query.after = Some(cursor.map_err(|error| error.to_string())?);
-            }
+            "limit" => query.limit = parameters::limit(value)?,
+            "cursor" => query.after = Some(parameters::cursor(value)?),
             _ => return Err("is not a known parameter (those are limit, cursor)".to_owned()),
         }
         Ok(())

@@ -177,8 +177,8 @@ fn repeated_singleton(headers: &HeaderMap) -> Option<Box<Response>> {
     Some(Box::new(ApiError::invalid_field(error).into_response()))
 }
 
-/// Checks and routes a request from `address`. Sets `x-request-id` on the response, turns a panic into a
-/// 500, and logs the internals of a failure, which the response does not show.
+/// Checks and routes a request from `address`. Sets `x-request-id` on the response,
+/// turns a panic into a 500, and logs the internals of a failure, which the response does not show.
 ///
 /// A function around the router instead of a middleware: axum boxes and clones
 /// each middleware for every request (ADR 0014).

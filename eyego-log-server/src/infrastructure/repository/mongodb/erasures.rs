@@ -68,12 +68,7 @@ impl MongoErasures {
             if let Some(projection) = projection {
                 find = find.projection(projection);
             }
-            let mut cursor = find.await?;
-            let mut documents = Vec::new();
-            while cursor.advance().await? {
-                documents.push(cursor.current().to_owned());
-            }
-            Ok(documents)
+            operation::documents(find.await?).await
         })
         .await
     }

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bson::RawDocumentBuf;
+
 use super::failure::Failure;
 use crate::domain::read::ReadError;
 pub(super) use crate::infrastructure::repository::limits::MAX_READ_TIME;
@@ -27,6 +29,20 @@ const MAX_BATCH: u32 = 32;
 /// `rows`.
 pub(super) fn batch_size(rows: u32) -> u32 {
     rows.clamp(1, MAX_BATCH)
+}
+
+/// Returns all documents of a result that the query limits.
+///
+/// # Errors
+/// Returns an error if the cursor fails.
+pub(super) async fn documents(
+    mut cursor: mongodb::Cursor<RawDocumentBuf>,
+) -> mongodb::error::Result<Vec<RawDocumentBuf>> {
+    let mut documents = Vec::new();
+    while cursor.advance().await? {
+        documents.push(cursor.current().to_owned());
+    }
+    Ok(documents)
 }
 
 /// The reason a query failed.

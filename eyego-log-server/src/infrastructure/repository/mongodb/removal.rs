@@ -150,12 +150,7 @@ async fn find(
         if let Some(sort) = sort {
             find = find.sort(sort);
         }
-        let mut cursor = find.await?;
-        let mut documents = Vec::new();
-        while cursor.advance().await? {
-            documents.push(cursor.current().to_owned());
-        }
-        Ok(documents)
+        operation::documents(find.await?).await
     })
     .await
 }

@@ -4,7 +4,8 @@ use std::io::{self, Write as _};
 
 use flate2::write::GzEncoder;
 use http::HeaderMap;
-use http::header::ACCEPT_ENCODING;
+
+use crate::interface::http::accept_encoding;
 
 /// A content encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +20,7 @@ impl Encoding {
     /// the client has no preference.
     pub(super) fn accepted(headers: &HeaderMap) -> Self {
         let mut best = (0.0, Self::Identity);
-        let values =
-            headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-        for item in values.flat_map(|value| value.split(',')) {
-            let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
-            let name = name.trim();
+        for (name, weight) in accept_encoding::codings(headers) {
             let encoding = if name.eq_ignore_ascii_case("zstd") {
                 Self::Zstd
             } else if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
@@ -31,10 +28,9 @@ impl Encoding {
             } else {
                 continue;
             };
-            let quality = parameters.trim().strip_prefix("q=").map_or(Ok(1.0), str::parse::<f32>);
-            let quality = quality.unwrap_or(0.0);
-            if quality > best.0 || (quality == best.0 && quality > 0.0 && encoding == Self::Zstd) {
-                best = (quality, encoding);
+            let weight = weight.unwrap_or(0.0);
+            if weight > best.0 || (weight == best.0 && weight > 0.0 && encoding == Self::Zstd) {
+                best = (weight, encoding);
             }
         }
         best.1
@@ -99,6 +95,7 @@ impl Compressor {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::ACCEPT_ENCODING;
 
     use super::*;
 
