@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bson::doc;
 use eyego_log_server::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters as _};
+use eyego_log_server::infrastructure::repository::mongodb::MongoDeadLetters;
 use eyego_log_server::infrastructure::repository::sqlite::{SqliteDeadLetters, SqliteStore};
 use serde_json::{Value, json};
 use stack::eventually;
@@ -14,7 +16,9 @@ use stack::server::{Server, ServerBuilder};
 use tempfile::TempDir;
 
 use crate::conformance::{at, id};
-use crate::fixture::{Deployment, TIMEOUT, get, logs, open_data_dir, post, post_log, ready};
+use crate::fixture::{
+    Deployment, TIMEOUT, get, logs, open_data_dir, post, post_log, ready, send, stored, url,
+};
 use crate::metrics::{Scrape, scrape_until};
 
 pub(crate) fn dead_letter(n: u32, code: &str, raw: &[u8]) -> DeadLetter {
@@ -143,6 +147,79 @@ async fn dead_letter_is_shown_with_its_bytes() {
     }
     let (status, body) = post(&server, "/api/v1/dead-letters/replay?dry=1", &json!({})).await;
     assert_eq!((status, &body["errors"][0]["path"]), (400, &json!("dry")));
+}
+
+/// Dead letters whose bytes do not fit in a response: an event with many escapes, control characters,
+/// and bytes that are not UTF-8.
+fn large_dead_letters() -> [DeadLetter; 3] {
+    let quotes = "\"".repeat(7 << 20);
+    let event = json!({"id": id(1), "userId": "ada", "action": "A", "metadata": {"x": quotes}});
+    let bytes: Vec<u8> = (0..15 << 20).map(|n: u32| (n % 251) as u8 | 0x80).collect();
+    [
+        dead_letter(1, "mongodb_121", event.to_string().as_bytes()),
+        dead_letter(2, "not_a_record", &[1; 14 << 20]),
+        dead_letter(3, "not_a_record", &bytes),
+    ]
+}
+
+async fn large_dead_letters_are_shown_in_parts_and_replayed_whole(server: &Server) {
+    const MAX_RESPONSE: usize = (16 << 20) + 4096;
+
+    for dead_letter in large_dead_letters() {
+        let base = url(server, &format!("/api/v1/dead-letters/{}", dead_letter.summary.id));
+        let (mut all, mut next) = (Vec::new(), Some(0));
+        let mut parts = 0;
+        while let Some(offset) = next {
+            let response = reqwest::get(format!("{base}?offset={offset}")).await.unwrap();
+            assert_eq!(response.status(), 200);
+            let body = response.bytes().await.unwrap();
+            assert!(body.len() <= MAX_RESPONSE, "{} bytes", body.len());
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let data = &body["data"];
+            assert_eq!(data["rawSize"], json!(dead_letter.raw.len()));
+            match data["raw"].as_str() {
+                Some(text) => all.extend_from_slice(text.as_bytes()),
+                None => {
+                    let encoded = data["rawBase64"].as_str().unwrap();
+                    all.extend(BASE64_STANDARD.decode(encoded).unwrap());
+                }
+            }
+            next = data["nextOffset"].as_u64();
+            parts += 1;
+        }
+        assert!(parts > 1);
+        assert!(all == dead_letter.raw, "the joined parts differ");
+        let past_the_end = format!("{base}?offset={}", dead_letter.raw.len());
+        let (status, body) = send(reqwest::Client::new().get(past_the_end)).await;
+        assert_eq!((status, &body["errors"][0]["path"]), (400, &json!("offset")), "{body}");
+    }
+    let (status, body) = replay(server, json!({"id": id(1)})).await;
+    assert_eq!((status, body), (200, replayed(1, 0, 0)));
+    let stored = stored(server, &id(1).to_string()).await;
+    assert_eq!(stored["metadata"]["x"].as_str().map(str::len), Some(7 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_dead_letters_are_shown_in_parts_and_replayed_whole_embedded() {
+    let (server, _dir) = server_with(&large_dead_letters()).await;
+    large_dead_letters_are_shown_in_parts_and_replayed_whole(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_dead_letters_are_shown_in_parts_and_replayed_whole_on_mongodb() {
+    let deployment = Deployment::shared().await;
+    let server = ready(deployment.server("all")).await;
+    let connection = crate::mongodb::connect(&deployment.uri, &deployment.database, true);
+    let port = MongoDeadLetters::new(Arc::clone(&connection));
+    for dead_letter in large_dead_letters() {
+        eventually("a dead letter to be stored", TIMEOUT, async || {
+            Ok(port.put(&dead_letter).await?)
+        })
+        .await
+        .unwrap();
+    }
+    connection.shutdown(Instant::now() + TIMEOUT).await;
+    large_dead_letters_are_shown_in_parts_and_replayed_whole(&server).await;
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ impl Store {
     }
 }
 
-fn connect(uri: &str, database: &str, create_indexes: bool) -> Arc<MongoConnection> {
+pub(crate) fn connect(uri: &str, database: &str, create_indexes: bool) -> Arc<MongoConnection> {
     let (uri, database, collection) = (uri.to_owned(), database.to_owned(), "logs".to_owned());
     MongoConnection::start(MongoOptions { uri, database, collection, create_indexes }).unwrap()
 }

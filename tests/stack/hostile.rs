@@ -4,9 +4,10 @@
 mod catalogue;
 mod exchange;
 mod mutation;
+mod targets;
 
 pub use catalogue::{Input, worst_inputs};
-pub use exchange::{Response, exchange};
+pub use exchange::{End, Response, exchange};
 pub use mutation::Mutator;
 
 /// A request before it is written.

@@ -3,6 +3,7 @@
 //! `cargo run --release -p eyego-log-tests --bin fuzz_http -- --minutes 10`
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::Value;
-use stack::hostile::{Mutator, Request, Response, exchange};
+use stack::hostile::{End, Mutator, Request, Response, exchange};
 use stack::server::Server;
 use tokio::task::JoinSet;
 
@@ -19,6 +20,10 @@ use tokio::task::JoinSet;
 const MAX_RESPONSE: usize = 2 << 20;
 /// Maximum size of a response to a request of 64 KiB or more, and of a page.
 const MAX_LARGE_RESPONSE: usize = 17 << 20;
+/// Bytes of a compressed export that are looked at.
+const MAX_DECOMPRESSED: u64 = 64 << 20;
+/// The media types of responses without a size limit: exports.
+const STREAMS: [&str; 3] = ["application/x-ndjson", "text/csv", "text/event-stream"];
 /// Memory by which the server may grow after the first tenth of the time, in bytes.
 const MAX_GROWTH: u64 = 128 << 20;
 /// Violations that are printed.
@@ -147,12 +152,23 @@ fn check(request: &Request, sent: usize, response: &Response) -> Result<(), Stri
     if status >= 500 && status != 503 {
         return Err(format!("status {status}"));
     }
+    let media = response.header("content-type").unwrap_or_default();
+    let is_stream = status == 200 && STREAMS.iter().any(|stream| media.starts_with(stream));
+    if response.end == End::CutOff || response.end == End::Limit && !is_stream {
+        return Err(format!("status {status}: the response is not complete: {:?}", response.end));
+    }
     let is_page = status == 200 && request.method == "GET";
     let max = if is_page || sent >= 64 << 10 { MAX_LARGE_RESPONSE } else { MAX_RESPONSE };
-    if size > max {
+    if size > max && !is_stream {
         return Err(format!("a response of {size} bytes to {sent} bytes"));
     }
-    if response.head.contains("content-type: application/json") {
+    if request.method == "HEAD" {
+        return Ok(());
+    }
+    if is_stream {
+        return check_stream(response, media);
+    }
+    if media.starts_with("application/json") {
         let body: Value = serde_json::from_slice(&response.body)
             .map_err(|error| format!("status {status}: the response is not JSON: {error}"))?;
         let expected = match status {
@@ -170,6 +186,41 @@ fn check(request: &Request, sent: usize, response: &Response) -> Result<(), Stri
         return Err(format!("status {status} without the envelope"));
     }
     Ok(())
+}
+
+/// Checks that the first and the last line of an export in NDJSON are JSON, and that a compressed one can
+/// be decompressed.
+fn check_stream(response: &Response, media: &str) -> Result<(), String> {
+    let body = match response.header("content-encoding") {
+        Some(_) if response.end != End::Complete => return Ok(()),
+        Some("gzip") => decompress(flate2::read::MultiGzDecoder::new(&response.body[..])),
+        Some("zstd") => {
+            zstd::Decoder::new(&response.body[..]).map_err(|e| e.to_string()).and_then(decompress)
+        }
+        _ => Ok(response.body.clone()),
+    };
+    let body = body.map_err(|error| format!("an export cannot be decompressed: {error}"))?;
+    let is_whole = response.end == End::Complete && (body.len() as u64) < MAX_DECOMPRESSED;
+    if is_whole && media.starts_with("application/x-ndjson") {
+        let mut lines = body.split_inclusive(|byte| *byte == b'\n');
+        for line in lines.next().into_iter().chain(lines.next_back()) {
+            let is_line = line.ends_with(b"\n") && serde_json::from_slice::<Value>(line).is_ok();
+            if !is_line {
+                let line = line[..line.len().min(200)].escape_ascii();
+                return Err(format!("a line of an export is not JSON: {line}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Decompresses the beginning of a stream.
+fn decompress(stream: impl std::io::Read) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    match stream.take(MAX_DECOMPRESSED).read_to_end(&mut bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn is_health(request: &Request) -> bool {

@@ -2,97 +2,11 @@
 
 use fastrand::Rng;
 
+use super::targets::{BODIES, HEADERS, TARGETS, TOKENS, Target};
 use super::{Request, worst_inputs};
 
 /// Mutated bodies are not larger than this.
 const MAX_BODY: usize = 1 << 20;
-
-const TARGETS: [(&str, &str); 12] = [
-    ("POST", "/api/v1/logs"),
-    ("POST", "/api/v1/logs?wait=stored&timeout=1ms"),
-    ("POST", "/api/v1/logs/batch"),
-    ("POST", "/api/v1/dead-letters/replay"),
-    ("GET", "/api/v1/logs"),
-    ("GET", "/api/v1/logs/69682d8d81847b87ab93264b"),
-    ("GET", "/api/v1/dead-letters"),
-    ("GET", "/api/v1/dead-letters/69682d8d81847b87ab93264b"),
-    ("GET", "/health/ready"),
-    ("GET", "/metrics"),
-    ("DELETE", "/api/v1/logs"),
-    ("GET", "/nothing"),
-];
-
-const PARAMETERS: [&str; 14] = [
-    "userId=u",
-    "action=A",
-    "from=2026-01-01T00:00:00Z",
-    "to=9999-12-31T23:59:59.9999999999Z",
-    "limit=3",
-    "limit=1001",
-    "page=2",
-    "page=99999999999999999999",
-    "order=asc",
-    "cursor=AAAA",
-    "metadata.a.b=1",
-    "metadata.x=null",
-    "code=x",
-    "%FF=%00",
-];
-
-const BODIES: [&str; 8] = [
-    r#"{"userId":"u","action":"A","metadata":{"a":{"b":[1,2.5,"x",null,true]}}}"#,
-    r#"{"id":"69682d8d81847b87ab93264b","userId":"u","action":"A","timestamp":"2026-01-15T00:58:05.4429+01:00"}"#,
-    r#"{"logs":[{"userId":"u","action":"A"},{"userId":"","action":"A"}]}"#,
-    r#"[{"userId":"u","action":"A"}]"#,
-    "{\"userId\":\"u\",\"action\":\"A\"}\n{\"userId\":\"v\",\"action\":\"B\"}\n",
-    "\u{feff}{\"userId\":\"u\",\"action\":\"A\"}\n\n",
-    r#"{"all":true}"#,
-    r#"{"id":"69682d8d81847b87ab93264b"}"#,
-];
-
-const TOKENS: [&[u8]; 22] = [
-    b"\"",
-    b"\\",
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b",",
-    b":",
-    b"null",
-    b"1e999",
-    b"\\ud800",
-    b"\\u0000",
-    b"\xff",
-    b"\n",
-    b"\r\n",
-    b"\0",
-    b"-",
-    b"9223372036854775808",
-    b"%",
-    b"&",
-    b"=",
-    b"+",
-];
-
-const HEADERS: [(&str, &str); 16] = [
-    ("content-type", "application/json"),
-    ("content-type", "application/x-ndjson"),
-    ("content-type", "text/plain"),
-    ("content-type", "application/json; charset=latin1"),
-    ("content-encoding", "gzip"),
-    ("content-encoding", "zstd"),
-    ("content-encoding", "br"),
-    ("idempotency-key", "k"),
-    ("idempotency-key", ""),
-    ("x-request-id", "r"),
-    ("expect", "100-continue"),
-    ("accept-encoding", "gzip"),
-    ("host", "other"),
-    ("authorization", "Bearer x"),
-    ("origin", "http://evil.example"),
-    ("transfer-encoding", "gzip"),
-];
 
 /// Makes random requests. The same seed makes the same requests.
 #[derive(Debug)]
@@ -115,13 +29,17 @@ impl Mutator {
             let index = self.rng.usize(..self.worst.len());
             return self.worst[index].clone();
         }
-        let (method, target) = TARGETS[self.rng.usize(..TARGETS.len())];
-        let mut request =
-            Request { method, target: self.target(target), headers: Vec::new(), body: Vec::new() };
-        if method == "POST" || self.rng.u8(..) < 16 {
+        let target = TARGETS[self.rng.usize(..TARGETS.len())];
+        let mut request = Request {
+            method: target.method,
+            target: self.target(target),
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
+        if target.method == "POST" || self.rng.u8(..) < 16 {
             request.body = BODIES[self.rng.usize(..BODIES.len())].as_bytes().to_vec();
             self.mutate(&mut request.body, MAX_BODY);
-            let media = if target.ends_with("batch") && self.rng.bool() {
+            let media = if target.path.ends_with("batch") && self.rng.bool() {
                 "application/x-ndjson"
             } else {
                 "application/json"
@@ -139,20 +57,34 @@ impl Mutator {
         request
     }
 
-    fn target(&mut self, path: &str) -> Vec<u8> {
-        let mut target = path.as_bytes().to_vec();
-        let count = self.rng.usize(..4) * self.rng.usize(..2);
+    fn target(&mut self, target: Target) -> Vec<u8> {
+        let mut bytes = target.path.as_bytes().to_vec();
+        if self.rng.u8(..) < 16 {
+            self.mutate(&mut bytes, 8 << 10);
+        }
+        let count = self.rng.usize(..5) * self.rng.usize(..2);
         for index in 0..count {
-            target.push(if index == 0 && !path.contains('?') { b'?' } else { b'&' });
-            let mut parameter = PARAMETERS[self.rng.usize(..PARAMETERS.len())].as_bytes().to_vec();
+            bytes.push(if index == 0 && !target.path.contains('?') { b'?' } else { b'&' });
+            let mut parameter = self.parameter(target).as_bytes().to_vec();
             if self.rng.u8(..) < 64 {
                 self.mutate(&mut parameter, 8 << 10);
             }
-            target.extend(parameter);
+            bytes.extend(parameter);
         }
         // A space or a control character would end the request line.
-        target.retain(u8::is_ascii_graphic);
-        target
+        bytes.retain(u8::is_ascii_graphic);
+        bytes
+    }
+
+    /// Returns a parameter of the route, or sometimes one of another route.
+    fn parameter(&mut self, target: Target) -> &'static str {
+        let other = TARGETS[self.rng.usize(..TARGETS.len())].parameters;
+        let is_own = !target.parameters.is_empty() && self.rng.u8(..) < 224;
+        let parameters = if is_own { target.parameters } else { other };
+        match parameters.len() {
+            0 => "x=1",
+            length => parameters[self.rng.usize(..length)],
+        }
     }
 
     fn add_headers(&mut self, request: &mut Request) {

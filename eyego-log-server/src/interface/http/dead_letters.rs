@@ -1,31 +1,31 @@
 //! GET of dead letters, and POST to replay them.
 
+mod raw;
+
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
-use base64::prelude::{BASE64_STANDARD, Engine as _};
 use eyego_log_core::wire::{self, Status, SyntaxError};
 use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError, ParseLogIdError, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use self::raw::Piece;
 use super::access::Audited;
 use super::api::Api;
 use super::body::{self, BodyLimits};
 use super::error::ApiError;
 use super::read::PathId;
-use super::{held_body, parameters};
+use super::{heavy, held_body, parameters};
 use crate::application::dead_letters::{Replayed, Selection};
+use crate::application::read_budget::ReadShare;
 use crate::domain::dead_letter::{DeadLetter, DeadLetterQuery, DeadLetterSummary};
 use crate::domain::read::{PageItem as _, ReadMemory as _};
 
 /// The body of a replay only selects dead letters.
 const BODY_LIMITS: BodyLimits = BodyLimits { what: "the body", max_bytes: 64 << 10 };
-
-/// Size of a record's bytes in memory while they are shown, as a multiple.
-const COPIES_OF_RAW: usize = 3;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,9 +38,9 @@ struct ListResponse {
 }
 
 #[derive(Debug, Serialize)]
-struct GetResponse {
+struct GetResponse<'a> {
     status: Status,
-    data: SummaryWithRaw,
+    data: SummaryWithRaw<'a>,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,30 +75,11 @@ struct SummaryJson {
 struct Summary(#[serde(with = "SummaryJson")] DeadLetterSummary);
 
 #[derive(Debug, Serialize)]
-struct SummaryWithRaw {
+struct SummaryWithRaw<'a> {
     #[serde(flatten)]
     summary: Summary,
     #[serde(flatten)]
-    raw: Raw,
-}
-
-/// The original bytes of the record.
-#[derive(Debug, Serialize)]
-enum Raw {
-    #[serde(rename = "raw")]
-    Text(String),
-    #[serde(rename = "rawBase64")]
-    Base64(String),
-}
-
-impl From<DeadLetter> for SummaryWithRaw {
-    fn from(dead_letter: DeadLetter) -> Self {
-        let raw = match String::from_utf8(dead_letter.raw) {
-            Ok(text) => Raw::Text(text),
-            Err(error) => Raw::Base64(BASE64_STANDARD.encode(error.as_bytes())),
-        };
-        Self { summary: Summary(dead_letter.summary), raw }
-    }
+    raw: Piece<'a>,
 }
 
 /// `GET /api/v1/dead-letters`
@@ -131,22 +112,45 @@ pub(super) async fn get(
     PathId(id): PathId,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let found = async {
-        parameters::expect_none(query.as_deref())?;
+    let shown = async {
+        let offset = parse_offset(query.as_deref())?;
         let share = api.read_budget.start()?;
         let dead_letter = api.dead_letters.get(id).await?;
-        // As read, and as JSON.
-        let texts = dead_letter.summary.json_bytes();
-        share.reserve(texts + COPIES_OF_RAW * dead_letter.raw.len())?;
-        Ok::<_, ApiError>((dead_letter, share))
+        share.reserve(dead_letter.raw.len())?;
+        // Escaping the bytes can take long.
+        heavy::respond(move || show(dead_letter, offset, share)).await?
     };
-    match found.await {
-        Ok((dead_letter, share)) => {
-            let response = GetResponse { status: Status::Success, data: dead_letter.into() };
-            (Audited::count(1), held_body::one(&response, share)).into_response()
-        }
+    match shown.await {
+        Ok(response) => (Audited::count(1), response).into_response(),
         Err(error) => error.into_response(),
     }
+}
+
+fn parse_offset(query: Option<&str>) -> Result<usize, FieldErrors> {
+    let mut offset = 0;
+    parameters::parse(query, |name, value| match name {
+        "offset" => {
+            offset = value.parse().map_err(|_| "must be a whole number of bytes".to_owned())?;
+            Ok(())
+        }
+        _ => Err("is not a known parameter (those are offset)".to_owned()),
+    })?;
+    Ok(offset)
+}
+
+fn show(
+    dead_letter: DeadLetter,
+    offset: usize,
+    share: Arc<ReadShare>,
+) -> Result<Response, ApiError> {
+    let DeadLetter { summary, raw } = dead_letter;
+    let piece = Piece::new(&raw, offset)
+        .map_err(|reason| ApiError::invalid_field(FieldError::new("offset", reason)))?;
+    let size = summary.json_bytes() + piece.json_bytes();
+    share.reserve(size)?;
+    let data = SummaryWithRaw { summary: Summary(summary), raw: piece };
+    let response = GetResponse { status: Status::Success, data };
+    Ok(held_body::sized(&response, size, share))
 }
 
 /// `POST /api/v1/dead-letters/replay`

@@ -40,8 +40,15 @@ pub(super) fn hold(bytes: Vec<u8>, share: Arc<ReadShare>) -> Bytes {
 
 /// Builds a response from one value. Its size must have been reserved.
 pub(super) fn one(body: &impl Serialize, share: Arc<ReadShare>) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(bytes) => respond(Body::from(hold(bytes, share))),
+    sized(body, 0, share)
+}
+
+/// Builds a response from one large value of about `size` bytes, which must have been
+/// reserved. Takes no more memory than that.
+pub(super) fn sized(body: &impl Serialize, size: usize, share: Arc<ReadShare>) -> Response {
+    let mut bytes = Vec::with_capacity(size);
+    match serde_json::to_writer(&mut bytes, body) {
+        Ok(()) => respond(Body::from(hold(bytes, share))),
         Err(error) => ApiError::internal(error.to_string()).into_response(),
     }
 }

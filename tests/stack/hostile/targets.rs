@@ -1,0 +1,180 @@
+//! What the random requests start from: the routes with their parameters, bodies and headers.
+
+/// A route, and parameters that it may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    pub(super) method: &'static str,
+    /// The path, perhaps with a query.
+    pub(super) path: &'static str,
+    pub(super) parameters: &'static [&'static str],
+}
+
+const fn target(
+    method: &'static str,
+    path: &'static str,
+    parameters: &'static [&'static str],
+) -> Target {
+    Target { method, path, parameters }
+}
+
+pub(super) const TARGETS: [Target; 31] = [
+    target("POST", "/api/v1/logs", &[]),
+    target("POST", "/api/v1/logs?wait=stored&timeout=1ms", &[]),
+    target("POST", "/api/v1/logs/batch", &[]),
+    target("POST", "/api/v1/logs/batch", &[]),
+    target("POST", "/api/v1/dead-letters/replay", &[]),
+    target("GET", "/api/v1/logs", PAGE),
+    target("GET", "/api/v1/logs/69682d8d81847b87ab93264b", &[]),
+    target("GET", "/api/v1/logs/export", EXPORT),
+    target("GET", "/api/v1/logs/export?format=csv", EXPORT),
+    target("GET", "/api/v1/logs/tail", TAIL),
+    target("GET", "/api/v1/stats", STATS),
+    target("GET", "/api/v1/stats?from=2026-01-01T00:00:00Z&to=2026-12-01T00:00:00Z", STATS),
+    target("GET", "/api/v1/stats?from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z", STATS),
+    target("GET", "/api/v1/dead-letters", PAGE),
+    target("GET", "/api/v1/dead-letters/69682d8d81847b87ab93264b", &["offset=1", "offset=0"]),
+    target("DELETE", "/api/v1/users/u/logs", &[]),
+    target("DELETE", "/api/v1/users/%00%c3%bc%2F..%2F/logs", &[]),
+    target("DELETE", "/api/v1/users/%FF/logs", &[]),
+    target("GET", "/api/v1/users/u/logs", &[]),
+    target("GET", "/api/v1/erasures", PAGE),
+    target("GET", "/api/v1/erasures/69682d8d81847b87ab93264b", &[]),
+    target("GET", "/health/live", &[]),
+    target("GET", "/health/ready", &[]),
+    target("GET", "/metrics", &[]),
+    target("GET", "/", &[]),
+    target("GET", "/assets/app.js", &["v=1"]),
+    target("GET", "/assets/..%2f..%2fapp.js", &[]),
+    target("HEAD", "/api/v1/logs", PAGE),
+    target("OPTIONS", "/api/v1/stats", &[]),
+    target("DELETE", "/api/v1/logs", &[]),
+    target("GET", "/nothing", &[]),
+];
+
+const PAGE: &[&str] = &[
+    "userId=u",
+    "action=A",
+    "from=2026-01-01T00:00:00Z",
+    "to=9999-12-31T23:59:59.9999999999Z",
+    "limit=3",
+    "limit=1000",
+    "limit=1001",
+    "page=2",
+    "page=99999999999999999999",
+    "order=asc",
+    "cursor=AAAA",
+    "cursor=AAAAAAAAAABpaC2NgYR7h6uTJks",
+    "metadata.a.b=1",
+    "metadata.x=null",
+    "code=id_conflict",
+    "%FF=%00",
+];
+
+const EXPORT: &[&str] = &[
+    "format=ndjson",
+    "format=csv",
+    "format=parquet",
+    "columns=metadata.a,metadata.b",
+    "columns=metadata",
+    "columns=,,,",
+    "columns=metadata.%22%0d%0a",
+    "order=asc",
+    "order=desc",
+    "userId=nobody",
+    "action=A",
+    "metadata.a.b=1",
+    "from=2026-01-01T00:00:00Z",
+    "limit=1",
+];
+
+const STATS: &[&str] = &[
+    "from=2026-01-01T00:00:00Z",
+    "to=2026-01-01T00:00:00.001Z",
+    "from=-0001-01-01T00:00:00Z",
+    "to=9999-12-31T23:59:59.9999999999Z",
+    "interval=1m",
+    "interval=5m",
+    "interval=1d",
+    "interval=auto",
+    "interval=0d",
+    "tz=Europe/Berlin",
+    "tz=Pacific/Apia",
+    "tz=America/St_Johns",
+    "tz=../../etc/passwd",
+    "tz=UTC%00",
+    "by=action",
+    "by=userId",
+    "by=metadata.a",
+    "by=metadata.a.b.c.d.e.f.g",
+    "top=100",
+    "top=0",
+    "top=18446744073709551616",
+    "action=A",
+    "metadata.a.b=1",
+];
+
+const TAIL: &[&str] = &["last=1", "last=1000", "last=-1", "after=AAAA", "userId=u"];
+
+pub(super) const BODIES: [&str; 9] = [
+    r#"{"userId":"u","action":"A","metadata":{"a":{"b":[1,2.5,"x",null,true]}}}"#,
+    r#"{"id":"69682d8d81847b87ab93264b","userId":"u","action":"A","timestamp":"2026-01-15T00:58:05.4429+01:00"}"#,
+    r#"{"logs":[{"userId":"u","action":"A"},{"userId":"","action":"A"}]}"#,
+    r#"[{"userId":"u","action":"A"}]"#,
+    "{\"userId\":\"u\",\"action\":\"A\"}\n{\"userId\":\"v\",\"action\":\"=B\"}\n",
+    "\u{feff}{\"userId\":\"u\",\"action\":\"A\"}\n\n",
+    r#"{"all":true}"#,
+    r#"{"code":"id_conflict"}"#,
+    r#"{"id":"69682d8d81847b87ab93264b"}"#,
+];
+
+pub(super) const TOKENS: [&[u8]; 24] = [
+    b"\"",
+    b"\\",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"null",
+    b"1e999",
+    b"\\ud800",
+    b"\\u0000",
+    b"\xff",
+    b"\n",
+    b"\r\n",
+    b"\0",
+    b"-",
+    b"9223372036854775808",
+    b"%",
+    b"%00",
+    b"%2F",
+    b"&",
+    b"=",
+    b"+",
+];
+
+pub(super) const HEADERS: [(&str, &str); 22] = [
+    ("content-type", "application/json"),
+    ("content-type", "application/x-ndjson"),
+    ("content-type", "text/plain"),
+    ("content-type", "application/json; charset=latin1"),
+    ("content-encoding", "gzip"),
+    ("content-encoding", "zstd"),
+    ("content-encoding", "br"),
+    ("idempotency-key", "k"),
+    ("idempotency-key", ""),
+    ("x-request-id", "r"),
+    ("expect", "100-continue"),
+    ("accept-encoding", "gzip"),
+    ("accept-encoding", "zstd"),
+    ("accept-encoding", "gzip;q=0, zstd;q=0.001, *;q=2"),
+    ("if-none-match", "*, \"x\", W/\"y\""),
+    ("last-event-id", "AAAA"),
+    ("range", "bytes=0-0"),
+    ("host", "other"),
+    ("authorization", "Bearer x"),
+    ("origin", "http://evil.example"),
+    ("transfer-encoding", "gzip"),
+    ("accept", "text/event-stream"),
+];
