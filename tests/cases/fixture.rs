@@ -64,6 +64,8 @@ impl Deployment {
             .env("EYEGO_ROLE", role)
             .env("EYEGO_KAFKA_BROKERS", &self.brokers)
             .env("EYEGO_KAFKA_TOPIC", &self.topic)
+            // So that several workers share the topic.
+            .env("EYEGO_KAFKA_PARTITIONS", "6")
             .env("EYEGO_KAFKA_GROUP", self.group(group))
             .env("EYEGO_MONGODB_URI", &self.uri)
             .env("EYEGO_MONGODB_DATABASE", &self.database)

@@ -59,7 +59,7 @@ async fn server_may_start_before_kafka_and_mongodb() {
     let metadata = consumer.fetch_metadata(Some("logs-topic"), TIMEOUT).unwrap();
     assert_eq!(
         metadata.topics()[0].partitions().len(),
-        6,
+        3,
         "the server creates the topic, not the broker"
     );
 }

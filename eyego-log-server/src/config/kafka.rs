@@ -73,7 +73,7 @@ pub struct KafkaConfig {
         id = "kafka_partitions",
         long = "kafka-partitions",
         env = "EYEGO_KAFKA_PARTITIONS",
-        default_value = "6",
+        default_value = "3",
         value_name = "COUNT",
         value_parser = number::<i32>(1)
     )]

@@ -151,6 +151,8 @@ fn server(
         .env("EYEGO_ROLE", role)
         .env("EYEGO_KAFKA_BROKERS", kafka.proxied_bootstrap())
         .env("EYEGO_KAFKA_TOPIC", &names.topic)
+        // So that three workers have more than one each.
+        .env("EYEGO_KAFKA_PARTITIONS", "6")
         .env("EYEGO_KAFKA_GROUP", &names.group)
         .env("EYEGO_KAFKA_REPLICATION", "3")
         .env("EYEGO_MONGODB_URI", mongo.uri())

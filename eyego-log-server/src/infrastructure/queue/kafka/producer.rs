@@ -158,7 +158,9 @@ impl Slot {
             Arc::clone(&self.topic.deliveries),
             version.group_bytes,
         );
-        let producer: Producer = with_mode(config(&self.options), self.mode, version.group_bytes)
+        let mut config = config(&self.options);
+        limit_requests(&mut config, self.topic.requests_in_flight());
+        let producer: Producer = with_mode(config, self.mode, version.group_bytes)
             .create_with_context(context)
             .map_err(|error| properties::creation_error(&self.options, &error).message)?;
         let producer = Arc::new(producer);
@@ -188,8 +190,8 @@ pub(super) fn config(options: &KafkaOptions) -> ClientConfig {
         // Notices new partitions.
         .set("topic.metadata.refresh.interval.ms", "10000")
         // Callers wait for the linger. Less costs the broker CPU for more
-        // requests, more leaves the machine idle (ADR 0011).
-        .set("linger.ms", "1.4")
+        // requests, more leaves the machine idle (ADR 0042).
+        .set("linger.ms", "1")
         .set("queue.buffering.max.kbytes", max_kbytes)
         // Unlimited: the limit in bytes applies.
         .set("queue.buffering.max.messages", "0")
@@ -197,6 +199,14 @@ pub(super) fn config(options: &KafkaOptions) -> ClientConfig {
         // The default of the Java client and KafkaJS.
         .set("partitioner", "murmur2_random");
     options.finish(config, ClientKind::Producer)
+}
+
+/// Limits the requests in flight to each broker, unless the operator did.
+fn limit_requests(config: &mut ClientConfig, max: usize) {
+    const NAMES: [&str; 2] = ["max.in.flight.requests.per.connection", "max.in.flight"];
+    if NAMES.iter().all(|name| config.get(name).is_none()) {
+        config.set(NAMES[0], max.to_string());
+    }
 }
 
 /// Limits the groups that a producer sends.

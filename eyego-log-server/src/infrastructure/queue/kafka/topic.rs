@@ -65,6 +65,8 @@ pub(super) struct Topic {
     incarnation: AtomicU64,
     /// Size limit for a group of records.
     group_bytes: AtomicUsize,
+    /// Limit for the requests of a producer in flight to each broker.
+    requests_in_flight: AtomicUsize,
     /// Size above which the broker refuses a record, if it is known beforehand.
     record_bytes: AtomicUsize,
     has_consumer: AtomicBool,
@@ -131,6 +133,7 @@ impl Topic {
             is_confirmed: AtomicBool::new(false),
             incarnation: AtomicU64::new(0),
             group_bytes: AtomicUsize::new(MAX_GROUP_BYTES),
+            requests_in_flight: AtomicUsize::new(1),
             record_bytes: AtomicUsize::new(usize::MAX),
             has_consumer: AtomicBool::new(false),
             read_settings: Notify::new(),
@@ -193,6 +196,12 @@ impl Topic {
     /// Returns the size limit for a group of records.
     pub(super) fn group_bytes(&self) -> usize {
         self.group_bytes.load(Ordering::Acquire)
+    }
+
+    /// Returns the limit for the requests of a producer in flight to each broker, as
+    /// of the last check of the topic.
+    pub(super) fn requests_in_flight(&self) -> usize {
+        self.requests_in_flight.load(Ordering::Relaxed)
     }
 
     /// Notes that the broker refused a group of at most this size as too large,
@@ -336,6 +345,7 @@ impl Topic {
                 "the topic was deleted and created again: events that were not stored are lost"
             );
         }
+        self.requests_in_flight.store(found.requests_in_flight(), Ordering::Relaxed);
         self.is_confirmed.store(true, Ordering::Release);
     }
 

@@ -26,11 +26,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Time to read librdkafka's own log after a request.
 const LOG_TIME: Duration = Duration::from_millis(20);
 
+/// librdkafka's limit for idempotent producers.
+const MAX_REQUESTS_IN_FLIGHT: usize = 5;
+
 /// A partition, as the brokers describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartitionInfo {
     pub(super) id: Partition,
-    pub(super) has_leader: bool,
+    /// Id of the broker that leads it, if one does.
+    pub(super) leader: Option<i32>,
     pub(super) replicas: usize,
     pub(super) in_sync: usize,
 }
@@ -51,9 +55,23 @@ impl Found {
         (!ids.is_empty()).then_some(ids)
     }
 
+    /// Returns how many requests a producer may have in flight per broker: fewer
+    /// than the partitions that each broker leads. librdkafka sends one request per
+    /// partition at a time, and its thread does not sleep while records wait for the
+    /// request of their partition, unless the limit of the broker is reached, too
+    /// (ADR 0042).
+    pub(super) fn requests_in_flight(&self) -> usize {
+        let mut led: HashMap<i32, usize> = HashMap::new();
+        for leader in self.partitions.iter().filter_map(|info| info.leader) {
+            *led.entry(leader).or_default() += 1;
+        }
+        let fewest = led.into_values().min().unwrap_or(1);
+        (fewest - 1).clamp(1, MAX_REQUESTS_IN_FLIGHT)
+    }
+
     /// Returns a reason if partitions have no leader.
     pub(super) fn leaderless(&self, topic: &str) -> Option<String> {
-        let ids = self.ids(|info| !info.has_leader)?;
+        let ids = self.ids(|info| info.leader.is_none())?;
         Some(format!("topic {topic}: partitions {ids:?} have no leader (LEADER_NOT_AVAILABLE)"))
     }
 
@@ -153,7 +171,7 @@ impl TopicClient {
         }
         let partitions = topic.partitions().iter().map(|partition| PartitionInfo {
             id: partition.id(),
-            has_leader: partition.leader() >= 0,
+            leader: Some(partition.leader()).filter(|leader| *leader >= 0),
             replicas: partition.replicas().len(),
             in_sync: partition.isr().len(),
         });
@@ -169,7 +187,7 @@ impl TopicClient {
     /// # Errors
     /// Returns the reason if a leader does not respond.
     pub(super) fn positions(&self, found: &Found) -> Result<Positions, String> {
-        let with_leader = found.partitions.iter().filter(|info| info.has_leader);
+        let with_leader = found.partitions.iter().filter(|info| info.leader.is_some());
         let ids: Vec<_> = with_leader.map(|info| info.id).collect();
         if ids.is_empty() {
             return Ok(Positions { offsets: None, group_error: None });
@@ -314,6 +332,29 @@ fn topic_id_in<'a>(line: &'a str, topic: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fewer_requests_are_in_flight_than_partitions_that_a_broker_leads() {
+        let limit = |leaders: &[i32]| {
+            let partitions = (0..).zip(leaders).map(|(id, leader)| PartitionInfo {
+                id,
+                leader: Some(*leader).filter(|leader| *leader >= 0),
+                replicas: 1,
+                in_sync: 1,
+            });
+            Found { topic_id: None, partitions: partitions.collect() }.requests_in_flight()
+        };
+        for (leaders, expected) in [
+            (&[1, 1, 1][..], 2),
+            (&[1, 1, 2, 2, 2, -1], 1),
+            (&[1, 2, 3], 1),
+            (&[1; 30], 5),
+            (&[-1], 1),
+            (&[], 1),
+        ] {
+            assert_eq!(limit(leaders), expected, "{leaders:?}");
+        }
+    }
 
     #[test]
     fn topic_id_is_read_from_a_line_about_this_topic() {
