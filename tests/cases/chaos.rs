@@ -19,7 +19,7 @@ fn variable(name: &str, default: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_acknowledged_event_is_stored_once_under_faults() {
     let options = Options {
-        events: variable("EYEGO_TEST_EVENTS", 36_000),
+        events: variable("EYEGO_TEST_EVENTS", 42_000),
         seed: variable("EYEGO_TEST_SEED", 7),
         rate: Some(RATE),
         has_spool: true,

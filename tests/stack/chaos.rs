@@ -5,6 +5,7 @@
 //! `cases/chaos.rs` runs a short one. [`Scenario`] uses the callers and the oracle without the plan.
 
 mod ack_log;
+mod aged;
 mod callers;
 mod deployment;
 mod eraser;
@@ -17,12 +18,13 @@ mod poison;
 mod random;
 mod recovery;
 mod scenario;
+mod slow_readers;
 mod store;
 mod topic;
 mod violations;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -36,6 +38,7 @@ pub use scenario::{KafkaTarget, Scenario, Target};
 pub use violations::Violations;
 
 use ack_log::AckLog;
+use aged::{AgedEvents, Ager};
 use callers::{Traffic, poison_for};
 use deployment::Deployment;
 use eraser::{ErasedUsers, Eraser};
@@ -88,12 +91,12 @@ async fn run_on(
 ) -> Result<Violations> {
     let poison = poison_for(options.events);
     let ack_log = Arc::new(AckLog::new(options.seed, options.events, poison));
-    let erased = ErasedUsers::default();
+    let (erased, aged) = (ErasedUsers::default(), AgedEvents::default());
     let before = recovery::usage(deployment)?;
     journal.note("everything is ready");
 
     let began = Instant::now();
-    send_under_faults(deployment, options, &ack_log, &erased, journal).await?;
+    send_under_faults(deployment, options, &ack_log, (&erased, &aged), journal).await?;
     let elapsed = began.elapsed().as_secs_f64();
     deployment.ready().await.context("after the last fault")?;
     journal.note(format!("all sent and repaired after {elapsed:.0} s: {}", counts(&ack_log)));
@@ -111,10 +114,13 @@ async fn run_on(
     for line in recovery::released(deployment, &before, &ack_log, &mut probes).await? {
         journal.note(line);
     }
+    probes.append(&mut deployment.probes.lock().unwrap_or_else(PoisonError::into_inner));
+    Ager::new(deployment, options.seed, &aged)?.wait_until_gone().await?;
+    journal.note(format!("retention: {}", aged.counts()));
     Eraser::new(deployment, options.seed, &erased)?.bring_back(deployment).await?;
     let (users, events) = erased.counts();
     journal.note(format!("{users} users are erased, {events} of their events must be gone"));
-    let mut violations = compare(deployment, &ack_log, &erased, probes, journal).await?;
+    let mut violations = compare(deployment, &ack_log, (&erased, &aged), probes, journal).await?;
     violations.extend(ack_log.violations());
     for (fault, count) in journal.faults() {
         journal.note(format!("{count:4} times: {fault}"));
@@ -132,7 +138,7 @@ async fn send_under_faults(
     deployment: &Arc<Deployment>,
     options: &Options,
     ack_log: &Arc<AckLog>,
-    erased: &ErasedUsers,
+    (erased, aged): (&ErasedUsers, &AgedEvents),
     journal: &Arc<Journal>,
 ) -> Result<()> {
     let (over, is_over) = watch::channel(false);
@@ -149,11 +155,13 @@ async fn send_under_faults(
         callers: CALLERS,
         rate: options.rate,
         poisoner: Some(poisoner),
+        gate: Arc::clone(&deployment.gate),
         ack_log: Arc::clone(ack_log),
     };
     let eraser = Eraser::new(deployment, options.seed, erased)?;
-    let erasing = async {
-        eraser.run(is_over.clone()).await;
+    let ager = Ager::new(deployment, options.seed, aged)?;
+    let removing = async {
+        tokio::join!(eraser.run(is_over.clone()), ager.run(is_over.clone()));
         Ok(())
     };
     let reporting = tokio::spawn(report(Arc::clone(ack_log), Arc::clone(journal), is_over.clone()));
@@ -162,7 +170,7 @@ async fn send_under_faults(
         over.send_replace(true);
         sent
     };
-    tokio::try_join!(sending, faults.run(), erasing)?;
+    tokio::try_join!(sending, faults.run(), removing)?;
     reporting.await.context("the report panicked")
 }
 
@@ -191,12 +199,12 @@ fn counts(ack_log: &AckLog) -> String {
 async fn compare(
     deployment: &Deployment,
     ack_log: &AckLog,
-    erased: &ErasedUsers,
+    (erased, aged): (&ErasedUsers, &AgedEvents),
     probes: Vec<String>,
     journal: &Journal,
 ) -> Result<Violations> {
     let api = deployment.apis.first().context("a deployment has an API")?;
-    let mut oracle = Oracle::new(ack_log, probes).with_erased(erased);
+    let mut oracle = Oracle::new(ack_log, probes).with_erased(erased).with_aged(aged);
     Reader::new(api.server.base_url(), Some(&deployment.token))?.show(&mut oracle).await?;
     let (found, mut violations) = oracle.finish();
     journal.note(format!("{found:?}"));

@@ -6,6 +6,7 @@
 //! here: it fires when the *thread* that spawned the child ends, as test threads do.)
 
 mod child;
+mod stderr;
 
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -120,6 +121,25 @@ impl Daemon {
     /// Returns an error if it is not running.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::Continue)
+    }
+
+    /// Stops reading its stderr, so that the pipe is full. See [`Spec::relayed_stderr`].
+    ///
+    /// # Errors
+    /// Returns an error if it is not running, or its stderr is not relayed.
+    pub fn stall_stderr(&self) -> Result<()> {
+        self.with(|running| running.relay()?.stall())
+    }
+
+    /// Reads its stderr again after [`Daemon::stall_stderr`].
+    ///
+    /// # Errors
+    /// Returns an error if it is not running, or its stderr is not relayed.
+    pub fn resume_stderr(&self) -> Result<()> {
+        self.with(|running| {
+            running.relay()?.resume();
+            Ok(())
+        })
     }
 
     /// Sends SIGTERM and waits until the process exits.

@@ -114,6 +114,23 @@ impl Server {
         self.daemon.resume()
     }
 
+    /// Stops reading its stderr, so that the pipe is full. It must have been started with
+    /// [`ServerBuilder::relayed_stderr`].
+    ///
+    /// # Errors
+    /// Returns an error if it is not running, or its stderr is not relayed.
+    pub fn stall_stderr(&self) -> Result<()> {
+        self.daemon.stall_stderr()
+    }
+
+    /// Reads its stderr again after [`Server::stall_stderr`].
+    ///
+    /// # Errors
+    /// As [`Server::stall_stderr`].
+    pub fn resume_stderr(&self) -> Result<()> {
+        self.daemon.resume_stderr()
+    }
+
     /// Starts it again with the same port, settings and data, and waits until it listens. If it is
     /// running, it is killed first.
     ///

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 use tokio::time::Instant;
 
 use super::ack_log::{AckLog, index};
@@ -20,8 +21,8 @@ use crate::keys::client_with;
 /// Longer than the server takes for any response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
 /// The time after which a missing acknowledgement is a violation. No planned outage is nearly as
-/// long.
-const STUCK: Duration = Duration::from_secs(120);
+/// long; callers wait for up to three minutes while the topic is replaced.
+const STUCK: Duration = Duration::from_secs(300);
 /// The number of single events of a unit that are in flight at once.
 const SINGLES_AT_ONCE: usize = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -43,6 +44,8 @@ pub(super) struct Traffic {
     /// The most events per second.
     pub(super) rate: Option<u64>,
     pub(super) poisoner: Option<Poisoner>,
+    /// Held for reading by each request.
+    pub(super) gate: Arc<RwLock<()>>,
     pub(super) ack_log: Arc<AckLog>,
 }
 
@@ -90,10 +93,11 @@ impl Caller {
             let poison = unit / UNITS_PER_POISON;
             let is_poisonous = unit.is_multiple_of(UNITS_PER_POISON);
             let poisoning = async {
-                if let Some(poisoner) = self.traffic.poisoner.as_ref().filter(|_| is_poisonous)
-                    && poisoner.send(poison).await
-                {
-                    ack_log.poison_sent(poison);
+                if let Some(poisoner) = self.traffic.poisoner.as_ref().filter(|_| is_poisonous) {
+                    let _open = self.traffic.gate.read().await;
+                    if poisoner.send(poison).await {
+                        ack_log.poison_sent(poison);
+                    }
                 }
             };
             tokio::join!(self.send_unit(unit, &numbers), poisoning);
@@ -174,6 +178,7 @@ impl Caller {
     ) -> Result<Acknowledged, String> {
         let Traffic { apis, ack_log, .. } = &*self.traffic;
         let counts = &ack_log.counts;
+        let _open = self.traffic.gate.read().await;
         counts.requests.fetch_add(1, Ordering::Relaxed);
         let api = &apis[index(unit + u64::from(attempt)) % apis.len()];
         let nothing = vec![None; numbers.len()];

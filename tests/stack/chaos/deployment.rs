@@ -2,12 +2,14 @@
 //! proxy in front of each broker, each mongod and each API.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::sync::RwLock;
 use tokio::time::Instant;
 
+use super::aged;
 use super::plan::{APIS, WORKERS};
 use crate::download::workspace_dir;
 use crate::kafka::{Kafka, KafkaOptions};
@@ -30,6 +32,10 @@ pub(super) struct Deployment {
     pub(super) names: Names,
     /// The token of a key with every scope that the run needs.
     pub(super) token: String,
+    /// Whoever sends holds it for reading. It is closed while the topic is replaced.
+    pub(super) gate: Arc<RwLock<()>>,
+    /// Ids of events that were stored to see that the stack works.
+    pub(super) probes: Mutex<Vec<String>>,
     last_repair: Mutex<Instant>,
     /// Kept until the servers have been killed.
     keys: KeysFile,
@@ -56,6 +62,8 @@ impl Deployment {
         let kafka = KafkaOptions::three()
             // Leaders move back soon, so that the next fault hits a leader again.
             .property("leader.imbalance.check.interval.seconds", "10")
+            // A topic that was deleted is created with its own settings only.
+            .property("auto.create.topics.enable", "false")
             .behind_proxies();
         let (kafka, mongo) = tokio::try_join!(
             Kafka::start(kafka),
@@ -82,8 +90,19 @@ impl Deployment {
             workers.push(builder("worker").start().await?);
         }
         let last_repair = Mutex::new(Instant::now());
-        let deployment =
-            Self { kafka, mongo, apis, workers, names, token, last_repair, keys, _spools: spools };
+        let deployment = Self {
+            kafka,
+            mongo,
+            apis,
+            workers,
+            names,
+            token,
+            gate: Arc::default(),
+            probes: Mutex::default(),
+            last_repair,
+            keys,
+            _spools: spools,
+        };
         deployment.ready().await?;
         Ok(deployment)
     }
@@ -157,6 +176,9 @@ fn server(
         .env("EYEGO_KAFKA_REPLICATION", "3")
         .env("EYEGO_MONGODB_URI", mongo.uri())
         .env("EYEGO_MONGODB_DATABASE", &names.database)
+        .env("EYEGO_RETENTION", aged::LONG_RETENTION)
+        .env("EYEGO_RETENTION_BY_ACTION", aged::short_retention())
+        .relayed_stderr()
 }
 
 fn with_spool(builder: ServerBuilder, dir: Option<&Path>) -> ServerBuilder {

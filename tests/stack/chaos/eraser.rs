@@ -2,14 +2,14 @@
 //! dead-lettered, and knows which of them must be gone and which must be stored.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::time::{Instant, sleep};
 
 use super::deployment::Deployment;
@@ -24,7 +24,7 @@ const AFTER: u64 = 10;
 /// Longer than the server takes for any response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(12);
 /// The time after which a missing acknowledgement is a violation.
-const STUCK: Duration = Duration::from_secs(120);
+const STUCK: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(500);
 /// The time from the request of an erasure until it is done, on a busy machine.
 const DONE: Duration = Duration::from_secs(240);
@@ -103,6 +103,7 @@ pub(super) struct Eraser<'a> {
     pub(super) topic: String,
     pub(super) producer: FutureProducer,
     pub(super) client: reqwest::Client,
+    pub(super) gate: Arc<RwLock<()>>,
     pub(super) seed: u64,
     pub(super) erased: &'a ErasedUsers,
 }
@@ -115,6 +116,7 @@ impl<'a> Eraser<'a> {
             topic: deployment.names.topic.clone(),
             producer: ClientConfig::new().set("bootstrap.servers", bootstrap).create()?,
             client: client_with(Some(&deployment.token), REQUEST_TIMEOUT)?,
+            gate: Arc::clone(&deployment.gate),
             seed,
             erased,
         })
@@ -136,7 +138,10 @@ impl<'a> Eraser<'a> {
         // No store can hold this one. Its user can be read.
         let poison = format!(r#"{{"userId":"{user}","action":"A","metadata":{{"huge":1e999}}}}"#);
         let record = FutureRecord::to(&self.topic).key(&user).payload(poison.as_bytes());
-        let poisoned = self.producer.send(record, REQUEST_TIMEOUT).await;
+        let poisoned = {
+            let _open = self.gate.read().await;
+            self.producer.send(record, REQUEST_TIMEOUT).await
+        };
         for n in 0..BEFORE {
             let id = self.id(round, n);
             let has_response = self.post(&user, &id, n).await.is_some();
@@ -171,6 +176,7 @@ impl<'a> Eraser<'a> {
 
     /// Posts an event once. Returns the status, or `None` without a response.
     async fn post(&self, user: &str, id: &str, attempt: u64) -> Option<u16> {
+        let _open = self.gate.read().await;
         let api = self.api(attempt);
         let event = json!({"id": id, "userId": user, "action": "ERASED"});
         let response = self.client.post(format!("{api}/api/v1/logs")).json(&event).send().await;

@@ -13,7 +13,7 @@ use super::ack_log::AckLog;
 use super::deployment::Deployment;
 use super::journal::Journal;
 use super::plan::{Fault, Part, Plan, Step};
-use super::topic;
+use super::{recovery, slow_readers, topic};
 use crate::eventually;
 use crate::proxy::Proxy;
 use crate::server::Server;
@@ -23,6 +23,8 @@ const ELECTION: Duration = Duration::from_secs(60);
 
 /// The time for Kafka to change the topic.
 const CHANGE: Duration = Duration::from_secs(60);
+/// The time until everything that was sent is stored, while servers and mongods fail.
+const DRAINED: Duration = Duration::from_secs(180);
 /// Size limits of the topic, in bytes. An event has about 500.
 const FEW_EVENTS: usize = 4_000;
 const MANY_EVENTS: usize = 1 << 20;
@@ -83,7 +85,12 @@ impl Faults {
         match part {
             Part::Api(n) => {
                 let api = &self.deployment.apis[n];
-                self.hit_server(&api.server, Some(&api.proxy), step).await?;
+                if step.fault == Fault::SlowReaders {
+                    let address = api.server.address();
+                    slow_readers::read(address, &self.deployment.token, step.duration).await;
+                } else {
+                    self.hit_server(&api.server, Some(&api.proxy), step).await?;
+                }
             }
             Part::Worker(n) => self.hit_server(&self.deployment.workers[n], None, step).await?,
             Part::AllWorkers => {
@@ -137,6 +144,11 @@ impl Faults {
                 sleep(step.duration).await;
                 return server.resume();
             }
+            Fault::StallStderr => {
+                server.stall_stderr()?;
+                sleep(step.duration).await;
+                return server.resume_stderr();
+            }
             _ => return disturb(proxy.context("the server has no proxy")?, step).await,
         }
         sleep(step.duration).await;
@@ -176,8 +188,23 @@ impl Faults {
                 limit(MANY_EVENTS).await
             }
             Fault::AddPartition => topic::add_partition(bootstrap, name).await,
+            Fault::RecreateTopic => self.recreate_topic().await,
             _ => bail!("not a change of the topic: {step}"),
         }
+    }
+
+    /// Deletes and creates the topic. Nobody sends meanwhile, because events that are not stored would
+    /// be lost with it.
+    async fn recreate_topic(&self) -> Result<()> {
+        let Deployment { kafka, names, gate, .. } = &*self.deployment;
+        {
+            let _closed = gate.write().await;
+            recovery::drained(&self.deployment, DRAINED).await?;
+            topic::delete(kafka.bootstrap(), &names.topic).await?;
+            let create = || topic::create(kafka.bootstrap(), &names.topic);
+            eventually("the topic to be created", CHANGE, create).await?;
+        }
+        recovery::used_again(&self.deployment).await
     }
 
     async fn hit_member(&self, n: usize, step: Step) -> Result<()> {
@@ -222,7 +249,10 @@ async fn disturb(proxy: &Proxy, step: Step) -> Result<()> {
         | Fault::Freeze
         | Fault::StepDown
         | Fault::LimitMessages
-        | Fault::AddPartition => {
+        | Fault::AddPartition
+        | Fault::RecreateTopic
+        | Fault::StallStderr
+        | Fault::SlowReaders => {
             bail!("not a network fault: {step}")
         }
     }

@@ -8,6 +8,7 @@
 //! - Each poison message in the topic is one dead letter with a reason and unchanged bytes.
 //! - No event and no dead letter of an erased user that was received before the erasure is left; each
 //!   later event is stored exactly once.
+//! - No event that is older than its retention is left, and none came back; all others are kept.
 //! - Nothing else is stored.
 
 use std::collections::HashSet;
@@ -15,6 +16,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::ack_log::{AckLog, fingerprint, index};
+use super::aged::AgedEvents;
 use super::eraser::ErasedUsers;
 use super::event::{Retries, difference, number, own_id, send_mode};
 use super::violations::Violations;
@@ -27,6 +29,7 @@ pub(super) struct Oracle<'a> {
     /// The ids of logs that the callers did not send, such as probes.
     others: HashSet<String>,
     erased: Option<&'a ErasedUsers>,
+    aged: Option<&'a AgedEvents>,
     seen: Vec<bool>,
     seen_poison: Vec<bool>,
     violations: Violations,
@@ -53,6 +56,7 @@ impl<'a> Oracle<'a> {
             ack_log,
             others: others.into_iter().collect(),
             erased: None,
+            aged: None,
             seen: vec![false; index(ack_log.events())],
             seen_poison: vec![false; index(ack_log.poison())],
             violations: Violations::default(),
@@ -66,10 +70,18 @@ impl<'a> Oracle<'a> {
         self
     }
 
+    /// Also checks the events with a short retention. All of them must be expired.
+    pub(super) fn with_aged(mut self, aged: &'a AgedEvents) -> Self {
+        self.aged = Some(aged);
+        self
+    }
+
     /// Reads a log of the store.
     pub(super) fn log(&mut self, log: &Value) {
         self.found.logs += 1;
-        if self.erased.is_some_and(|erased| erased.log(log)) {
+        let is_checked = self.erased.is_some_and(|erased| erased.log(log))
+            || self.aged.is_some_and(|aged| aged.log(log));
+        if is_checked {
             return;
         }
         let id = log["id"].as_str().unwrap_or_default();
@@ -104,7 +116,9 @@ impl<'a> Oracle<'a> {
     /// Reads a dead letter and its bytes.
     pub(super) fn dead_letter(&mut self, dead_letter: &Value, raw: &[u8]) {
         self.found.dead_letters += 1;
-        if self.erased.is_some_and(|erased| erased.dead_letter(raw)) {
+        let is_checked = self.erased.is_some_and(|erased| erased.dead_letter(raw))
+            || self.aged.is_some_and(|aged| aged.dead_letter(raw));
+        if is_checked {
             return;
         }
         let has = |field: &str| dead_letter[field].as_str().is_some_and(|text| !text.is_empty());
@@ -150,6 +164,9 @@ impl<'a> Oracle<'a> {
         }
         if let Some(erased) = self.erased {
             self.violations.extend(erased.finish());
+        }
+        if let Some(aged) = self.aged {
+            self.violations.extend(aged.finish());
         }
         (self.found, self.violations)
     }

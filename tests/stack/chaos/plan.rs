@@ -65,6 +65,12 @@ pub enum Fault {
     LimitMessages,
     /// The topic gets another partition, for good.
     AddPartition,
+    /// The topic is deleted and created again, while it has no event that is not stored.
+    RecreateTopic,
+    /// Its stderr is a full pipe that is not read.
+    StallStderr,
+    /// Clients read large responses a few bytes per second, or not at all.
+    SlowReaders,
 }
 
 /// One fault in a track.
@@ -98,7 +104,7 @@ impl Plan {
         let mut random = Random::new(mix(seed, round));
         Self {
             servers: servers(&mut random),
-            brokers: brokers(&mut random),
+            brokers: brokers(&mut random, round),
             members: members(&mut random),
         }
     }
@@ -129,11 +135,14 @@ fn servers(random: &mut Random) -> Vec<Step> {
         // Longer than the group's session timeout: others own its partitions when it resumes.
         (worker(r), Fault::Freeze, r.millis(12_000, 16_000)),
         (Part::AllWorkers, Fault::Kill, r.millis(0, 3_000)),
+        (api(r), Fault::StallStderr, r.millis(3_000, 8_000)),
+        (worker(r), Fault::StallStderr, r.millis(3_000, 8_000)),
+        (api(r), Fault::SlowReaders, r.millis(3_000, 8_000)),
     ];
     track(r, &mut faults)
 }
 
-fn brokers(random: &mut Random) -> Vec<Step> {
+fn brokers(random: &mut Random, round: u64) -> Vec<Step> {
     let r = random;
     let mut faults = vec![
         (broker(r), Fault::Kill, r.millis(1_000, 8_000)),
@@ -148,6 +157,10 @@ fn brokers(random: &mut Random) -> Vec<Step> {
         (Part::Topic, Fault::LimitMessages, r.millis(4_000, 15_000)),
         (Part::Topic, Fault::AddPartition, Duration::ZERO),
     ];
+    // In every second round, so that a short run consumes its whole topic again at the end.
+    if round % 2 == 1 {
+        faults.push((Part::Topic, Fault::RecreateTopic, Duration::ZERO));
+    }
     track(r, &mut faults)
 }
 
@@ -216,6 +229,9 @@ impl fmt::Display for Fault {
             Self::StepDown => f.write_str("step down"),
             Self::LimitMessages => f.write_str("limit the messages of"),
             Self::AddPartition => f.write_str("add a partition to"),
+            Self::RecreateTopic => f.write_str("delete and create"),
+            Self::StallStderr => f.write_str("stall the stderr of"),
+            Self::SlowReaders => f.write_str("read slowly from"),
         }
     }
 }
@@ -250,7 +266,7 @@ mod tests {
     type Condition = (&'static str, fn(&Step) -> bool);
 
     /// What each round contains, for every random seed.
-    const IN_EACH_ROUND: [Condition; 18] = [
+    const IN_EACH_ROUND: [Condition; 21] = [
         ("an api is killed", |step| {
             matches!(step, Step { part: Part::Api(_), fault: Fault::Kill, .. })
         }),
@@ -266,6 +282,13 @@ mod tests {
         ("callers are cut off", |step| {
             matches!(step, Step { part: Part::Api(_), fault: Fault::Cut, .. })
         }),
+        ("the log of an api is not read", |step| {
+            matches!(step, Step { part: Part::Api(_), fault: Fault::StallStderr, .. })
+        }),
+        ("the log of a worker is not read", |step| {
+            matches!(step, Step { part: Part::Worker(_), fault: Fault::StallStderr, .. })
+        }),
+        ("clients read slowly", |step| step.fault == Fault::SlowReaders),
         ("a broker is killed", |step| {
             matches!(step, Step { part: Part::Broker(_), fault: Fault::Kill, .. })
         }),
@@ -316,9 +339,11 @@ mod tests {
             for (what, is_it) in IN_EACH_ROUND {
                 prop_assert!(all.iter().any(is_it), "missing: {what}");
             }
+            let recreated = all.iter().filter(|step| step.fault == Fault::RecreateTopic).count();
+            prop_assert_eq!(recreated as u64, round % 2);
             for track in [&servers, &brokers, &members] {
                 let planned: Duration = track.iter().map(|step| step.pause + step.duration).sum();
-                prop_assert!(planned < Duration::from_secs(120), "{planned:?}");
+                prop_assert!(planned < Duration::from_secs(150), "{planned:?}");
             }
         }
 

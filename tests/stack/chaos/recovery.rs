@@ -1,9 +1,11 @@
 //! Recovery checks: after the faults, the queue must be drained, fresh events must be stored
 //! quickly, and memory and open files must be back to where they were.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use eyego_log_core::LogIdGenerator;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -19,6 +21,8 @@ use crate::server::Server;
 pub(super) const KAFKA_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time in which a fresh event must be stored.
 const FRESH_EVENT: Duration = Duration::from_secs(2);
+/// The time until a new topic is noticed and everything before it is stored, while servers fail.
+const NEW_TOPIC: Duration = Duration::from_secs(150);
 /// Enough users to reach each of the six partitions.
 const PROBES: usize = 24;
 /// How much more memory a process may use than before the faults. A worker uses 140 to 170 MiB while
@@ -115,6 +119,27 @@ pub(super) async fn probe(
         }
     }
     Ok((ids, slowest))
+}
+
+/// Waits until each API accepts events for every partition and they are stored, after the topic was
+/// replaced.
+pub(super) async fn used_again(deployment: &Deployment) -> Result<()> {
+    let client = client_with(Some(&deployment.token), KAFKA_TIMEOUT)?;
+    let ids = LogIdGenerator::new();
+    for n in 0..PROBES {
+        let base_url = deployment.apis[n % deployment.apis.len()].server.base_url();
+        let url = format!("{base_url}/api/v1/logs?wait=stored&timeout=5s");
+        let id = ids.generate(std::time::SystemTime::now().into()).to_string();
+        let event = json!({"id": id, "userId": format!("probe-{n}"), "action": "PROBE"});
+        eventually("the new topic to be used", NEW_TOPIC, async || {
+            let status = client.post(&url).json(&event).send().await?.status();
+            ensure!(status == 200, "{status}");
+            Ok(())
+        })
+        .await?;
+        deployment.probes.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    }
+    Ok(())
 }
 
 /// The memory and the open files of a process.

@@ -75,6 +75,7 @@ impl Scenario {
             callers: CALLERS,
             rate: self.rate,
             poisoner: kafka.map(|kafka| Poisoner::new(&kafka.brokers, &kafka.topic)).transpose()?,
+            gate: Arc::default(),
             ack_log: Arc::clone(&self.ack_log),
         };
         Ok(tokio::spawn(traffic.run()))

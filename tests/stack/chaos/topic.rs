@@ -2,9 +2,13 @@
 
 use anyhow::{Result, anyhow};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::recovery::KAFKA_TIMEOUT;
 
@@ -16,6 +20,9 @@ const SETTINGS: [(&str, &str); 5] = [
     ("retention.bytes", "-1"),
     ("retention.ms", "604800000"),
 ];
+
+const PARTITIONS: i32 = 6;
+const REPLICATION: i32 = 3;
 
 /// Sets the size limit of the topic.
 pub(super) async fn limit_messages(bootstrap: &str, topic: &str, bytes: usize) -> Result<()> {
@@ -37,6 +44,28 @@ pub(super) async fn add_partition(bootstrap: &str, topic: &str) -> Result<()> {
     let results = admin(bootstrap)?.create_partitions([&more], &options()).await?;
     match results.into_iter().next() {
         Some(Err((_, code))) => Err(anyhow!("cannot add a partition: {code}")),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes the topic.
+pub(super) async fn delete(bootstrap: &str, topic: &str) -> Result<()> {
+    let results = admin(bootstrap)?.delete_topics(&[topic], &options()).await?;
+    match results.into_iter().next() {
+        Some(Err((_, code))) => Err(anyhow!("cannot delete the topic: {code}")),
+        _ => Ok(()),
+    }
+}
+
+/// Creates the topic as the servers do. Succeeds if a server was faster.
+pub(super) async fn create(bootstrap: &str, topic: &str) -> Result<()> {
+    let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(REPLICATION));
+    let new = SETTINGS.iter().fold(new, |new, (name, value)| new.set(name, value));
+    let results = admin(bootstrap)?.create_topics([&new], &options()).await?;
+    match results.into_iter().next() {
+        Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+            Err(anyhow!("cannot create the topic: {code}"))
+        }
         _ => Ok(()),
     }
 }

@@ -9,6 +9,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::stderr::Relay;
+
 /// Runs "$@" under the shell's process id, with a watchdog. If the watchdog reads a line, the child
 /// has exited and its id may belong to another process; if the pipe ends, this process has exited.
 const WATCHED: &str = r#"
@@ -52,7 +54,15 @@ pub struct Spec {
     command: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
-    is_stderr_unread: bool,
+    stderr: Stderr,
+}
+
+/// Where stderr goes.
+#[derive(Debug, Clone, Copy)]
+enum Stderr {
+    Log,
+    Unread,
+    Relayed,
 }
 
 impl Spec {
@@ -68,7 +78,7 @@ impl Spec {
             command: vec![program.as_ref().to_owned()],
             envs: Vec::new(),
             dir: None,
-            is_stderr_unread: false,
+            stderr: Stderr::Log,
         }
     }
 
@@ -102,7 +112,15 @@ impl Spec {
     /// Makes stderr a full pipe that is never read.
     #[must_use]
     pub fn unread_stderr(mut self) -> Self {
-        self.is_stderr_unread = true;
+        self.stderr = Stderr::Unread;
+        self
+    }
+
+    /// Makes stderr a pipe that is copied into the log, until
+    /// [`Daemon::stall_stderr`](super::Daemon::stall_stderr).
+    #[must_use]
+    pub fn relayed_stderr(mut self) -> Self {
+        self.stderr = Stderr::Relayed;
         self
     }
 
@@ -119,23 +137,31 @@ impl Spec {
             .envs(self.envs.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
-            .stderr(log)
+            .stderr(log.try_clone()?)
             // Ctrl-C at the terminal must reach only this process, which then stops its children.
             .process_group(0);
-        let mut unread = None;
-        if self.is_stderr_unread {
-            let (reader, mut writer) = std::io::pipe()?;
-            command.stderr(writer.try_clone()?);
-            // Fills the pipe and then blocks until the reader is dropped.
-            std::thread::spawn(move || writer.write_all(&[b'x'; 1 << 20]));
-            unread = Some(reader);
+        let (mut unread, mut relay) = (None, None);
+        match self.stderr {
+            Stderr::Log => {}
+            Stderr::Unread => {
+                let (reader, mut writer) = std::io::pipe()?;
+                command.stderr(writer.try_clone()?);
+                // Fills the pipe and then blocks until the reader is dropped.
+                std::thread::spawn(move || writer.write_all(&[b'x'; 1 << 20]));
+                unread = Some(reader);
+            }
+            Stderr::Relayed => {
+                let (started, writer) = Relay::start(log)?;
+                command.stderr(writer);
+                relay = Some(started);
+            }
         }
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
         let watchdog = child.stdin.take().context("the child has no stdin pipe")?;
-        Ok(Running { child, watchdog, _unread: unread })
+        Ok(Running { child, watchdog, relay, _unread: unread })
     }
 }
 
@@ -151,6 +177,7 @@ fn open_log(path: &Path) -> Result<File> {
 pub(super) struct Running {
     child: Child,
     watchdog: ChildStdin,
+    relay: Option<Relay>,
     /// Keeps the unread end of stderr open.
     _unread: Option<PipeReader>,
 }
@@ -158,6 +185,10 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    pub(super) fn relay(&self) -> Result<&Relay> {
+        self.relay.as_ref().context("its stderr is not relayed")
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {

@@ -19,6 +19,7 @@ pub struct ServerBuilder {
     port: Option<u16>,
     binary: Option<PathBuf>,
     is_stderr_unread: bool,
+    is_stderr_relayed: bool,
     max_open_files: Option<u32>,
 }
 
@@ -57,6 +58,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn unread_stderr(mut self) -> Self {
         self.is_stderr_unread = true;
+        self
+    }
+
+    /// Makes stderr a pipe that is read until [`Server::stall_stderr`].
+    #[must_use]
+    pub fn relayed_stderr(mut self) -> Self {
+        self.is_stderr_relayed = true;
         self
     }
 
@@ -117,6 +125,9 @@ impl ServerBuilder {
             .dir(scratch.path());
         if self.is_stderr_unread {
             spec = spec.unread_stderr();
+        }
+        if self.is_stderr_relayed {
+            spec = spec.relayed_stderr();
         }
         for (key, value) in self.envs {
             spec = spec.env(key, value);

@@ -10,6 +10,10 @@ use eyego_log_core::{LogId, LogIdGenerator, Timestamp, UserId};
 use crate::domain::erasure::{Erasure, ErasureQuery, Erasures, Removed};
 use crate::domain::repository::StoreError;
 
+/// Maximum time for which a request waits for the store. The embedded store can be
+/// busy longer, while it writes its whole file anew.
+const MAX_WAIT: Duration = Duration::from_secs(8);
+
 /// Requests and lists erasures. The [`Remover`](super::Remover) carries them out.
 pub struct ErasureService {
     erasures: Arc<dyn Erasures>,
@@ -51,7 +55,7 @@ impl ErasureService {
         let id = self.ids.generate(now);
         let removed = Removed::default();
         let erasure = Erasure { id, user_id, requested_at, removed, completed_at: None };
-        self.erasures.record(&erasure).await?;
+        in_time(self.erasures.record(&erasure)).await?;
         tracing::info!(%id, "erasure requested");
         while Timestamp::from(SystemTime::now()) < requested_at {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -64,7 +68,7 @@ impl ErasureService {
     /// # Errors
     /// Returns an error if the store cannot execute the query.
     pub async fn get(&self, id: LogId) -> Result<Option<Erasure>, StoreError> {
-        self.erasures.get(id).await
+        in_time(self.erasures.get(id)).await
     }
 
     /// Returns the page of erasures that `query` selects.
@@ -74,11 +78,31 @@ impl ErasureService {
     pub async fn page(&self, query: ErasureQuery) -> Result<ErasurePage, StoreError> {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let one_more = ErasureQuery { limit: query.limit.saturating_add(1), ..query };
-        let mut erasures = self.erasures.list(&one_more).await?;
+        let mut erasures = in_time(self.erasures.list(&one_more)).await?;
         let has_more = erasures.len() > limit;
         erasures.truncate(limit);
         let position = |last: &Erasure| Cursor { timestamp: last.requested_at, id: last.id };
         let next = if has_more { erasures.last().map(position) } else { None };
         Ok(ErasurePage { erasures, next })
+    }
+}
+
+/// Returns the result of `call`, or an error if it takes too long.
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(MAX_WAIT, call).await.unwrap_or_else(|_| {
+        let seconds = MAX_WAIT.as_secs();
+        Err(StoreError::Transient(format!("the store did not respond within {seconds} s")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn call_of_a_busy_store_ends_with_an_error() {
+        let error = in_time(std::future::pending::<Result<(), _>>()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the store did not respond within 8 s");
+        assert!(in_time(async { Ok(1) }).await.is_ok());
     }
 }
