@@ -12,6 +12,7 @@ use crate::{InvalidValue, LogId, Metadata, Timestamp};
 /// Its JSON form is the one that `GET /api/v1/logs` returns: `id`, `userId`,
 /// `action`, `timestamp` and `metadata`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct LogEntry {
@@ -26,6 +27,7 @@ pub struct LogEntry {
     pub timestamp: Timestamp,
     /// Arbitrary metadata, as a JSON object.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub metadata: Metadata,
     /// When the server received the event. `None` for events of the legacy
     /// service and in API responses, which do not include it.

@@ -38,6 +38,8 @@ mod field;
 mod id;
 mod json;
 mod metadata;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod query;
 pub mod record;
 mod timestamp;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stack::keys::{KeysFile, client_with};
+use stack::openapi::{self, Received};
 use stack::server::{Server, ServerBuilder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -58,9 +59,8 @@ impl Response {
 }
 
 async fn send(request: reqwest::RequestBuilder) -> Response {
-    let received = request.send().await.unwrap();
-    let (status, headers) = (received.status().as_u16(), received.headers().clone());
-    let text = received.text().await.unwrap();
+    let Received { status, headers, body } = openapi::send(request).await.unwrap();
+    let text = String::from_utf8(body).unwrap();
     Response { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
 }
 

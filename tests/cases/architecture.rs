@@ -91,6 +91,7 @@ const DEPENDENCIES: [(&str, &[&str]); 12] = [
             "tokio_util",
             "tower",
             "tracing",
+            "utoipa",
             "zstd",
         ],
     ),

@@ -16,6 +16,7 @@ use serde_json::Value;
 use stack::chaos::{KafkaTarget, Target};
 use stack::kafka::Kafka;
 use stack::mongodb::Mongo;
+use stack::openapi;
 use stack::server::{Server, ServerBuilder};
 use stack::{eventually, eventually_blocking};
 
@@ -151,10 +152,11 @@ pub(crate) fn url(server: &Server, path: &str) -> String {
     format!("{}{path}", server.base_url())
 }
 
-/// Sends a request and returns the status and the JSON body of the response.
+/// Sends a request and returns the status and the JSON body of the response, which must conform to the
+/// OpenAPI document.
 pub(crate) async fn send(request: reqwest::RequestBuilder) -> (u16, Value) {
-    let response = request.send().await.unwrap();
-    (response.status().as_u16(), response.json().await.unwrap())
+    let received = openapi::send(request).await.unwrap();
+    (received.status, serde_json::from_slice(&received.body).unwrap())
 }
 
 pub(crate) async fn get(server: &Server, path: &str) -> (u16, Value) {

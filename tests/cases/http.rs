@@ -11,6 +11,7 @@ mod read;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use stack::openapi;
 use stack::server::Server;
 
 use crate::fixture::{
@@ -137,12 +138,13 @@ async fn every_error_has_the_envelope() {
     ])
     .await;
     let client = reqwest::Client::new();
-    let response =
-        client.put(url(&server, "/api/v1/logs")).body("x".repeat(100_000)).send().await.unwrap();
-    assert_eq!(response.status(), 405);
-    let allow = response.headers()["allow"].to_str().unwrap().to_owned();
+    let put = client.put(url(&server, "/api/v1/logs")).body("x".repeat(100_000));
+    let response = openapi::send(put).await.unwrap();
+    assert_eq!(response.status, 405);
+    let allow = response.headers["allow"].to_str().unwrap().to_owned();
     assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
-    assert_eq!(response.json::<Value>().await.unwrap()["status"], "fail");
+    let body: Value = serde_json::from_slice(&response.body).unwrap();
+    assert_eq!(body["status"], "fail");
 
     let event =
         |size: usize| json!({"userId": "u", "action": "A", "metadata": {"x": "x".repeat(size)}});

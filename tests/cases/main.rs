@@ -22,6 +22,7 @@ mod kafka;
 mod language;
 mod metrics;
 mod mongodb;
+mod openapi;
 mod overload;
 mod pipeline;
 mod reading;

@@ -9,6 +9,7 @@ use anyhow::ensure;
 use serde_json::json;
 use stack::eventually;
 use stack::load::{self, Load, RequestFn};
+use stack::openapi;
 use stack::server::Server;
 
 use crate::fixture::{Deployment, JSON, TIMEOUT, embedded_server, logs, post_log, ready};
@@ -18,11 +19,12 @@ pub(crate) struct Scrape(HashMap<String, f64>);
 
 impl Scrape {
     pub(crate) async fn of(server: &Server) -> Self {
-        let response = reqwest::get(format!("{}/metrics", server.base_url())).await.unwrap();
-        assert_eq!(response.status(), 200);
-        let media = response.headers()["content-type"].to_str().unwrap();
+        let url = format!("{}/metrics", server.base_url());
+        let response = openapi::send(reqwest::Client::new().get(url)).await.unwrap();
+        assert_eq!(response.status, 200);
+        let media = response.headers["content-type"].to_str().unwrap();
         assert!(media.starts_with("text/plain; version=0.0.4"), "{media}");
-        let text = response.text().await.unwrap();
+        let text = String::from_utf8(response.body).unwrap();
         let mut series = HashMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (name, value) = line.rsplit_once(' ').unwrap();
@@ -161,7 +163,7 @@ async fn each_refusal_is_counted_by_reason() {
     let url = format!("{}/api/v1/logs", server.base_url());
     let send = async |media: &str, body: String| {
         let request = client.post(&url).header("content-type", media).body(body);
-        request.send().await.unwrap().status().as_u16()
+        openapi::send(request).await.unwrap().status
     };
     let sized = |n| json!({"userId": "u", "action": "A", "metadata": {"a": "x".repeat(n)}});
     assert_eq!(send(JSON, sized(10).to_string()).await, 202);

@@ -22,6 +22,7 @@ pub mod kafka;
 pub mod keys;
 pub mod load;
 pub mod mongodb;
+pub mod openapi;
 pub mod process;
 pub mod proxy;
 pub mod server;

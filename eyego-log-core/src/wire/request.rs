@@ -10,23 +10,34 @@ use super::body::{SyntaxError, body_text, for_each_member};
 use crate::field::{FieldError, FieldErrors};
 use crate::json::{LONE_SURROGATE, Text, unquote};
 use crate::limits::MAX_AHEAD_MILLIS;
+#[cfg(feature = "openapi")]
+use crate::openapi;
 use crate::{Action, InvalidValue, LogEntry, LogId, Metadata, Timestamp, UserId};
 
 /// Request to ingest one event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IngestRequest {
     /// Unique event id. If absent, the receiver generates one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(schema_with = openapi::requested_id))]
     pub id: Option<LogId>,
     /// The user who did it.
+    #[cfg_attr(feature = "openapi", schema(schema_with = openapi::requested_user_id))]
     pub user_id: UserId,
     /// The action the user took.
+    #[cfg_attr(feature = "openapi", schema(schema_with = openapi::requested_action))]
     pub action: Action,
     /// Time of the event. If absent, the time of receipt counts.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(schema_with = openapi::requested_timestamp))]
     pub timestamp: Option<Timestamp>,
     /// Arbitrary metadata, as a JSON object.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(schema_with = openapi::requested_metadata, required = false)
+    )]
     pub metadata: Metadata,
 }
 

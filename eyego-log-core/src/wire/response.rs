@@ -6,6 +6,7 @@ use crate::{FieldErrors, LogEntry, LogId};
 
 /// Outcome of a request: `status` in the envelope of every response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// The request succeeded (2xx).
@@ -19,6 +20,7 @@ pub enum Status {
 /// Response to one ingested event. A 503 has this body too: a retry with the id
 /// cannot duplicate the event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IngestResponse {
     /// Outcome of the request.
     pub status: Status,
@@ -30,6 +32,7 @@ pub struct IngestResponse {
 
 /// Response to a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BatchResponse {
     /// Outcome of the request: `success` if any event was queued.
     pub status: Status,
@@ -37,7 +40,7 @@ pub struct BatchResponse {
     pub message: String,
     /// Number of events that are durably queued.
     pub accepted: usize,
-    /// Id of each item in request order, `None` for an invalid item. Present if
+    /// Id of each item in request order, null for an invalid item. Present if
     /// the server generated or derived at least one id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<Option<LogId>>>,
@@ -47,10 +50,12 @@ pub struct BatchResponse {
 
 /// One item of a batch that is not queued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RejectedItem {
     /// Index in the request, from 0.
     pub index: usize,
     /// Event id, if it is known.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub id: Option<LogId>,
     /// Machine-readable reason.
     pub code: RejectionCode,
@@ -58,6 +63,7 @@ pub struct RejectedItem {
     pub message: String,
     /// Invalid fields. Empty if the reason is not an invalid field.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub errors: FieldErrors,
     /// Whether the item can be accepted if it is sent again unchanged.
     pub retryable: bool,
@@ -65,6 +71,7 @@ pub struct RejectedItem {
 
 /// The reason an item of a batch is not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RejectionCode {
@@ -91,6 +98,7 @@ impl RejectionCode {
 
 /// Response with a page of events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LogsPage {
     /// Outcome of the request.
@@ -101,12 +109,14 @@ pub struct LogsPage {
     pub page: u64,
     /// The events.
     pub data: Vec<LogEntry>,
-    /// Cursor of the next page. `None` on the last page.
+    /// Cursor of the next page. Null on the last page.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub next_cursor: Option<String>,
 }
 
 /// Response with one event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LogResponse {
     /// Outcome of the request.
     pub status: Status,
@@ -116,6 +126,7 @@ pub struct LogResponse {
 
 /// Response to a request that failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorResponse {
     /// Outcome of the request.
     pub status: Status,

@@ -17,6 +17,8 @@
 //! | `erasures` | DELETE of a user's events, and GET of erasures |
 //! | `metrics` | the Prometheus endpoint |
 //! | `dashboard` | the embedded files of the dashboard |
+//! | `static_file` | files that stay the same while the process runs |
+//! | `openapi` | the description of the API |
 //! | `parameters` | query string parameters |
 //! | `health` | liveness and readiness |
 //! | `body` | receives a request body within its limits |
@@ -47,11 +49,13 @@ mod held_body;
 mod ingest;
 mod items;
 mod metrics;
+mod openapi;
 mod parameters;
 mod read;
 mod router;
 mod selection;
 mod server;
+mod static_file;
 mod stats;
 mod streams;
 mod tls;
@@ -67,6 +71,7 @@ pub use self::heavy::HeavyWork;
 #[cfg(feature = "fuzzing")]
 pub use self::items::fuzz_batch;
 pub use self::metrics::{MeasuredParts, Metrics};
+pub use self::openapi::openapi;
 pub use self::router::{Operations, Routes, routes};
 pub use self::server::{Bound, bind};
 pub use self::streams::Streams;

@@ -1,6 +1,7 @@
 //! Requests that are refused before a handler sees them: each gets a response with the envelope.
 
 use serde_json::{Value, json};
+use stack::openapi::{self, Received, Sent};
 use stack::server::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -12,10 +13,15 @@ use crate::fixture::{JSON, embedded_server, get, logs, post_bytes, url};
 async fn raw(server: &Server, request: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).await.unwrap();
-    let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{response:?}"));
-    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    let received = Received::parse(&response).unwrap();
+    // A head that cannot be read has no target. Its response is like that to an unknown route.
+    let mut words = request.split(' ');
+    let (method, target) = (words.next().unwrap(), words.next().unwrap_or("/nothing"));
+    let target = if target.starts_with('/') { target } else { "/nothing" };
+    openapi::check(Sent { method, target, media_type: None, body: b"" }, &received).unwrap();
+    (received.status, serde_json::from_slice(&received.body).unwrap())
 }
 
 #[tokio::test]

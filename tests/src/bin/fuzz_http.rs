@@ -179,7 +179,7 @@ fn check(request: &Request, sent: usize, response: &Response) -> Result<(), Stri
         if body["status"] != expected {
             return Err(format!("status {status} with {}", body["status"]));
         }
-        if status == 503 && !response.head.contains("retry-after:") && !is_health(request) {
+        if status == 503 && !response.head.contains("retry-after:") {
             return Err("503 without Retry-After".to_owned());
         }
     } else if status >= 400 {
@@ -221,10 +221,6 @@ fn decompress(stream: impl std::io::Read) -> Result<Vec<u8>, String> {
         Ok(_) => Ok(bytes),
         Err(error) => Err(error.to_string()),
     }
-}
-
-fn is_health(request: &Request) -> bool {
-    request.target.starts_with(b"/health/")
 }
 
 /// Keeps a request that violated a property, and returns the path of its file.

@@ -11,35 +11,28 @@ use axum::extract::{Path, RawQuery};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use sha2::{Digest, Sha256};
+use http::HeaderMap;
 
-use super::accept_encoding;
 use super::error::ApiError;
+use super::static_file::StaticFile;
 
-/// Nothing but the server's own script, style and API; no inline script or style.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'";
-
-/// The page refers to the other files with `?v=<version>`, so that a browser can
-/// keep those for ever and a new build is loaded at once.
-const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-
-static PAGE: LazyLock<File> = LazyLock::new(|| {
-    File::new("text/html; charset=utf-8", include_bytes!("../../../dashboard/dist/index.html"))
+static PAGE: LazyLock<StaticFile> = LazyLock::new(|| {
+    StaticFile::new(
+        "text/html; charset=utf-8",
+        Bytes::from_static(include_bytes!("../../../dashboard/dist/index.html")),
+    )
 });
-static SCRIPT: LazyLock<File> = LazyLock::new(|| {
-    File::new("text/javascript; charset=utf-8", include_bytes!("../../../dashboard/dist/app.js"))
+static SCRIPT: LazyLock<StaticFile> = LazyLock::new(|| {
+    StaticFile::new(
+        "text/javascript; charset=utf-8",
+        Bytes::from_static(include_bytes!("../../../dashboard/dist/app.js")),
+    )
 });
-static STYLE: LazyLock<File> = LazyLock::new(|| {
-    File::new("text/css; charset=utf-8", include_bytes!("../../../dashboard/dist/app.css"))
+static STYLE: LazyLock<StaticFile> = LazyLock::new(|| {
+    StaticFile::new(
+        "text/css; charset=utf-8",
+        Bytes::from_static(include_bytes!("../../../dashboard/dist/app.css")),
+    )
 });
 
 /// Returns the routes of the dashboard. All addresses in the page are relative, so
@@ -65,72 +58,7 @@ async fn asset(
     // While servers of two builds run side by side, a page can ask for the version
     // of the other build. That response must not be kept.
     let version = query.as_deref().and_then(|query| query.strip_prefix("v="));
-    file.respond(&headers, version == Some(file.version.as_str()))
-}
-
-/// An embedded file.
-struct File {
-    media_type: &'static str,
-    bytes: &'static [u8],
-    gzip: Bytes,
-    /// The first 16 hex digits of its SHA-256.
-    version: String,
-}
-
-impl File {
-    /// Compresses the file and computes its version, once per process.
-    fn new(media_type: &'static str, bytes: &'static [u8]) -> Self {
-        let digest = Sha256::digest(bytes);
-        let version = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { media_type, bytes, gzip: gzip(bytes).into(), version }
-    }
-
-    fn respond(&self, request: &HeaderMap, is_immutable: bool) -> Response {
-        let is_gzip = accepts_gzip(request);
-        // The two representations are different bytes and have different tags.
-        let tag = if is_gzip { "-gzip" } else { "" };
-        let tag = format!("\"{}{tag}\"", self.version);
-        let is_known =
-            request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(
-                |tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag),
-            );
-        let mut response = if is_known {
-            StatusCode::NOT_MODIFIED.into_response()
-        } else if is_gzip {
-            ([(CONTENT_ENCODING, "gzip")], self.gzip.clone()).into_response()
-        } else {
-            Bytes::from_static(self.bytes).into_response()
-        };
-        let headers = response.headers_mut();
-        let mut set = |name: HeaderName, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(name, value);
-            }
-        };
-        set(CONTENT_TYPE, self.media_type);
-        set(ETAG, &tag);
-        set(CACHE_CONTROL, if is_immutable { IMMUTABLE } else { "no-cache" });
-        set(VARY, "accept-encoding");
-        set(CONTENT_SECURITY_POLICY, POLICY);
-        set(X_CONTENT_TYPE_OPTIONS, "nosniff");
-        set(REFERRER_POLICY, "no-referrer");
-        response
-    }
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    use std::io::Write as _;
-
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    // Writing into a vector cannot fail.
-    let _ = encoder.write_all(bytes);
-    encoder.finish().unwrap_or_default()
-}
-
-/// Returns whether the client accepts gzip, with any weight but 0.
-fn accepts_gzip(request: &HeaderMap) -> bool {
-    accept_encoding::codings(request)
-        .any(|(name, weight)| name.eq_ignore_ascii_case("gzip") && weight.unwrap_or(1.0) > 0.0)
+    file.respond(&headers, version == Some(file.version()))
 }
 
 #[cfg(test)]
@@ -138,9 +66,14 @@ mod tests {
     use std::io::Read as _;
 
     use axum::body::to_bytes;
-    use http::header::ACCEPT_ENCODING;
+    use http::header::{
+        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG,
+        IF_NONE_MATCH, VARY,
+    };
+    use http::{HeaderName, HeaderValue, StatusCode};
 
     use super::*;
+    use crate::interface::http::static_file::{IMMUTABLE, POLICY};
 
     async fn get_asset(
         query: &str,
@@ -158,9 +91,9 @@ mod tests {
 
     #[test]
     fn page_refers_to_the_embedded_versions() {
-        let page = std::str::from_utf8(PAGE.bytes).unwrap();
+        let page = std::str::from_utf8(PAGE.bytes()).unwrap();
         for (name, file) in [("app.js", &SCRIPT), ("app.css", &STYLE)] {
-            let address = format!("\"assets/{name}?v={}\"", file.version);
+            let address = format!("\"assets/{name}?v={}\"", file.version());
             assert!(page.contains(&address), "no {address}: run .ci/dashboard --build");
         }
         assert!(!page.contains("<style") && !page.contains("://"), "{page}");
@@ -168,13 +101,13 @@ mod tests {
 
     #[test]
     fn built_files_are_at_most_150_kb_compressed() {
-        let bytes: usize = [&PAGE, &SCRIPT, &STYLE].iter().map(|file| file.gzip.len()).sum();
+        let bytes: usize = [&PAGE, &SCRIPT, &STYLE].iter().map(|file| file.gzip().len()).sum();
         assert!(bytes < 150_000, "{bytes} bytes");
     }
 
     #[tokio::test]
     async fn versioned_file_is_immutable_and_other_versions_are_revalidated() {
-        let current = format!("v={}", SCRIPT.version);
+        let current = format!("v={}", SCRIPT.version());
         for (query, expected) in
             [(current.as_str(), IMMUTABLE), ("v=0", "no-cache"), ("", "no-cache")]
         {
@@ -183,7 +116,7 @@ mod tests {
                 (status, &headers[CACHE_CONTROL]),
                 (StatusCode::OK, &HeaderValue::from_static(expected))
             );
-            assert_eq!(body, SCRIPT.bytes);
+            assert_eq!(body, SCRIPT.bytes());
             assert_eq!(headers[CONTENT_SECURITY_POLICY], POLICY);
         }
     }
@@ -209,7 +142,7 @@ mod tests {
             if expected {
                 let mut text = Vec::new();
                 flate2::read::GzDecoder::new(body.as_ref()).read_to_end(&mut text).unwrap();
-                assert_eq!(text, SCRIPT.bytes);
+                assert_eq!(text, SCRIPT.bytes());
             }
         }
     }

@@ -11,6 +11,9 @@ use eyego_log_core::wire::{self, Status, SyntaxError};
 use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError, ParseLogIdError, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema as _, ToSchema};
 
 use self::raw::Piece;
 use super::access::Audited;
@@ -27,45 +30,66 @@ use crate::domain::read::{PageItem as _, ReadMemory as _};
 /// The body of a replay only selects dead letters.
 const BODY_LIMITS: BodyLimits = BodyLimits { what: "the body", max_bytes: 64 << 10 };
 
-#[derive(Debug, Serialize)]
+/// A page of dead letters.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ListResponse {
+#[schema(as = DeadLettersPage)]
+pub(super) struct ListResponse {
     status: Status,
+    /// Number of dead letters in this page.
     results: usize,
-    /// The dead letters are added while they are written out.
+    // They are added while they are written out.
+    #[schema(value_type = Vec<SummaryJson>)]
     data: [Summary; 0],
+    /// Cursor of the next page. Null on the last page.
+    #[schema(required = true)]
     next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct GetResponse<'a> {
+/// One dead letter with its bytes.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetterResponse)]
+pub(super) struct GetResponse<'a> {
     status: Status,
+    #[schema(schema_with = schema_with_raw)]
     data: SummaryWithRaw<'a>,
 }
 
-#[derive(Debug, Serialize)]
-struct ReplayResponse {
+/// Outcome of a replay.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReplayResponse {
     status: Status,
+    /// Number of dead letters that are stored now.
     replayed: u64,
+    /// Number of dead letters that failed again.
     failed: u64,
+    /// Number of selected dead letters that are left.
     remaining: u64,
 }
 
-/// The JSON of a [`DeadLetterSummary`].
-#[derive(Serialize)]
+/// A record that could not be stored.
+// The JSON of a `DeadLetterSummary`.
+#[derive(Serialize, ToSchema)]
 #[serde(remote = "DeadLetterSummary", rename_all = "camelCase")]
+#[schema(as = DeadLetter)]
 struct SummaryJson {
     id: LogId,
+    /// Machine-readable reason.
     code: String,
+    /// Human-readable reason.
     message: String,
+    /// Number of attempts to store it.
     attempts: u32,
+    /// The user, if it can be read.
+    #[schema(required = true)]
     user_id: Option<String>,
     topic: String,
     partition: i32,
     offset: i64,
     queued_at: Timestamp,
+    /// Time of the last failure.
     failed_at: Timestamp,
-    /// Size of the whole record, if only its beginning was kept.
+    /// Size of the whole record in bytes, if only its beginning was kept.
     #[serde(rename = "cutFrom", skip_serializing_if = "Option::is_none")]
     truncated_from: Option<u64>,
 }
@@ -80,6 +104,17 @@ struct SummaryWithRaw<'a> {
     summary: Summary,
     #[serde(flatten)]
     raw: Piece<'a>,
+}
+
+/// Returns the schema of [`SummaryWithRaw`].
+fn schema_with_raw() -> RefOr<Schema> {
+    let mut schema = SummaryJson::schema();
+    if let (RefOr::T(Schema::Object(object)), RefOr::T(Schema::Object(raw))) =
+        (&mut schema, Piece::schema())
+    {
+        object.properties.extend(raw.properties);
+    }
+    schema
 }
 
 /// `GET /api/v1/dead-letters`

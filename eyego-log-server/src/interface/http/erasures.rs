@@ -10,6 +10,7 @@ use eyego_log_core::{FieldError, FieldErrors, LogId, Timestamp, UserId};
 use http::StatusCode;
 use http::request::Parts;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::api::Api;
 use super::error::ApiError;
@@ -17,36 +18,52 @@ use super::parameters;
 use super::read::PathId;
 use crate::domain::erasure::{Erasure, ErasureQuery};
 
-#[derive(Debug, Serialize)]
-struct ErasureResponse {
+/// One erasure.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ErasureResponse {
     status: Status,
     data: ErasureJson,
 }
 
-#[derive(Debug, Serialize)]
+/// A page of erasures.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ListResponse {
+#[schema(as = ErasuresPage)]
+pub(super) struct ListResponse {
     status: Status,
+    /// Number of erasures in this page.
     results: usize,
     data: Vec<ErasureJson>,
+    /// Cursor of the next page. Null on the last page.
+    #[schema(required = true)]
     next_cursor: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// The erasure of a user.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Erasure)]
 struct ErasureJson {
     id: LogId,
     user_id: UserId,
+    /// Events that were received before this time are removed.
     requested_at: Timestamp,
+    /// `running` or `done`.
     state: &'static str,
     removed: RemovedJson,
+    /// Time at which it was done. Null before.
+    #[schema(required = true)]
     completed_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Serialize)]
+/// What an erasure has removed so far.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Removed)]
 struct RemovedJson {
+    /// Number of stored events.
     store: u64,
+    /// Number of dead letters.
     dead_letters: u64,
 }
 

@@ -4,7 +4,7 @@
 //! export holds up to two pages. Both are part of the read budget. A failure
 //! after the head of the response aborts it.
 
-mod csv;
+pub(super) mod csv;
 mod encoding;
 mod pages;
 

@@ -11,8 +11,9 @@ use axum::response::{IntoResponse, Response};
 use eyego_log_core::wire::Status;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::error::ApiError;
+use super::error::{ApiError, respond};
 use super::parameters;
 use crate::application::persist::WorkerStatus;
 use crate::application::reload::ReloadStatus;
@@ -36,16 +37,23 @@ impl fmt::Debug for Readiness {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct HealthResponse {
+/// Health of the process.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HealthResponse {
     status: Status,
+    /// Human-readable summary.
     message: String,
+    /// Each part that the process has, such as `kafka`, `mongodb`, `queue`, `store` and `worker`.
     parts: BTreeMap<&'static str, Part>,
 }
 
-#[derive(Debug, Serialize)]
+/// Health of one part.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PartHealth)]
 struct Part {
+    /// `up`, `warning` or `down`.
     state: &'static str,
+    /// Names the host, topic or limit at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -158,5 +166,5 @@ pub(super) async fn ready(
         return ApiError::from(errors).into_response();
     }
     let (code, response) = readiness.check();
-    (code, Json(response)).into_response()
+    respond(code, &response)
 }

@@ -25,7 +25,7 @@ use super::body::discard_unread;
 use super::error::{ApiError, Internals, shortened};
 use super::health::{self, Readiness};
 use super::metrics::{self, Metrics};
-use super::{dashboard, dead_letters, erasures, export, ingest, read, stats};
+use super::{dashboard, dead_letters, erasures, export, ingest, openapi, read, stats};
 use crate::domain::repeated::Repeated;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -113,6 +113,7 @@ fn api_routes(api: Arc<Api>) -> Router {
         .route("/api/v1/erasures/{id}", get(erasures::get))
         .with_state(api)
         .merge(dashboard::routes())
+        .merge(openapi::router())
 }
 
 /// Returns whether this is a route of [`operations_routes`].

@@ -10,6 +10,7 @@ use eyego_log_core::query::MetadataPath;
 use eyego_log_core::wire::Status;
 use eyego_log_core::{FieldErrors, Timestamp};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use self::interval::{Interval, Zone};
 use super::access::Audited;
@@ -19,8 +20,8 @@ use super::{held_body, selection};
 use crate::domain::read::{ReadMemory as _, json_text_bytes};
 use crate::domain::stats::{GroupBy, Stats, StatsQuery, ValueStats};
 
-const MAX_TOP: usize = 100;
-const DEFAULT_TOP: usize = 10;
+pub(super) const MAX_TOP: usize = 100;
+pub(super) const DEFAULT_TOP: usize = 10;
 
 /// Maximum size of the response, in bytes.
 const MAX_BYTES: usize = 16 << 20;
@@ -113,35 +114,57 @@ fn size(stats: &Stats) -> usize {
         + stats.buckets.iter().map(|bucket| of_bucket(&bucket.by)).sum::<usize>()
 }
 
-#[derive(Serialize)]
-struct StatsResponse<'a> {
+/// Statistics.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsResponse)]
+pub(super) struct StatsResponse<'a> {
     status: Status,
     data: StatsData<'a>,
 }
 
-#[derive(Serialize)]
+/// The counts of a range of time.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stats)]
 struct StatsData<'a> {
+    /// Number of events.
     total: u64,
+    /// Number of different users.
     users: u64,
+    /// Whether numbers of users are estimates and counts of rare values can be too low.
     approximate: bool,
+    /// Length of a bucket, such as `1h`.
     interval: &'a str,
+    /// All buckets of the range, those without events included.
     buckets: Vec<Bucket<'a>>,
+    /// The most frequent values, the most frequent first.
     top: Vec<Value<'a>>,
+    /// Number of events with other values or none.
     other: u64,
 }
 
-#[derive(Serialize)]
+/// The counts of one bucket.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsBucket)]
 struct Bucket<'a> {
+    /// Start of the bucket. The first one can start before `from`.
     start: Timestamp,
+    /// Number of events.
     count: u64,
+    /// Number of events of each value of `top` that occurs.
+    #[schema(value_type = HashMap<String, u64>)]
     by: By<'a>,
+    /// Number of events with other values or none.
     other: u64,
 }
 
-#[derive(Serialize)]
+/// The counts of one value.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsValue)]
 struct Value<'a> {
     value: &'a str,
+    /// Number of events.
     count: u64,
+    /// Number of different users.
     users: u64,
 }
 

@@ -9,7 +9,7 @@ const BATCH: &str = "/api/v1/logs/batch";
 /// What a request needs where keys are required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Requirement {
-    /// Nothing: health, and the dashboard, which contains no data.
+    /// Nothing: health, and the pages, which contain no data.
     Open,
     /// A valid key: the route or the method does not exist.
     AnyKey,
@@ -26,8 +26,8 @@ impl Requirement {
 
 /// Returns what a request needs.
 pub(super) fn requirement(method: &Method, path: &str) -> Requirement {
-    let is_dashboard = path == "/" || path.starts_with("/assets/");
-    if is_dashboard || matches!(path, "/health/live" | "/health/ready") {
+    let is_page = matches!(path, "/" | "/openapi.json") || path.starts_with("/assets/");
+    if is_page || matches!(path, "/health/live" | "/health/ready") {
         return Requirement::Open;
     }
     if path == "/metrics" {
@@ -90,8 +90,8 @@ mod tests {
     }
 
     #[test]
-    fn dashboard_requires_no_key() {
-        for path in ["/", "/assets/app.js"] {
+    fn pages_require_no_key() {
+        for path in ["/", "/assets/app.js", "/openapi.json"] {
             assert_eq!(requirement(&Method::GET, path), Requirement::Open, "{path}");
         }
     }

@@ -3,6 +3,9 @@
 use base64::display::Base64Display;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Serialize, Serializer};
+use utoipa::PartialSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 
 use crate::domain::dead_letter::beginning;
 
@@ -33,6 +36,38 @@ enum Bytes<'a> {
 
 fn base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&Base64Display::new(bytes, &BASE64_STANDARD))
+}
+
+impl PartialSchema for Piece<'_> {
+    fn schema() -> RefOr<Schema> {
+        let field = |kind: Type, description| {
+            ObjectBuilder::new().schema_type(kind).description(Some(description))
+        };
+        ObjectBuilder::new()
+            .property(
+                "raw",
+                field(
+                    Type::String,
+                    "The bytes of the record, or a part of them, if they are UTF-8.",
+                ),
+            )
+            .property(
+                "rawBase64",
+                field(Type::String, "The same in Base64, if they are not UTF-8."),
+            )
+            .property(
+                "rawSize",
+                field(
+                    Type::Integer,
+                    "Number of all bytes that are kept, if this is a part of them.",
+                ),
+            )
+            .property(
+                "nextOffset",
+                field(Type::Integer, "`offset` of the next part. Missing in the last one."),
+            )
+            .into()
+    }
 }
 
 impl<'a> Piece<'a> {

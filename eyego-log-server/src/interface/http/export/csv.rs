@@ -5,7 +5,7 @@ use eyego_log_core::query::MetadataPath;
 use serde_json::Value;
 
 /// Maximum number of columns of metadata.
-const MAX_COLUMNS: usize = 50;
+pub(in crate::interface::http) const MAX_COLUMNS: usize = 50;
 
 /// The columns after id, userId, action and timestamp.
 #[derive(Debug, Default, PartialEq)]
