@@ -10,4 +10,6 @@
 //! | `tracing_events` | `tracing` events that are logged |
 //! | `without_async` | a program without async |
 //! | `worker_with_spool` | events that survive a crash because they are on disk |
+//! | `stats` | events of the last day, counted by hour and action |
+//! | `export` | all events of a user as CSV |
 //! | `load` | many events from several threads, and how long it took |

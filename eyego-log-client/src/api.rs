@@ -4,6 +4,14 @@
 //! `transport` together; none of them imports from here.
 
 pub(crate) mod builder;
+mod caller;
 pub(crate) mod client;
+pub(crate) mod dead_letters;
+pub(crate) mod erasures;
+pub(crate) mod export;
+mod path;
 pub(crate) mod query;
-mod reader;
+pub(crate) mod readiness;
+pub(crate) mod stats;
+pub(crate) mod stored;
+pub(crate) mod tail;

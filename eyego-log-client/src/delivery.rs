@@ -6,7 +6,7 @@ mod compress;
 pub(crate) mod dispatch;
 pub(crate) mod mailbox;
 mod response;
-mod retry;
+pub(crate) mod retry;
 pub(crate) mod sender;
 pub(crate) mod worker;
 

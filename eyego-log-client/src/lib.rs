@@ -68,6 +68,26 @@
 //! | keep an event that finds the buffer full | [`Client::try_log`] |
 //! | learn of each delivery | [`Client::send`], [`ClientBuilder::on_delivery`] |
 //!
+//! # Reading and operating
+//!
+//! These calls wait for the server's response. An API key needs the scope.
+//!
+//! | to | use | scope |
+//! |---|---|---|
+//! | read a page, or all events one after the other | [`Query::fetch`], [`Query::stream`] | `read` |
+//! | read one event | [`Query::get`] | `read` |
+//! | follow the events as they are stored, across restarts of the server | [`Query::tail`] | `read` |
+//! | count events over time, by action, user or metadata | [`Query::stats`] | `read` |
+//! | export any number of events as NDJSON, CSV or Parquet | [`Query::export`] | `read` |
+//! | wait until an event can be read | [`Client::send_stored`] | `ingest` |
+//! | list, read and replay what the server could not store | [`Client::dead_letters`], [`Client::dead_letter`], [`Client::replay_dead_letters`] | `admin` |
+//! | remove all events of a user | [`Client::erase_user`], [`Client::wait_for_erasure`], [`Client::erasures`] | `erase` |
+//! | see whether the server works, and why not | [`Client::readiness`] | none |
+//!
+//! Their error is [`RequestError`]: it has the status, the message, the invalid
+//! fields and the request id of the server, and tells whether another attempt may
+//! succeed.
+//!
 //! # Shutting down
 //!
 //! Await [`Client::shutdown`] before the program exits, or keep a
@@ -114,7 +134,15 @@ pub mod transport;
 
 pub use api::builder::ClientBuilder;
 pub use api::client::{Client, Delivery, Guard, Report};
-pub use api::query::{LogStream, Page, Query};
+pub use api::dead_letters::{DeadLetter, DeadLetterPage, DeadLetterQuery, Replay, Replayed};
+pub use api::erasures::{Erasure, ErasurePage, ErasureQuery, ErasureState, Removed};
+pub use api::export::{Export, ExportFormat, ExportStream};
+pub use api::query::stream::LogStream;
+pub use api::query::{Page, Query};
+pub use api::readiness::{PartHealth, PartState, Readiness};
+pub use api::stats::{Bucket, Interval, Statistics, StatsQuery, ValueCount};
+pub use api::stored::StoreOutcome;
+pub use api::tail::{Tail, TailItem};
 #[cfg(feature = "blocking")]
 pub use integrations::blocking;
 #[cfg(feature = "test-util")]
@@ -125,7 +153,7 @@ pub use integrations::tower;
 pub use integrations::tracing;
 pub use model::delivered::Delivered;
 pub use model::draft::DraftEvent;
-pub use model::errors::{ConfigError, LogError, ReadError, SendError, StatusError};
+pub use model::errors::{ConfigError, ExportError, LogError, RequestError, SendError, StatusError};
 pub use model::event::Event;
 pub use model::loss::{Loss, LostEvent};
 pub use model::loss_reason::LossReason;

@@ -22,6 +22,9 @@ pub type Request = http::Request<Bytes>;
 /// A response from the server: status, headers and the whole body.
 pub type Response = http::Response<Bytes>;
 
+/// A response whose body arrives piece by piece.
+pub type StreamingResponse = http::Response<Box<dyn ResponseBody>>;
+
 /// A boxed future, as [`Transport::send`] returns it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -66,6 +69,39 @@ pub trait Transport: Send + Sync + 'static {
     /// may have processed the request nevertheless. The client retries it, and
     /// the events' ids prevent duplicates.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>>;
+
+    /// Sends one request and returns as soon as the head of the response has
+    /// arrived. Exports and tails need this method. The default implementation
+    /// returns an error, so a transport that only delivers events does not need it.
+    ///
+    /// The client drops the body to cancel the request.
+    ///
+    /// # Errors
+    /// Returns a [`TransportError`] if there is no response.
+    fn send_streaming(
+        &self,
+        request: Request,
+    ) -> BoxFuture<'_, Result<StreamingResponse, TransportError>> {
+        drop(request);
+        let message = "the transport does not implement `send_streaming`, which exports and tails \
+                       need";
+        Box::pin(std::future::ready(Err(TransportError::new(message))))
+    }
+}
+
+/// The body of a [`StreamingResponse`].
+pub trait ResponseBody: Send {
+    /// Returns the next piece, or `None` at the end of a complete body.
+    ///
+    /// # Errors
+    /// Returns a [`TransportError`] if the body cannot be read to its end.
+    fn next_piece(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, TransportError>>;
+}
+
+impl std::fmt::Debug for dyn ResponseBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResponseBody")
+    }
 }
 
 /// The number of bytes after which the rest of a response's body is of no

@@ -11,6 +11,7 @@
 mod access;
 mod architecture;
 mod client;
+mod client_calls;
 mod conformance;
 mod dashboard;
 mod dead_letters;

@@ -16,8 +16,8 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::api::builder::ClientBuilder;
+use crate::api::caller::Caller;
 use crate::api::query::Query;
-use crate::api::reader::Reader;
 #[cfg(test)]
 use crate::delivery::mailbox::Mailbox;
 use crate::model::errors::{ConfigError, LogError, SendError};
@@ -71,7 +71,7 @@ pub struct Client {
 struct Inner {
     queue: Arc<EventQueue>,
     reporter: Reporter,
-    reader: Reader,
+    caller: Caller,
     timer: Timer,
     process: Arc<Process>,
     ids: LogIdGenerator,
@@ -136,7 +136,7 @@ impl Client {
     /// Creates a client that delivers nothing, for programs that run without a
     /// server. It validates events, discards them and counts them in
     /// [`Stats::disabled`]. It has no thread, `flush` and `shutdown` return
-    /// immediately, and reads return [`ReadError::Disabled`](crate::ReadError).
+    /// immediately, and reads return [`RequestError::Disabled`](crate::RequestError).
     ///
     /// ```
     /// use eyego_log_client::{Client, Event};
@@ -281,16 +281,20 @@ impl Client {
 
     /// Creates a query for stored events.
     pub fn query(&self) -> Query {
-        Query::new(self.inner.reader.clone())
+        Query::new(self.inner.caller.clone())
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.inner.caller
     }
 
     #[cfg(test)]
     pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
-        self.inner.reader.mailbox()
+        self.inner.caller.mailbox()
     }
 }
 
-fn deadline_after(timeout: Duration) -> Instant {
+pub(super) fn deadline_after(timeout: Duration) -> Instant {
     /// Prevents an overflow of the clock.
     const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
     Instant::now() + timeout.min(MAX_TIMEOUT)
@@ -299,7 +303,7 @@ fn deadline_after(timeout: Duration) -> Instant {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("base_url", &self.inner.reader.base_url())
+            .field("base_url", &self.inner.caller.base_url())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
@@ -420,6 +424,11 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// Creates the future of an event that was buffered.
+    pub(super) fn new(id: LogId, acknowledgement: oneshot::Receiver<Acknowledgement>) -> Self {
+        Self { state: Ok((id, Some(acknowledgement))) }
+    }
+
     /// Returns the event's id without waiting for the delivery.
     ///
     /// # Errors

@@ -1,29 +1,26 @@
-//! Queries for stored events, by page or as a stream.
+//! Queries for stored events, by page. `stream` reads all pages.
+//!
+//! `tail`, `stats` and `export` add the other calls of a query.
 
-use std::collections::VecDeque;
-use std::fmt::{self, Write as _};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+pub(crate) mod stream;
 
+use std::fmt;
+
+use eyego_log_core::limits::DEFAULT_LIMIT;
 use eyego_log_core::query::{Cursor, MetadataFilter, Order, Start};
 use eyego_log_core::wire::{LogResponse, LogsPage};
 use eyego_log_core::{FieldError, FieldErrors, LogEntry, LogId, LogQuery, Timestamp};
-use futures_core::Stream;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::api::reader::Reader;
-use crate::model::errors::{ReadError, StatusError};
-use crate::transport::BoxFuture;
-
-/// The characters to percent-encode in a query string.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::api::caller::Caller;
+use crate::api::path;
+use crate::model::errors::{RequestError, StatusError};
 
 /// A query for stored events. An event must match all filters.
 ///
 /// ```no_run
 /// use eyego_log_client::{Client, Order};
 ///
-/// # async fn run(client: Client) -> Result<(), eyego_log_client::ReadError> {
+/// # async fn run(client: Client) -> Result<(), eyego_log_client::RequestError> {
 /// let page = client
 ///     .query()
 ///     .user("user-123")
@@ -41,7 +38,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 #[derive(Clone)]
 #[must_use = "a query does nothing until it is fetched or streamed"]
 pub struct Query {
-    reader: Reader,
+    caller: Caller,
     query: LogQuery,
     errors: FieldErrors,
 }
@@ -57,8 +54,8 @@ pub struct Page {
 }
 
 impl Query {
-    pub(crate) fn new(reader: Reader) -> Self {
-        Self { reader, query: LogQuery::default(), errors: FieldErrors::new() }
+    pub(crate) fn new(caller: Caller) -> Self {
+        Self { caller, query: LogQuery::default(), errors: FieldErrors::new() }
     }
 
     /// Keeps only events of this user.
@@ -127,136 +124,57 @@ impl Query {
         self
     }
 
-    /// Reads one page.
+    /// Reads one page. An API key needs the scope `read`, as for all other calls
+    /// of a query.
     ///
     /// # Errors
-    /// Returns [`ReadError::Status`] if the server responds with an error. An
+    /// Returns [`RequestError::Status`] if the server responds with an error. An
     /// invalid filter has status 400, whether the client or the server rejects
-    /// it. Returns another [`ReadError`] if there is no valid response.
-    pub async fn fetch(&self) -> Result<Page, ReadError> {
-        if !self.errors.is_empty() {
-            let errors = self.errors.clone();
-            let message = errors.to_string();
-            let error = StatusError { status: 400, message, errors, request_id: None };
-            return Err(ReadError::Status(error));
-        }
-        let LogsPage { data, next_cursor, .. } = self.reader.get(&self.path()).await?;
-        let next_cursor = match next_cursor.map(|cursor| cursor.parse()).transpose() {
-            Ok(cursor) => cursor,
-            Err(error) => {
-                return Err(ReadError::UnexpectedResponse(format!("nextCursor {error}")));
-            }
-        };
-        Ok(Page { data, next_cursor })
+    /// it. Returns another [`RequestError`] if there is no valid response.
+    pub async fn fetch(&self) -> Result<Page, RequestError> {
+        self.check()?;
+        let path = path::with_query("/logs", &self.query.to_pairs());
+        let LogsPage { data, next_cursor, .. } = self.caller.get(&path).await?;
+        Ok(Page { data, next_cursor: path::next_cursor(next_cursor)? })
     }
 
-    fn path(&self) -> String {
-        let mut path = "/logs".to_owned();
-        for (index, (name, value)) in self.query.to_pairs().iter().enumerate() {
-            let separator = if index == 0 { '?' } else { '&' };
-            let (name, value) = (encode(name), encode(value));
-            // Writing to a string cannot fail.
-            let _ = write!(path, "{separator}{name}={value}");
+    /// Returns the errors of filters that were found to be invalid.
+    pub(super) fn check(&self) -> Result<(), RequestError> {
+        if self.errors.is_empty() {
+            return Ok(());
         }
-        path
+        let (message, errors) = (self.errors.to_string(), self.errors.clone());
+        Err(RequestError::Status(StatusError::rejected(400, message, errors)))
     }
 
-    /// Reads all pages, each when it is needed. The stream ends after the last
-    /// event or the first error. A [`limit`](Self::limit) of several hundred is
-    /// more efficient than the default.
-    pub fn stream(self) -> LogStream {
-        LogStream { next: Some(self), events: VecDeque::new(), fetching: None }
+    /// Returns the parameters for a route without pages. A limit, page or cursor
+    /// that was set stays among them, so that the server rejects it.
+    pub(super) fn parameters(&self) -> Vec<(String, String)> {
+        let mut pairs = self.query.to_pairs();
+        if self.query.limit == DEFAULT_LIMIT {
+            pairs.retain(|(name, _)| name != "limit");
+        }
+        pairs
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Reads one event by its id, ignoring all filters. Returns `None` if it
     /// does not exist. A delivered event may take a moment until it can be read.
     ///
     /// # Errors
-    /// Returns a [`ReadError`] if the server responds with an error other than
+    /// Returns a [`RequestError`] if the server responds with an error other than
     /// 404, or if there is no valid response.
-    pub async fn get(&self, id: LogId) -> Result<Option<LogEntry>, ReadError> {
-        match self.reader.get::<LogResponse>(&format!("/logs/{id}")).await {
-            Ok(found) => Ok(Some(found.data)),
-            Err(ReadError::Status(error)) if error.status == 404 => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub async fn get(&self, id: LogId) -> Result<Option<LogEntry>, RequestError> {
+        let found = self.caller.find::<LogResponse>(&format!("/logs/{id}")).await?;
+        Ok(found.map(|found| found.data))
     }
 }
 
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Query").field("query", &self.query).finish_non_exhaustive()
-    }
-}
-
-fn encode(text: &str) -> impl fmt::Display + '_ {
-    utf8_percent_encode(text, ENCODED)
-}
-
-/// All events of a query, read page by page; see [`Query::stream`].
-///
-/// This is a [`Stream`]. [`next_event`](Self::next_event) works without a crate
-/// for streams.
-///
-/// ```no_run
-/// # async fn run(client: eyego_log_client::Client) -> Result<(), eyego_log_client::ReadError> {
-/// let mut events = client.query().user("user-123").limit(500).stream();
-/// while let Some(entry) = events.next_event().await {
-///     println!("{}", entry?.action);
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[must_use = "a stream does nothing until it is polled"]
-pub struct LogStream {
-    /// The query for the next page, or `None` after the last one.
-    next: Option<Query>,
-    events: VecDeque<LogEntry>,
-    fetching: Option<BoxFuture<'static, (Query, Result<Page, ReadError>)>>,
-}
-
-impl LogStream {
-    /// Returns the next event, or `None` after the last one or an error.
-    pub async fn next_event(&mut self) -> Option<Result<LogEntry, ReadError>> {
-        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
-    }
-}
-
-impl Stream for LogStream {
-    type Item = Result<LogEntry, ReadError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if let Some(entry) = self.events.pop_front() {
-                return Poll::Ready(Some(Ok(entry)));
-            }
-            if let Some(fetching) = &mut self.fetching {
-                let (query, result) = match fetching.as_mut().poll(context) {
-                    Poll::Ready(fetched) => fetched,
-                    Poll::Pending => return Poll::Pending,
-                };
-                self.fetching = None;
-                match result {
-                    Ok(page) => {
-                        self.next = page.next_cursor.map(|cursor| query.cursor(cursor));
-                        self.events = page.data.into();
-                    }
-                    Err(error) => return Poll::Ready(Some(Err(error))),
-                }
-            } else if let Some(query) = self.next.take() {
-                self.fetching = Some(Box::pin(async move {
-                    let page = query.fetch().await;
-                    (query, page)
-                }));
-            } else {
-                return Poll::Ready(None);
-            }
-        }
-    }
-}
-
-impl fmt::Debug for LogStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogStream").field("next", &self.next).finish_non_exhaustive()
     }
 }

@@ -1,20 +1,42 @@
-//! Messages to the worker: responses to its requests, and reads to send.
+//! Messages to the worker: responses to its requests, and calls to make.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::delivery::dispatch::Ticket;
 use crate::sync::process::Process;
 use crate::sync::{Mutex, Notify, lock};
-use crate::transport::{Request, TransportResult};
+use crate::transport::{Request, TransportError, TransportResult};
 
-/// A read request, and where its response goes.
+/// A request other than a batch, and where its response goes.
 #[derive(Debug)]
-pub(crate) struct ReadJob {
+pub(crate) struct Call {
     pub(crate) request: Request,
+    /// How much longer than other requests this one may take.
+    pub(crate) extra_time: Duration,
     pub(crate) response: oneshot::Sender<TransportResult>,
+    /// Where the body goes if it is streamed. `response` then has the head of a
+    /// successful response, or a whole other one.
+    pub(crate) stream: Option<StreamTarget>,
+}
+
+#[derive(Debug)]
+pub(crate) struct StreamTarget {
+    pub(crate) pieces: mpsc::Sender<StreamPiece>,
+    /// How long to wait for the head and for each piece.
+    pub(crate) idle_timeout: Duration,
+}
+
+/// A part of a streamed body. If the channel closes before `End`, the body is
+/// not complete.
+#[derive(Debug)]
+pub(crate) enum StreamPiece {
+    Data(Bytes),
+    End,
+    Failed(TransportError),
 }
 
 /// How a request ended.
@@ -28,7 +50,7 @@ pub(crate) struct Completion {
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
     pub(crate) responses: Vec<Completion>,
-    pub(crate) reads: Vec<ReadJob>,
+    pub(crate) calls: Vec<Call>,
 }
 
 #[derive(Debug, Default)]
@@ -63,13 +85,13 @@ impl Mailbox {
         self.push(|messages| messages.responses.push(completion));
     }
 
-    /// Adds a read. If the worker has ended or does not exist in this process, the
-    /// job is dropped, which closes its channel.
-    pub(crate) fn push_read(&self, job: ReadJob) {
+    /// Adds a call. If the worker has ended or does not exist in this process, the
+    /// call is dropped, which closes its channels.
+    pub(crate) fn push_call(&self, call: Call) {
         if self.process.is_forked() {
             return;
         }
-        self.push(|messages| messages.reads.push(job));
+        self.push(|messages| messages.calls.push(call));
     }
 
     fn push(&self, push: impl FnOnce(&mut Messages)) {

@@ -1,5 +1,7 @@
 //! Sends requests through the transport, with the request timeout.
 
+mod stream;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use crate::delivery::compress::Compressor;
 use crate::delivery::dispatch::{OutgoingBatch, Ticket};
-use crate::delivery::mailbox::{Completion, Mailbox, ReadJob};
+use crate::delivery::mailbox::{Call, Completion, Mailbox};
 use crate::transport::describe::{Attempt, error_chain};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::{Bytes, Request, ResponseLimit, Transport, TransportError, TransportResult};
@@ -73,27 +75,34 @@ impl Sender {
             result: None,
             began_at: Instant::now(),
         };
-        guard.result = Some(self.send(request).await);
+        guard.result = Some(self.send(request, self.request_timeout).await);
     }
 
-    /// Sends a read and passes on its response.
-    pub(crate) async fn read(self, job: ReadJob) {
-        // The reader may have dropped its future.
-        let _ = job.response.send(self.send(job.request).await);
+    /// Makes a call and passes on its response.
+    pub(crate) async fn call(self, call: Call) {
+        let Call { request, extra_time, response, stream } = call;
+        match stream {
+            Some(target) => self.stream(request, response, target).await,
+            None => {
+                let result = self.send(request, self.request_timeout + extra_time).await;
+                // The caller may have dropped its future.
+                let _ = response.send(result);
+            }
+        }
     }
 
     /// Sends one attempt. A failure names its URL.
-    async fn send(&self, mut request: Request) -> TransportResult {
+    async fn send(&self, mut request: Request, timeout: Duration) -> TransportResult {
         let attempt = self.endpoint.authorize(&mut request)?;
         let sent = self.transport.send(request);
-        match tokio::time::timeout(self.request_timeout, sent).await {
+        match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(mut response)) => {
                 response.extensions_mut().insert(attempt);
                 Ok(response)
             }
             Ok(Err(error)) => Err(at(&attempt, &error_chain(&error))),
             Err(_) => {
-                let timeout = humantime::format_duration(self.request_timeout);
+                let timeout = humantime::format_duration(timeout);
                 Err(at(&attempt, &format!("no response within {timeout}")))
             }
         }

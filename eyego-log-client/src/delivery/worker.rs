@@ -136,12 +136,12 @@ impl Worker {
     async fn run(&mut self) {
         let mut compressor = Compressor::default();
         loop {
-            let Messages { responses, reads } = self.mailbox.take();
+            let Messages { responses, calls } = self.mailbox.take();
             for completion in responses {
                 self.handle_response(&completion);
             }
-            for job in reads {
-                tokio::spawn(self.sender.clone().read(job));
+            for call in calls {
+                tokio::spawn(self.sender.clone().call(call));
             }
             let now = Instant::now();
             #[cfg(test)]

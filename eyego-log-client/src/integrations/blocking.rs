@@ -21,7 +21,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fmt;
+mod operations;
+mod query;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,14 +31,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use eyego_log_core::query::{Cursor, Order};
-use eyego_log_core::{FieldErrors, LogEntry, LogId, Timestamp};
+use eyego_log_core::{FieldErrors, LogId};
 use serde::Serialize;
 
+pub use self::operations::{DeadLetterQuery, ErasureQuery};
+pub use self::query::{Export, Iter, Query, StatsQuery, Tail};
+use crate::api::client;
 use crate::api::client::Report;
-use crate::api::query::{LogStream, Page};
-use crate::api::{client, query};
-use crate::model::errors::{ConfigError, LogError, ReadError, SendError};
+use crate::api::stored::StoreOutcome;
+use crate::model::errors::{ConfigError, LogError, SendError};
 use crate::model::event::Event;
 use crate::model::stats::Stats;
 
@@ -115,6 +118,19 @@ impl Client {
         wait(self.inner.send(event))
     }
 
+    /// Logs an event and blocks until it can be read; see
+    /// [`crate::Client::send_stored`].
+    ///
+    /// # Errors
+    /// Returns the errors of [`crate::Client::send_stored`].
+    pub fn send_stored<M: Serialize>(
+        &self,
+        event: Event<'_, M>,
+        timeout: Duration,
+    ) -> Result<StoreOutcome, SendError> {
+        wait(self.inner.send_stored(event, timeout))
+    }
+
     /// Blocks until all events logged before this call are settled; see
     /// [`crate::Client::flush`].
     pub fn flush(&self) -> Report {
@@ -145,108 +161,7 @@ impl Client {
 
     /// Creates a query for stored events.
     pub fn query(&self) -> Query {
-        Query { inner: self.inner.query() }
-    }
-}
-
-/// A query for stored events whose calls block the thread; see
-/// [`crate::Query`] for the filters.
-#[derive(Debug, Clone)]
-#[must_use = "a query does nothing until it is fetched or iterated"]
-pub struct Query {
-    inner: query::Query,
-}
-
-impl Query {
-    /// Keeps only events of this user.
-    pub fn user(self, user_id: impl Into<String>) -> Self {
-        Self { inner: self.inner.user(user_id) }
-    }
-
-    /// Keeps only events with this action.
-    pub fn action(self, action: impl Into<String>) -> Self {
-        Self { inner: self.inner.action(action) }
-    }
-
-    /// Keeps only events at or after this time.
-    pub fn since(self, time: impl Into<Timestamp>) -> Self {
-        Self { inner: self.inner.since(time) }
-    }
-
-    /// Keeps only events before this time.
-    pub fn until(self, time: impl Into<Timestamp>) -> Self {
-        Self { inner: self.inner.until(time) }
-    }
-
-    /// Keeps only events whose metadata has this value at this path; see
-    /// [`crate::Query::metadata`].
-    pub fn metadata(self, path: impl AsRef<str>, value: impl fmt::Display) -> Self {
-        Self { inner: self.inner.metadata(path, value) }
-    }
-
-    /// Sets the maximum number of events in a page. Defaults to 10; from 1 to
-    /// 1000.
-    pub fn limit(self, limit: u32) -> Self {
-        Self { inner: self.inner.limit(limit) }
-    }
-
-    /// Sets the order of the events. Defaults to newest first.
-    pub fn order(self, order: Order) -> Self {
-        Self { inner: self.inner.order(order) }
-    }
-
-    /// Starts at a page number, beginning with 1; see [`crate::Query::page`].
-    pub fn page(self, page: u64) -> Self {
-        Self { inner: self.inner.page(page) }
-    }
-
-    /// Starts after the last event of the page that returned this cursor.
-    pub fn cursor(self, cursor: Cursor) -> Self {
-        Self { inner: self.inner.cursor(cursor) }
-    }
-
-    /// Blocks until one page is read; see [`crate::Query::fetch`].
-    ///
-    /// # Errors
-    /// Returns the errors of [`crate::Query::fetch`].
-    pub fn fetch(&self) -> Result<Page, ReadError> {
-        wait(self.inner.fetch())
-    }
-
-    /// Blocks until one event is read by its id; see [`crate::Query::get`].
-    ///
-    /// # Errors
-    /// Returns the errors of [`crate::Query::get`].
-    pub fn get(&self, id: LogId) -> Result<Option<LogEntry>, ReadError> {
-        wait(self.inner.get(id))
-    }
-
-    /// Iterates over the events of all pages, each read when it is needed. The
-    /// iterator ends after the last event or the first error.
-    pub fn iter(self) -> Iter {
-        Iter(self.inner.stream())
-    }
-}
-
-impl IntoIterator for Query {
-    type Item = Result<LogEntry, ReadError>;
-    type IntoIter = Iter;
-
-    fn into_iter(self) -> Iter {
-        self.iter()
-    }
-}
-
-/// An iterator over the events of a [`Query`].
-#[derive(Debug)]
-#[must_use = "an iterator does nothing until it is consumed"]
-pub struct Iter(LogStream);
-
-impl Iterator for Iter {
-    type Item = Result<LogEntry, ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        wait(self.0.next_event())
+        Query::new(self.inner.query())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The error types of the public calls, one for each kind of call.
 
-use std::fmt;
+use std::time::Duration;
+use std::{fmt, io};
 
 use eyego_log_core::{FieldErrors, LogId};
 
@@ -60,6 +61,27 @@ pub enum SendError {
         /// A description for people.
         message: String,
     },
+    /// The event was delivered, but another event is stored under its id, which
+    /// stays. The server keeps this one as a dead letter. Only
+    /// [`Client::send_stored`](crate::Client::send_stored) returns this.
+    #[error("event {id} was not stored, because another event has its id: {message}")]
+    Conflict {
+        /// The event's id.
+        id: LogId,
+        /// The server's message.
+        message: String,
+    },
+    /// The event was delivered, but the server refuses to tell whether it is
+    /// stored. Only [`Client::send_stored`](crate::Client::send_stored) returns
+    /// this.
+    #[error("event {id} was delivered, but it is unknown whether it is stored: {error}")]
+    Unconfirmed {
+        /// The event's id.
+        id: LogId,
+        /// The response to the question.
+        #[source]
+        error: RequestError,
+    },
     /// The client was shut down before the event was delivered. The event
     /// remains in the spool, and the next process that opens the same directory
     /// delivers it.
@@ -92,10 +114,10 @@ impl ConfigError {
     }
 }
 
-/// The reason why a read failed.
+/// The reason why a query or another call of the server's API failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ReadError {
+pub enum RequestError {
     /// The server responded with an error status.
     #[error("{0}")]
     Status(StatusError),
@@ -106,6 +128,15 @@ pub enum ReadError {
     /// the beginning of its body.
     #[error("{0}")]
     UnexpectedResponse(String),
+    /// A response ended before it was complete, for example because the server
+    /// stopped. What was received until then is not all.
+    #[error("the response is incomplete, it ended after {received} bytes: {message}")]
+    Incomplete {
+        /// The number of bytes that were received.
+        received: u64,
+        /// Why the response ended.
+        message: String,
+    },
     /// The client was shut down, or its worker thread failed permanently.
     #[error("the client is shut down")]
     Closed,
@@ -114,13 +145,16 @@ pub enum ReadError {
     Disabled,
 }
 
-impl ReadError {
+impl RequestError {
     /// Returns whether the same call may succeed if it is repeated later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Status(error) => matches!(error.status, 408 | 425 | 429 | 500..=599),
-            Self::NoResponse(_) | Self::UnexpectedResponse(_) => true,
+            // 501: the server cannot do this at all.
+            Self::Status(error) => {
+                matches!(error.status, 408 | 425 | 429 | 500 | 502..=599)
+            }
+            Self::NoResponse(_) | Self::UnexpectedResponse(_) | Self::Incomplete { .. } => true,
             Self::Closed | Self::Disabled => false,
         }
     }
@@ -130,11 +164,25 @@ impl ReadError {
     pub fn status(&self) -> Option<&StatusError> {
         match self {
             Self::Status(error) => Some(error),
-            Self::NoResponse(_) | Self::UnexpectedResponse(_) | Self::Closed | Self::Disabled => {
-                None
-            }
+            Self::NoResponse(_)
+            | Self::UnexpectedResponse(_)
+            | Self::Incomplete { .. }
+            | Self::Closed
+            | Self::Disabled => None,
         }
     }
+}
+
+/// The reason why an export was not written completely.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The server refused the export, or its response is not complete.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The export cannot be written.
+    #[error("the export cannot be written: {0}")]
+    Write(#[source] io::Error),
 }
 
 /// An error response from the server.
@@ -149,6 +197,17 @@ pub struct StatusError {
     pub errors: FieldErrors,
     /// The id under which the server logged the request.
     pub request_id: Option<String>,
+    /// How long the server asks to wait before the call is repeated, at most five
+    /// minutes.
+    pub retry_after: Option<Duration>,
+}
+
+impl StatusError {
+    /// Creates the error of a call that the client itself rejects, as the server
+    /// would.
+    pub(crate) fn rejected(status: u16, message: String, errors: FieldErrors) -> Self {
+        Self { status, message, errors, request_id: None, retry_after: None }
+    }
 }
 
 impl fmt::Display for StatusError {

@@ -8,6 +8,9 @@ use crate::transport::api_key::ApiKey;
 use crate::transport::describe::Attempt;
 use crate::transport::{Bytes, Request, ResponseLimit, TransportError};
 
+/// The path of the API below the URL of the server.
+pub(crate) const API_PATH: &str = "/api/v1";
+
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     /// Such as `http://host:3000/api/v1`, without a trailing slash.
@@ -38,16 +41,32 @@ impl Endpoint {
         self.request(Method::POST, self.batch_uri.clone(), body, limit)
     }
 
-    /// Creates a request that reads `path`.
+    /// Creates a request for `path`, which is relative to the base URL.
     ///
     /// # Errors
     /// Returns the error of the `http` crate if the path is too long for a URL.
-    pub(crate) fn read_request(
+    pub(crate) fn api_request(
         &self,
+        method: Method,
         path: &str,
+        body: Bytes,
         limit: ResponseLimit,
     ) -> Result<Request, http::uri::InvalidUri> {
         let uri = format!("{}{path}", self.base_url).parse()?;
+        Ok(self.request(method, uri, body, limit))
+    }
+
+    /// Creates a request that reads the readiness, which is not part of the
+    /// versioned API.
+    ///
+    /// # Errors
+    /// Returns the error of the `http` crate if the URL is not valid.
+    pub(crate) fn readiness_request(
+        &self,
+        limit: ResponseLimit,
+    ) -> Result<Request, http::uri::InvalidUri> {
+        let root = self.base_url.strip_suffix(API_PATH).unwrap_or(&self.base_url);
+        let uri = format!("{root}/health/ready").parse()?;
         Ok(self.request(Method::GET, uri, Bytes::new(), limit))
     }
 

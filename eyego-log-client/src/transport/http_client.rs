@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 use reqwest::redirect::Policy;
@@ -12,7 +12,10 @@ use reqwest::{Client, Url};
 use crate::model::errors::ConfigError;
 use crate::transport::describe::{CutOff, RedirectedTo};
 use crate::transport::tls::{self, SetupError, TlsFiles};
-use crate::transport::{BoxFuture, Request, Response, ResponseLimit, Transport, TransportError};
+use crate::transport::{
+    BoxFuture, Request, Response, ResponseBody, ResponseLimit, StreamingResponse, Transport,
+    TransportError,
+};
 
 /// How long an idle connection is kept. This is shorter than the timeout of most
 /// servers and proxies, because a request on a connection that is being closed
@@ -68,11 +71,10 @@ impl HttpTransport {
         Ok(built.insert(new).client.clone())
     }
 
-    /// Sends a request and follows redirects to the same host that keep the
-    /// method and the body.
-    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+    /// Sends a request, follows redirects to the same host that keep the method and
+    /// the body, and returns the response when its head has arrived.
+    async fn open(&self, request: Request) -> Result<Opened, TransportError> {
         let (head, body) = request.into_parts();
-        let limit = head.extensions.get().map_or(usize::MAX, |ResponseLimit(limit)| *limit);
         let mut url = Url::parse(&head.uri.to_string()).map_err(failed)?;
         let mut redirected = None;
         for _ in 0..=MAX_REDIRECTS {
@@ -82,22 +84,65 @@ impl HttpTransport {
             let response = request.send().await.map_err(without_url)?;
             let target = redirect_target(&url, response.status(), response.headers());
             let Some(target) = target else {
-                let mut response = receive(response, limit).await?;
-                if let Some(url) = redirected {
-                    response.extensions_mut().insert(RedirectedTo(url));
-                }
-                return Ok(response);
+                return Ok(Opened { response, redirected: redirected.map(RedirectedTo) });
             };
             redirected = Some(target.to_string());
             url = target;
         }
         Err(TransportError::new(format!("more than {MAX_REDIRECTS} redirects, the last to {url}")))
     }
+
+    async fn exchange(&self, request: Request) -> Result<Response, TransportError> {
+        let limit = request.extensions().get().map_or(usize::MAX, |ResponseLimit(limit)| *limit);
+        let Opened { response, redirected } = self.open(request).await?;
+        let mut response = receive(response, limit).await?;
+        if let Some(redirected) = redirected {
+            response.extensions_mut().insert(redirected);
+        }
+        Ok(response)
+    }
+
+    async fn exchange_streaming(
+        &self,
+        request: Request,
+    ) -> Result<StreamingResponse, TransportError> {
+        let Opened { mut response, redirected } = self.open(request).await?;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let body: Box<dyn ResponseBody> = Box::new(Body(response));
+        let mut response = StreamingResponse::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        if let Some(redirected) = redirected {
+            response.extensions_mut().insert(redirected);
+        }
+        Ok(response)
+    }
+}
+
+/// A response whose body has not been read.
+struct Opened {
+    response: reqwest::Response,
+    redirected: Option<RedirectedTo>,
+}
+
+struct Body(reqwest::Response);
+
+impl ResponseBody for Body {
+    fn next_piece(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, TransportError>> {
+        Box::pin(async { self.0.chunk().await.map_err(without_url) })
+    }
 }
 
 impl Transport for HttpTransport {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
         Box::pin(self.exchange(request))
+    }
+
+    fn send_streaming(
+        &self,
+        request: Request,
+    ) -> BoxFuture<'_, Result<StreamingResponse, TransportError>> {
+        Box::pin(self.exchange_streaming(request))
     }
 }
 

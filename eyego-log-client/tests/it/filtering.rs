@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use eyego_log_client::testing::Recorder;
-use eyego_log_client::{Client, ClientBuilder, DraftEvent, Event, LogError, ReadError};
+use eyego_log_client::{Client, ClientBuilder, DraftEvent, Event, LogError, RequestError};
 use serde_json::json;
 
 use crate::eventually::eventually;
@@ -26,7 +26,7 @@ async fn a_disabled_client_discards_and_counts_events() {
         assert_eq!(client.send(Event::new("ada", "A").id(given)).await, Ok(given));
         assert!(matches!(client.log(Event::new("", "A")), Err(LogError::Invalid(_))));
         let read = client.query().fetch().await;
-        assert_eq!(read.unwrap_err(), ReadError::Disabled);
+        assert_eq!(read.unwrap_err(), RequestError::Disabled);
         assert!(client.flush().await.all_delivered());
         let stats = client.shutdown().await.stats;
         assert_eq!((stats.disabled, stats.invalid, stats.accepted), (2, 1, 0));

@@ -7,6 +7,8 @@ mod architecture;
 mod connections;
 mod deadlines;
 mod eventually;
+#[cfg(all(feature = "blocking", feature = "test-util"))]
+mod export;
 #[cfg(all(feature = "blocking", feature = "test-util", feature = "tower", feature = "tracing"))]
 mod features;
 #[cfg(feature = "test-util")]
@@ -16,6 +18,8 @@ mod fork;
 mod lifecycle;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(feature = "blocking")]
+mod operations;
 mod outage;
 mod reading;
 mod reporting;
@@ -26,5 +30,6 @@ mod runtimes;
 mod server;
 #[cfg(feature = "spool")]
 mod spool;
+mod tail;
 #[cfg(any(feature = "tls", feature = "native-tls"))]
 mod tls;

@@ -1,6 +1,6 @@
 //! Queries: their URLs, and the handling of responses.
 
-use eyego_log_client::{Client, Order, ReadError};
+use eyego_log_client::{Client, Order, RequestError};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path, query_param, query_param_is_missing};
@@ -105,7 +105,7 @@ async fn missing_events_and_unexpected_responses_are_distinguished() {
     let id = format!("{:024x}", 7).parse().unwrap();
     // A proxy does not know whether the event exists.
     let error = client.query().get(id).await.unwrap_err();
-    assert!(matches!(error, ReadError::UnexpectedResponse(_)), "{error}");
+    assert!(matches!(error, RequestError::UnexpectedResponse(_)), "{error}");
     let missing = json!({"status": "fail", "message": "no event has this id"});
     let missing = ResponseTemplate::new(404).set_body_json(missing);
     let matching = || path(format!("/api/v1/logs/{id}"));
@@ -117,7 +117,7 @@ async fn missing_events_and_unexpected_responses_are_distinguished() {
         .await;
     let error = client.query().get(id).await.unwrap_err();
     assert!(
-        matches!(&error, ReadError::UnexpectedResponse(text) if text.contains("<html>")),
+        matches!(&error, RequestError::UnexpectedResponse(text) if text.contains("<html>")),
         "{error}"
     );
     assert!(error.is_retryable());
@@ -126,5 +126,5 @@ async fn missing_events_and_unexpected_responses_are_distinguished() {
     assert_eq!((long.status().unwrap().status, long.is_retryable()), (414, false));
 
     let unreachable = Client::builder("http://127.0.0.1:1").build().unwrap();
-    assert!(matches!(unreachable.query().fetch().await, Err(ReadError::NoResponse(_))));
+    assert!(matches!(unreachable.query().fetch().await, Err(RequestError::NoResponse(_))));
 }

@@ -22,7 +22,7 @@ use crate::spool::SpoolOptions;
 use crate::transport::Transport;
 use crate::transport::api_key::ApiKey;
 use crate::transport::describe::without_credentials;
-use crate::transport::endpoint::Endpoint;
+use crate::transport::endpoint::{API_PATH, Endpoint};
 use crate::transport::http_client::HttpTransport;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -205,7 +205,7 @@ fn base_url(text: &str) -> Result<(String, bool), ConfigError> {
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return invalid("must not contain a user name or password; use api_key");
     }
-    Ok((format!("{}/api/v1", text.trim_end_matches('/')), is_https))
+    Ok((format!("{}{API_PATH}", text.trim_end_matches('/')), is_https))
 }
 
 fn api_key(builder: &ClientBuilder) -> Result<ApiKey, ConfigError> {

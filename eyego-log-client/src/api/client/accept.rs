@@ -174,7 +174,7 @@ impl Client {
 
     /// Filters and encodes an event, and passes its line to `enqueue`.
     #[inline]
-    fn accept<M: Serialize>(
+    pub(in crate::api) fn accept<M: Serialize>(
         &self,
         event: &Event<'_, M>,
         enqueue: impl FnOnce(&EventQueue, &[u8]) -> Result<(), LogError>,

@@ -6,8 +6,8 @@ use eyego_log_core::LogIdGenerator;
 
 use crate::api::builder::ClientBuilder;
 use crate::api::builder::validate::{Validated, validate, validate_disabled};
+use crate::api::caller::Caller;
 use crate::api::client::{Client, Inner};
-use crate::api::reader::Reader;
 use crate::delivery::BatchSource;
 use crate::delivery::dispatch::Dispatcher;
 use crate::delivery::mailbox::Mailbox;
@@ -63,7 +63,8 @@ impl ClientBuilder {
         });
         let options = queue.options();
         let source = BatchSource::new(spool, options.batch.bytes, options.max_bytes);
-        let reader = Reader::new(Arc::clone(&mailbox), Arc::clone(&endpoint));
+        let timer = Timer::default();
+        let caller = Caller::new(Arc::clone(&mailbox), Arc::clone(&endpoint), timer.clone());
         let sender = Sender { transport, endpoint, mailbox: Arc::clone(&mailbox), request_timeout };
         let delivery_timeout = dispatch.retry.delivery_timeout;
         let dispatcher = Dispatcher::new(dispatch, fastrand::Rng::new());
@@ -83,8 +84,8 @@ impl ClientBuilder {
         let inner = Inner {
             queue,
             reporter,
-            reader,
-            timer: Timer::default(),
+            caller,
+            timer,
             process,
             ids: LogIdGenerator::new(),
             max_event_bytes,
@@ -106,7 +107,7 @@ pub(super) fn disabled(builder: &ClientBuilder) -> Client {
     let inner = Inner {
         queue: Arc::new(queue),
         reporter,
-        reader: Reader::disabled(),
+        caller: Caller::disabled(),
         timer: Timer::default(),
         process: Arc::new(Process::current()),
         ids: LogIdGenerator::new(),

@@ -1,0 +1,223 @@
+//! Erasures: all events of a user are removed.
+
+use std::time::{Duration, Instant};
+
+use eyego_log_core::query::Cursor;
+use eyego_log_core::{FieldError, LogId, Timestamp};
+use http::Method;
+use serde::Deserialize;
+
+use crate::api::caller::Caller;
+use crate::api::client::{Client, deadline_after};
+use crate::api::path;
+use crate::model::errors::{RequestError, StatusError};
+use crate::transport::Bytes;
+
+/// The pauses before an erasure is read again. They double.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+
+/// The removal of all events of a user that were received before a time.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Erasure {
+    /// The id of the erasure.
+    pub id: LogId,
+    /// The user.
+    pub user_id: String,
+    /// Events received before this time are removed.
+    pub requested_at: Timestamp,
+    /// How far it is.
+    pub state: ErasureState,
+    /// What was removed so far.
+    pub removed: Removed,
+    /// When it was done.
+    #[serde(default)]
+    pub completed_at: Option<Timestamp>,
+}
+
+/// How far an erasure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ErasureState {
+    /// Events are still being removed.
+    Running,
+    /// All of them are removed, and none can come back.
+    Done,
+}
+
+/// The number of events that an erasure removed, by place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Removed {
+    /// Stored events.
+    pub store: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+}
+
+/// A query for erasures; see [`Client::erasures`](crate::Client::erasures).
+#[derive(Clone)]
+#[must_use = "a query does nothing until it is fetched"]
+pub struct ErasureQuery {
+    caller: Caller,
+    parameters: Vec<(&'static str, String)>,
+}
+
+impl std::fmt::Debug for ErasureQuery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parameters = &self.parameters;
+        f.debug_struct("ErasureQuery").field("parameters", parameters).finish_non_exhaustive()
+    }
+}
+
+/// One page of erasures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ErasurePage {
+    /// The erasures, the latest request first.
+    pub data: Vec<Erasure>,
+    /// The position of the next page, or `None` if this is the last one.
+    pub next_cursor: Option<Cursor>,
+}
+
+#[derive(Deserialize)]
+struct ErasureResponse {
+    data: Erasure,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListResponse {
+    data: Vec<Erasure>,
+    next_cursor: Option<String>,
+}
+
+impl Client {
+    /// Removes every event of a user that the server received before now. Returns
+    /// once the request is durable; the removal itself continues in the server.
+    /// Requesting it again is safe. An API key needs the scope `erase`.
+    ///
+    /// Events of the user that this client has not delivered yet are received later
+    /// and stay. [Flush](Client::flush) before.
+    ///
+    /// # Errors
+    /// Returns [`RequestError::Status`] with status 400 if `user_id` is empty, or is
+    /// `.` or `..`, which no URL can contain: erase such a user with
+    /// `eyego-log-server erase`. Returns it with 503 if the store is unavailable, and
+    /// another [`RequestError`] if there is no valid response.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use eyego_log_client::ErasureState;
+    ///
+    /// # async fn run(client: eyego_log_client::Client) -> Result<(), eyego_log_client::RequestError> {
+    /// let receipt = client.erase_user("user-123").await?;
+    /// let erasure = client.wait_for_erasure(receipt.id, Duration::from_secs(60)).await?;
+    /// if erasure.state == ErasureState::Done {
+    ///     println!("{} events were removed", erasure.removed.store);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn erase_user(&self, user_id: impl AsRef<str>) -> Result<Erasure, RequestError> {
+        let user_id = user_id.as_ref();
+        let problem = match user_id {
+            "" => Some("must be a non-empty string"),
+            "." | ".." => {
+                Some("must not be `.` or `..`: erase this user with the server's `erase`")
+            }
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            let error = FieldError::new("userId", problem);
+            let message = error.message.clone();
+            let error = StatusError::rejected(400, message, error.into());
+            return Err(RequestError::Status(error));
+        }
+        let path = format!("/users/{}/logs", path::encode(user_id));
+        let response = self.caller().call(Method::DELETE, &path, Bytes::new(), Duration::ZERO);
+        response.await.map(|ErasureResponse { data }| data)
+    }
+
+    /// Reads one erasure. Returns `None` if it does not exist. An API key needs the
+    /// scope `erase`.
+    ///
+    /// # Errors
+    /// Returns [`RequestError::Status`] if the server responds with an error other
+    /// than 404, or another [`RequestError`] if there is no valid response.
+    pub async fn erasure(&self, id: LogId) -> Result<Option<Erasure>, RequestError> {
+        let found = self.caller().find::<ErasureResponse>(&format!("/erasures/{id}")).await?;
+        Ok(found.map(|found| found.data))
+    }
+
+    /// Waits until an erasure is done, at most for `timeout`, and returns it. It is
+    /// still [running](ErasureState::Running) if the timeout has passed. An API key
+    /// needs the scope `erase`.
+    ///
+    /// # Errors
+    /// Returns [`RequestError::Status`] with status 404 if the erasure does not
+    /// exist. An error that a later attempt may resolve is returned only if it
+    /// occurs at the end of the timeout.
+    pub async fn wait_for_erasure(
+        &self,
+        id: LogId,
+        timeout: Duration,
+    ) -> Result<Erasure, RequestError> {
+        let deadline = deadline_after(timeout);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let path = format!("/erasures/{id}");
+            let result = self.caller().get::<ErasureResponse>(&path).await;
+            let is_final = match &result {
+                Ok(found) => found.data.state == ErasureState::Done,
+                Err(error) => !error.is_retryable(),
+            };
+            let now = Instant::now();
+            if is_final || now >= deadline {
+                return result.map(|found| found.data);
+            }
+            self.caller().sleep_until(deadline.min(now + pause)).await;
+            pause = (2 * pause).min(MAX_PAUSE);
+        }
+    }
+
+    /// Creates a query for the erasures, the latest request first.
+    pub fn erasures(&self) -> ErasureQuery {
+        ErasureQuery { caller: self.caller().clone(), parameters: Vec::new() }
+    }
+}
+
+impl ErasureQuery {
+    /// Sets the maximum number of erasures in a page. Defaults to 10; from 1 to
+    /// 1000.
+    pub fn limit(self, limit: u32) -> Self {
+        self.set("limit", limit.to_string())
+    }
+
+    /// Starts after the last erasure of the page that returned this cursor.
+    pub fn cursor(self, cursor: Cursor) -> Self {
+        self.set("cursor", cursor.to_string())
+    }
+
+    fn set(mut self, name: &'static str, value: String) -> Self {
+        self.parameters.retain(|(other, _)| *other != name);
+        self.parameters.push((name, value));
+        self
+    }
+
+    /// Reads one page. An API key needs the scope `erase`.
+    ///
+    /// # Errors
+    /// Returns [`RequestError::Status`] if the server responds with an error, or
+    /// another [`RequestError`] if there is no valid response.
+    pub async fn fetch(&self) -> Result<ErasurePage, RequestError> {
+        let path = path::with_query("/erasures", &self.parameters);
+        let ListResponse { data, next_cursor } = self.caller.get(&path).await?;
+        Ok(ErasurePage { data, next_cursor: path::next_cursor(next_cursor)? })
+    }
+}
