@@ -120,8 +120,7 @@ fn body(head: &str, bytes: &[u8], is_head_only: bool) -> (Vec<u8>, bool) {
 /// Joins the chunks of a body. Returns `false` if the last one is missing.
 fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
-    loop {
-        let Some(line_end) = rest.windows(2).position(|end| end == b"\r\n") else { break };
+    while let Some(line_end) = rest.windows(2).position(|end| end == b"\r\n") {
         let size = std::str::from_utf8(&rest[..line_end]).ok();
         let Some(size) = size.and_then(|size| usize::from_str_radix(size, 16).ok()) else { break };
         if size == 0 {
