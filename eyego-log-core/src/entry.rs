@@ -154,7 +154,8 @@ fn check_text(text: &str, max: usize) -> Result<(), InvalidValue> {
             return Err(InvalidValue::TooLong { max, actual });
         }
     }
-    if text.contains('\0') {
+    // Faster than `contains` for short texts.
+    if text.bytes().any(|byte| byte == 0) {
         return Err(InvalidValue::ContainsNul);
     }
     Ok(())

@@ -173,9 +173,10 @@ impl Batch {
         Lines { bytes: self.bytes.as_slice(), ends: &self.ends }
     }
 
-    /// Reserves room for as many lines as `other` has.
+    /// Reserves room for the content of `other`.
     pub(crate) fn reserve_like(&mut self, other: &Self) {
         self.ends.reserve(other.ends.len());
+        self.bytes.reserve(other.bytes.len());
     }
 
     /// If the memory is much larger than its content, moves the content to

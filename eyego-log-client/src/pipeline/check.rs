@@ -17,13 +17,18 @@ const MAX_KEYS: usize = 48;
 const FNV_OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
+/// FNV-1a, but over words of four bytes as far as possible: each step waits for
+/// the one before it, so single bytes would take four times as long.
+fn extend_hash(hash: u64, bytes: &[u8]) -> u64 {
+    let step = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(FNV_PRIME);
+    let (words, rest) = bytes.as_chunks();
+    let hash = words.iter().fold(hash, |hash, word| step(hash, u32::from_le_bytes(*word)));
+    rest.iter().fold(hash, |hash, byte| step(hash, u32::from(*byte)))
+}
+
 /// Returns the hash of a key that needs no escapes.
 pub(crate) fn hash_of_key(key: &[u8]) -> u64 {
     extend_hash(FNV_OFFSET_BASIS, key)
-}
-
-fn extend_hash(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
 }
 
 /// What the formatter has found in one event's metadata.
@@ -100,7 +105,7 @@ impl Findings {
         self.key = FNV_OFFSET_BASIS;
     }
 
-    /// Adds a fragment of a key to its FNV-1a hash. Two keys with the same hash
+    /// Adds a fragment of a key to its hash. Two keys with the same hash
     /// only make the metadata suspect.
     fn hash_key(&mut self, fragment: &[u8]) {
         self.key = extend_hash(self.key, fragment);

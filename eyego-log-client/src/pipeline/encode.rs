@@ -4,15 +4,11 @@
 //! The caller's `Serialize` implementation therefore never runs under one of
 //! the client's locks, and may itself log.
 
-use std::cell::RefCell;
-use std::io::Write as _;
-use std::time::SystemTime;
-
 use eyego_log_core::limits::MAX_AHEAD_MILLIS;
-use eyego_log_core::{
-    Action, FieldError, FieldErrors, LogId, LogIdGenerator, Metadata, Timestamp, UserId,
-};
+use eyego_log_core::{Action, FieldError, FieldErrors, LogId, Metadata, Timestamp, UserId};
 use serde::Serialize;
+use std::cell::Cell;
+use std::io::Write as _;
 
 use crate::model::errors::LogError;
 use crate::model::event::Event;
@@ -32,48 +28,50 @@ struct Scratch {
     findings: Findings,
 }
 
-impl Scratch {
-    const fn new() -> Self {
+impl Default for Scratch {
+    fn default() -> Self {
         Self { head: Head::new(), line: Vec::new(), findings: Findings::new() }
     }
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+    /// Empty while an event is encoded: the caller's `Serialize` may itself log.
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
 }
 
-/// Encodes `event`, which is accepted at the time `now`, with the metadata of
-/// `context`, and passes its id and line to `use_line`.
+/// Encodes `event`, which is accepted at the time `now` and has this `id`, with
+/// the metadata of `context`, and passes its line to `use_line`.
 ///
 /// # Errors
 /// Returns [`LogError::Invalid`] if a field is invalid, [`LogError::TooLarge`]
 /// if the line is longer than `max_bytes`, or the error of `use_line`.
-pub(crate) fn with_line<M: Serialize, R>(
+pub(crate) fn with_line<M: Serialize>(
     event: &Event<'_, M>,
     context: Option<&Context>,
-    ids: &LogIdGenerator,
-    now: SystemTime,
+    id: LogId,
+    now: Timestamp,
     max_bytes: usize,
-    use_line: impl FnOnce(LogId, &[u8]) -> Result<R, LogError>,
-) -> Result<R, LogError> {
-    let now = Timestamp::from(now);
-    let mut use_line = Some(use_line);
-    let mut run = |scratch: &mut Scratch| {
-        let id = scratch.encode(event, context, ids, now, max_bytes);
-        let result = id.and_then(|id| match use_line.take() {
-            Some(use_line) => use_line(id, &scratch.line),
-            None => Err(LogError::Closed),
-        });
-        if scratch.line.capacity() > MAX_SCRATCH {
+    use_line: impl FnOnce(&[u8]) -> Result<(), LogError>,
+) -> Result<(), LogError> {
+    let mut lent = Lent(SCRATCH.try_with(Cell::take).ok().flatten());
+    let scratch = lent.0.get_or_insert_default();
+    scratch.encode(event, context, id, now, max_bytes)?;
+    use_line(&scratch.line)
+}
+
+/// The scratch memory of this thread. It is returned when this is dropped.
+struct Lent(Option<Box<Scratch>>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let mut scratch = self.0.take();
+        if let Some(scratch) = &mut scratch
+            && scratch.line.capacity() > MAX_SCRATCH
+        {
             scratch.line = Vec::new();
         }
-        result
-    };
-    let result = SCRATCH.try_with(|scratch| scratch.try_borrow_mut().ok().map(|mut s| run(&mut s)));
-    match result {
-        Ok(Some(result)) => result,
-        // The caller's `Serialize` logs an event, or the thread is ending.
-        Ok(None) | Err(_) => run(&mut Scratch::new()),
+        // This fails while the thread ends.
+        let _ = SCRATCH.try_with(|kept| kept.set(scratch));
     }
 }
 
@@ -82,10 +80,10 @@ impl Scratch {
         &mut self,
         event: &Event<'_, M>,
         context: Option<&Context>,
-        ids: &LogIdGenerator,
+        id: LogId,
         now: Timestamp,
         max_bytes: usize,
-    ) -> Result<LogId, LogError> {
+    ) -> Result<(), LogError> {
         let mut errors = FieldErrors::new();
         if let Err(error) = UserId::check(&event.user_id) {
             errors.push(FieldError::new("userId", error));
@@ -98,10 +96,9 @@ impl Scratch {
             let error = format!("must not be more than 24 hours ahead (it is {now} here)");
             errors.push(FieldError::new("timestamp", error));
         }
-        let id = event.id.unwrap_or_else(|| ids.generate(now));
         let line = &mut self.line;
         line.clear();
-        line.extend_from_slice(self.head.render(id, timestamp));
+        self.head.write(id, timestamp, line);
         push_string(line, &event.user_id);
         line.extend_from_slice(b",\"action\":");
         push_string(line, &event.action);
@@ -117,7 +114,7 @@ impl Scratch {
         if bytes > max_bytes {
             return Err(LogError::TooLarge { bytes, max: max_bytes });
         }
-        Ok(id)
+        Ok(())
     }
 
     /// Encodes the event's own metadata and checks it. Returns where the field
@@ -215,7 +212,7 @@ fn push_string(line: &mut Vec<u8>, text: &str) {
     debug_assert!(written.is_ok(), "writing text to memory cannot fail");
 }
 
-/// Renders the beginning of a line, in which only the id and the timestamp
+/// Writes the beginning of a line, in which only the id and the timestamp
 /// change.
 struct Head {
     text: [u8; LINE_HEAD.len()],
@@ -229,8 +226,8 @@ impl Head {
         Self { text: LINE_HEAD, second: i64::MIN }
     }
 
-    fn render(&mut self, id: LogId, timestamp: Timestamp) -> &[u8; LINE_HEAD.len()] {
-        self.text[ID].copy_from_slice(&id.to_hex());
+    /// Writes the head to `line`, which is empty.
+    fn write(&mut self, id: LogId, timestamp: Timestamp, line: &mut Vec<u8>) {
         let millis = timestamp.as_millis();
         let (second, millis) = (millis.div_euclid(1000), millis.rem_euclid(1000));
         if second != self.second {
@@ -239,16 +236,19 @@ impl Head {
             debug_assert!(written.is_ok(), "a timestamp has 24 characters");
             self.second = second;
         }
-        for (digit, divisor) in self.text[MILLISECONDS].iter_mut().zip([100, 10, 1]) {
+        line.extend_from_slice(&self.text);
+        line[ID].copy_from_slice(&id.to_hex());
+        for (digit, divisor) in line[MILLISECONDS].iter_mut().zip([100, 10, 1]) {
             *digit = b'0' + u8::try_from(millis / divisor % 10).unwrap_or(0);
         }
-        &self.text
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use eyego_log_core::IngestRequest;
+    use std::time::SystemTime;
+
+    use eyego_log_core::{IngestRequest, LogIdGenerator};
     use proptest::prelude::*;
     use serde_json::value::RawValue;
     use serde_json::{Value, json};
@@ -257,11 +257,21 @@ mod tests {
     use crate::model::line::id_of_line;
 
     fn line<M: Serialize>(event: &Event<'_, M>) -> Result<String, LogError> {
-        let now = SystemTime::now();
-        with_line(event, None, &LogIdGenerator::new(), now, 64 << 10, |id, line| {
+        encoded(event, None)
+    }
+
+    fn encoded<M: Serialize>(
+        event: &Event<'_, M>,
+        context: Option<&Context>,
+    ) -> Result<String, LogError> {
+        let id = LogIdGenerator::new().generate(now());
+        let mut text = String::new();
+        with_line(event, context, id, now(), 64 << 10, |line| {
             assert_eq!(id_of_line(line), Some(id));
-            Ok(String::from_utf8(line.to_vec()).unwrap())
+            text = String::from_utf8(line.to_vec()).unwrap();
+            Ok(())
         })
+        .map(|()| text)
     }
 
     fn now() -> Timestamp {
@@ -332,11 +342,8 @@ mod tests {
 
     fn metadata_with<M: Serialize>(context: &Value, event: &Event<'_, M>) -> String {
         let context = Context::new(None, context).unwrap();
-        let (ids, now) = (LogIdGenerator::new(), SystemTime::now());
-        let line = with_line(event, Some(&context), &ids, now, 64 << 10, |_, line| {
-            Ok(String::from_utf8(line.to_vec()).unwrap())
-        });
-        let request = IngestRequest::parse(line.unwrap().as_bytes(), now.into()).unwrap();
+        let line = encoded(event, Some(&context)).unwrap();
+        let request = IngestRequest::parse(line.as_bytes(), now()).unwrap();
         request.metadata.as_json().to_owned()
     }
 
@@ -412,9 +419,10 @@ mod tests {
             for millis in times {
                 for millis in [millis, (millis + more).min(Timestamp::MAX.as_millis())] {
                     let time = Timestamp::from_millis(millis).unwrap();
-                    let text = std::str::from_utf8(head.render(id, time)).unwrap();
+                    let mut line = Vec::new();
+                    head.write(id, time, &mut line);
                     let expected = format!(r#"{{"id":"{id}","timestamp":"{time}","userId":"#);
-                    prop_assert_eq!(text, expected);
+                    prop_assert_eq!(String::from_utf8(line).unwrap(), expected);
                 }
             }
         }

@@ -86,30 +86,33 @@ impl Memory {
         self.extend_slowly(data, end);
     }
 
-    #[cold]
-    #[inline(never)]
-    fn move_to_segment(&mut self) -> bool {
-        let Ok(mut map) = MmapMut::map_anon(self.segment_bytes) else { return false };
-        let bytes = self.as_slice();
-        let len = bytes.len();
-        map[..len].copy_from_slice(bytes);
-        self.store = Store::Mapped { map, len, touched: len };
-        true
+    /// Prepares for content of `bytes` bytes: if it belongs into a segment, it is
+    /// kept in one from the beginning.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        let needs_segment = bytes > MAX_HEAP_BYTES && bytes <= self.segment_bytes;
+        // If the operating system provides no segment, the general allocator is
+        // used.
+        if needs_segment
+            && let Store::Heap(content) = &self.store
+            && let Ok(mut map) = MmapMut::map_anon(self.segment_bytes)
+        {
+            let len = content.len();
+            map[..len].copy_from_slice(content);
+            self.store = Store::Mapped { map, len, touched: len };
+        }
     }
 
+    #[cold]
+    #[inline(never)]
     fn extend_slowly(&mut self, data: &[u8], end: usize) {
-        let is_heap = matches!(self.store, Store::Heap(_));
-        // If there is no segment, or the operating system provides none, the
-        // general allocator is used.
-        if is_heap && end > MAX_HEAP_BYTES && end <= self.segment_bytes && self.move_to_segment() {
-            self.extend(data);
-            return;
-        }
-        if !is_heap {
+        if let Store::Mapped { .. } = self.store {
             self.store = Store::Heap(self.as_slice().to_vec());
+        } else {
+            self.reserve(end);
         }
-        if let Store::Heap(bytes) = &mut self.store {
-            bytes.extend_from_slice(data);
+        match &mut self.store {
+            Store::Heap(bytes) => bytes.extend_from_slice(data),
+            Store::Mapped { .. } => self.extend(data),
         }
     }
 

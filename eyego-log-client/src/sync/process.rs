@@ -3,7 +3,7 @@
 //! not exist there.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How long a result is reused. Reading the process id is a system call. A fork
 /// takes longer than this, so the first call in a child always reads it.
@@ -41,10 +41,9 @@ impl Process {
     }
 
     /// Like [`is_forked`](Self::is_forked), but reads the process id only if it
-    /// was not read shortly before `now`.
-    pub(crate) fn is_forked_at(&self, now: SystemTime) -> bool {
-        let nanos = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+    /// was not read shortly before now, which is `since_epoch` after 1970.
+    pub(crate) fn is_forked_at(&self, since_epoch: Duration) -> bool {
+        let nanos = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
         let checked_at = self.checked_at.load(Ordering::Relaxed);
         if u128::from(nanos.abs_diff(checked_at)) < REUSE.as_nanos() {
             return self.is_child.load(Ordering::Relaxed);

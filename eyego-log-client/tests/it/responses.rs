@@ -224,7 +224,8 @@ async fn a_request_that_times_out_is_retried() {
     let client = server.client().request_timeout(Duration::from_millis(200)).build().unwrap();
     client.send(Event::new("a", "A")).await.unwrap();
     let stats = client.stats();
-    assert_eq!((stats.requests, stats.failed_requests), (2, 1));
+    // On a busy machine, another request can time out.
+    assert!(stats.failed_requests >= 1 && stats.requests == stats.failed_requests + 1, "{stats:?}");
 }
 
 /// Everything that a proxy or another server can answer: it is retried, and no

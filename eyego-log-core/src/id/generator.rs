@@ -145,9 +145,7 @@ impl LogIdGenerator {
 }
 
 fn id(second: u32, tail: u64) -> LogId {
-    let mut id = [0; 12];
-    id[..4].copy_from_slice(&second.to_be_bytes());
-    id[4..].copy_from_slice(&tail.to_be_bytes());
+    let [_, _, _, _, id @ ..] = (u128::from(second) << 64 | u128::from(tail)).to_be_bytes();
     LogId::from_bytes(id)
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use eyego_log_core::LogId;
+use eyego_log_core::{LogId, Timestamp};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -180,29 +180,31 @@ impl Client {
         enqueue: impl FnOnce(&EventQueue, &[u8]) -> Result<(), LogError>,
     ) -> Result<LogId, LogError> {
         let Inner { queue, process, ids, max_event_bytes, filter, .. } = &*self.inner;
-        let now = SystemTime::now();
-        if process.is_forked_at(now) {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let since_epoch = since_epoch.unwrap_or_default();
+        if process.is_forked_at(since_epoch) {
             process.lose_event();
             return Err(LogError::Forked);
         }
+        let millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
+        let now = Timestamp::from_millis_clamped(millis);
+        let id = event.id.unwrap_or_else(|| ids.generate(now));
         if let Some(filter) = filter
             && !filter.is_sampled(&event.user_id)
         {
             queue.update_stats(|stats| stats.sampled_out += 1);
-            return Ok(event.id.unwrap_or_else(|| ids.generate(now.into())));
+            return Ok(id);
         }
         let context = self.context.as_deref();
-        let result = encode::with_line(event, context, ids, now, *max_event_bytes, |id, line| {
-            match filter {
-                None => enqueue(queue, line)?,
-                Some(filter) => self.inner.filter(filter, line, now, enqueue)?,
-            }
-            Ok(id)
-        });
+        let result =
+            encode::with_line(event, context, id, now, *max_event_bytes, |line| match filter {
+                None => enqueue(queue, line),
+                Some(filter) => self.inner.filter(filter, line, now, enqueue),
+            });
         if matches!(result, Err(LogError::Invalid(_) | LogError::TooLarge { .. })) {
             queue.update_stats(|stats| stats.invalid += 1);
         }
-        result
+        result.map(|()| id)
     }
 
     /// Logs an event for a layer, which cannot return an error to its caller. An
@@ -230,10 +232,10 @@ impl Inner {
         &self,
         filter: &Filter,
         line: &[u8],
-        now: SystemTime,
+        now: Timestamp,
         enqueue: impl FnOnce(&EventQueue, &[u8]) -> Result<(), LogError>,
     ) -> Result<(), LogError> {
-        let Self { queue, ids, max_event_bytes, reporter, .. } = self;
+        let Self { queue, max_event_bytes, reporter, .. } = self;
         if filter.is_disabled {
             queue.update_stats(|stats| stats.disabled += 1);
             return Ok(());
@@ -242,7 +244,8 @@ impl Inner {
             Review::Keep => enqueue(queue, line),
             Review::Replace(draft) => {
                 let (event, max_bytes) = (draft.to_event(), *max_event_bytes);
-                encode::with_line(&event, None, ids, now, max_bytes, |_, line| enqueue(queue, line))
+                let id = draft.id();
+                encode::with_line(&event, None, id, now, max_bytes, |line| enqueue(queue, line))
             }
             Review::Drop => {
                 queue.update_stats(|stats| stats.filtered += 1);

@@ -97,7 +97,9 @@ impl EventQueue {
         if let Some((reason, error)) = refusal {
             return Err(Refusal { state, reason, error });
         }
-        state.urgency.attempt_wanted |= ack.is_some();
+        if ack.is_some() {
+            state.urgency.attempt_wanted = true;
+        }
         let pushed = state.buffer.push(line, ack, Instant::now);
         state.accounting.accept(pushed.epoch, cost);
         if pushed.must_notify {
