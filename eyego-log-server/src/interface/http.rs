@@ -10,6 +10,7 @@
 //! | `items` | splits the body of a batch |
 //! | `read` | GET of events |
 //! | `export` | all matching events as a stream |
+//! | `tail` | events as they are stored |
 //! | `stats` | counts over time |
 //! | `selection` | the filters that the reading routes share |
 //! | `streams` | limits of responses that last |
@@ -54,6 +55,7 @@ mod selection;
 mod server;
 mod stats;
 mod streams;
+mod tail;
 mod tls;
 
 pub use self::access::{Access, Audited, Guard};
