@@ -29,6 +29,7 @@ use crate::application::ingest::{Budget, Ingest, IngestLimits};
 use crate::application::persist::{Persist, PersistOptions, WorkerStatus};
 use crate::application::read_budget::ReadBudget;
 use crate::application::removal::{ErasureService, GuardedStore, Tombstones};
+use crate::application::tail::Tails;
 use crate::config::{Config, MongoDbConfig, Properties, Secret};
 use crate::domain::dead_letter::DeadLetters;
 use crate::domain::erasure::Erasures;
@@ -36,12 +37,13 @@ use crate::domain::queue::LogQueue;
 use crate::domain::removal::LogRemoval;
 use crate::domain::repository::LogRepository;
 use crate::domain::retention::Retention;
+use crate::domain::tail::LogTail;
 use crate::infrastructure::embedded::DataDir;
 use crate::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
 use crate::infrastructure::queue::spool::SpooledQueue;
 use crate::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
 use crate::infrastructure::repository::mongodb::{
-    MongoConnection, MongoDeadLetters, MongoErasures, MongoOptions, MongoRepository,
+    MongoConnection, MongoDeadLetters, MongoErasures, MongoOptions, MongoRepository, MongoTail,
 };
 use crate::infrastructure::repository::sqlite::{
     SqliteDeadLetters, SqliteErasures, SqliteRepository, SqliteStore,
@@ -91,6 +93,7 @@ fn runtime(name: &str) -> anyhow::Result<Runtime> {
 struct Parts {
     queue: Arc<dyn LogQueue>,
     repository: Arc<dyn LogRepository>,
+    tail: Arc<dyn LogTail>,
     dead_letters: Arc<dyn DeadLetters>,
     removal: Arc<dyn LogRemoval>,
     erasures: Arc<dyn Erasures>,
@@ -139,6 +142,7 @@ impl Parts {
                 Ok(Self {
                     queue,
                     repository: Arc::new(repository.clone()),
+                    tail: Arc::new(MongoTail::new(Arc::clone(&connection))),
                     dead_letters: Arc::new(MongoDeadLetters::new(Arc::clone(&connection))),
                     removal: Arc::new(repository),
                     erasures: Arc::new(MongoErasures::new(Arc::clone(&connection))),
@@ -153,6 +157,7 @@ impl Parts {
                 Ok(Self {
                     queue,
                     repository: Arc::new(repository.clone()),
+                    tail: Arc::new(repository.clone()),
                     dead_letters: Arc::new(SqliteDeadLetters::new(Arc::clone(&store))),
                     removal: Arc::new(repository),
                     erasures: Arc::new(SqliteErasures::new(Arc::clone(&store))),
@@ -178,6 +183,7 @@ impl Parts {
             max_batch_events: config.http.max_batch_events,
         };
         let budget = Budget::new(config.http.max_in_flight_bytes());
+        let read_budget = ReadBudget::new(config.http.max_read_bytes);
         Api {
             ingest: Ingest::new(
                 Arc::clone(&self.queue),
@@ -186,7 +192,12 @@ impl Parts {
                 Arc::clone(&self.retention),
             ),
             repository: Arc::clone(&self.repository),
-            read_budget: ReadBudget::new(config.http.max_read_bytes),
+            tails: Tails::new(
+                Arc::clone(&self.tail),
+                Arc::clone(&self.repository),
+                read_budget.clone(),
+            ),
+            read_budget,
             streams: Streams::default(),
             dead_letters: DeadLetterService::new(
                 Arc::clone(&self.dead_letters),

@@ -10,4 +10,5 @@ pub mod persist;
 pub mod read_budget;
 pub mod reload;
 pub mod removal;
+pub mod tail;
 pub mod wait;

@@ -18,3 +18,4 @@ pub mod repository;
 pub mod retention;
 pub mod stats;
 pub mod subscription;
+pub mod tail;

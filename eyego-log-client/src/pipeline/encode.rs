@@ -4,11 +4,12 @@
 //! The caller's `Serialize` implementation therefore never runs under one of
 //! the client's locks, and may itself log.
 
+use std::cell::Cell;
+use std::io::Write as _;
+
 use eyego_log_core::limits::MAX_AHEAD_MILLIS;
 use eyego_log_core::{Action, FieldError, FieldErrors, LogId, Metadata, Timestamp, UserId};
 use serde::Serialize;
-use std::cell::Cell;
-use std::io::Write as _;
 
 use crate::model::errors::LogError;
 use crate::model::event::Event;

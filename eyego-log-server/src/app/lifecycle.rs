@@ -69,6 +69,7 @@ pub(super) async fn serve(
     let connections = Arc::new(Connections::new(max, reserve));
     let metrics = Arc::new(Metrics::new(MeasuredParts {
         ingest: api.as_ref().map(|api| Arc::clone(api.ingest.counters())),
+        tails: api.as_ref().map(|api| Arc::clone(api.tails.counters())),
         worker: role.has_worker().then(|| Arc::clone(&status)),
         removal: removal.status.clone(),
         queue: Arc::clone(&parts.queue),

@@ -10,6 +10,7 @@
 //! | `items` | splits the body of a batch |
 //! | `read` | GET of events |
 //! | `export` | all matching events as a stream |
+//! | `tail` | events as they are stored |
 //! | `stats` | counts over time |
 //! | `selection` | the filters that the reading routes share |
 //! | `streams` | limits of responses that last |
@@ -58,6 +59,7 @@ mod server;
 mod static_file;
 mod stats;
 mod streams;
+mod tail;
 mod tls;
 
 pub use self::access::{Access, Audited, Guard};

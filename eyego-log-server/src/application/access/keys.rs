@@ -111,6 +111,17 @@ impl Keys {
         Ok(key)
     }
 
+    /// Returns whether this key is still one of the valid ones, with the same token and
+    /// scopes, and has not expired at `now`.
+    #[must_use]
+    pub fn is_valid(&self, key: &ActiveKey, now: Timestamp) -> bool {
+        let by_id = self.by_id.read();
+        by_id.get(&key.key.id).is_some_and(|current| {
+            let (current, key) = (&current.key, &key.key);
+            current.hash == key.hash && current.scopes == key.scopes && !current.is_expired(now)
+        })
+    }
+
     /// Returns the counters of each key, ordered by id.
     #[must_use]
     pub fn counts(&self) -> Vec<KeyCounts> {

@@ -9,6 +9,7 @@
 //! | `insert`, `encode`, `duplicates` | storing |
 //! | `filter`, `metadata_filter`, `decode`, `json` | reading |
 //! | `stats` | statistics |
+//! | `tail` | tails, from change streams |
 //! | `dead_letters` | the dead letters |
 //! | `removal`, `erasures` | deleting, and the erasures of users |
 //! | `failure` | what each error means: one table |
@@ -31,6 +32,7 @@ mod options;
 mod removal;
 mod repository;
 mod stats;
+mod tail;
 
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ pub use self::dead_letters::MongoDeadLetters;
 pub use self::erasures::MongoErasures;
 pub use self::options::{InvalidUri, MongoOptions};
 pub use self::repository::MongoRepository;
+pub use self::tail::MongoTail;
 
 impl MongoConnection {
     /// Starts to connect, and returns without waiting. The connection is

@@ -6,6 +6,7 @@
 //! | `repository` | the log entries: storing, and the port |
 //! | `find`, `segments`, `row` | queries, the segments of the user index, reading rows |
 //! | `stats` | statistics |
+//! | `tail` | the order of commits, and tails |
 //! | `dead_letters` | the dead letters |
 //! | `removal`, `purge`, `erasures` | deleting, and the erasures of users |
 //! | `writer`, `readers` | the thread that writes, the connections that read |
@@ -22,6 +23,7 @@ mod row;
 mod segments;
 mod snapshot_gate;
 mod stats;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -30,17 +32,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
+use tokio::sync::Semaphore;
 
 pub use self::dead_letters::SqliteDeadLetters;
 pub use self::erasures::SqliteErasures;
 use self::readers::Readers;
 pub use self::repository::SqliteRepository;
 use self::snapshot_gate::SnapshotGate;
+use self::tail::TailId;
 use self::writer::{LogLimit, StoreWriter};
 use crate::domain::health::{PartHealth, PartState};
 use crate::infrastructure::embedded::{
     DataDir, EmbeddedError, FileFormat, PAGE_BYTES, WriterConnection,
 };
+use crate::infrastructure::repository::feed::Feed;
 
 const FILE: &str = "store.db";
 
@@ -94,6 +99,11 @@ const FORMAT: FileFormat = FileFormat {
 pub struct SqliteStore {
     writer: StoreWriter,
     readers: Readers,
+    /// The rows stored last, by their number.
+    feed: Arc<Feed<i64>>,
+    /// Identifies the file in the tokens of tails.
+    tail_id: TailId,
+    tail_reads: Semaphore,
 }
 
 impl SqliteStore {
@@ -109,21 +119,31 @@ impl SqliteStore {
     fn open_with(data_dir: &Arc<DataDir>, format: FileFormat) -> Result<Arc<Self>, EmbeddedError> {
         let path = data_dir.file(FILE);
         let mut file = WriterConnection::open(data_dir, path.clone(), format)?;
-        file.get()?
-            .execute_batch(erasures::TABLE)
-            .map_err(|source| EmbeddedError::Sqlite { path: path.clone(), source })?;
+        let sqlite_error = |source| EmbeddedError::Sqlite { path: path.clone(), source };
+        let connection = file.get()?;
+        connection.execute_batch(erasures::TABLE).map_err(sqlite_error)?;
+        connection.execute_batch(tail::TABLE).map_err(sqlite_error)?;
+        let tail_id = tail::id(connection).map_err(sqlite_error)?;
+        let last_seq = tail::last_seq(connection).map_err(sqlite_error)?;
         let gate = Arc::new(SnapshotGate::default());
         // Twice the length at which SQLite merges the log, if no reader prevents it.
         let max_bytes = 2 * u64::from(format.checkpoint_pages) * u64::from(PAGE_BYTES);
         let log = data_dir.file(&format!("{FILE}-wal"));
         let log = LogLimit { path: log, max_bytes, gate: Arc::clone(&gate) };
         let writer = StoreWriter::start(file, log)?;
-        Ok(Arc::new(Self { writer, readers: Readers::new(path, gate) }))
+        Ok(Arc::new(Self {
+            writer,
+            readers: Readers::new(path, gate),
+            feed: Arc::new(Feed::new(last_seq)),
+            tail_id,
+            tail_reads: Semaphore::new(tail::MAX_READS),
+        }))
     }
 
     /// Shuts down: waits until all accepted writes are durable or `deadline`
     /// passes, then closes the file. Later calls return an error.
     pub async fn close(&self, deadline: std::time::Instant) {
+        self.feed.close("the store is closed");
         self.readers.close();
         self.writer.close(deadline).await;
     }

@@ -21,7 +21,7 @@ mod visit;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use self::audit::AuditLog;
 pub use self::audit::Audited;
@@ -31,7 +31,7 @@ use self::host::Hosts;
 use self::origin::Origins;
 pub(super) use self::visit::Visit;
 use super::error::ApiError;
-use crate::application::access::{ActiveKey, AddressLimits, Exceeded, KeyCounts, Keys};
+use crate::application::access::{ActiveKey, AddressLimits, Exceeded, InUse, KeyCounts, Keys};
 use crate::application::metrics::IngestCounters;
 
 /// Who may use this process, from where, and how much.
@@ -97,6 +97,25 @@ pub struct Guard {
     hosts: Option<Hosts>,
     /// Counts the events of refused requests.
     ingest: Option<Arc<IngestCounters>>,
+}
+
+/// The permission of a request whose response lasts. The request counts as one of its
+/// key until this is dropped.
+#[derive(Debug)]
+pub(super) struct Permission {
+    guard: Arc<Guard>,
+    key: Option<Arc<ActiveKey>>,
+    _in_use: Option<InUse>,
+}
+
+impl Permission {
+    /// Returns whether the key is still valid, with the scopes that it had.
+    pub(super) fn is_valid(&self) -> bool {
+        match (&self.key, &self.guard.access.keys) {
+            (Some(key), Some(keys)) => keys.is_valid(key, SystemTime::now().into()),
+            _ => true,
+        }
+    }
 }
 
 /// What a batch is charged to, once the number of its events is known.

@@ -15,6 +15,7 @@ use crate::application::dead_letters::DeadLetterService;
 use crate::application::ingest::Ingest;
 use crate::application::read_budget::ReadBudget;
 use crate::application::removal::ErasureService;
+use crate::application::tail::Tails;
 use crate::domain::repository::LogRepository;
 
 /// The use cases, ports and limits behind the routes of the API.
@@ -25,6 +26,8 @@ pub struct Api {
     pub repository: Arc<dyn LogRepository>,
     /// Memory of all reads.
     pub read_budget: ReadBudget,
+    /// Follows the store.
+    pub tails: Tails,
     /// Limits of responses that last.
     pub streams: Streams,
     /// Lists and replays dead letters.

@@ -23,6 +23,7 @@ use crate::application::metrics::Refusal;
 use crate::domain::queue::AppendError;
 use crate::domain::read::ReadError;
 use crate::domain::repository::StoreError;
+use crate::domain::tail::TailError;
 
 /// Seconds that a client waits before it retries: long enough for a full queue to
 /// drain a little.
@@ -52,6 +53,8 @@ enum FailureKind {
     NotFound,
     MethodNotAllowed,
     Conflict,
+    Gone,
+    NotSupported,
     StoreUnavailable,
     Unauthenticated,
     Forbidden,
@@ -73,6 +76,8 @@ impl FailureKind {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::Gone => StatusCode::GONE,
+            Self::NotSupported => StatusCode::NOT_IMPLEMENTED,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
@@ -174,10 +179,11 @@ impl ApiError {
             FailureKind::NotFound
             | FailureKind::MethodNotAllowed
             | FailureKind::Conflict
+            | FailureKind::Gone
             | FailureKind::Unauthenticated
             | FailureKind::Forbidden
             | FailureKind::Misdirected => Refusal::Invalid,
-            FailureKind::StoreUnavailable => Refusal::Internal,
+            FailureKind::StoreUnavailable | FailureKind::NotSupported => Refusal::Internal,
         }
     }
 }
@@ -330,6 +336,24 @@ impl From<ReadError> for ApiError {
                 Self::new(FailureKind::StoreUnavailable, message)
             }
             ReadError::Failed(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<TailError> for ApiError {
+    fn from(error: TailError) -> Self {
+        match error {
+            TailError::InvalidToken => Self::invalid(
+                "after or Last-Event-ID must be the id of an event of this tail, unchanged; this \
+                 one is not of this store: start again without it",
+            ),
+            TailError::TokenTooOld => Self::new(
+                FailureKind::Gone,
+                "after or Last-Event-ID is too old: the store cannot return what followed. List it \
+                 with GET /api/v1/logs and from, and start again without the token",
+            ),
+            TailError::Unsupported(reason) => Self::new(FailureKind::NotSupported, reason),
+            TailError::Read(error) => error.into(),
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::application::metrics::{
 };
 use crate::application::persist::{Skipped, WorkerCounts, WorkerStatus};
 use crate::application::removal::{RemovalCounts, RemovalStatus};
+use crate::application::tail::{TailCounters, TailCounts};
 use crate::domain::queue::{LogQueue, SpoolCounts};
 
 /// The metrics of this process.
@@ -70,6 +71,8 @@ pub(super) async fn show(
 pub struct MeasuredParts {
     /// Counters of the events that the API receives.
     pub ingest: Option<Arc<IngestCounters>>,
+    /// Counters of the tails.
+    pub tails: Option<Arc<TailCounters>>,
     /// Status of the worker.
     pub worker: Option<Arc<WorkerStatus>>,
     /// Status of retention and erasure.
@@ -97,6 +100,9 @@ impl Collector for MeasuredParts {
         let mut encoder = Encoder(encoder);
         if let Some(ingest) = &self.ingest {
             encode_ingest(&mut encoder, &ingest.counts())?;
+        }
+        if let Some(tails) = &self.tails {
+            encode_tails(&mut encoder, tails.counts())?;
         }
         let help = "1 for each setting of the queue that endangers acknowledged events.";
         let problems = self.queue.setting_problems().into_iter();
@@ -128,6 +134,13 @@ impl Collector for MeasuredParts {
         let dropped = self.dropped_log_lines.load(Ordering::Relaxed);
         encoder.counter("log_lines_dropped", help, dropped)
     }
+}
+
+fn encode_tails(encoder: &mut Encoder<'_>, counts: TailCounts) -> fmt::Result {
+    encoder.gauge("tails", "Open tails.", counts.open)?;
+    encoder.counter("tail_events_sent", "Events sent on tails.", counts.sent)?;
+    let help = "Events that tails missed because their readers were too slow.";
+    encoder.counter("tail_events_skipped", help, counts.skipped)
 }
 
 fn encode_ingest(encoder: &mut Encoder<'_>, counts: &IngestCounts) -> fmt::Result {

@@ -25,7 +25,7 @@ use super::body::discard_unread;
 use super::error::{ApiError, Internals, shortened};
 use super::health::{self, Readiness};
 use super::metrics::{self, Metrics};
-use super::{dashboard, dead_letters, erasures, export, ingest, openapi, read, stats};
+use super::{dashboard, dead_letters, erasures, export, ingest, openapi, read, stats, tail};
 use crate::domain::repeated::Repeated;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -103,6 +103,7 @@ fn api_routes(api: Arc<Api>) -> Router {
         .route(LOGS, get(read::list).post(ingest::event))
         .route("/api/v1/logs/batch", post(ingest::batch))
         .route("/api/v1/logs/export", get(export::export))
+        .route("/api/v1/logs/tail", get(tail::tail))
         .route("/api/v1/logs/{id}", get(read::get))
         .route("/api/v1/stats", get(stats::stats))
         .route("/api/v1/dead-letters", get(dead_letters::list))

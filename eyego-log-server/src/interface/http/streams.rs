@@ -1,24 +1,38 @@
-//! Limits of responses that last: exports.
+//! Limits of responses that last: exports and tails.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::domain::read::ReadError;
+use crate::domain::tail::MAX_BATCH_BYTES;
 
 /// Maximum number of exports at the same time. Each holds up to two pages and
 /// runs one query at a time, so that other queries find room.
 const MAX_EXPORTS: usize = 4;
 
-/// Counts the responses that last. Each has a limit of its own.
+/// Maximum number of tails at the same time.
+const MAX_TAILS: usize = 1000;
+
+/// Memory for the pieces of tails that are larger than usual, because of a large
+/// event, in bytes.
+const LARGE_PIECES_BYTES: u32 = 16 << 20;
+
+/// Counts the responses that last. Each kind has a limit of its own.
 #[derive(Debug)]
 pub struct Streams {
     exports: Arc<Semaphore>,
+    tails: Arc<Semaphore>,
+    large_pieces: LargePieces,
 }
 
 impl Default for Streams {
     fn default() -> Self {
-        Self { exports: Arc::new(Semaphore::new(MAX_EXPORTS)) }
+        Self {
+            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+            tails: Arc::new(Semaphore::new(MAX_TAILS)),
+            large_pieces: LargePieces(Arc::new(Semaphore::new(LARGE_PIECES_BYTES as usize))),
+        }
     }
 }
 
@@ -31,5 +45,36 @@ impl Streams {
         Arc::clone(&self.exports)
             .try_acquire_owned()
             .map_err(|_| ReadError::Overloaded("the limit of 4 exports is reached"))
+    }
+
+    /// Starts a tail. Keep the permit until it has ended.
+    ///
+    /// # Errors
+    /// Returns [`ReadError::Overloaded`] if too many tails are open.
+    pub(super) fn start_tail(&self) -> Result<OwnedSemaphorePermit, ReadError> {
+        Arc::clone(&self.tails)
+            .try_acquire_owned()
+            .map_err(|_| ReadError::Overloaded("the limit of 1000 tails is reached"))
+    }
+
+    pub(super) fn large_pieces(&self) -> &LargePieces {
+        &self.large_pieces
+    }
+}
+
+/// The memory for large pieces of tails.
+#[derive(Debug, Clone)]
+pub(super) struct LargePieces(Arc<Semaphore>);
+
+impl LargePieces {
+    /// Waits until there is memory for a piece of this size. Returns `None` if it is not
+    /// larger than usual.
+    pub(super) async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes <= 2 * MAX_BATCH_BYTES {
+            return None;
+        }
+        // A piece larger than all of the memory is alone in it.
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(LARGE_PIECES_BYTES);
+        Arc::clone(&self.0).acquire_many_owned(bytes).await.ok()
     }
 }

@@ -9,7 +9,7 @@ use eyego_log_core::{LogId, Timestamp, UserId};
 use rusqlite::{Connection, params};
 
 use super::segments::SEGMENT_BITS;
-use super::{SqliteRepository, row};
+use super::{SqliteRepository, row, tail};
 use crate::domain::removal::{Examined, LogRemoval, Window};
 use crate::domain::repository::StoreError;
 use crate::domain::retention::Retention;
@@ -30,7 +30,9 @@ impl LogRemoval for SqliteRepository {
         let delete = move |connection: &Connection| {
             delete_expired(connection, &retention, now, window, limit)
         };
-        self.store.writer.write(delete).await
+        let (examined, rows) = self.store.writer.write(delete).await?;
+        self.remove_from_feed(rows);
+        Ok(examined)
     }
 
     async fn delete_of_user(
@@ -46,7 +48,9 @@ impl LogRemoval for SqliteRepository {
             let delete = move |connection: &Connection| {
                 delete_of_user(connection, &user_id, received_before, &numbers, left)
             };
-            left -= self.store.writer.write(delete).await?;
+            let rows = self.store.writer.write(delete).await?;
+            left -= rows.len() as u64;
+            self.remove_from_feed(rows);
             if left == 0 {
                 break;
             }
@@ -86,13 +90,24 @@ impl LogRemoval for SqliteRepository {
     }
 }
 
+impl SqliteRepository {
+    /// Tails that are behind no longer return these rows.
+    fn remove_from_feed(&self, mut rows: Vec<i64>) {
+        if !rows.is_empty() {
+            rows.sort_unstable();
+            self.store.feed.remove(|seq, _| rows.binary_search(seq).is_ok());
+        }
+    }
+}
+
+/// Returns what was examined, and the numbers of the deleted rows.
 fn delete_expired(
     connection: &Connection,
     retention: &Retention,
     now: Timestamp,
     window: Window,
     limit: u32,
-) -> rusqlite::Result<Examined> {
+) -> rusqlite::Result<(Examined, Vec<i64>)> {
     let after = window.after.map_or((i64::MIN, Vec::new()), |after| {
         (after.timestamp.as_millis(), after.id.as_bytes().to_vec())
     });
@@ -116,7 +131,7 @@ fn delete_expired(
     drop(rows);
     delete(connection, &expired)?;
     let next = last.filter(|_| examined == limit);
-    Ok(Examined { deleted: expired.len() as u64, next })
+    Ok((Examined { deleted: expired.len() as u64, next }, expired))
 }
 
 fn segment_numbers(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
@@ -124,26 +139,27 @@ fn segment_numbers(connection: &Connection) -> rusqlite::Result<Vec<i64>> {
     select.query_map([], |row| row.get(0))?.collect()
 }
 
+/// Returns the numbers of the deleted rows.
 fn delete_of_user(
     connection: &Connection,
     user_id: &UserId,
     received_before: Timestamp,
     segments: &[i64],
     limit: u64,
-) -> rusqlite::Result<u64> {
+) -> rusqlite::Result<Vec<i64>> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT seq FROM logs WHERE seq >> {SEGMENT_BITS} = ?1 AND user_id = ?2 \
          AND coalesce(received_at, timestamp) < ?3 LIMIT ?4"
     ))?;
-    let mut deleted = 0;
+    let mut deleted = Vec::new();
     for number in segments {
-        let left = i64::try_from(limit - deleted).unwrap_or(i64::MAX);
+        let left = i64::try_from(limit - deleted.len() as u64).unwrap_or(i64::MAX);
         let values = params![number, user_id.as_str(), received_before.as_millis(), left];
         let rows: Vec<i64> =
             select.query_map(values, |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         delete(connection, &rows)?;
-        deleted += rows.len() as u64;
-        if deleted == limit {
+        deleted.extend(rows);
+        if deleted.len() as u64 == limit {
             break;
         }
     }
@@ -152,6 +168,9 @@ fn delete_of_user(
 
 /// Deletes rows, and the segments that are empty then.
 fn delete(connection: &Connection, rows: &[i64]) -> rusqlite::Result<()> {
+    if let Some(last) = rows.iter().max() {
+        tail::keep_last_deleted(connection, *last)?;
+    }
     let mut delete = connection.prepare_cached("DELETE FROM logs WHERE seq = ?1")?;
     for seq in rows {
         delete.execute([seq])?;

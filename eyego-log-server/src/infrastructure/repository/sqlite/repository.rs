@@ -8,11 +8,12 @@ use rusqlite::{Connection, ErrorCode, params};
 
 use super::readers::Snapshot;
 use super::segments::TouchedSegments;
-use super::{SqliteStore, find, row, stats};
+use super::{SqliteStore, find, row, stats, tail};
 use crate::domain::health::PartHealth;
 use crate::domain::read::{Page, ReadError, ReadMemory};
 use crate::domain::repository::{LogRepository, Rejection, StoreError, StoreOutcome, is_conflict};
 use crate::domain::stats::{Stats, StatsQuery};
+use crate::infrastructure::repository::feed::Feed;
 use crate::infrastructure::repository::limits::ReadKind;
 
 /// The log entries of an embedded store.
@@ -36,8 +37,11 @@ impl LogRepository for SqliteRepository {
             return Ok(Vec::new());
         }
         // The writer's thread can outlive this call, so it needs its own copy.
-        let entries = entries.to_vec();
-        self.store.writer.write(move |connection| store(connection, &entries)).await
+        let entries: Arc<[LogEntry]> = entries.into();
+        let (stored, feed) = (Arc::clone(&entries), Arc::clone(&self.store.feed));
+        let work = move |connection: &Connection| store(connection, &entries);
+        let committed = move |outcomes: &Stored| outcomes.publish(&feed, &stored);
+        Ok(self.store.writer.write_then(work, committed).await?.outcomes)
     }
 
     async fn find(&self, query: &LogQuery, memory: Arc<dyn ReadMemory>) -> Result<Page, ReadError> {
@@ -66,19 +70,38 @@ impl LogRepository for SqliteRepository {
     }
 }
 
+/// What a call stored.
+pub(super) struct Stored {
+    pub(super) outcomes: Vec<StoreOutcome>,
+    /// Row number of the last entry, of this call or an earlier one.
+    last_seq: i64,
+}
+
+impl Stored {
+    /// Adds the stored entries to the feed. Rows get consecutive numbers.
+    fn publish(&self, feed: &Feed<i64>, entries: &[LogEntry]) {
+        let is_stored = |outcome: &StoreOutcome| *outcome == StoreOutcome::Stored;
+        let count = self.outcomes.iter().filter(|outcome| is_stored(outcome)).count();
+        let first = self.last_seq + 1 - i64::try_from(count).unwrap_or(i64::MAX);
+        let stored = entries.iter().zip(&self.outcomes);
+        let stored = stored.filter(|(_, outcome)| is_stored(outcome));
+        feed.push(self.last_seq, (first..).zip(stored.map(|(entry, _)| entry.clone())));
+        feed.notify();
+    }
+}
+
 /// Stores entries within a transaction of the caller.
-pub(super) fn store(
-    connection: &Connection,
-    entries: &[LogEntry],
-) -> rusqlite::Result<Vec<StoreOutcome>> {
+pub(super) fn store(connection: &Connection, entries: &[LogEntry]) -> rusqlite::Result<Stored> {
+    let mut last_seq = tail::last_seq(connection)?;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO logs (id, user_id, action, timestamp, received_at, metadata) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO logs (seq, id, user_id, action, timestamp, received_at, metadata) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING",
     )?;
     let mut outcomes = Vec::with_capacity(entries.len());
     let mut touched = TouchedSegments::default();
     for entry in entries {
         let inserted = insert.execute(params![
+            last_seq + 1,
             entry.id.as_bytes(),
             entry.user_id.as_str(),
             entry.action.as_str(),
@@ -93,7 +116,8 @@ pub(super) fn store(
                 StoreOutcome::Duplicate { conflicting }
             }
             Ok(_) => {
-                touched.add(connection.last_insert_rowid(), entry.timestamp);
+                last_seq += 1;
+                touched.add(last_seq, entry.timestamp);
                 StoreOutcome::Stored
             }
             // SQLite rolls back only this statement, so the other entries stay.
@@ -101,7 +125,7 @@ pub(super) fn store(
         });
     }
     touched.save(connection)?;
-    Ok(outcomes)
+    Ok(Stored { outcomes, last_seq })
 }
 
 /// Returns the rejection if the error concerns only this row.

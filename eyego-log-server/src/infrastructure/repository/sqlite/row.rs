@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 /// Columns of a whole row, in the order that [`read_entry`] expects.
-const ENTRY_COLUMNS: &str = "id, user_id, action, timestamp, received_at, metadata";
+pub(super) const ENTRY_COLUMNS: &str = "id, user_id, action, timestamp, received_at, metadata";
 
 /// Columns of a key, in the order that [`read_key`] expects.
 pub(super) const KEY_COLUMNS: &str = "timestamp, id, seq";
@@ -15,6 +15,9 @@ pub(super) const KEY_COLUMNS: &str = "timestamp, id, seq";
 /// [`KEY_COLUMNS`].
 pub(super) const ACTION_AFTER_KEY: usize = 3;
 pub(super) const METADATA_AFTER_KEY: usize = 4;
+
+/// Position of the row number in a statement that selects it after [`ENTRY_COLUMNS`].
+pub(super) const SEQ_AFTER_ENTRY: usize = 6;
 
 /// Position of a log entry in the query's order, and the place of its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +51,8 @@ pub(super) fn get_by_seq(connection: &Connection, seq: i64) -> rusqlite::Result<
         .query_row([seq], read_entry)
 }
 
-fn read_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
+/// Reads the entry in a row of [`ENTRY_COLUMNS`].
+pub(super) fn read_entry(row: &Row<'_>) -> rusqlite::Result<LogEntry> {
     const METADATA: usize = 5;
 
     let empty = |column| {

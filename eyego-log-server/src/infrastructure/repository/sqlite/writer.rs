@@ -43,22 +43,31 @@ trait Task: Send {
     fn complete(self: Box<Self>, error: Option<StoreError>);
 }
 
-struct ClosureTask<T, W> {
+struct ClosureTask<T, W, C> {
     work: W,
+    committed: C,
     output: Option<T>,
     sender: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T: Send, W: FnMut(&Connection) -> rusqlite::Result<T> + Send> Task for ClosureTask<T, W> {
+impl<T, W, C> Task for ClosureTask<T, W, C>
+where
+    T: Send,
+    W: FnMut(&Connection) -> rusqlite::Result<T> + Send,
+    C: FnOnce(&T) + Send,
+{
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         self.output = Some((self.work)(connection)?);
         Ok(())
     }
 
     fn complete(self: Box<Self>, error: Option<StoreError>) {
-        let Self { output, sender, .. } = *self;
+        let Self { output, sender, committed, .. } = *self;
         let result = match (error, output) {
-            (None, Some(output)) => Ok(output),
+            (None, Some(output)) => {
+                committed(&output);
+                Ok(output)
+            }
             (Some(error), _) => Err(error),
             (None, None) => Err(closed()),
         };
@@ -92,8 +101,18 @@ impl StoreWriter {
         &self,
         work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.write_then(work, |_| ()).await
+    }
+
+    /// Does the same as [`write`](Self::write), and runs `committed` with the result on
+    /// the writer's thread, in the order of the commits.
+    pub(super) async fn write_then<T: Send + 'static>(
+        &self,
+        work: impl FnMut(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        committed: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (sender, result) = oneshot::channel();
-        let task = Box::new(ClosureTask { work, output: None, sender });
+        let task = Box::new(ClosureTask { work, committed, output: None, sender });
         self.jobs.send(Job::Task(task)).map_err(|_| closed())?;
         result.await.unwrap_or_else(|_| Err(closed()))
     }

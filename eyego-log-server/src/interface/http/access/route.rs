@@ -5,6 +5,7 @@ use http::{Method, Uri};
 use crate::domain::access::Scope;
 
 const BATCH: &str = "/api/v1/logs/batch";
+const TAIL: &str = "/api/v1/logs/tail";
 
 /// What a request needs where keys are required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,11 @@ pub(super) fn requirement(method: &Method, path: &str) -> Requirement {
     }
 }
 
+/// Returns whether the response to this route lasts until the caller ends it.
+pub(super) fn is_tail(uri: &Uri) -> bool {
+    uri.path() == TAIL
+}
+
 /// Returns whether the body of a request to this route is a batch.
 pub(super) fn is_batch(uri: &Uri) -> bool {
     uri.path() == BATCH
@@ -73,6 +79,7 @@ mod tests {
             ("POST /api/v1/logs", scope(Scope::Ingest)),
             ("POST /api/v1/logs/batch", scope(Scope::Ingest)),
             ("GET /api/v1/logs/export", scope(Scope::Read)),
+            ("GET /api/v1/logs/tail", scope(Scope::Read)),
             ("GET /api/v1/logs/{id}", scope(Scope::Read)),
             ("GET /api/v1/stats", scope(Scope::Read)),
             ("GET /api/v1/dead-letters", scope(Scope::Admin)),

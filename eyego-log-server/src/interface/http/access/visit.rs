@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, Request, Uri};
 use super::audit::{AuditLine, AuditLog, Audited};
 use super::denial::Denial;
 use super::route::{self, Requirement};
-use super::{Charge, Guard, bearer, origin, rate_limited};
+use super::{Charge, Guard, Permission, bearer, origin, rate_limited};
 use crate::application::access::{ActiveKey, InUse, Keys};
 use crate::application::metrics::Refusal;
 use crate::domain::access::Scope;
@@ -77,6 +77,11 @@ impl Visit {
         }
         if origin::is_preflight(request) {
             return Err(Box::new(origin::preflight_response()));
+        }
+        if route::is_tail(request.uri()) {
+            let (guard, key) = (Arc::clone(&self.guard), self.key.clone());
+            let permission = Permission { guard, key, _in_use: self.in_use.take() };
+            request.extensions_mut().insert(Arc::new(permission));
         }
         if self.requirement == Requirement::Scope(Scope::Ingest) && route::is_batch(request.uri()) {
             let key = self.key.clone();

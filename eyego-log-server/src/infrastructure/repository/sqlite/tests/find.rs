@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::super::find::{find, select};
 use super::super::readers::Snapshot;
 use super::super::snapshot_gate::SnapshotGate;
+use super::super::tail;
 use super::super::{FILE, FORMAT, repository};
 use super::{Unlimited, entry, new_store};
 use crate::domain::read::Page;
@@ -66,11 +67,12 @@ impl ModelledStore {
     fn new() -> Self {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(FORMAT.schema).unwrap();
+        connection.execute_batch(tail::TABLE).unwrap();
         Self { connection, entries: Vec::new() }
     }
 
     fn store(&mut self, entries: Vec<LogEntry>) {
-        let outcomes = repository::store(&self.connection, &entries).unwrap();
+        let outcomes = repository::store(&self.connection, &entries).unwrap().outcomes;
         assert!(outcomes.iter().all(|outcome| *outcome == StoreOutcome::Stored));
         self.entries.extend(entries);
     }

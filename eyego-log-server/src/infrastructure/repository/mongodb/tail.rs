@@ -1,0 +1,170 @@
+//! Tails of the MongoDB store, from change streams (ADR 0038).
+//!
+//! All tails share one change stream. A tail that resumes from before the shared stream
+//! has one of its own until it has reached it.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `changes` | opening change streams, and reading what they return |
+//! | `shared` | the task that reads the shared change stream |
+//! | `past` | the change stream of a tail that resumes |
+//! | `token` | tokens |
+
+mod changes;
+mod past;
+mod shared;
+mod token;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use eyego_log_core::LogQuery;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
+
+use self::past::Past;
+use self::token::{CollectionTag, Position};
+use super::connection::MongoConnection;
+use crate::domain::health::PartState;
+use crate::domain::read::ReadError;
+use crate::domain::tail::{LogTail, Tail, TailBatch, TailError, TailedEvent};
+use crate::infrastructure::repository::feed::{Feed, Subscription};
+
+/// Maximum number of tails that resume at the same time.
+const MAX_RESUMING: usize = 8;
+
+/// Maximum time that a tail waits until the shared change stream is open.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// Maximum time that a tail waits for others that resume.
+const MAX_RESUME_WAIT: Duration = Duration::from_secs(30);
+
+/// Follows the log entries in MongoDB.
+pub struct MongoTail {
+    connection: Arc<MongoConnection>,
+    /// Reads the shared change stream, apart from the threads that serve requests.
+    runtime: Handle,
+    shared: Mutex<Option<Shared>>,
+    resuming: Arc<Semaphore>,
+}
+
+/// What the shared change stream returned last.
+struct Shared {
+    feed: Arc<Feed<Position>>,
+    tag: CollectionTag,
+}
+
+impl fmt::Debug for MongoTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoTail").finish_non_exhaustive()
+    }
+}
+
+impl MongoTail {
+    /// Creates the tail of this connection. Change streams are opened when they are
+    /// needed.
+    ///
+    /// # Panics
+    /// Panics outside a tokio runtime.
+    #[must_use]
+    pub fn new(connection: Arc<MongoConnection>) -> Self {
+        let resuming = Arc::new(Semaphore::new(MAX_RESUMING));
+        Self { connection, runtime: Handle::current(), shared: Mutex::default(), resuming }
+    }
+
+    /// Subscribes to the shared change stream. Opens it if it is not open.
+    async fn subscribe(
+        &self,
+        filter: &LogQuery,
+    ) -> Result<(Subscription<Position>, CollectionTag), TailError> {
+        if let PartState::Down(reason) = self.connection.health().state {
+            return Err(ReadError::Unavailable(reason).into());
+        }
+        let late =
+            |_| ReadError::Unavailable("the change stream was not opened in time".to_owned());
+        let mut shared = timeout(MAX_WAIT, self.shared.lock()).await.map_err(late)?;
+        if let Some(Shared { feed, tag }) = &*shared
+            && let Some(subscription) = feed.subscribe(filter)
+        {
+            return Ok((subscription, *tag));
+        }
+        let tag = token::tag(&self.connection).await?;
+        let (stream, position) = changes::open_at_end(&self.connection).await?;
+        let feed = Arc::new(Feed::new(position));
+        let closed = || ReadError::Unavailable("the change stream is closed".to_owned());
+        let subscription = feed.subscribe(filter).ok_or_else(closed)?;
+        self.runtime.spawn(shared::run(Arc::clone(&self.connection), Arc::clone(&feed), stream));
+        *shared = Some(Shared { feed, tag });
+        Ok((subscription, tag))
+    }
+}
+
+#[async_trait]
+impl LogTail for MongoTail {
+    async fn follow(
+        &self,
+        filter: &LogQuery,
+        after: Option<&str>,
+    ) -> Result<Box<dyn Tail>, TailError> {
+        // First, so that nothing is missing between a resumed stream and the shared one.
+        let (mut live, tag) = self.subscribe(filter).await?;
+        let mut past = None;
+        if let Some(token) = after {
+            let position = tag.parse(token).ok_or(TailError::InvalidToken)?;
+            if token::is_in_the_future(&position, &live.position()) {
+                return Err(TailError::InvalidToken);
+            }
+            if !live.seek(&position) {
+                let late = ReadError::Overloaded("the limit of tails that resume is reached");
+                let permit = timeout(MAX_RESUME_WAIT, Arc::clone(&self.resuming).acquire_owned());
+                let permit = permit.await.ok().and_then(Result::ok).ok_or(late)?;
+                let filter = filter.clone();
+                let resumed = Past::open(&self.connection, filter, position, permit).await?;
+                past = Some(resumed);
+            }
+        }
+        Ok(Box::new(Following { live, tag, past }))
+    }
+}
+
+/// A tail.
+struct Following {
+    live: Subscription<Position>,
+    tag: CollectionTag,
+    /// The stream to read until the shared one has all that follows.
+    past: Option<Past>,
+}
+
+#[async_trait]
+impl Tail for Following {
+    async fn next(&mut self) -> Result<TailBatch, TailError> {
+        let (skipped, events) = match &mut self.past {
+            Some(past) => {
+                let events = past.read().await?;
+                if past.is_drained() && self.live.seek(past.position()) {
+                    self.past = None;
+                }
+                (0, events)
+            }
+            None => {
+                let taken = self.live.next().await?;
+                (taken.skipped, taken.events)
+            }
+        };
+        let tag = self.tag;
+        let events = events
+            .into_iter()
+            .map(|(position, entry)| TailedEvent { token: tag.token(&position), entry });
+        Ok(TailBatch { skipped, events: events.collect() })
+    }
+
+    fn token(&self) -> String {
+        match &self.past {
+            Some(past) => self.tag.token(past.position()),
+            None => self.tag.token(&self.live.position()),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Writes server-sent events.
+
+use std::io;
+
+use bytes::Bytes;
+use eyego_log_core::LogEntry;
+
+/// A part of the stream that consists of whole messages.
+#[derive(Debug, Default)]
+pub(super) struct Piece(Vec<u8>);
+
+/// Bytes, and what is released once they are written.
+struct Held<H> {
+    bytes: Vec<u8>,
+    _until_written: H,
+}
+
+impl<H> AsRef<[u8]> for Held<H> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Piece {
+    /// Returns a comment, which clients ignore.
+    pub(super) fn comment() -> Self {
+        Self(b": nothing new\n\n".to_vec())
+    }
+
+    /// Returns the size in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds an event.
+    pub(super) fn push_event(&mut self, token: Option<&str>, entry: &LogEntry) -> io::Result<()> {
+        self.0.extend_from_slice(b"event: log\n");
+        if let Some(token) = token {
+            self.push_line("id", token);
+        }
+        self.0.extend_from_slice(b"data: ");
+        let start = self.0.len();
+        serde_json::to_writer(&mut self.0, entry)?;
+        // Metadata keeps the line breaks between its tokens.
+        for byte in &mut self.0[start..] {
+            if matches!(*byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+        self.0.extend_from_slice(b"\n\n");
+        Ok(())
+    }
+
+    /// Adds the number of events that were missed.
+    pub(super) fn push_skipped(&mut self, count: u64) {
+        self.push_line("event", "skipped");
+        self.push_line("data", &format!("{{\"count\":{count}}}"));
+        self.0.push(b'\n');
+    }
+
+    /// Adds a message that only sets the id from which the client resumes.
+    pub(super) fn with_position(mut self, token: &str) -> Self {
+        self.push_line("id", token);
+        self.0.push(b'\n');
+        self
+    }
+
+    fn push_line(&mut self, field: &str, value: &str) {
+        for part in [field, ": ", value, "\n"] {
+            self.0.extend_from_slice(part.as_bytes());
+        }
+    }
+
+    /// Returns the bytes. `until_written` is dropped once they have been written.
+    pub(super) fn into_bytes<H: Send + Sync + 'static>(self, until_written: H) -> Bytes {
+        Bytes::from_owner(Held { bytes: self.0, _until_written: until_written })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use eyego_log_core::{Action, LogId, Metadata, Timestamp, UserId};
+
+    use super::*;
+
+    #[test]
+    fn messages_are_whole_lines_whatever_the_metadata() {
+        let entry = LogEntry::new(
+            LogId::from_bytes([1; 12]),
+            UserId::new("a\nb\r").unwrap(),
+            Action::new("A").unwrap(),
+            Timestamp::from_millis(0).unwrap(),
+            Metadata::from_json("{\"a\":\r\n \"x\\ny\"}".to_owned()).unwrap(),
+        );
+        let mut piece = Piece::default();
+        piece.push_skipped(12);
+        piece.push_event(None, &entry).unwrap();
+        piece.push_event(Some("t-1"), &entry).unwrap();
+        let text = String::from_utf8(piece.with_position("t-2").into_bytes(()).to_vec()).unwrap();
+        let data = "data: {\"id\":\"010101010101010101010101\",\"userId\":\"a\\nb\\r\",\"action\":\"A\",\
+                    \"timestamp\":\"1970-01-01T00:00:00.000Z\",\"metadata\":{\"a\":   \"x\\ny\"}}";
+        let expected = format!(
+            "event: skipped\ndata: {{\"count\":12}}\n\nevent: log\n{data}\n\n\
+             event: log\nid: t-1\n{data}\n\nid: t-2\n\n"
+        );
+        assert_eq!(text, expected);
+    }
+}
