@@ -9,6 +9,7 @@ pub(crate) mod erasures;
 pub(crate) mod queue;
 pub(crate) mod removal;
 pub(crate) mod repository;
+pub(crate) mod tail;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use eyego_log_server::domain::erasure::Erasures;
 use eyego_log_server::domain::queue::LogQueue;
 use eyego_log_server::domain::removal::LogRemoval;
 use eyego_log_server::domain::repository::LogRepository;
+use eyego_log_server::domain::tail::LogTail;
 use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
 use eyego_log_server::infrastructure::repository::sqlite::{
     SqliteDeadLetters, SqliteErasures, SqliteRepository, SqliteStore,
@@ -29,6 +30,7 @@ use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::queue::QueueFixture;
 use crate::conformance::removal::RemovalFixture;
 use crate::conformance::repository::RepositoryFixture;
+use crate::conformance::tail::TailFixture;
 use crate::conformance::{self, entry};
 use crate::fixture::{TIMEOUT, embedded_server, get, open_data_dir, post_log, ready, stored};
 
@@ -70,6 +72,12 @@ async fn erasures_conform_to_their_port() {
         Box::new(EmbeddedStore::new()) as Box<dyn RemovalFixture>
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_conforms_to_its_port() {
+    conformance::tail::run(4, || async { Box::new(EmbeddedStore::new()) as Box<dyn TailFixture> })
+        .await;
 }
 
 fn deadline() -> Instant {
@@ -179,6 +187,25 @@ impl RemovalFixture for EmbeddedStore {
 
     fn erasures(&self) -> Arc<dyn Erasures> {
         Arc::new(SqliteErasures::new(Arc::clone(&self.store)))
+    }
+
+    async fn restart(&mut self) {
+        self.reopen().await;
+    }
+}
+
+#[async_trait]
+impl TailFixture for EmbeddedStore {
+    fn repository(&self) -> Arc<dyn LogRepository> {
+        RepositoryFixture::repository(self)
+    }
+
+    fn removal(&self) -> Arc<dyn LogRemoval> {
+        RemovalFixture::removal(self)
+    }
+
+    async fn tail(&self) -> Arc<dyn LogTail> {
+        Arc::new(SqliteRepository::new(Arc::clone(&self.store)))
     }
 
     async fn restart(&mut self) {

@@ -21,8 +21,9 @@ use eyego_log_server::domain::erasure::Erasures;
 use eyego_log_server::domain::health::PartState;
 use eyego_log_server::domain::removal::LogRemoval;
 use eyego_log_server::domain::repository::LogRepository;
+use eyego_log_server::domain::tail::LogTail;
 use eyego_log_server::infrastructure::repository::mongodb::{
-    MongoConnection, MongoDeadLetters, MongoErasures, MongoOptions, MongoRepository,
+    MongoConnection, MongoDeadLetters, MongoErasures, MongoOptions, MongoRepository, MongoTail,
 };
 use stack::eventually;
 use stack::mongodb::Mongo;
@@ -30,6 +31,7 @@ use stack::mongodb::Mongo;
 use crate::conformance::dead_letters::DeadLettersFixture;
 use crate::conformance::removal::RemovalFixture;
 use crate::conformance::repository::RepositoryFixture;
+use crate::conformance::tail::TailFixture;
 use crate::conformance::{self, entry, unlimited};
 use crate::fixture::TIMEOUT;
 
@@ -63,6 +65,12 @@ async fn erasures_conform_to_their_port() {
         Box::new(Store::shared().await) as Box<dyn RemovalFixture>
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_conforms_to_its_port() {
+    conformance::tail::run(4, || async { Box::new(Store::shared().await) as Box<dyn TailFixture> })
+        .await;
 }
 
 /// A new database, and the server's connection to it.
@@ -175,6 +183,26 @@ impl RemovalFixture for Store {
 
     fn erasures(&self) -> Arc<dyn Erasures> {
         Arc::new(self.erasures())
+    }
+
+    async fn restart(&mut self) {
+        self.reopen().await;
+    }
+}
+
+#[async_trait]
+impl TailFixture for Store {
+    fn repository(&self) -> Arc<dyn LogRepository> {
+        Arc::new(self.repository())
+    }
+
+    fn removal(&self) -> Arc<dyn LogRemoval> {
+        Arc::new(self.repository())
+    }
+
+    async fn tail(&self) -> Arc<dyn LogTail> {
+        self.wait_for(PartState::is_up).await;
+        Arc::new(MongoTail::new(Arc::clone(&self.connection)))
     }
 
     async fn restart(&mut self) {

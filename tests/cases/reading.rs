@@ -2,6 +2,7 @@
 
 mod export;
 mod stats;
+mod tail;
 
 use eyego_log_core::Timestamp;
 use serde_json::{Value, json};
