@@ -1,11 +1,13 @@
 //! Compares single and batched ingest over HTTP with a bare axum handler that returns 202 with the
 //! same body, in the same run, on the same cores.
 //!
-//! `cargo bench -p eyego-log-tests --bench ingest [-- embedded|kafka|batch]`
+//! `cargo bench -p eyego-log-tests --bench ingest [-- embedded|kafka|batch|keys]`
 //!
 //! Prints for each workload: events per second, the server's CPU-seconds per million events,
 //! latencies, and the ratio to the bare handler. The bare handler is measured before and after the
 //! workload, because the speed of a shared machine changes by a fifth within minutes.
+//!
+//! `keys` compares the CPU time per event of a server with keys and one without, in alternation.
 
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints figures")]
 
@@ -16,7 +18,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use axum::http::{StatusCode, header};
-use stack::load::{Load, Outcome, RequestFn, ndjson_requests, single_requests};
+use stack::keys::{KeysFile, client_with};
+use stack::load::{Load, Outcome, RequestFn, ndjson_requests, single_requests, with_token};
 use stack::process::cpu_seconds;
 use stack::server::Server;
 use stack::{Purpose, eventually};
@@ -46,6 +49,9 @@ fn main() -> Result<()> {
         }
         if is_selected("batch") {
             bare.compare(&BATCHES, kafka("kafka, NDJSON of 500, role api", &BATCHES)).await?;
+        }
+        if is_selected("keys") {
+            keys().await?;
         }
         Ok(())
     })
@@ -159,7 +165,7 @@ async fn embedded(work: &Work) -> Result<Vec<Reached>> {
     report(SUSTAINED, &sustained, work, cpu);
     println!("  {} events are queued and not stored", lag(&server).await?);
     let began = Instant::now();
-    drained(&server).await?;
+    drained(&server, None).await?;
     println!("  everything stored {:.1} s after the last request", began.elapsed().as_secs_f64());
     let events = burst.accepted + sustained.accepted;
     let cpu = server.cpu_seconds()? - before;
@@ -174,8 +180,8 @@ async fn lag(server: &Server) -> Result<i64> {
 
 /// Waits until a log that is posted now can be read. The queue is in order, so all logs before it
 /// can be read as well.
-async fn drained(server: &Server) -> Result<()> {
-    let client = reqwest::Client::new();
+async fn drained(server: &Server, token: Option<&str>) -> Result<()> {
+    let client = client_with(token, Duration::from_secs(30))?;
     let url = format!("{}/api/v1/logs", server.base_url());
     let marker = serde_json::json!({"userId": "marker", "action": "MARK"});
     let response = client.post(&url).json(&marker).send().await?;
@@ -187,6 +193,44 @@ async fn drained(server: &Server) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// Measures the CPU time of a server without keys and of one with keys: nine pairs, each from the
+/// first request until everything is stored.
+async fn keys() -> Result<()> {
+    const PAIRS: usize = 9;
+    const PART: Duration = Duration::from_secs(4);
+
+    let keys = KeysFile::new()?;
+    let token = keys.add("bench", &["ingest", "read"])?;
+    let open = Server::builder().start().await?;
+    let keyed = Server::builder().env("EYEGO_KEYS_FILE", keys.path()).start().await?;
+    let mut ratios = Vec::new();
+    for pair in 0..=PAIRS {
+        let mut costs = [0.0; 2];
+        // The order alternates, because the machine's speed changes.
+        for index in if pair % 2 == 0 { [0, 1] } else { [1, 0] } {
+            let (server, request) = match index {
+                0 => (&open, single_requests()),
+                _ => (&keyed, with_token(single_requests(), &token)),
+            };
+            let before = server.cpu_seconds()?;
+            let (address, connections) = (server.address(), SINGLE.connections);
+            let load = Load { address, connections, duration: PART, request, rate: None };
+            let outcome = load.run().await?;
+            ensure!(outcome.others + outcome.broken == 0, "{outcome:?}");
+            drained(server, (index == 1).then_some(token.as_str())).await?;
+            costs[index] = (server.cpu_seconds()? - before) / outcome.accepted as f64 * 1e6;
+        }
+        // The first pair warms up.
+        if pair > 0 {
+            println!("CPU-s/M: {:.2} without keys, {:.2} with keys", costs[0], costs[1]);
+            ratios.push(costs[1] / costs[0]);
+        }
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    println!("keys: median of the ratios {:.3}, of {ratios:.3?}\n", ratios[PAIRS / 2]);
+    Ok(())
 }
 
 async fn kafka(name: &'static str, work: &Work) -> Result<Vec<Reached>> {

@@ -133,6 +133,18 @@ pub fn ndjson_requests(size: u64) -> Arc<RequestFn> {
     })
 }
 
+/// Adds a token to the requests.
+#[must_use]
+pub fn with_token(request: Arc<RequestFn>, token: &str) -> Arc<RequestFn> {
+    let header = format!("authorization: Bearer {token}\r\n").into_bytes();
+    Arc::new(move |n| {
+        let mut request = request(n);
+        let first_line = find(&request.bytes, b"\r\n").map_or(0, |end| end + 2);
+        request.bytes.splice(first_line..first_line, header.iter().copied());
+        request
+    })
+}
+
 /// Returns a POST request.
 #[must_use]
 pub fn post(path: &str, content_type: &str, body: &[u8]) -> Request {
