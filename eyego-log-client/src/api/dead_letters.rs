@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use eyego_log_core::query::Cursor;
 use eyego_log_core::{LogId, Timestamp};
 use http::Method;
@@ -76,13 +77,10 @@ pub struct DeadLetter {
     /// be replayed then.
     #[serde(default)]
     pub cut_from: Option<u64>,
-    /// The bytes of the record as text, if they are UTF-8. Only
+    /// The bytes of the record. Only
     /// [`Client::dead_letter`](crate::Client::dead_letter) reads them.
-    #[serde(default)]
-    pub raw: Option<String>,
-    /// The bytes of the record in Base64, if they are not UTF-8.
-    #[serde(default)]
-    pub raw_base64: Option<String>,
+    #[serde(skip)]
+    pub raw: Option<Vec<u8>>,
 }
 
 /// Selects the dead letters to replay.
@@ -118,7 +116,34 @@ struct ListResponse {
 
 #[derive(Deserialize)]
 struct GetResponse {
-    data: DeadLetter,
+    data: WithRaw,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WithRaw {
+    #[serde(flatten)]
+    dead_letter: DeadLetter,
+    /// The bytes, or a part of them, if they are UTF-8.
+    #[serde(default)]
+    raw: Option<String>,
+    #[serde(default)]
+    raw_base64: Option<String>,
+    /// Where the next part begins.
+    #[serde(default)]
+    next_offset: Option<u64>,
+}
+
+impl WithRaw {
+    fn into_bytes(self) -> Result<Vec<u8>, RequestError> {
+        match (self.raw, self.raw_base64) {
+            (Some(text), _) => Ok(text.into_bytes()),
+            (None, Some(encoded)) => BASE64_STANDARD.decode(encoded).map_err(|error| {
+                RequestError::UnexpectedResponse(format!("rawBase64 is not valid: {error}"))
+            }),
+            (None, None) => Ok(Vec::new()),
+        }
+    }
 }
 
 impl Client {
@@ -142,15 +167,31 @@ impl Client {
         DeadLetterQuery { caller: self.caller().clone(), parameters: Vec::new() }
     }
 
-    /// Reads one dead letter with the bytes of its record. Returns `None` if it does
-    /// not exist. An API key needs the scope `admin`.
+    /// Reads one dead letter with all bytes of its record, in several requests if
+    /// there are more than 16 MiB. Returns `None` if it does not exist. An API key
+    /// needs the scope `admin`.
     ///
     /// # Errors
     /// Returns [`RequestError::Status`] if the server responds with an error other
     /// than 404, or another [`RequestError`] if there is no valid response.
     pub async fn dead_letter(&self, id: LogId) -> Result<Option<DeadLetter>, RequestError> {
-        let found = self.caller().find::<GetResponse>(&format!("/dead-letters/{id}")).await?;
-        Ok(found.map(|found| found.data))
+        let path = format!("/dead-letters/{id}");
+        let Some(GetResponse { mut data }) = self.caller().find(&path).await? else {
+            return Ok(None);
+        };
+        let mut dead_letter = data.dead_letter.clone();
+        let mut bytes = Vec::new();
+        loop {
+            let next = data.next_offset;
+            bytes.append(&mut data.into_bytes()?);
+            let Some(offset) = next else { break };
+            // The record may have been replayed meanwhile.
+            let next = self.caller().find(&format!("{path}?offset={offset}")).await?;
+            let Some(GetResponse { data: part }) = next else { return Ok(None) };
+            data = part;
+        }
+        dead_letter.raw = Some(bytes);
+        Ok(Some(dead_letter))
     }
 
     /// Stores dead letters from their kept bytes, under the ids of their events, and

@@ -98,7 +98,8 @@ struct ListResponse {
 
 impl Client {
     /// Removes every event of a user that the server received before now. Returns
-    /// once the request is durable; the removal itself continues in the server.
+    /// once the request is durable; the removal itself continues in the server for
+    /// more than a minute, because it is repeated.
     /// Requesting it again is safe. An API key needs the scope `erase`.
     ///
     /// Events of the user that this client has not delivered yet are received later
@@ -117,7 +118,7 @@ impl Client {
     ///
     /// # async fn run(client: eyego_log_client::Client) -> Result<(), eyego_log_client::RequestError> {
     /// let receipt = client.erase_user("user-123").await?;
-    /// let erasure = client.wait_for_erasure(receipt.id, Duration::from_secs(60)).await?;
+    /// let erasure = client.wait_for_erasure(receipt.id, Duration::from_secs(300)).await?;
     /// if erasure.state == ErasureState::Done {
     ///     println!("{} events were removed", erasure.removed.store);
     /// }

@@ -134,11 +134,14 @@ async fn dead_letters_are_listed_read_and_replayed() {
         .await;
     let mut whole = summary.clone();
     whole["raw"] = json!("{oops");
+    whole["nextOffset"] = json!(5);
+    let mut rest = summary.clone();
+    rest["rawBase64"] = json!("/wA=");
+    let part = ok(json!({"status": "success", "data": rest}));
+    let path_of_one = || Mock::given(path(format!("/api/v1/dead-letters/{ID}")));
+    path_of_one().and(query_param("offset", "5")).respond_with(part).mount(&server).await;
     let found = ok(json!({"status": "success", "data": whole}));
-    Mock::given(path(format!("/api/v1/dead-letters/{ID}")))
-        .respond_with(found)
-        .mount(&server)
-        .await;
+    path_of_one().respond_with(found).mount(&server).await;
     for (body, response) in [
         (json!({"id": ID}), fail(409, "only the beginning of the record was kept")),
         (json!({"code": "not_json"}), ok(json!({"replayed": 3, "failed": 1, "remaining": 1}))),
@@ -167,7 +170,7 @@ async fn dead_letters_are_listed_read_and_replayed() {
 
     let id = ID.parse().unwrap();
     let whole = client.dead_letter(id).await.unwrap().unwrap();
-    assert_eq!(whole.raw.as_deref(), Some("{oops"));
+    assert_eq!(whole.raw.as_deref(), Some(&b"{oops\xff\0"[..]));
     let error = client.replay_dead_letters(Replay::Id(id)).await.unwrap_err();
     assert_eq!((error.status().unwrap().status, error.is_retryable()), (409, false));
     let replayed = client.replay_dead_letters(Replay::Code("not_json".to_owned())).await.unwrap();
