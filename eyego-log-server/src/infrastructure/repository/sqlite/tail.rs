@@ -44,6 +44,9 @@ const MAX_EXAMINED_BYTES: usize = 1 << 20;
 /// Pause before a read that other queries left no room for is repeated.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Events with the numbers of their rows.
+type Events = Vec<(i64, Arc<LogEntry>)>;
+
 /// Distinguishes the file from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TailId(i64);
@@ -146,7 +149,7 @@ impl SqliteTail {
 
     /// Reads the matching entries after a row, and returns the row up to which all were
     /// examined.
-    async fn read(&self, after: i64) -> Result<(Vec<(i64, Arc<LogEntry>)>, i64), ReadError> {
+    async fn read(&self, after: i64) -> Result<(Events, i64), ReadError> {
         let closed = |_| ReadError::Unavailable("the store is closed".to_owned());
         let _permit = self.store.tail_reads.acquire().await.map_err(closed)?;
         // Rows that are committed, but not in the feed yet, are left to the feed.
@@ -167,7 +170,7 @@ fn read(
     filter: &LogQuery,
     after: i64,
     end: i64,
-) -> Result<(Vec<(i64, Arc<LogEntry>)>, i64), QueryError> {
+) -> Result<(Events, i64), QueryError> {
     let mut select = snapshot.connection().prepare_cached(&format!(
         "SELECT {ENTRY_COLUMNS}, seq FROM logs WHERE seq > ?1 AND seq <= ?2 ORDER BY seq"
     ))?;
