@@ -144,7 +144,6 @@ async fn compare(server: &Server, caller: Caller, tail: JoinHandle<Vec<Value>>) 
     let missing: Vec<_> =
         stored_events.keys().filter(|id| !times.contains_key(id.as_str())).collect();
     let repeated: Vec<_> = times.iter().filter(|(_, count)| **count > 1).collect();
-    println!("{} events stored, {} on the tail", stored_events.len(), received.len());
     assert!(missing.is_empty(), "{} missing: {:?}", missing.len(), missing.first());
     assert!(repeated.is_empty(), "{} repeated: {:?}", repeated.len(), repeated.first());
     assert!(received.iter().all(|event| stored_events[event["id"].as_str().unwrap()] == *event));
