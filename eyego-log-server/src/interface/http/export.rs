@@ -42,8 +42,15 @@ const PIECE_BYTES: usize = 64 << 10;
 /// Number of events of a page. A page ends at 8 MiB, too.
 const PAGE_LIMIT: u32 = 1000;
 
-/// The value of `format` is not one of these.
-const FORMATS: &str = if cfg!(feature = "parquet") {
+/// The values of `format`.
+pub(super) const FORMATS: &[&str] =
+    if cfg!(feature = "parquet") { &["ndjson", "csv", "parquet"] } else { &["ndjson", "csv"] };
+
+/// Media type of a Parquet file.
+pub(super) const PARQUET: &str = "application/vnd.apache.parquet";
+
+/// The reason another value of `format` is invalid.
+const OTHER_FORMAT: &str = if cfg!(feature = "parquet") {
     "must be ndjson, csv or parquet"
 } else {
     "must be ndjson or csv; parquet needs a server that is built with the cargo feature `parquet`"
@@ -116,7 +123,7 @@ fn parse(query: Option<&str>) -> Result<(LogQuery, Format), FieldErrors> {
     let query = selection::parse(query, "format, columns, order", |name, value| {
         let mut set = || {
             match (name, value) {
-                ("format", _) => format = Format::named(value).ok_or(FORMATS)?,
+                ("format", _) => format = Format::named(value).ok_or(OTHER_FORMAT)?,
                 ("columns", _) => columns = Some(Columns::parse(value)?),
                 ("order", "desc") => order = Order::Descending,
                 ("order", "asc") => order = Order::Ascending,
@@ -145,7 +152,7 @@ fn head(format: &Format, encoding: Encoding) -> Result<HeaderMap, ApiError> {
         Format::Ndjson => ("application/x-ndjson", "ndjson"),
         Format::Csv(_) => ("text/csv; charset=utf-8; header=present", "csv"),
         #[cfg(feature = "parquet")]
-        Format::Parquet(_) => ("application/vnd.apache.parquet", "parquet"),
+        Format::Parquet(_) => (PARQUET, "parquet"),
     };
     let now = Timestamp::from(SystemTime::now()).to_string();
     // A colon is not allowed in the file names of Windows.
