@@ -10,7 +10,7 @@ COPY . .
 # The target directory is a cache mount and not part of the image, so the binary is copied out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --release --locked -p eyego-log-server --features kafka-tls \
+    cargo build --release --locked -p eyego-log-server --features kafka-tls,parquet \
     && install -D target/release/eyego-log-server /out/eyego-log-server
 
 FROM debian:bookworm-slim

@@ -91,8 +91,11 @@ async fn fill(topic: &str, events: u64) -> Result<()> {
 }
 
 async fn index(collection: &Collection<Document>) -> Result<()> {
-    for keys in [doc! {"userId": 1, "timestamp": -1, "_id": -1}, doc! {"timestamp": -1, "_id": -1}]
-    {
+    for keys in [
+        doc! {"userId": 1, "timestamp": -1, "_id": -1, "action": 1},
+        doc! {"timestamp": -1, "_id": -1, "action": 1, "userId": 1},
+        doc! {"action": 1, "timestamp": -1, "_id": -1, "userId": 1},
+    ] {
         let model = IndexModel::builder().keys(keys).options(IndexOptions::default()).build();
         collection.create_index(model).await?;
     }

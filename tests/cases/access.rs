@@ -110,7 +110,7 @@ async fn refused_start(builder: ServerBuilder) -> String {
 }
 
 /// Returns the lines of the audit log.
-fn audit_lines(server: &Server) -> Vec<Value> {
+pub(crate) fn audit_lines(server: &Server) -> Vec<Value> {
     let log = server.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["target"] == "audit").collect()

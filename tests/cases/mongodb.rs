@@ -7,6 +7,7 @@ mod outages;
 mod refusals;
 mod removal;
 mod startup;
+mod stats;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

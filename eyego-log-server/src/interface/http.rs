@@ -62,7 +62,7 @@ mod streams;
 mod tail;
 mod tls;
 
-pub use self::access::{Access, Audited, Guard};
+pub use self::access::{Access, Audited, AuditedStream, Guard};
 pub use self::api::Api;
 pub use self::body::BodyLimits;
 #[cfg(feature = "fuzzing")]

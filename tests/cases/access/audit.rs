@@ -56,6 +56,11 @@ async fn reads_replays_and_refusals_are_audited() {
     get_as(&server, &token, "/api/v1/dead-letters?code=x").await;
     let found = line(&server, "dead letters", |line| line["route"] == "/api/v1/dead-letters").await;
     assert_eq!((&found["filter"], &found["count"]), (&json!("code=x"), &json!(0)));
+    let request = client(&token).get(url(&server, "/api/v1/logs/export?userId=u"));
+    assert_eq!(request.send().await.unwrap().text().await.unwrap().lines().count(), 3);
+    let found = line(&server, "export", |line| line["route"] == "/api/v1/logs/export").await;
+    assert_eq!((&found["count"], &found["complete"]), (&json!(3), &json!(true)), "{found}");
+    assert_eq!((&found["key"], &found["filter"]), (&json!("all"), &json!("userId=u")));
     let body = json!({"code": "y"}).to_string();
     post_as(&server, &token, "/api/v1/dead-letters/replay", JSON, body).await;
     let found = line(&server, "the replay", |line| line["filter"] == "code=y").await;

@@ -65,7 +65,15 @@ async fn missing_indexes_are_created() {
     .await
     .unwrap();
     let names = store.logs().await.list_index_names().await.unwrap();
-    assert_eq!(names, ["_id_", "userId_1_timestamp_-1__id_-1", "timestamp_-1__id_-1"]);
+    assert_eq!(
+        names,
+        [
+            "_id_",
+            "userId_1_timestamp_-1__id_-1_action_1",
+            "timestamp_-1__id_-1_action_1_userId_1",
+            "action_1_timestamp_-1__id_-1_userId_1",
+        ]
+    );
     store.wait_for(|state| *state == PartState::Up).await;
 
     // Queries use them, and examine no more than a page of documents.
@@ -73,9 +81,15 @@ async fn missing_indexes_are_created() {
     repository.store(&entries(0..500)).await.unwrap();
     let database = store.raw_database().await;
     database.run_command(doc! { "profile": 2 }).await.unwrap();
-    for user_id in [None, Some("ada".to_owned())] {
+    let action = Some(entries(0..1)[0].action.as_str().to_owned());
+    for (user_id, action) in [(None, None), (Some("ada".to_owned()), None), (None, action)] {
         for order in [Order::Ascending, Order::Descending] {
-            let mut query = LogQuery { user_id: user_id.clone(), order, ..LogQuery::default() };
+            let mut query = LogQuery {
+                user_id: user_id.clone(),
+                action: action.clone(),
+                order,
+                ..LogQuery::default()
+            };
             for _ in 0..3 {
                 let next = repository.find(&query, unlimited()).await.unwrap().next.unwrap();
                 query.start = Start::After(next);
@@ -86,7 +100,7 @@ async fn missing_indexes_are_created() {
     let filter = doc! { "op": "query", "command.find": "logs" };
     let profile = database.collection::<Document>("system.profile");
     let profiled: Vec<_> = profile.find(filter).await.unwrap().try_collect().await.unwrap();
-    assert_eq!(profiled.len(), 12);
+    assert_eq!(profiled.len(), 18);
     for query in profiled {
         let plan = query.get_str("planSummary").unwrap();
         assert!(plan.starts_with("IXSCAN") && plan.contains("timestamp: -1"), "{query}");
@@ -94,6 +108,34 @@ async fn missing_indexes_are_created() {
         let examined = query.get_i32("docsExamined").unwrap();
         assert!(examined <= 13, "{query}");
     }
+}
+
+#[tokio::test]
+async fn indexes_of_earlier_versions_are_replaced() {
+    let uri = Mongo::shared().await.unwrap().uri().to_owned();
+    let mut store = Store::with(&uri, false);
+    let former = doc! { "timestamp": -1, "_id": -1 };
+    let existing = doc! {
+        "createIndexes": "logs",
+        "indexes": [
+            { "key": { "userId": 1, "timestamp": -1, "_id": -1 },
+              "name": "userId_1_timestamp_-1__id_-1", "collation": { "locale": "simple" } },
+            { "key": former, "name": "timestamp_-1__id_-1" },
+            { "key": { "metadata.page": 1 }, "name": "of_an_operator" },
+        ],
+    };
+    store.raw_database().await.run_command(existing).await.unwrap();
+    store.repository().store(&entries(0..10)).await.unwrap();
+    store.connection = connect(&uri, &store.database, true);
+    eventually("the former indexes to be dropped", TIMEOUT, async || {
+        let names = store.logs().await.list_index_names().await?;
+        let former = names.iter().any(|name| name.ends_with("__id_-1"));
+        ensure!(!former && names.len() == 5, "{names:?}");
+        ensure!(names.iter().any(|name| name == "of_an_operator"), "{names:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -127,7 +169,7 @@ async fn failed_index_build_is_a_warning() {
     // A different index with the name of the server's index.
     let taken = doc! {
         "createIndexes": "logs",
-        "indexes": [{ "key": { "x": 1 }, "name": "timestamp_-1__id_-1" }],
+        "indexes": [{ "key": { "x": 1 }, "name": "timestamp_-1__id_-1_action_1_userId_1" }],
     };
     store.raw_database().await.run_command(taken).await.unwrap();
     store.connection = connect(&uri, &store.database, true);

@@ -2,10 +2,13 @@
 
 use std::io::Read as _;
 
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::{Row, RowAccessor as _};
 use serde_json::{Value, json};
 use stack::server::Server;
 
 use super::{event, store_all};
+use crate::access::audit_lines;
 use crate::fixture::{TIMEOUT, embedded_server, get, logs, ready, url};
 use crate::http::paths;
 
@@ -103,6 +106,73 @@ async fn csv_has_the_chosen_columns() {
 }
 
 #[tokio::test]
+async fn parquet_has_the_events_of_the_list_in_bounded_row_groups() {
+    // About 10 MB, more than two row groups.
+    let server = filled_server_with(5_000, &"x".repeat(2_000)).await;
+    let client = reqwest::Client::new();
+    let request = client.get(url(&server, &format!("{EXPORT}?format=parquet&order=asc")));
+    let response = request.header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(header(&response, "content-type"), "application/vnd.apache.parquet");
+    assert!(header(&response, "content-disposition").ends_with("Z.parquet\""));
+    assert!(!response.headers().contains_key("content-encoding"), "it is compressed already");
+    let file = SerializedFileReader::new(response.bytes().await.unwrap()).unwrap();
+    for group in file.metadata().row_groups() {
+        assert!(group.total_byte_size() < 6 << 20, "{}", group.total_byte_size());
+    }
+    assert!(file.num_row_groups() > 2);
+    let rows: Vec<Row> = file.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 5_000);
+    let first = logs(&server, "order=asc", 10).await;
+    for (n, row) in rows.iter().enumerate() {
+        let metadata: Value = serde_json::from_str(row.get_string(4).unwrap()).unwrap();
+        assert_eq!(metadata["n"], n);
+        assert_eq!(
+            row.get_timestamp_millis(3).unwrap(),
+            1_767_225_600_000 + i64::try_from(n).unwrap()
+        );
+        if let Some(listed) = first.get(n) {
+            let texts = [0, 1, 2].map(|column| row.get_string(column).unwrap().as_str());
+            assert_eq!(json!(texts), json!([listed["id"], listed["userId"], listed["action"]]));
+            assert_eq!(metadata, listed["metadata"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn parquet_has_the_chosen_columns_and_may_be_empty() {
+    let server = embedded_server().await;
+    let event = |metadata: Value, second: u8| {
+        json!({"userId": "ü", "action": "A", "metadata": metadata,
+               "timestamp": format!("2026-01-01T00:00:0{second}Z")})
+    };
+    let events = [
+        event(json!({"page": "home", "cart": {"total": 5}}), 1),
+        event(json!({"page": null, "cart": {}}), 2),
+        event(json!({}), 3),
+    ];
+    store_all(&server, &events).await;
+    let query = "format=parquet&order=asc&columns=metadata.page,metadata.cart,metadata.cart.total";
+    let file = export(&server, query).await.bytes().await.unwrap();
+    let file = SerializedFileReader::new(file).unwrap();
+    let schema = file.metadata().file_metadata().schema_descr().root_schema().clone();
+    let names: Vec<_> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
+    let fixed = ["id", "userId", "action", "timestamp"];
+    assert_eq!(names[..4], fixed);
+    assert_eq!(names[4..], ["metadata.page", "metadata.cart", "metadata.cart.total"]);
+    let rows: Vec<Row> = file.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+    let cells = |row: &Row| [4, 5, 6].map(|n| row.get_string(n).ok().cloned());
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(cells(&rows[0]), [text("home"), text("{\"total\":5}"), text("5")]);
+    assert_eq!(cells(&rows[1]), [text("null"), text("{}"), None]);
+    assert_eq!(cells(&rows[2]), [None, None, None]);
+    assert_eq!(rows[0].get_string(1).unwrap(), "ü");
+
+    let empty = export(&server, "format=parquet&userId=nobody").await.bytes().await.unwrap();
+    let empty = SerializedFileReader::new(empty).unwrap();
+    assert_eq!(empty.get_row_iter(None).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn line_breaks_in_metadata_do_not_break_ndjson() {
     let server = embedded_server().await;
     let body = "{\"userId\":\"u\",\"action\":\"A\",\"metadata\":{\n\"a\":\r\n1}}";
@@ -120,7 +190,7 @@ async fn line_breaks_in_metadata_do_not_break_ndjson() {
 async fn invalid_export_returns_400_with_what_is_possible() {
     let server = embedded_server().await;
     for (query, path, message) in [
-        ("format=xlsx", "format", "ndjson or csv"),
+        ("format=xlsx", "format", "ndjson, csv or parquet"),
         ("format=csv&columns=page", "columns", "metadata.page"),
         ("columns=metadata.page", "columns", "format=csv"),
         ("cursor=1", "cursor", "those are userId"),
@@ -168,6 +238,9 @@ async fn export_cut_off_by_a_stop_is_seen_as_truncated() {
     assert!(status.unwrap().success());
     assert!(rest.is_err(), "the transfer looked complete");
     assert!(server.log().contains("an export was cut off"), "{}", server.log());
+    let audited = audit_lines(&server).pop().unwrap();
+    assert_eq!(audited["complete"], false, "{audited}");
+    assert!((1..5_000).contains(&audited["count"].as_u64().unwrap()), "{audited}");
 }
 
 #[tokio::test]

@@ -107,25 +107,71 @@ impl<'a> Aggregate<'a> {
         }
         let user = self.hasher.hash_one(user_id);
         self.users.add(user);
-        if let Some(value) = value
-            && (value.len() <= MAX_VALUE_CHARS || value.chars().count() <= MAX_VALUE_CHARS)
-        {
-            self.add_value(bucket, user, value);
+        if let Some(value) = value {
+            self.add_value(value, bucket, 1, Some(user));
         }
         self.reserve()
     }
 
-    fn add_value(&mut self, bucket: usize, user: u64, text: &str) {
-        if !self.values.contains_key(text) {
-            let (buckets, users) = (BTreeMap::new(), Distinct::new(KEPT_USERS_OF_VALUE));
-            self.values.insert(text.into(), Value { count: 0, buckets, users });
+    /// Counts `count` matching events of this bucket that a store has grouped by the
+    /// value. Add all of them before their users.
+    ///
+    /// # Errors
+    /// Returns [`ReadError::Overloaded`] if there is no memory for them.
+    pub fn add_events(
+        &mut self,
+        bucket: usize,
+        value: Option<&str>,
+        count: u64,
+    ) -> Result<(), ReadError> {
+        let bucket = bucket.min(self.counts.len().saturating_sub(1));
+        if let Some(counted) = self.counts.get_mut(bucket) {
+            *counted += count;
         }
-        let Some(value) = self.values.get_mut(text) else { return };
-        value.count += 1;
-        let cells = value.cells();
-        *value.buckets.entry(bucket).or_default() += 1;
-        value.users.add(user);
-        self.cells = self.cells + value.cells() - cells;
+        if let Some(value) = value {
+            self.add_value(value, bucket, count, None);
+        }
+        self.reserve()
+    }
+
+    /// Counts a user of events that [`add_events`](Self::add_events) has counted.
+    ///
+    /// # Errors
+    /// Returns [`ReadError::Overloaded`] if there is no memory for the user.
+    pub fn add_user(&mut self, user_id: &str, value: Option<&str>) -> Result<(), ReadError> {
+        let user = self.hasher.hash_one(user_id);
+        self.users.add(user);
+        // A value without events was given up, or is newer than the counts.
+        if let Some(value) = value.and_then(|value| self.values.get_mut(value)) {
+            let cells = value.cells();
+            value.users.add(user);
+            self.cells = self.cells + value.cells() - cells;
+            if self.cells > MAX_CELLS {
+                self.prune();
+            }
+        }
+        self.reserve()
+    }
+
+    fn add_value(&mut self, text: &str, bucket: usize, count: u64, user: Option<u64>) {
+        if text.len() > MAX_VALUE_CHARS && text.chars().count() > MAX_VALUE_CHARS {
+            return;
+        }
+        match self.values.get_mut(text) {
+            Some(value) => {
+                // A value can also forget users.
+                let cells = value.cells();
+                value.add(bucket, count, user);
+                self.cells = self.cells + value.cells() - cells;
+            }
+            None => {
+                let (buckets, users) = (BTreeMap::new(), Distinct::new(KEPT_USERS_OF_VALUE));
+                let mut value = Value { count: 0, buckets, users };
+                value.add(bucket, count, user);
+                self.cells += value.cells();
+                self.values.insert(text.into(), value);
+            }
+        }
         if self.values.len() > MAX_VALUES || self.cells > MAX_CELLS {
             self.prune();
         }
@@ -198,6 +244,15 @@ impl<'a> Aggregate<'a> {
 }
 
 impl Value {
+    /// Counts events, and their user if it is known.
+    fn add(&mut self, bucket: usize, count: u64, user: Option<u64>) {
+        self.count += count;
+        *self.buckets.entry(bucket).or_default() += count;
+        if let Some(user) = user {
+            self.users.add(user);
+        }
+    }
+
     fn cells(&self) -> usize {
         self.buckets.len() + self.users.len()
     }
@@ -255,6 +310,30 @@ mod tests {
         assert_eq!((stats.total, stats.other, stats.top.len()), (4, 2, 2));
         assert_eq!(stats.top[0].value, "A", "equal counts are in the order of the text");
         assert!(!stats.is_approximate);
+    }
+
+    #[test]
+    fn events_that_a_store_has_grouped_count_like_single_ones() {
+        let query = query(2);
+        let mut single = Aggregate::new(&query, &Unlimited);
+        let mut grouped = Aggregate::new(&query, &Unlimited);
+        let long = "x".repeat(257);
+        let mut users = Vec::new();
+        for (n, value) in ["A", "B", "C", &long].into_iter().enumerate() {
+            for bucket in 0..10_usize {
+                for user in 0..=n {
+                    let (millis, user) = (i64::try_from(bucket).unwrap() * 100, format!("u{user}"));
+                    single.add(at(millis), &user, Some(value)).unwrap();
+                    users.push((user, value));
+                }
+                grouped.add_events(bucket, Some(value), n as u64 + 1).unwrap();
+            }
+        }
+        for (user, value) in users {
+            grouped.add_user(&user, Some(value)).unwrap();
+        }
+        assert_eq!(grouped.cells, single.cells);
+        assert_eq!(grouped.finish(), single.finish());
     }
 
     #[test]

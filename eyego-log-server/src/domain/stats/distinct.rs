@@ -1,20 +1,43 @@
 //! Counts different items in bounded memory.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Counts different hashes: exactly up to `2 * kept`, and beyond that from the
 /// smallest ones, whose density tells the number of all (ADR 0037).
 #[derive(Debug)]
 pub(super) struct Distinct {
     kept: usize,
-    hashes: HashSet<u64>,
+    hashes: HashSet<u64, BuildHasherDefault<Rotated>>,
     /// Greater hashes are no longer kept. `None` while the count is exact.
     max: Option<u64>,
 }
 
+/// The items are hashes already. The kept ones begin with the same bits, which a
+/// `HashSet` uses too, so others are moved there.
+#[derive(Debug, Default)]
+struct Rotated(u64);
+
+impl Hasher for Rotated {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash.rotate_left(32);
+    }
+
+    /// Only for completeness: items are `u64`.
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 impl Distinct {
     pub(super) fn new(kept: usize) -> Self {
-        Self { kept, hashes: HashSet::new(), max: None }
+        Self { kept, hashes: HashSet::default(), max: None }
     }
 
     /// Adds an item. Returns `true` if it takes memory.

@@ -29,8 +29,9 @@ pub(super) enum ReadKind {
 
 impl ReadKind {
     pub(super) fn of(query: &LogQuery) -> Self {
-        // No index contains the action or the metadata.
-        if query.action.is_none() && query.metadata.is_empty() { Self::Range } else { Self::Scan }
+        // No index begins with a user and an action, or contains the metadata.
+        let is_range = query.user_id.is_none() || query.action.is_none();
+        if is_range && query.metadata.is_empty() { Self::Range } else { Self::Scan }
     }
 }
 
@@ -59,7 +60,7 @@ impl ReadLimits {
             ReadKind::Range => (&self.ranges, "the limit of queries is reached"),
             ReadKind::Scan => (
                 &self.scans,
-                "the limit of queries by action or metadata, or of counts, is reached",
+                "the limit of queries by metadata or by user and action, or of counts, is reached",
             ),
         };
         match timeout(MAX_WAIT, Arc::clone(permits).acquire_owned()).await {

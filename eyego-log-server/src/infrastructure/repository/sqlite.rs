@@ -49,10 +49,11 @@ use crate::infrastructure::repository::feed::Feed;
 
 const FILE: &str = "store.db";
 
-/// `docs/adr/0009` explains the indexes and why `logs` is a rowid table.
+/// `docs/adr/0009` and `0041` explain the indexes, and `0009` why `logs` is a rowid
+/// table.
 const FORMAT: FileFormat = FileFormat {
     application_id: 0x4579_6553, // "EyeS"
-    version: 2,
+    version: 3,
     schema: "
         CREATE TABLE logs (
             seq         INTEGER PRIMARY KEY,
@@ -63,8 +64,9 @@ const FORMAT: FileFormat = FileFormat {
             received_at INTEGER,
             metadata    TEXT    NOT NULL
         );
-        CREATE INDEX logs_by_user ON logs (seq >> 16, user_id, timestamp, id);
-        CREATE INDEX logs_by_time ON logs (timestamp, id);
+        CREATE INDEX logs_by_user ON logs (seq >> 16, user_id, timestamp, id, action);
+        CREATE INDEX logs_by_time ON logs (timestamp, id, action, user_id);
+        CREATE INDEX logs_by_action ON logs (seq >> 16, action, timestamp, id, user_id);
         CREATE TABLE segments (
             number   INTEGER PRIMARY KEY,
             earliest INTEGER NOT NULL,

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use self::audit::AuditLog;
-pub use self::audit::Audited;
+pub use self::audit::{Audited, AuditedStream};
 use self::denial::Denial;
 pub(super) use self::denial::DenialCounts;
 use self::host::Hosts;

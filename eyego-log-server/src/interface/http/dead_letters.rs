@@ -207,7 +207,7 @@ pub(super) async fn replay(State(api): State<Arc<Api>>, request: Request) -> Res
     match result.await {
         Ok((Replayed { replayed, failed, remaining }, filter)) => {
             let status = Status::Success;
-            let audited = Audited { count: replayed, filter: Some(filter) };
+            let audited = Audited::filter(replayed, filter);
             let response = ReplayResponse { status, replayed, failed, remaining };
             (audited, Json(response)).into_response()
         }

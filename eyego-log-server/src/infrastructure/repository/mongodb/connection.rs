@@ -26,9 +26,10 @@ const READS_BY_ID: usize = 16;
 const RANGE_READS: usize = 16;
 const SCANS: usize = 8;
 
-/// Connections of the client for reads: those above, one for all tails, one for each of
-/// the 8 tails that resume. Cancelled reads close their cursors with the spare ones.
-const READ_CONNECTIONS: u32 = 57;
+/// Connections of the client for reads: those above, a second one for the scans that are
+/// statistics, one for all tails, one for each of the 8 tails that resume. Cancelled reads
+/// close their cursors with the spare ones.
+const READ_CONNECTIONS: u32 = 65;
 
 /// The clients. Each has connections of its own, so that no number of readers
 /// delays the worker.

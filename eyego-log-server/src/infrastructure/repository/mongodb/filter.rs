@@ -10,7 +10,15 @@ use super::metadata_filter;
 
 /// Returns the filter of a query, including its cursor.
 pub(super) fn of_query(query: &LogQuery) -> Document {
-    let mut conditions = vec![is_event()];
+    let mut conditions = conditions(query);
+    conditions.push(is_event());
+    doc! { "$and": conditions }
+}
+
+/// Returns the conditions of a query. Documents that are not events can fulfil
+/// them.
+pub(super) fn conditions(query: &LogQuery) -> Vec<Document> {
+    let mut conditions = Vec::new();
     if let Some(user_id) = &query.user_id {
         conditions.push(doc! { "userId": { "$eq": user_id } });
     }
@@ -27,7 +35,7 @@ pub(super) fn of_query(query: &LogQuery) -> Document {
         conditions.extend(after("timestamp", query.order, cursor));
     }
     conditions.extend(query.metadata.iter().map(metadata_filter::of));
-    doc! { "$and": conditions }
+    conditions
 }
 
 /// Returns the conditions for the rows after the cursor. `time` is the name of

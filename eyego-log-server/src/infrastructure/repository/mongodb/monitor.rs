@@ -141,7 +141,7 @@ impl Monitor {
         self.next_index_check = Some(Instant::now() + INDEX_CHECK_INTERVAL);
         if missing.is_empty() {
             self.warning = None;
-            return Ok(());
+            return self.drop_replaced_indexes().await;
         }
         let names: Vec<String> = missing.iter().map(RequiredIndex::to_string).collect();
         let names = names.join(", ");
@@ -178,6 +178,23 @@ impl Monitor {
             missing.extend(required.into_iter().filter(|index| !index.is_served_by(&existing)));
         }
         Ok(missing)
+    }
+
+    /// Drops the indexes of earlier versions, once their successors exist.
+    async fn drop_replaced_indexes(&self) -> Result<(), Failure> {
+        let MongoOptions { collection, create_indexes, .. } = self.connection.options();
+        if !create_indexes {
+            return Ok(());
+        }
+        let replaced = indexes::replaced(&self.existing_indexes(collection).await?);
+        if replaced.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(indexes = replaced.join(", "), "dropping indexes that others have replaced");
+        let database = self.connection.database()?;
+        let command = doc! { "dropIndexes": collection, "index": replaced };
+        operation::write(async move { database.run_command(command).await }).await?;
+        Ok(())
     }
 
     async fn existing_indexes(&self, collection: &str) -> Result<Vec<Document>, Failure> {

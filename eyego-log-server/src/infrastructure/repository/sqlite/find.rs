@@ -41,8 +41,8 @@ pub(super) fn find(
 }
 
 /// Iterates over the keys of matching entries in the query's order, up to one
-/// past the page. Keys of all users come from the index by time; keys of one
-/// user are merged from the segments of the user index.
+/// past the page. Keys of one user or one action are merged from the segments of
+/// the index by user or by action; all others come from the index by time.
 struct Keys<'a, 'c> {
     snapshot: &'a mut Snapshot<'c>,
     query: &'a LogQuery,
@@ -69,7 +69,7 @@ impl<'a, 'c> Keys<'a, 'c> {
         // One key more than the page shows whether there is another page.
         let remaining = query.skipped_rows().saturating_add(u64::from(query.limit) + 1);
         let mut keys = Self { snapshot, query, remaining, unopened: Vec::new(), open: Vec::new() };
-        if query.user_id.is_some() {
+        if segments::divide(query) {
             keys.unopened = segments::of_query(keys.snapshot.connection(), query)?;
         } else {
             keys.open(None, query.start)?;
@@ -191,7 +191,7 @@ pub(super) fn parse_metadata(text: &str) -> serde_json::Map<String, serde_json::
 /// Returns the statement that selects keys beginning at `start`, and its
 /// parameters.
 pub(super) fn select(query: &LogQuery, start: Start, segment: Option<i64>) -> (String, Vec<Value>) {
-    // Without filters, the index alone contains all columns.
+    // Without metadata, the index alone contains all columns.
     let filtered = match (&query.action, query.metadata.is_empty()) {
         (None, true) => "",
         (Some(_), true) => ", action",
@@ -220,9 +220,18 @@ pub(super) fn select_columns(
     if let Some(segment) = segment {
         add(&format!("seq >> {SEGMENT_BITS} = ?"), vec![Value::from(segment)]);
     }
-    if let Some(user_id) = &query.user_id {
-        add("user_id = ?", vec![Value::from(user_id.clone())]);
-    }
+    // Without statistics, the planner might sort instead of using the index.
+    let index = match (segment, &query.user_id, &query.action) {
+        (Some(_), Some(user_id), _) => {
+            add("user_id = ?", vec![Value::from(user_id.clone())]);
+            "logs_by_user"
+        }
+        (Some(_), None, Some(action)) => {
+            add("action = ?", vec![Value::from(action.clone())]);
+            "logs_by_action"
+        }
+        (Some(_), None, None) | (None, ..) => "logs_by_time",
+    };
     if let Some(from) = query.from {
         add("timestamp >= ?", vec![Value::from(from.as_millis())]);
     }
@@ -236,8 +245,6 @@ pub(super) fn select_columns(
         ];
         add(&format!("(timestamp, id) {after} (?, ?)"), position);
     }
-    // Without statistics, the planner might sort instead of using the index.
-    let index = if segment.is_some() { "logs_by_user" } else { "logs_by_time" };
     let condition =
         if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") };
     let sql = format!(

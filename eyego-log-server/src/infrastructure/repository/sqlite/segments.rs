@@ -1,5 +1,5 @@
-//! Segments of the user index: one per 65,536 entries, in the order in which
-//! they were stored.
+//! Segments of the indexes by user and by action: one per 65,536 entries, in the
+//! order in which they were stored.
 //!
 //! In an index over all entries, each user has a different place, so with many
 //! users each stored entry writes a page of its own. A segment is small: the
@@ -12,7 +12,7 @@ use eyego_log_core::query::{Order, Start};
 use eyego_log_core::{LogQuery, Timestamp};
 use rusqlite::Connection;
 
-/// An entry is in segment `seq >> SEGMENT_BITS`. The index in the schema has the
+/// An entry is in segment `seq >> SEGMENT_BITS`. The indexes in the schema have the
 /// same expression.
 pub(super) const SEGMENT_BITS: u32 = 16;
 
@@ -55,6 +55,12 @@ impl TouchedSegments {
         }
         Ok(())
     }
+}
+
+/// Returns `true` if the entries of the query are in an index that is divided into
+/// segments.
+pub(super) fn divide(query: &LogQuery) -> bool {
+    query.user_id.is_some() || query.action.is_some()
 }
 
 /// Returns the segments that can contain entries of the query. The last one

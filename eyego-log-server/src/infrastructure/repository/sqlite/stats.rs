@@ -20,7 +20,7 @@ pub(super) fn stats(
 ) -> Result<Stats, QueryError> {
     let mut aggregate = Aggregate::new(query, memory);
     let filter = &query.filter;
-    let segments = if filter.user_id.is_some() {
+    let segments = if segments::divide(filter) {
         let segments = segments::of_query(snapshot.connection(), filter)?;
         segments.into_iter().map(|segment| Some(segment.number)).collect()
     } else {
@@ -48,13 +48,17 @@ fn count(
 ) -> Result<Option<Cursor>, QueryError> {
     let by_metadata = matches!(query.by, Some(GroupBy::Metadata(_)));
     let has_metadata = by_metadata || !query.filter.metadata.is_empty();
+    // Without metadata, the index alone contains all columns.
     let columns =
         if has_metadata { ", action, metadata, user_id" } else { ", action, NULL, user_id" };
     let (sql, parameters) = find::select_columns(&query.filter, columns, start, segment);
     let mut statement = snapshot.connection().prepare_cached(&sql)?;
     let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
     while let Some(row) = rows.next()? {
-        snapshot.check()?;
+        // Without metadata, SQLite's progress handler checks often enough.
+        if has_metadata {
+            snapshot.check()?;
+        }
         let key = row::read_key(row)?;
         if find::matches(&query.filter, row)? {
             let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?));

@@ -5,7 +5,8 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::response::{IntoResponseParts, ResponseParts};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -29,13 +30,59 @@ pub struct Audited {
     pub count: u64,
     /// What was selected, if that is not the query string.
     pub filter: Option<String>,
+    /// Set if the response is a stream. The line is then written at its end, with
+    /// the count of the stream.
+    stream: Option<Arc<AuditedStream>>,
 }
 
 impl Audited {
     /// What was selected is the query string.
     #[must_use]
     pub fn count(count: u64) -> Self {
-        Self { count, filter: None }
+        Self { count, filter: None, stream: None }
+    }
+
+    /// What was selected is `filter`.
+    #[must_use]
+    pub fn filter(count: u64, filter: String) -> Self {
+        Self { count, filter: Some(filter), stream: None }
+    }
+
+    /// What was selected is the query string. The count is known when the stream
+    /// ends.
+    #[must_use]
+    pub fn stream(stream: &Arc<AuditedStream>) -> Self {
+        Self { count: 0, filter: None, stream: Some(Arc::clone(stream)) }
+    }
+}
+
+/// Counts the events of a streamed response. Dropping it writes the audit line.
+#[derive(Debug, Default)]
+pub struct AuditedStream {
+    count: AtomicU64,
+    is_complete: AtomicBool,
+    /// Set once the response has begun.
+    line: OnceLock<OwnedLine>,
+}
+
+impl AuditedStream {
+    /// Adds events that were handed to the connection.
+    pub fn add(&self, count: u64) {
+        self.count.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Records that the whole result was handed to the connection.
+    pub fn complete(&self) {
+        self.is_complete.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for AuditedStream {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.get() {
+            let is_complete = Some(*self.is_complete.get_mut());
+            AuditLog::write(&line.borrow(), None, Some(*self.count.get_mut()), is_complete);
+        }
     }
 }
 
@@ -59,6 +106,41 @@ pub(super) struct AuditLine<'a> {
     pub(super) request_id: &'a str,
 }
 
+/// An [`AuditLine`] that outlives the request.
+#[derive(Debug)]
+struct OwnedLine {
+    key: Option<String>,
+    address: IpAddr,
+    method: Method,
+    uri: Uri,
+    status: StatusCode,
+    request_id: String,
+}
+
+impl OwnedLine {
+    fn of(line: &AuditLine<'_>) -> Self {
+        Self {
+            key: line.key.map(str::to_owned),
+            address: line.address,
+            method: line.method.clone(),
+            uri: line.uri.clone(),
+            status: line.status,
+            request_id: line.request_id.to_owned(),
+        }
+    }
+
+    fn borrow(&self) -> AuditLine<'_> {
+        AuditLine {
+            key: self.key.as_deref(),
+            address: self.address,
+            method: &self.method,
+            uri: &self.uri,
+            status: self.status,
+            request_id: &self.request_id,
+        }
+    }
+}
+
 /// Writes audit lines.
 #[derive(Debug)]
 pub(super) struct AuditLog {
@@ -73,13 +155,28 @@ impl AuditLog {
         Self { limiter: RateLimiter::direct(quota), suppressed: AtomicU64::new(0) }
     }
 
-    /// Writes a line about a request that was served.
+    /// Writes a line about a request that was served. The line about a stream is
+    /// written at its end.
     pub(super) fn served(line: &AuditLine<'_>, details: Option<Audited>) {
-        let (count, filter) = match details {
-            Some(Audited { count, filter }) => (Some(count), filter),
-            None => (None, None),
-        };
-        let filter = filter.as_deref().or(line.uri.query()).unwrap_or_default();
+        match details {
+            Some(Audited { stream: Some(stream), .. }) => {
+                // A response is served once.
+                let _ = stream.line.set(OwnedLine::of(line));
+            }
+            Some(Audited { count, filter, stream: None }) => {
+                Self::write(line, filter.as_deref(), Some(count), None);
+            }
+            None => Self::write(line, None, None, None),
+        }
+    }
+
+    fn write(
+        line: &AuditLine<'_>,
+        filter: Option<&str>,
+        count: Option<u64>,
+        complete: Option<bool>,
+    ) {
+        let filter = filter.or(line.uri.query()).unwrap_or_default();
         tracing::info!(
             target: "audit",
             key = line.key,
@@ -88,6 +185,7 @@ impl AuditLog {
             route = shortened(line.uri.path()),
             filter = shortened(filter),
             count,
+            complete,
             status = line.status.as_u16(),
             request_id = line.request_id,
             "served"

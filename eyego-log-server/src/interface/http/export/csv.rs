@@ -35,6 +35,13 @@ impl Columns {
         Ok(Self { paths: names.iter().map(path).collect::<Result<_, _>>()? })
     }
 
+    /// Returns the chosen paths. If there are none, one column has the whole
+    /// metadata as JSON.
+    #[cfg(feature = "parquet")]
+    pub(super) fn paths(&self) -> &[MetadataPath] {
+        &self.paths
+    }
+
     pub(super) fn write_header(&self, output: &mut Vec<u8>) {
         output.extend_from_slice(b"id,userId,action,timestamp");
         if self.paths.is_empty() {

@@ -13,6 +13,7 @@ use super::parameters::{
 use super::route::{Route, response, text_header};
 use crate::domain::access::Scope;
 use crate::interface::http::export::csv::MAX_COLUMNS;
+use crate::interface::http::export::{FORMATS, PARQUET};
 use crate::interface::http::stats::{DEFAULT_TOP, MAX_TOP, StatsResponse};
 
 const TAG: &str = "Events";
@@ -63,6 +64,13 @@ fn export() -> Route {
         .header("content-encoding", text_header("`zstd` or `gzip`, if accepted."))
         .content("application/x-ndjson", Content::new(Some(Schema::from(ndjson))))
         .content("text/csv", Content::new(Some(Schema::from(csv))));
+    let file = if cfg!(feature = "parquet") {
+        let parquet = string().description(Some("Apache Parquet with the columns of CSV."));
+        let parquet = parquet.content_media_type(PARQUET);
+        file.content(PARQUET, Content::new(Some(Schema::from(parquet))))
+    } else {
+        file
+    };
     route
         .describe(
             "The stream is read page by page and needs constant memory. If the store fails on the \
@@ -72,11 +80,11 @@ fn export() -> Route {
         .parameters(range("events", &Required::False))
         .parameters([
             order(),
-            query("format", "Format of the file.", one_of(&["ndjson", "csv"])).build(),
+            query("format", "Format of the file.", one_of(FORMATS)).build(),
             query(
                 "columns",
-                "With `format=csv`: paths of metadata, separated by commas, instead of the column \
-                 `metadata`.",
+                "Not with `format=ndjson`: paths of metadata, separated by commas, instead of the \
+                 column `metadata`.",
                 columns,
             )
             .style(Some(ParameterStyle::Form))

@@ -5,7 +5,7 @@ use eyego_log_core::{Action, LogEntry, LogQuery, Metadata, Timestamp, UserId};
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::super::find::{find, select};
+use super::super::find::{find, select, select_columns};
 use super::super::readers::Snapshot;
 use super::super::snapshot_gate::SnapshotGate;
 use super::super::tail;
@@ -31,14 +31,27 @@ async fn every_query_reads_an_index_in_order() {
                         from: Timestamp::from_millis(0),
                         ..base.clone()
                     };
-                    let segment = user_id.is_some().then_some(0);
+                    let segment = (user_id.is_some() || action.is_some()).then_some(0);
+                    let expected = match (&user_id, &action) {
+                        (Some(_), _) => "INDEX logs_by_user (<expr>=? AND user_id=? AND timestamp",
+                        (None, Some(_)) => {
+                            "INDEX logs_by_action (<expr>=? AND action=? AND timestamp"
+                        }
+                        (None, None) => "INDEX logs_by_time (timestamp",
+                    };
                     let (sql, _) = select(&query, start, segment);
-                    let plan = plan(&connection, &sql);
-                    assert!(!plan.contains("TEMP B-TREE"), "{sql}: {plan}");
-                    if user_id.is_some() {
-                        let by_user =
-                            "SEARCH logs USING INDEX logs_by_user (<expr>=? AND user_id=?";
-                        assert!(plan.contains(by_user), "{plan}");
+                    let with_metadata = plan(&connection, &sql);
+                    assert!(!with_metadata.contains("TEMP B-TREE"), "{sql}: {with_metadata}");
+                    assert!(with_metadata.contains(expected), "{with_metadata}");
+                    // No row is read for what is not returned or counted.
+                    let query = LogQuery { metadata: Vec::new(), ..query };
+                    let counted = ", action, NULL, user_id";
+                    let (counting, _) = select_columns(&query, counted, start, segment);
+                    for sql in [select(&query, start, segment).0, counting] {
+                        let plan = plan(&connection, &sql);
+                        let covering =
+                            expected.replace("INDEX", "SEARCH logs USING COVERING INDEX");
+                        assert!(plan.starts_with(&covering), "{sql}: {plan}");
                     }
                 }
             }

@@ -1,0 +1,108 @@
+//! Reading from a server process: the export, and ingest beside scans.
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use stack::load::{Load, single_requests};
+use stack::server::Server;
+
+/// How long ingest is measured, alone and beside scans.
+const LOAD: Duration = Duration::from_secs(10);
+
+/// Exports everything as NDJSON, and compares with a raw cursor that writes to a socket.
+pub(crate) async fn export(
+    server: &Server,
+    events: u64,
+    raw: impl FnOnce(TcpStream) -> Result<()> + Send,
+) -> Result<()> {
+    let idle = server.rss_bytes()?;
+    // From now on, the peak is that of the export.
+    std::fs::write(format!("/proc/{}/clear_refs", server.pid()?), "5")?;
+    let began = Instant::now();
+    let url = format!("{}/api/v1/logs/export", server.base_url());
+    let mut response = reqwest::get(url).await?.error_for_status()?;
+    let (mut bytes, mut lines) = (0, 0);
+    while let Some(chunk) = response.chunk().await? {
+        bytes += chunk.len();
+        lines += memchr::memchr_iter(b'\n', &chunk).count() as u64;
+    }
+    ensure!(lines == events, "{lines} of {events} events were exported");
+    let ours = began.elapsed().as_secs_f64();
+    let peak = peak_rss_bytes(server)?;
+
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let began = Instant::now();
+    let reader = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept()?;
+        let mut buffer = vec![0; 64 << 10];
+        while socket.read(&mut buffer)? > 0 {}
+        std::io::Result::Ok(())
+    });
+    tokio::task::block_in_place(|| raw(TcpStream::connect(address)?))?;
+    reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    let limit = began.elapsed().as_secs_f64();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "export as NDJSON: {:.0} events/s, {:.0} MB/s; raw cursor to a socket: {:.0} events/s; \
+         {:.0} % of it (goal 70 %)",
+        events as f64 / ours,
+        bytes as f64 / ours / 1e6,
+        events as f64 / limit,
+        limit / ours * 100.0,
+    );
+    println!(
+        "  memory of the server: {:.1} MiB idle, at most {:.1} MiB (goal: 32 MiB more)",
+        mib(idle),
+        mib(peak)
+    );
+    Ok(())
+}
+
+fn peak_rss_bytes(server: &Server) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()?))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let kib: u64 = peak.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}
+
+/// Compares ingest of single events while four clients scan with ingest alone.
+pub(crate) async fn ingest_beside_scans(server: &Server) -> Result<()> {
+    server.wait_ready(Duration::from_secs(30)).await?;
+    let load = || Load {
+        address: server.address(),
+        connections: 64,
+        duration: LOAD,
+        request: single_requests(),
+        rate: None,
+    };
+    Load { duration: Duration::from_secs(3), ..load() }.run().await?;
+    let before = load().run().await?.rate();
+    let url = Arc::new(format!("{}/api/v1/logs?metadata.n=-1", server.base_url()));
+    let scans: Vec<_> = (0..4)
+        .map(|_| {
+            let url = Arc::clone(&url);
+            tokio::spawn(async move {
+                // A scan that exceeds its time limit is followed by the next one.
+                while let Ok(response) = reqwest::get(url.as_str()).await {
+                    drop(response.bytes().await);
+                }
+            })
+        })
+        .collect();
+    let beside = load().run().await?;
+    scans.iter().for_each(tokio::task::JoinHandle::abort);
+    let after = load().run().await?.rate();
+    let alone = f64::midpoint(before, after);
+    println!(
+        "ingest of single events: {alone:.0}/s alone, {:.0}/s beside 4 scans: {:.0} % (goal 80 %); \
+         p99 {:.1?} beside them",
+        beside.rate(),
+        beside.rate() / alone * 100.0,
+        beside.percentile(0.99),
+    );
+    Ok(())
+}
