@@ -9,14 +9,18 @@ export interface Message {
   data: string;
 }
 
-/** Splits a stream of text into messages. Comments only show that the connection lives. */
-export function createParser(emit: (message: Message) => void): (chunk: string) => void {
+/**
+ * Splits a stream of text into messages. Comments only show that the connection lives. `onPosition` gets the id to
+ * resume from, which also changes without a message.
+ */
+export function createParser(emit: (message: Message) => void, onPosition: (id: string) => void): (chunk: string) => void {
   let rest = "";
   let event = "";
   let data: string[] = [];
   let id = "";
   const line = (text: string): void => {
     if (text === "") {
+      if (id !== "") onPosition(id);
       if (data.length > 0) emit({ event: event || "message", id, data: data.join("\n") });
       event = "";
       data = [];
@@ -69,9 +73,8 @@ export async function follow(query: URLSearchParams, last: number, handlers: Tai
       if (token !== "") headers["last-event-id"] = token;
       await read(sent, headers, signal, (message) => {
         failures = 0;
-        if (message.id !== "") token = message.id;
         handlers.onMessage(message);
-      }, () => handlers.onState({ kind: "open" }));
+      }, (id) => { token = id; }, () => handlers.onState({ kind: "open" }));
       throw new Failure("offline", "The server closed the connection.");
     } catch (error) {
       if (signal.aborted) return;
@@ -96,6 +99,7 @@ async function read(
   headers: Record<string, string>,
   signal: AbortSignal,
   emit: (message: Message) => void,
+  onPosition: (id: string) => void,
   onOpen: () => void,
 ): Promise<void> {
   const controller = new AbortController();
@@ -106,7 +110,7 @@ async function read(
     const response = await request("api/v1/logs/tail", { query, headers, signal: controller.signal });
     onOpen();
     const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
-    const parse = createParser(emit);
+    const parse = createParser(emit, onPosition);
     for (;;) {
       clearTimeout(timer);
       timer = setTimeout(abort, SILENCE);
