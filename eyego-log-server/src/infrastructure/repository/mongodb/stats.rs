@@ -189,7 +189,7 @@ async fn each(
     while cursor.advance().await? {
         work(cursor.current())?;
         read += 1;
-        if read % DOCUMENTS_PER_BREAK == 0 {
+        if read.is_multiple_of(DOCUMENTS_PER_BREAK) {
             tokio::task::yield_now().await;
         }
     }
