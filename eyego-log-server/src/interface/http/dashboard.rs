@@ -38,6 +38,13 @@ static STYLE: LazyLock<StaticFile> = LazyLock::new(|| {
 /// Returns the routes of the dashboard. All addresses in the page are relative, so
 /// that they also work behind a proxy that adds a path prefix.
 pub(super) fn routes() -> Router {
+    // Otherwise the first visitor would wait for the compression. If there is no thread for it,
+    // that is what happens.
+    let _ = std::thread::Builder::new().name("dashboard".to_owned()).spawn(|| {
+        for file in [&PAGE, &SCRIPT, &STYLE] {
+            LazyLock::force(file);
+        }
+    });
     Router::new().route("/", get(page)).route("/assets/{name}", get(asset))
 }
 
