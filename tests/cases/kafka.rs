@@ -1,9 +1,11 @@
 //! The queue on Kafka: the conformance suite of its port, and consumer groups.
 
+mod acl;
 mod admin;
 mod lag;
 mod readiness;
 mod recreated;
+mod rights;
 mod settings;
 mod size;
 

@@ -1,6 +1,7 @@
 //! Retention and erasure as callers and operators see them.
 
 mod erasing;
+mod killed;
 
 use std::time::Duration;
 

@@ -18,7 +18,6 @@ mod poison;
 mod random;
 mod recovery;
 mod scenario;
-mod slow_readers;
 mod store;
 mod topic;
 mod violations;

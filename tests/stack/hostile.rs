@@ -1,14 +1,18 @@
 //! Hostile HTTP requests: the worst inputs known, and random mutations of requests. The programs
-//! `worst_inputs` and `fuzz_http` send them.
+//! `worst_inputs`, `fuzz_http` and `attacks` send them.
 
+mod attacks;
 mod catalogue;
 mod exchange;
 mod mutation;
+mod slow_readers;
 mod targets;
 
+pub use attacks::{Statuses, Victim, run_all};
 pub use catalogue::{Input, worst_inputs};
 pub use exchange::{End, Response, exchange};
 pub use mutation::Mutator;
+pub use slow_readers::read_slowly;
 
 /// A request before it is written.
 #[derive(Debug, Clone)]

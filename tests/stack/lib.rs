@@ -21,11 +21,13 @@ pub mod hostile;
 pub mod kafka;
 pub mod keys;
 pub mod load;
+pub mod memory_limit;
 pub mod mongodb;
 pub mod openapi;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod steady;
 
 mod compose;
 mod download;

@@ -19,7 +19,7 @@ fn event() -> Value {
 }
 
 /// Waits until Kafka is reported as down for a reason that contains each of `words`.
-async fn down(server: &Server, timeout: Duration, words: &[&str]) {
+pub(super) async fn down(server: &Server, timeout: Duration, words: &[&str]) {
     eventually("Kafka to be down", timeout, async || {
         let (status, health) = get(server, "/health/ready").await;
         let kafka = &health["parts"]["kafka"];

@@ -176,7 +176,7 @@ async fn erasure_continues_wherever_the_process_ended() {
 }
 
 /// Returns the files of the directory that contain the text.
-fn files_with(dir: &Path, text: &str) -> Vec<String> {
+pub(super) fn files_with(dir: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for file in std::fs::read_dir(dir).unwrap() {
         let path = file.unwrap().path();

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use eyego_log_core::Timestamp;
-use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::{Value, json};
 use tokio::sync::{RwLock, watch};
@@ -15,6 +14,7 @@ use tokio::time::sleep;
 
 use super::ack_log::index;
 use super::deployment::Deployment;
+use super::poison;
 use super::random::mix;
 use super::violations::Violations;
 use crate::eventually;
@@ -137,7 +137,7 @@ impl<'a> Ager<'a> {
             apis: deployment.api_urls(),
             direct: api.server.base_url(),
             topic: deployment.names.topic.clone(),
-            producer: ClientConfig::new().set("bootstrap.servers", bootstrap).create()?,
+            producer: poison::producer(bootstrap)?,
             client: client_with(Some(&deployment.token), REQUEST_TIMEOUT)?,
             gate: Arc::clone(&deployment.gate),
             seed,

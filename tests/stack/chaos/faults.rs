@@ -13,8 +13,9 @@ use super::ack_log::AckLog;
 use super::deployment::Deployment;
 use super::journal::Journal;
 use super::plan::{Fault, Part, Plan, Step};
-use super::{recovery, slow_readers, topic};
+use super::{recovery, topic};
 use crate::eventually;
+use crate::hostile::read_slowly;
 use crate::proxy::Proxy;
 use crate::server::Server;
 
@@ -87,7 +88,7 @@ impl Faults {
                 let api = &self.deployment.apis[n];
                 if step.fault == Fault::SlowReaders {
                     let address = api.server.address();
-                    slow_readers::read(address, &self.deployment.token, step.duration).await;
+                    read_slowly(address, &self.deployment.token, step.duration).await;
                 } else {
                     self.hit_server(&api.server, Some(&api.proxy), step).await?;
                 }

@@ -16,6 +16,18 @@ pub(super) struct Poisoner {
     topic: String,
 }
 
+/// Creates a producer of records that no server sends. It sends each once at most: it does not retry,
+/// and an idempotent producer sends some twice when the topic is replaced.
+pub(super) fn producer(brokers: &str) -> Result<FutureProducer> {
+    let producer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("partitioner", "murmur2_random")
+        .set("message.send.max.retries", "0")
+        .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
+        .create()?;
+    Ok(producer)
+}
+
 /// Returns the value of poison message `n`. `None` is a null value, which the worker
 /// skips.
 pub(super) fn value(n: u64) -> Option<Vec<u8>> {
@@ -41,14 +53,7 @@ pub(super) fn number(bytes: &[u8]) -> Option<u64> {
 
 impl Poisoner {
     pub(super) fn new(brokers: &str, topic: &str) -> Result<Self> {
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .set("partitioner", "murmur2_random")
-            // Prevents duplicates of a record that is sent once.
-            .set("enable.idempotence", "true")
-            .set("message.timeout.ms", TIMEOUT.as_millis().to_string())
-            .create()?;
-        Ok(Self { producer, topic: topic.to_owned() })
+        Ok(Self { producer: producer(brokers)?, topic: topic.to_owned() })
     }
 
     /// Sends one and returns whether the topic contains it.

@@ -176,11 +176,12 @@ impl KafkaSubscription {
                 | RDKafkaErrorCode::Resolve,
             ) => {}
             _ => {
-                let mut reason = format!("consumer group: {}", reports::describe(error));
+                let description = reports::describe_access(&self.options, error, "read");
+                let mut reason = format!("consumer group: {description}");
                 if let Some(last) = consumer.context().reports.last_error() {
                     reason = format!("{reason}: {last}");
                 }
-                self.state.fail(reason, Instant::now());
+                self.state.fail(reason, reports::is_denied(error), Instant::now());
             }
         }
         QueueError::new(format!("Kafka: {}", reports::describe(error)))

@@ -200,10 +200,11 @@ impl Context {
     /// Describes why a record was not acknowledged. A timeout is explained by the
     /// last error of the client.
     fn describe(&self, error: &KafkaError) -> String {
+        let description = self.reports.describe_access(error, "write to");
         let timed_out = error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut);
         match self.reports.last_error().filter(|_| timed_out) {
-            Some(reason) => format!("{}: {reason}", reports::describe(error)),
-            None => reports::describe(error),
+            Some(reason) => format!("{description}: {reason}"),
+            None => description,
         }
     }
 

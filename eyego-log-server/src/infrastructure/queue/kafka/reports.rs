@@ -59,6 +59,11 @@ impl Reports {
         last.as_ref().filter(|(at, _)| at.elapsed() < MAX_AGE).map(|(_, reason)| reason.clone())
     }
 
+    /// Describes an error of a request that needs this right on the topic.
+    pub(super) fn describe_access(&self, error: &KafkaError, right: &str) -> String {
+        describe_access(&self.options, error, right)
+    }
+
     /// Forgets the last error, because the client works.
     pub(super) fn clear(&self) {
         *self.last_error.lock() = None;
@@ -69,6 +74,32 @@ impl Reports {
         let reason = reason.split(" (after ").next().unwrap_or_default();
         properties::hide_values(&self.options, reason)
     }
+}
+
+/// Returns whether Kafka denies a right.
+pub(super) fn is_denied(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some_and(|code| denied(code, "", "", "").is_some())
+}
+
+/// Describes an error of a request that needs `right` on the topic, such as "write
+/// to". A right that Kafka denies is named, with what it applies to.
+pub(super) fn describe_access(options: &KafkaOptions, error: &KafkaError, right: &str) -> String {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        _ => error.rdkafka_error_code(),
+    };
+    code.and_then(|code| denied(code, right, &options.topic, &options.group))
+        .unwrap_or_else(|| describe(error))
+}
+
+fn denied(code: RDKafkaErrorCode, right: &str, topic: &str, group: &str) -> Option<String> {
+    let what = match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => format!("{right} the topic {topic}"),
+        RDKafkaErrorCode::GroupAuthorizationFailed => format!("read the consumer group {group}"),
+        _ => return None,
+    };
+    Some(format!("Kafka denies the right to {what}: {code}"))
 }
 
 /// Describes an error in a few words.

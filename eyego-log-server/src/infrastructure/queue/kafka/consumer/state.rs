@@ -17,7 +17,16 @@ struct Problems {
     /// Why this process is not a member of the group.
     membership: Option<String>,
     /// The last error, until a record is delivered.
-    error: Option<(Instant, String)>,
+    error: Option<Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+    at: Instant,
+    /// Whether a check of the brokers says nothing about it. librdkafka reports a
+    /// denied right once.
+    is_lasting: bool,
 }
 
 impl ConsumerState {
@@ -28,12 +37,13 @@ impl ConsumerState {
         checked_at: Option<Instant>,
     ) -> Option<String> {
         let problems = self.0.lock();
-        if let Some(membership) = &problems.membership {
+        let is_lasting = problems.error.as_ref().is_some_and(|failure| failure.is_lasting);
+        if let Some(membership) = problems.membership.as_ref().filter(|_| !is_lasting) {
             return Some(membership.clone());
         }
-        let (at, error) = problems.error.as_ref()?;
-        let is_over = checked_at.is_some_and(|checked_at| checked_at >= *at + ERROR_LASTS);
-        (!is_over).then(|| error.clone())
+        let Failure { reason, at, is_lasting } = problems.error.as_ref()?;
+        let is_checked = checked_at.is_some_and(|checked_at| checked_at >= *at + ERROR_LASTS);
+        (*is_lasting || !is_checked).then(|| reason.clone())
     }
 
     /// Notes why this process is not a member of the group.
@@ -41,9 +51,10 @@ impl ConsumerState {
         self.0.lock().membership = Some(reason.to_owned());
     }
 
-    /// Notes an error of the group or of a fetch.
-    pub(super) fn fail(&self, error: String, now: Instant) {
-        self.0.lock().error = Some((now, error));
+    /// Notes an error of the group or of a fetch. A lasting one ends only with a record
+    /// or an assignment.
+    pub(super) fn fail(&self, reason: String, is_lasting: bool, now: Instant) {
+        self.0.lock().error = Some(Failure { reason, at: now, is_lasting });
     }
 
     /// Notes that partitions were assigned or records were delivered.
@@ -59,10 +70,12 @@ mod tests {
     #[test]
     fn error_lasts_until_a_record_or_a_later_check() {
         let (state, start) = (ConsumerState::default(), Instant::now());
-        state.fail("broken".to_owned(), start);
+        state.fail("broken".to_owned(), false, start);
         assert_eq!(state.problem(None).as_deref(), Some("broken"));
         assert_eq!(state.problem(Some(start)).as_deref(), Some("broken"));
         assert_eq!(state.problem(Some(start + ERROR_LASTS)), None);
+        state.fail("denied".to_owned(), true, start);
+        assert_eq!(state.problem(Some(start + ERROR_LASTS * 9)).as_deref(), Some("denied"));
         state.succeed();
         assert_eq!(state.problem(None), None);
     }
@@ -72,6 +85,8 @@ mod tests {
         let (state, start) = (ConsumerState::default(), Instant::now());
         state.is_outside("joining");
         assert_eq!(state.problem(Some(start + ERROR_LASTS * 9)).as_deref(), Some("joining"));
+        state.fail("denied".to_owned(), true, start);
+        assert_eq!(state.problem(None).as_deref(), Some("denied"), "the reason is more specific");
         state.succeed();
         assert_eq!(state.problem(None), None);
     }

@@ -16,7 +16,7 @@ use rdkafka::types::RDKafkaRespErr;
 use super::group;
 use crate::domain::position::{Offset, Partition};
 use crate::domain::subscription::QueueError;
-use crate::infrastructure::queue::kafka::reports::{Reports, describe};
+use crate::infrastructure::queue::kafka::reports::{Reports, describe_access};
 use crate::infrastructure::queue::kafka::{ClientKind, KafkaOptions, properties};
 
 /// Timeout of a request. Readiness must notice within 10 s that three of them
@@ -163,7 +163,8 @@ impl TopicClient {
             Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => return Ok(None),
             Some(error) => {
                 let error = KafkaError::MetadataFetch(error.into());
-                return Err(format!("topic {name}: {}", describe(&error)));
+                let description = describe_access(&self.options, &error, "describe");
+                return Err(format!("topic {name}: {description}"));
             }
         }
         if topic.partitions().is_empty() {
@@ -277,9 +278,10 @@ impl TopicClient {
 
     fn reason(&self, error: &KafkaError) -> String {
         let brokers = &self.options.brokers;
+        let description = describe_access(&self.options, error, "describe");
         match self.consumer.context().reports.last_error() {
-            Some(reason) => format!("Kafka at {brokers}: {}: {reason}", describe(error)),
-            None => format!("Kafka at {brokers}: {}", describe(error)),
+            Some(reason) => format!("Kafka at {brokers}: {description}: {reason}"),
+            None => format!("Kafka at {brokers}: {description}"),
         }
     }
 }

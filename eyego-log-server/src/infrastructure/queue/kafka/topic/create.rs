@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::settings::{RECORD_MARGIN, Settings};
 use crate::domain::subscription::QueueError;
-use crate::infrastructure::queue::kafka::reports::describe;
+use crate::infrastructure::queue::kafka::reports::{describe, describe_access};
 use crate::infrastructure::queue::kafka::{ClientKind, KafkaOptions, properties};
 
 /// Timeout of a request to the brokers.
@@ -86,15 +86,17 @@ impl Admin {
             .set("max.message.bytes", &max_message_bytes)
             .set("retention.bytes", "-1")
             .set("retention.ms", RETENTION_MS);
-        let failed =
-            |reason: &dyn std::fmt::Display| format!("cannot create the topic {topic}: {reason}");
+        let failed = |error: &KafkaError| {
+            let reason = describe_access(&options, error, "create");
+            format!("cannot create the topic {topic}: {reason}")
+        };
         let created = client.create_topics([&new_topic], &admin_options()).await;
-        for result in created.map_err(|error| failed(&describe(&error)))? {
+        for result in created.map_err(|error| failed(&error))? {
             match result {
                 Ok(_) => tracing::info!(topic, partitions, replication, "topic created"),
                 // Another process created it.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, error)) => return Err(failed(&error)),
+                Err((_, error)) => return Err(failed(&KafkaError::AdminOp(error))),
             }
         }
         Ok(())

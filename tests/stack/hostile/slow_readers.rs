@@ -8,14 +8,14 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// As many exports as may run at once, and as many pages.
+/// Half of them ask for exports: as many as may run at once.
 const READERS: usize = 8;
 /// Small, so that the response does not fit in the buffers of the kernel.
 const BUFFER: u32 = 4096;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Reads slowly for this long. A connection that the server closes stays closed.
-pub(super) async fn read(address: SocketAddr, token: &str, duration: Duration) {
+pub async fn read_slowly(address: SocketAddr, token: &str, duration: Duration) {
     let mut readers = JoinSet::new();
     for n in 0..READERS {
         let path = if n % 2 == 0 { "/api/v1/logs/export" } else { "/api/v1/logs?limit=1000" };
