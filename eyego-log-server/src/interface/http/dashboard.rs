@@ -1,4 +1,5 @@
-//! The dashboard: a page, its script and its style, embedded at compile time.
+//! The pages: the dashboard and the documentation of the API, each with its script and its style,
+//! embedded at compile time.
 //!
 //! The files are built from `dashboard/src` and committed, so that a build of this
 //! crate needs no Node (ADR 0034). They contain no data: the page calls the API
@@ -35,21 +36,34 @@ static STYLE: LazyLock<StaticFile> = LazyLock::new(|| {
     )
 });
 
-/// Returns the routes of the dashboard. All addresses in the page are relative, so
+static DOCS_PAGE: LazyLock<StaticFile> = LazyLock::new(|| {
+    let bytes = include_bytes!("../../../dashboard/dist/docs.html");
+    StaticFile::new("text/html; charset=utf-8", Bytes::from_static(bytes))
+});
+static DOCS_SCRIPT: LazyLock<StaticFile> = LazyLock::new(|| {
+    let bytes = include_bytes!("../../../dashboard/dist/docs.js");
+    StaticFile::new("text/javascript; charset=utf-8", Bytes::from_static(bytes))
+});
+static DOCS_STYLE: LazyLock<StaticFile> = LazyLock::new(|| {
+    let bytes = include_bytes!("../../../dashboard/dist/docs.css");
+    StaticFile::new("text/css; charset=utf-8", Bytes::from_static(bytes))
+});
+
+/// Returns the routes of the pages. All addresses in them are relative, so
 /// that they also work behind a proxy that adds a path prefix.
 pub(super) fn routes() -> Router {
-    // Otherwise the first visitor would wait for the compression. If there is no thread for it,
-    // that is what happens.
-    let _ = std::thread::Builder::new().name("dashboard".to_owned()).spawn(|| {
-        for file in [&PAGE, &SCRIPT, &STYLE] {
-            LazyLock::force(file);
-        }
-    });
-    Router::new().route("/", get(page)).route("/assets/{name}", get(asset))
+    Router::new()
+        .route("/", get(page))
+        .route("/docs", get(documentation))
+        .route("/assets/{name}", get(asset))
 }
 
 async fn page(headers: HeaderMap) -> Response {
     PAGE.respond(&headers, false)
+}
+
+async fn documentation(headers: HeaderMap) -> Response {
+    DOCS_PAGE.respond(&headers, false)
 }
 
 async fn asset(
@@ -60,6 +74,8 @@ async fn asset(
     let file = match name.as_str() {
         "app.js" => &SCRIPT,
         "app.css" => &STYLE,
+        "docs.js" => &DOCS_SCRIPT,
+        "docs.css" => &DOCS_STYLE,
         _ => return ApiError::not_found(format!("no such file: {name}")).into_response(),
     };
     // While servers of two builds run side by side, a page can ask for the version
@@ -97,18 +113,24 @@ mod tests {
     }
 
     #[test]
-    fn page_refers_to_the_embedded_versions() {
-        let page = std::str::from_utf8(PAGE.bytes()).unwrap();
-        for (name, file) in [("app.js", &SCRIPT), ("app.css", &STYLE)] {
-            let address = format!("\"assets/{name}?v={}\"", file.version());
-            assert!(page.contains(&address), "no {address}: run .ci/dashboard --build");
+    fn pages_refer_to_the_embedded_versions() {
+        for (page, files) in [
+            (&PAGE, [("app.js", &SCRIPT), ("app.css", &STYLE)]),
+            (&DOCS_PAGE, [("docs.js", &DOCS_SCRIPT), ("docs.css", &DOCS_STYLE)]),
+        ] {
+            let page = std::str::from_utf8(page.bytes()).unwrap();
+            for (name, file) in files {
+                let address = format!("\"assets/{name}?v={}\"", file.version());
+                assert!(page.contains(&address), "no {address}: run .ci/dashboard --build");
+            }
+            assert!(!page.contains("<style") && !page.contains("://"), "{page}");
         }
-        assert!(!page.contains("<style") && !page.contains("://"), "{page}");
     }
 
     #[test]
     fn built_files_are_at_most_150_kb_compressed() {
-        let bytes: usize = [&PAGE, &SCRIPT, &STYLE].iter().map(|file| file.gzip().len()).sum();
+        let files = [&PAGE, &SCRIPT, &STYLE, &DOCS_PAGE, &DOCS_SCRIPT, &DOCS_STYLE];
+        let bytes: usize = files.iter().map(|file| file.gzip().len()).sum();
         assert!(bytes < 150_000, "{bytes} bytes");
     }
 

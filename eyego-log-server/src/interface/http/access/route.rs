@@ -27,7 +27,7 @@ impl Requirement {
 
 /// Returns what a request needs.
 pub(super) fn requirement(method: &Method, path: &str) -> Requirement {
-    let is_page = matches!(path, "/" | "/openapi.json") || path.starts_with("/assets/");
+    let is_page = matches!(path, "/" | "/docs" | "/openapi.json") || path.starts_with("/assets/");
     if is_page || matches!(path, "/health/live" | "/health/ready") {
         return Requirement::Open;
     }
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn pages_require_no_key() {
-        for path in ["/", "/assets/app.js", "/openapi.json"] {
+        for path in ["/", "/assets/app.js", "/docs", "/openapi.json"] {
             assert_eq!(requirement(&Method::GET, path), Requirement::Open, "{path}");
         }
     }

@@ -25,7 +25,8 @@ pub(super) fn routes() -> Vec<Route> {
         )
         .key(Scope::Erase)
         .parameters([user])
-        .responds::<ErasureResponse>(202, "The request is durable."),
+        .responds::<ErasureResponse>(202, "The request is durable.")
+        .links(202, "erasure", "getErasure", "$response.body#/data/id"),
         Route::new(
             HttpMethod::Get,
             "/api/v1/erasures",

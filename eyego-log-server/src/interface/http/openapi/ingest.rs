@@ -43,8 +43,9 @@ fn event() -> Route {
                 .build(),
             query(
                 "timeout",
-                "How long to wait: 1ms to 30s. Only with `wait=stored`.",
-                string().pattern(Some("^([0-9]+ ?(ms|s) ?)+$")).default(Some(json!("5s"))),
+                // No `default`: generated clients send it, also without `wait`.
+                "How long to wait: 1ms to 30s, 5s if absent. Only with `wait=stored`.",
+                string().pattern(Some("^([0-9]+ ?(ms|s) ?)+$")),
             )
             .build(),
             idempotency_key("The id is derived from the key and `userId`, so a retry with the same \
@@ -54,6 +55,8 @@ fn event() -> Route {
         .body(body.build())
         .responds::<IngestResponse>(200, "With `wait=stored`: the event can be read.")
         .responds::<IngestResponse>(202, "The event is durable.")
+        .links(200, "event", "getEvent", "$response.body#/id")
+        .links(202, "event", "getEvent", "$response.body#/id")
         .responds::<IngestResponse>(
             409,
             "With `wait=stored`: another event is stored under this id; that one is kept.",
@@ -131,6 +134,6 @@ fn idempotency_key(effect: &str) -> Parameter {
 }
 
 fn content_encoding() -> Parameter {
-    let schema = one_of(&["identity", "gzip", "zstd"]);
+    let schema = one_of(&["identity", "gzip", "zstd"]).default(None);
     header("Content-Encoding", "How the body is compressed.", schema)
 }

@@ -13,7 +13,7 @@ const TAG: &str = "Operations";
 const PAGES: &str = "Pages";
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![live(), ready(), metrics(), dashboard(), asset(), document()]
+    vec![live(), ready(), metrics(), dashboard(), documentation(), asset(), document()]
 }
 
 fn get(path: &'static str, tag: &str, id: &str, summary: &str) -> Route {
@@ -55,6 +55,12 @@ fn file(route: Route, description: &str, media_types: &[&str]) -> Route {
 
 fn dashboard() -> Route {
     let route = get("/", PAGES, "getDashboard", "The dashboard");
+    file(route, "The page.", &["text/html"])
+}
+
+fn documentation() -> Route {
+    let route =
+        get("/docs", PAGES, "getDocumentation", "This API as a page, on which it can be tried");
     file(route, "The page.", &["text/html"])
 }
 

@@ -27,7 +27,8 @@ fn reading(path: &'static str, id: &str, summary: &str) -> Route {
 }
 
 fn list() -> Route {
-    let page = integer(1, None).default(Some(json!(1)));
+    // No `default`: generated clients send it, also with a cursor.
+    let page = integer(1, None);
     reading("/api/v1/logs", "listEvents", "Lists stored events")
         .describe(
             "Sorted by (`timestamp`, `id`). A page can have fewer events than `limit` although more \
@@ -38,7 +39,7 @@ fn list() -> Route {
         .parameters([limit(), cursor(), order()])
         .parameters([query(
             "page",
-            "Number of the page; it may skip up to 10,000 events. Not together with `cursor`, whose \
+            "Number of the page, 1 if absent; it may skip up to 10,000 events. Not together with `cursor`, whose \
              cost does not depend on the depth.",
             page,
         )

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use eyego_log_core::wire::ErrorResponse;
 use http::StatusCode;
+use utoipa::openapi::link::Link;
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::response::{Response, ResponseBuilder};
@@ -170,6 +171,15 @@ impl Route {
         let content = Content::new(Some(Schema::from(either)));
         let response = with_failure_headers(response(description), status);
         self.with(status, response.content(JSON, content))
+    }
+
+    /// Says which operation reads what the response with this status has the id of.
+    pub(super) fn links(mut self, status: u16, name: &str, operation: &str, id: &str) -> Self {
+        if let Some(RefOr::T(response)) = self.responses.get_mut(&status) {
+            let link = Link::builder().operation_id(operation).parameter("id", id).build();
+            response.links.insert(name.to_owned(), link.into());
+        }
+        self
     }
 
     /// Responds as described.

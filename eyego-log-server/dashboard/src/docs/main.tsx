@@ -1,0 +1,10 @@
+// The entry point of the API documentation at /docs.
+
+import { render } from "preact";
+import "../styles/base.css";
+import "../styles/frame.css";
+import "../styles/controls.css";
+import "../styles/docs.css";
+import { Docs } from "./Docs";
+
+render(<Docs />, document.getElementById("app")!);
