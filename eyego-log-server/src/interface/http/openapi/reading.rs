@@ -1,6 +1,7 @@
 //! GET of events and statistics.
 
 use eyego_log_core::LogEntry;
+use eyego_log_core::limits::MAX_LIMIT;
 use eyego_log_core::wire::{LogResponse, LogsPage};
 use serde_json::json;
 use utoipa::openapi::path::{HttpMethod, ParameterStyle};
@@ -19,7 +20,7 @@ use crate::interface::http::stats::{DEFAULT_TOP, MAX_TOP, StatsResponse};
 const TAG: &str = "Events";
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![list(), export(), get(), stats()]
+    vec![list(), export(), tail(), get(), stats()]
 }
 
 fn reading(path: &'static str, id: &str, summary: &str) -> Route {
@@ -94,6 +95,37 @@ fn export() -> Route {
             header("Accept-Encoding", "`zstd` or `gzip` compress the stream.", string()),
         ])
         .with(200, file)
+}
+
+fn tail() -> Route {
+    let stream = string()
+        .description(Some(
+            "Server-sent events. `log`: an event as JSON. `skipped`: `{\"count\":n}`, the number of \
+             events that were not sent because the client was too slow. A message that has only an \
+             `id` moves the position to resume from.",
+        ))
+        .content_media_type("text/event-stream");
+    let stream = response("The events, until the client or the server ends the response.")
+        .content("text/event-stream", Content::new(Some(Schema::from(stream))));
+    reading("/api/v1/logs/tail", "tailEvents", "Returns events as they are stored")
+        .describe(
+            "Events arrive in the order in which they are stored. Each one that is stored after the \
+             start, or after the position of a token, is sent once.",
+        )
+        .parameters(filters())
+        .parameters(range("events", &Required::False))
+        .parameters([
+            query(
+                "last",
+                "Number of stored events to start with. Not together with `after`.",
+                integer(0, Some(MAX_LIMIT)).default(Some(json!(0))),
+            )
+            .build(),
+            query("after", "Resumes after the `id` of an earlier message.", string()).build(),
+            header("Last-Event-ID", "As `after`, and takes precedence over it.", string()),
+        ])
+        .with(200, stream)
+        .fails(&[410, 501])
 }
 
 fn get() -> Route {

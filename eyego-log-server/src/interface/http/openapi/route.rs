@@ -24,7 +24,7 @@ pub(super) const BEARER: &str = "key";
 pub(super) type Schemas = Vec<(String, RefOr<Schema>)>;
 
 /// The failures that a route can have, with the names of their responses.
-pub(super) const FAILURES: [(StatusCode, &str, &str); 15] = [
+pub(super) const FAILURES: [(StatusCode, &str, &str); 17] = [
     (StatusCode::BAD_REQUEST, "Invalid", "The request or a field is invalid."),
     (
         StatusCode::UNAUTHORIZED,
@@ -54,6 +54,7 @@ pub(super) const FAILURES: [(StatusCode, &str, &str); 15] = [
         "Conflict",
         "Only the beginning of the dead letter was kept, so it cannot be replayed.",
     ),
+    (StatusCode::GONE, "Gone", "The token of the tail is too old. The message says how to go on."),
     (
         StatusCode::PAYLOAD_TOO_LARGE,
         "TooLarge",
@@ -80,6 +81,11 @@ pub(super) const FAILURES: [(StatusCode, &str, &str); 15] = [
         StatusCode::INTERNAL_SERVER_ERROR,
         "Failed",
         "The server failed. Its log has the details under the request id.",
+    ),
+    (
+        StatusCode::NOT_IMPLEMENTED,
+        "NotSupported",
+        "The store cannot do this. The message says what it needs.",
     ),
     (
         StatusCode::SERVICE_UNAVAILABLE,
