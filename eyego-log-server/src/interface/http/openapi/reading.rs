@@ -1,6 +1,7 @@
 //! GET of events and statistics.
 
 use eyego_log_core::LogEntry;
+use eyego_log_core::limits::MAX_LIMIT;
 use eyego_log_core::wire::{LogResponse, LogsPage};
 use serde_json::json;
 use utoipa::openapi::path::{HttpMethod, ParameterStyle};
@@ -15,11 +16,12 @@ use crate::domain::access::Scope;
 use crate::interface::http::export::csv::MAX_COLUMNS;
 use crate::interface::http::export::{FORMATS, PARQUET};
 use crate::interface::http::stats::{DEFAULT_TOP, MAX_TOP, StatsResponse};
+use crate::interface::http::tail::request::MAX_TOKEN_BYTES;
 
 const TAG: &str = "Events";
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![list(), export(), get(), stats()]
+    vec![list(), export(), tail(), get(), stats()]
 }
 
 fn reading(path: &'static str, id: &str, summary: &str) -> Route {
@@ -94,6 +96,42 @@ fn export() -> Route {
             header("Accept-Encoding", "`zstd` or `gzip` compress the stream.", string()),
         ])
         .with(200, file)
+}
+
+fn tail() -> Route {
+    let token = || string().min_length(Some(1)).max_length(Some(MAX_TOKEN_BYTES));
+    let messages = string().description(Some(
+        "Server-sent events. `event: log` has an event as `data` and, if the client can resume after it, \
+         an `id`. `event: skipped` has `{\"count\": n}`: a client that is too slow missed this many events. \
+         A message with nothing but an `id` moves the position from which to resume. Comments keep the \
+         connection open.",
+    ));
+    let stream = response("The events, until the client or the server ends the response.")
+        .content("text/event-stream", Content::new(Some(Schema::from(messages))));
+    reading("/api/v1/logs/tail", "tailEvents", "Returns events as they are stored")
+        .describe(
+            "In the order in which events are stored. With the last `id`, a client that was disconnected \
+             resumes without a gap or a repetition.",
+        )
+        .parameters(filters())
+        .parameters(range("events", &Required::False))
+        .parameters([
+            query(
+                "last",
+                // No `default`: generated clients send it, also with `after`.
+                "Starts with up to this many stored events, none if absent. Not together with `after`.",
+                integer(0, Some(MAX_LIMIT)),
+            )
+            .build(),
+            query("after", "Resumes after the `id` of an earlier message.", token()).build(),
+            header(
+                "Last-Event-ID",
+                "As `after`; takes precedence over both. Browsers send it when they reconnect.",
+                token(),
+            ),
+        ])
+        .with(200, stream)
+        .fails(&[410, 501])
 }
 
 fn get() -> Route {

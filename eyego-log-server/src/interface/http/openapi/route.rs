@@ -24,7 +24,7 @@ pub(super) const BEARER: &str = "key";
 pub(super) type Schemas = Vec<(String, RefOr<Schema>)>;
 
 /// The failures that a route can have, with the names of their responses.
-pub(super) const FAILURES: [(StatusCode, &str, &str); 15] = [
+pub(super) const FAILURES: [(StatusCode, &str, &str); 17] = [
     (StatusCode::BAD_REQUEST, "Invalid", "The request or a field is invalid."),
     (
         StatusCode::UNAUTHORIZED,
@@ -55,6 +55,11 @@ pub(super) const FAILURES: [(StatusCode, &str, &str); 15] = [
         "Only the beginning of the dead letter was kept, so it cannot be replayed.",
     ),
     (
+        StatusCode::GONE,
+        "TokenTooOld",
+        "The store cannot return what followed the token. The message says how to go on.",
+    ),
+    (
         StatusCode::PAYLOAD_TOO_LARGE,
         "TooLarge",
         "The body, the event or the batch is too large. The message names the limit.",
@@ -80,6 +85,11 @@ pub(super) const FAILURES: [(StatusCode, &str, &str); 15] = [
         StatusCode::INTERNAL_SERVER_ERROR,
         "Failed",
         "The server failed. Its log has the details under the request id.",
+    ),
+    (
+        StatusCode::NOT_IMPLEMENTED,
+        "NotSupported",
+        "The store cannot do this: a tail needs a replica set, also one of a single member.",
     ),
     (
         StatusCode::SERVICE_UNAVAILABLE,
