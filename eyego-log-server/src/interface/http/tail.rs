@@ -4,7 +4,7 @@
 //! written the previous one, so clients that do not read hold nothing else (ADR 0038).
 
 mod piece;
-mod request;
+pub(super) mod request;
 
 use std::io;
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use crate::domain::access::Scope;
 use crate::interface::http::export::csv::MAX_COLUMNS;
 use crate::interface::http::export::{FORMATS, PARQUET};
 use crate::interface::http::stats::{DEFAULT_TOP, MAX_TOP, StatsResponse};
+use crate::interface::http::tail::request::MAX_TOKEN_BYTES;
 
 const TAG: &str = "Events";
 
@@ -98,31 +99,36 @@ fn export() -> Route {
 }
 
 fn tail() -> Route {
-    let stream = string()
-        .description(Some(
-            "Server-sent events. `log`: an event as JSON. `skipped`: `{\"count\":n}`, the number of \
-             events that were not sent because the client was too slow. A message that has only an \
-             `id` moves the position to resume from.",
-        ))
-        .content_media_type("text/event-stream");
+    let token = || string().min_length(Some(1)).max_length(Some(MAX_TOKEN_BYTES));
+    let messages = string().description(Some(
+        "Server-sent events. `event: log` has an event as `data` and, if the client can resume after it, \
+         an `id`. `event: skipped` has `{\"count\": n}`: a client that is too slow missed this many events. \
+         A message with nothing but an `id` moves the position from which to resume. Comments keep the \
+         connection open.",
+    ));
     let stream = response("The events, until the client or the server ends the response.")
-        .content("text/event-stream", Content::new(Some(Schema::from(stream))));
+        .content("text/event-stream", Content::new(Some(Schema::from(messages))));
     reading("/api/v1/logs/tail", "tailEvents", "Returns events as they are stored")
         .describe(
-            "Events arrive in the order in which they are stored. Each one that is stored after the \
-             start, or after the position of a token, is sent once.",
+            "In the order in which events are stored. With the last `id`, a client that was disconnected \
+             resumes without a gap or a repetition.",
         )
         .parameters(filters())
         .parameters(range("events", &Required::False))
         .parameters([
             query(
                 "last",
-                "Number of stored events to start with. Not together with `after`.",
-                integer(0, Some(MAX_LIMIT)).default(Some(json!(0))),
+                // No `default`: generated clients send it, also with `after`.
+                "Starts with up to this many stored events, none if absent. Not together with `after`.",
+                integer(0, Some(MAX_LIMIT)),
             )
             .build(),
-            query("after", "Resumes after the `id` of an earlier message.", string()).build(),
-            header("Last-Event-ID", "As `after`, and takes precedence over it.", string()),
+            query("after", "Resumes after the `id` of an earlier message.", token()).build(),
+            header(
+                "Last-Event-ID",
+                "As `after`; takes precedence over both. Browsers send it when they reconnect.",
+                token(),
+            ),
         ])
         .with(200, stream)
         .fails(&[410, 501])

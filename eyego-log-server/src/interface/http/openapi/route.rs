@@ -54,7 +54,11 @@ pub(super) const FAILURES: [(StatusCode, &str, &str); 17] = [
         "Conflict",
         "Only the beginning of the dead letter was kept, so it cannot be replayed.",
     ),
-    (StatusCode::GONE, "Gone", "The token of the tail is too old. The message says how to go on."),
+    (
+        StatusCode::GONE,
+        "TokenTooOld",
+        "The store cannot return what followed the token. The message says how to go on.",
+    ),
     (
         StatusCode::PAYLOAD_TOO_LARGE,
         "TooLarge",
@@ -85,7 +89,7 @@ pub(super) const FAILURES: [(StatusCode, &str, &str); 17] = [
     (
         StatusCode::NOT_IMPLEMENTED,
         "NotSupported",
-        "The store cannot do this. The message says what it needs.",
+        "The store cannot do this: a tail needs a replica set, also one of a single member.",
     ),
     (
         StatusCode::SERVICE_UNAVAILABLE,

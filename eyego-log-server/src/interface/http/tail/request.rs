@@ -11,7 +11,7 @@ use crate::interface::http::selection;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Maximum size of a token, in bytes.
-const MAX_TOKEN_BYTES: usize = 2048;
+pub(in crate::interface::http) const MAX_TOKEN_BYTES: usize = 2048;
 
 /// Parses the filters, and where to start.
 ///
