@@ -22,8 +22,9 @@ const MAX_RESPONSE: usize = 2 << 20;
 const MAX_LARGE_RESPONSE: usize = 17 << 20;
 /// Bytes of a compressed export that are looked at.
 const MAX_DECOMPRESSED: u64 = 64 << 20;
-/// The media types of responses without a size limit: exports.
-const STREAMS: [&str; 3] = ["application/x-ndjson", "text/csv", "text/event-stream"];
+/// The media types of responses without a size limit: exports and the live tail.
+const STREAMS: [&str; 4] =
+    ["application/x-ndjson", "text/csv", "application/vnd.apache.parquet", "text/event-stream"];
 /// Memory by which the server may grow after the first tenth of the time, in bytes.
 const MAX_GROWTH: u64 = 128 << 20;
 /// Violations that are printed.

@@ -17,7 +17,7 @@ const fn target(
     Target { method, path, parameters }
 }
 
-pub(super) const TARGETS: [Target; 31] = [
+pub(super) const TARGETS: [Target; 33] = [
     target("POST", "/api/v1/logs", &[]),
     target("POST", "/api/v1/logs?wait=stored&timeout=1ms", &[]),
     target("POST", "/api/v1/logs/batch", &[]),
@@ -43,6 +43,8 @@ pub(super) const TARGETS: [Target; 31] = [
     target("GET", "/health/ready", &[]),
     target("GET", "/metrics", &[]),
     target("GET", "/", &[]),
+    target("GET", "/openapi.json", &[]),
+    target("GET", "/docs", &[]),
     target("GET", "/assets/app.js", &["v=1"]),
     target("GET", "/assets/..%2f..%2fapp.js", &[]),
     target("HEAD", "/api/v1/logs", PAGE),
