@@ -20,7 +20,7 @@ pub(crate) fn delivery() {
     const EVENTS: u32 = 2_000_000;
 
     let mut server = Command::new(std::env::current_exe().unwrap())
-        .env(COUNTING_SERVER, "1")
+        .env(COUNTING_SERVER, "127.0.0.1:0")
         // The server exits when this pipe closes, even if the benchmark panics.
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

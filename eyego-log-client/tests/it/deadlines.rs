@@ -1,8 +1,10 @@
 //! Deadlines of callers: they hold whatever the program's own code does, and
 //! whoever waits gets attempts although requests are paused.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
@@ -203,6 +205,28 @@ fn events_expire_in_the_buffer_after_a_last_attempt() {
     let requests = server.requests.load(Ordering::SeqCst);
     assert!((2..6).contains(&requests), "a first and a last attempt: {requests}");
     assert!(client.stats().is_balanced());
+}
+
+#[test]
+fn log_goes_on_while_thousands_of_flushes_wait() {
+    let server = Switchable::default();
+    let client = paused(&server);
+    let mut flushes: Vec<_> = (0..5000)
+        .map(|n| {
+            client.log(Event::new(format!("user-{n}"), "A")).unwrap();
+            Box::pin(client.flush_within(TIMEOUT))
+        })
+        .collect();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(flushes.iter_mut().all(|flush| flush.as_mut().poll(&mut context).is_pending()));
+    // No call waits for the flushes, whose events cannot be delivered yet.
+    for n in 0..10_000 {
+        client.log(Event::new(format!("user-{n}"), "B")).unwrap();
+    }
+    assert_eq!((client.stats().accepted, client.stats().delivered), (15_001, 0));
+    server.is_up.store(true, Ordering::SeqCst);
+    let reports = block_on(futures_util::future::join_all(flushes));
+    assert!(reports.iter().all(eyego_log_client::Report::all_delivered));
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn user(n: usize) -> String {
     format!("subject-{n}-of-many")
 }
 
-/// The erasures under way, and what each user must have in the end.
+/// The erasures in progress, and what each user must have in the end.
 struct Case<'a> {
     server: &'a Server,
     ids: LogIdGenerator,

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::delivery::response::{Classification, Rejected};
 use crate::pipeline::accounting::Accounting;
+use crate::pipeline::batch::{Outcome, SettledBatch};
 
 const POLICY: RetryPolicy = RetryPolicy {
     base: Duration::from_millis(100),

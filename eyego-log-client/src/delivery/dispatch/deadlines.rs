@@ -1,0 +1,149 @@
+//! Deadlines of callers and of events: when something is due, when an event
+//! expires, and which last attempts are made before.
+
+use std::time::{Duration, Instant};
+
+use crate::delivery::dispatch::{Dispatcher, LAST_ATTEMPT};
+use crate::model::loss_reason::LossReason;
+use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
+
+impl Dispatcher {
+    /// Notes that a caller began to wait: an attempt is made even if requests are
+    /// paused.
+    pub(crate) fn want_attempt(&mut self, now: Instant) {
+        self.pace.want_attempt();
+        self.hurry(now);
+    }
+
+    /// Notes that a caller waits until `deadline`.
+    pub(crate) fn wait_until(&mut self, deadline: Instant, now: Instant) {
+        self.pace.wait_until(deadline, now);
+    }
+
+    /// Makes last attempts due: those for callers, and those for events whose
+    /// delivery timeout expires soon. `oldest_at` is when the oldest event in the
+    /// event queue was added. Call this before [`poll`](Self::poll).
+    pub(crate) fn advance(&mut self, oldest_at: Option<Instant>, now: Instant) {
+        let oldest_at = oldest_at.map(|at| self.last_attempt_of(at));
+        let before = self.advanced_to.replace(now);
+        let is_due = |at: &Instant| before.is_none_or(|before| *at > before) && *at <= now;
+        if self.last_attempts().chain(oldest_at).any(|at| is_due(&at)) {
+            self.pace.take_last_chance();
+            self.hurry(now);
+        }
+        if self.pace.advance(now) {
+            self.hurry(now);
+        }
+    }
+
+    /// Returns when the last attempts for all waiting batches are made.
+    fn last_attempts(&self) -> impl Iterator<Item = Instant> + '_ {
+        self.waiting().filter_map(|batch| Some(self.last_attempt_of(started_at(batch)?)))
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = &Batch> {
+        let retrying = self.retrying.iter().map(|retry| &retry.batch);
+        self.queue.iter().chain(retrying).chain(self.refused.iter())
+    }
+
+    /// Makes all retries due that were not attempted within the last second.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        for retry in &mut self.retrying {
+            retry.due = retry.due.min(now.max(retry.failed_at + LAST_ATTEMPT));
+        }
+        self.refused.hurry(now);
+    }
+
+    pub(super) fn request_timeout(&self, batch: &Batch, now: Instant) -> Duration {
+        let most = self.options.request_timeout;
+        let left = self.expires_at(batch).map(|at| at.saturating_duration_since(now));
+        left.map_or(most, |left| left.clamp(LAST_ATTEMPT.min(most), most))
+    }
+
+    /// Returns when the batch expires, or `None` if its delivery timeout has not
+    /// begun.
+    pub(super) fn expires_at(&self, batch: &Batch) -> Option<Instant> {
+        Some(started_at(batch)? + self.options.retry.delivery_timeout)
+    }
+
+    /// Returns when the last attempt is made for events that were added at
+    /// `time`.
+    pub(crate) fn last_attempt_of(&self, time: Instant) -> Instant {
+        let timeout = self.options.retry.delivery_timeout;
+        time + (timeout - LAST_ATTEMPT.min(self.options.request_timeout).min(timeout / 2))
+    }
+
+    /// Removes the batches whose delivery timeout has expired. With a timeout of
+    /// zero, an event expires only after its first attempt. Spooled events always
+    /// expire after an attempt, because their timeout begins while they wait.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<SettledBatch> {
+        let timeout = self.options.retry.delivery_timeout;
+        let is_expired = |batch: &Batch| {
+            batch.segment.is_none() && started_at(batch).is_some_and(|at| at + timeout <= now)
+        };
+        if timeout.is_zero() || !self.waiting().any(is_expired) {
+            return Vec::new();
+        }
+        let mut expired = self.refused.take_expired(is_expired);
+        let queue = std::mem::take(&mut self.queue);
+        let (old, rest) = queue.into_iter().partition::<Vec<_>, _>(is_expired);
+        expired.extend(old);
+        self.queue = rest.into();
+        let retrying = std::mem::take(&mut self.retrying);
+        let (old, rest) =
+            retrying.into_iter().partition::<Vec<_>, _>(|retry| is_expired(&retry.batch));
+        expired.extend(old.into_iter().map(|retry| retry.batch));
+        self.retrying = rest.into();
+        expired.into_iter().map(|batch| self.expired(batch)).collect()
+    }
+
+    /// Settles a batch as expired.
+    pub(crate) fn expired(&self, batch: Batch) -> SettledBatch {
+        let outcome = match &self.last_failure {
+            Some((reason, message)) => Outcome::lost(*reason, message),
+            None => Outcome::lost(LossReason::Expired, "the delivery timeout expired"),
+        };
+        SettledBatch { batch, outcome }
+    }
+
+    /// Returns when [`poll`](Self::poll), [`advance`](Self::advance) or
+    /// [`expire`](Self::expire) has something to do, or `None` if only a response
+    /// or a new batch can change that.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let timeout = self.options.retry.delivery_timeout;
+        let expiry = self.waiting().filter(|batch| batch.segment.is_none() && !timeout.is_zero());
+        let expiry = expiry.filter_map(|batch| self.expires_at(batch)).min();
+        let is_ahead = |at: &Instant| self.advanced_to.is_none_or(|now| *at > now);
+        let last_attempt = self.last_attempts().filter(is_ahead).min();
+        [self.send_at(), expiry, last_attempt].into_iter().flatten().min()
+    }
+
+    /// Returns when the next batch can be sent.
+    fn send_at(&self) -> Option<Instant> {
+        if self.in_flight.len() >= self.limit() {
+            return None;
+        }
+        let may_send_at = self.pace.send_at();
+        let retry_at = self.retrying.iter().map(|retry| retry.due).min();
+        let due = [retry_at, self.refused.wake_at()].into_iter().flatten().min();
+        if self.queue.is_empty() { due.map(|due| Some(due).max(may_send_at))? } else { may_send_at }
+    }
+
+    /// Returns when a new batch that is due at `due` can be sent, or `None` if
+    /// only a response can change that.
+    pub(crate) fn can_send_at(&self, due: Instant) -> Option<Instant> {
+        let has_room = self.in_flight.len() < self.limit() && self.queue.is_empty();
+        has_room.then(|| self.pace.send_at().map_or(due, |at| due.max(at)))
+    }
+
+    /// Returns when a planned attempt makes requests possible again.
+    pub(crate) fn planned_at(&self) -> Option<Instant> {
+        self.pace.planned_at()
+    }
+}
+
+/// Returns when the delivery timeout of the batch began. That of spooled events
+/// begins when the server is reachable.
+pub(super) fn started_at(batch: &Batch) -> Option<Instant> {
+    batch.timeout_started_at.or(batch.opened_at.filter(|_| batch.segment.is_none()))
+}

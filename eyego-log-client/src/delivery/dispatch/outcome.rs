@@ -1,0 +1,243 @@
+//! What the response to a batch means for its events, and for later requests.
+
+use std::time::{Duration, Instant};
+
+use crate::delivery::dispatch::deadlines::started_at;
+use crate::delivery::dispatch::{Dispatcher, InFlight, Retry, Ticket};
+use crate::delivery::response::{Classification, Rejected};
+use crate::model::loss_reason::LossReason;
+use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
+
+impl Dispatcher {
+    /// Handles the response to a batch. Returns the batches that are now
+    /// settled. An unknown ticket is ignored.
+    pub(crate) fn handle_response(
+        &mut self,
+        ticket: Ticket,
+        classification: Classification,
+        now: Instant,
+    ) -> Vec<SettledBatch> {
+        let position = self.in_flight.iter().position(|sent| sent.ticket == ticket);
+        let Some(position) = position else { return Vec::new() };
+        let InFlight { mut batch, is_compressed, is_refused, .. } = self.in_flight.remove(position);
+        if is_refused && !matches!(classification, Classification::PerItem { .. }) {
+            let is_delivered = classification == Classification::Delivered;
+            self.refused.end_attempt(is_delivered, now);
+        }
+        match classification {
+            Classification::Delivered => {
+                self.succeed(now);
+                settled(batch, Outcome::Delivered)
+            }
+            Classification::PerItem { rejected, retry_after } => {
+                self.settle_items(batch, &rejected, retry_after, is_refused, now)
+            }
+            Classification::Retry { retry_after, message } => {
+                self.fail(batch, retry_after, LossReason::Expired, message, now)
+            }
+            Classification::UnexpectedResponse(message) => {
+                self.fail(batch, None, LossReason::UnexpectedResponse, message, now)
+            }
+            Classification::SplitBatch(reason, message) => {
+                self.split_refused(batch, reason, message, now)
+            }
+            Classification::DisableCompression(message) => {
+                if !is_compressed {
+                    self.pace.refuse(now);
+                    return settled(batch, Outcome::lost(LossReason::Refused, message));
+                }
+                self.options.compression = false;
+                self.queue.push_front(batch);
+                Vec::new()
+            }
+            Classification::Unauthorized { can_key_change, message } => {
+                let is_spooled = batch.segment.is_some();
+                if is_spooled {
+                    // The wait for a key does not count against the timeout.
+                    batch.timeout_started_at = None;
+                }
+                if is_spooled || can_key_change {
+                    self.fail(batch, None, LossReason::Unauthorized, message, now)
+                } else {
+                    self.pace.refuse(now);
+                    settled(batch, Outcome::lost(LossReason::Unauthorized, message))
+                }
+            }
+            Classification::Lost(reason, message) => {
+                self.pace.refuse(now);
+                settled(batch, Outcome::lost(reason, message))
+            }
+        }
+    }
+
+    /// Sends a batch that was refused as a whole again, in halves. The halves go
+    /// to the end of the queue: if one event is the reason, the server accepts
+    /// every second part, and the refusals cause no pause.
+    fn split_refused(
+        &mut self,
+        batch: Batch,
+        reason: LossReason,
+        message: String,
+        now: Instant,
+    ) -> Vec<SettledBatch> {
+        if batch.len() <= 1 {
+            if self.pace.has_accepted() {
+                self.size_limit.clear();
+            }
+            self.pace.refuse(now);
+            return settled(batch, Outcome::lost(reason, message));
+        }
+        self.pace.refuse(now);
+        self.size_limit.halve(batch.bytes().len(), now);
+        let middle = batch.len() / 2;
+        self.queue.extend(batch.split(2, |index| usize::from(index >= middle)));
+        self.last_failure = Some((LossReason::Expired, message));
+        Vec::new()
+    }
+
+    fn succeed(&mut self, now: Instant) {
+        if self.pace.succeed() {
+            // The server is well again. Only batches that failed although it
+            // accepted others keep a pause of their own.
+            for retry in &mut self.retrying {
+                let own = match retry.batch.own_failures {
+                    0 => Duration::ZERO,
+                    failures => self.pace.delay(failures),
+                };
+                retry.due = retry.due.min(now + own);
+            }
+        }
+        self.last_failure = None;
+        // The delivery timeout of spooled batches begins once the server is
+        // reachable, so an outage does not count against them.
+        let in_flight = self.in_flight.iter_mut().map(|sent| &mut sent.batch);
+        let retrying = self.retrying.iter_mut().map(|retry| &mut retry.batch);
+        for batch in in_flight.chain(retrying).chain(self.refused.iter_mut()) {
+            batch.timeout_started_at.get_or_insert(now);
+        }
+    }
+
+    /// Schedules a retry, or settles the batch as lost if its delivery timeout
+    /// has expired.
+    fn fail(
+        &mut self,
+        mut batch: Batch,
+        retry_after: Option<Duration>,
+        reason: LossReason,
+        message: String,
+        now: Instant,
+    ) -> Vec<SettledBatch> {
+        if !self.pace.is_failing() {
+            batch.own_failures += 1;
+        }
+        self.pace.fail(retry_after, now);
+        batch.attempts += 1;
+        self.last_failure = Some((reason, message.clone()));
+        let is_too_old = batch.expires_at.is_some_and(|at| now >= at);
+        if is_too_old || self.expires_at(&batch).is_some_and(|at| at <= now) {
+            return settled(batch, Outcome::lost(reason, message));
+        }
+        let mut due = now + self.pace.delay(batch.attempts);
+        if let Some(started_at) = started_at(&batch) {
+            due = due.min(self.last_attempt_of(started_at).max(now));
+        }
+        self.retrying.push_back(Retry { due, failed_at: now, batch });
+        Vec::new()
+    }
+
+    /// Splits a batch by the outcome of its events: delivered, to be retried,
+    /// and lost, with one part for each combination of reason and message.
+    fn settle_items(
+        &mut self,
+        mut batch: Batch,
+        rejected: &[Rejected],
+        retry_after: Option<Duration>,
+        is_refused: bool,
+        now: Instant,
+    ) -> Vec<SettledBatch> {
+        const DELIVERED: usize = 0;
+        const RETRIED: usize = 1;
+        const FIRST_LOST: usize = 2;
+
+        let mut losses: Vec<(LossReason, &str)> = Vec::new();
+        let mut parts = vec![DELIVERED; batch.len()];
+        for item in rejected {
+            let part = match item.reason {
+                None => RETRIED,
+                Some(reason) => {
+                    let loss = (reason, item.message.as_str());
+                    let known = losses.iter().position(|known| *known == loss);
+                    FIRST_LOST
+                        + known.unwrap_or_else(|| {
+                            losses.push(loss);
+                            losses.len() - 1
+                        })
+                }
+            };
+            if let Some(slot) = parts.get_mut(item.index) {
+                *slot = part;
+            }
+        }
+        let has_accepted = rejected.len() < batch.len();
+        if has_accepted {
+            // The server is reachable, so the delivery timeout begins.
+            batch.timeout_started_at.get_or_insert(now);
+            self.succeed(now);
+        }
+        let first_retried = rejected.iter().find(|item| item.reason.is_none());
+        let retry_message = first_retried.map_or("", |item| &item.message).to_owned();
+        let is_all_retried = rejected.iter().all(|item| item.reason.is_none()) && !has_accepted;
+        if is_all_retried && !is_refused {
+            return self.fail(batch, retry_after, LossReason::Expired, retry_message, now);
+        }
+        if !has_accepted && first_retried.is_none() {
+            self.pace.refuse(now);
+        }
+        if is_refused && has_accepted {
+            self.refused.end_attempt(true, now);
+        }
+        let batches = batch.split(FIRST_LOST + losses.len(), |index| parts[index]);
+        let mut settled_batches = Vec::new();
+        for (part, batch) in batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty())
+        {
+            settled_batches.extend(match part {
+                DELIVERED => settled(batch, Outcome::Delivered),
+                RETRIED => self.retry_refused(batch, retry_after, &retry_message, now),
+                _ => {
+                    let (reason, message) = losses[part - FIRST_LOST];
+                    settled(batch, Outcome::lost(reason, message))
+                }
+            });
+        }
+        if is_refused && !has_accepted {
+            self.refused.end_attempt(false, now);
+        }
+        settled_batches
+    }
+
+    /// Retries events that the server refused for now, separately from all
+    /// others.
+    fn retry_refused(
+        &mut self,
+        batch: Batch,
+        retry_after: Option<Duration>,
+        message: &str,
+        now: Instant,
+    ) -> Vec<SettledBatch> {
+        if self.expires_at(&batch).is_some_and(|at| at <= now) {
+            return settled(batch, Outcome::lost(LossReason::Expired, message));
+        }
+        let delay = |failures| self.pace.delay(failures).max(retry_after.unwrap_or_default());
+        self.refused.add(batch, self.options.max_batch_events, now, delay);
+        let mut excess = Vec::new();
+        while let Some(batch) = self.refused.take_excess(self.options.max_refused_bytes) {
+            let message = format!("the server keeps refusing too many events: {message}");
+            excess.extend(settled(batch, Outcome::lost(LossReason::Overflow, message)));
+        }
+        excess
+    }
+}
+
+fn settled(batch: Batch, outcome: Outcome) -> Vec<SettledBatch> {
+    vec![SettledBatch { batch, outcome }]
+}
