@@ -8,6 +8,7 @@ pub(crate) mod mailbox;
 mod response;
 pub(crate) mod retry;
 pub(crate) mod sender;
+pub(crate) mod starter;
 pub(crate) mod worker;
 
 pub(crate) use batch_source::BatchSource;

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::delivery::mailbox::{Call, Mailbox, StreamPiece, StreamTarget};
 use crate::delivery::retry::retry_after;
+use crate::delivery::starter::Starter;
 use crate::model::errors::{RequestError, StatusError};
 use crate::sync::timer::Timer;
 use crate::transport::describe::{describe, error_chain, header, server_message};
@@ -43,11 +44,17 @@ pub(crate) struct Caller {
 struct Connection {
     mailbox: Arc<Mailbox>,
     endpoint: Arc<Endpoint>,
+    starter: Arc<Starter>,
 }
 
 impl Caller {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, endpoint: Arc<Endpoint>, timer: Timer) -> Self {
-        let connection = Some(Connection { mailbox, endpoint });
+    pub(crate) fn new(
+        mailbox: Arc<Mailbox>,
+        endpoint: Arc<Endpoint>,
+        starter: Arc<Starter>,
+        timer: Timer,
+    ) -> Self {
+        let connection = Some(Connection { mailbox, endpoint, starter });
         Self { connection, timer, idle_timeout: IDLE_TIMEOUT }
     }
 
@@ -142,10 +149,21 @@ impl Caller {
         Ok(request)
     }
 
+    fn push(&self, call: Call) -> Result<(), RequestError> {
+        let Connection { mailbox, starter, .. } = self.connection()?;
+        // Nothing would ever respond.
+        if !starter.start_now() {
+            let message = "cannot start the client's thread".to_owned();
+            return Err(RequestError::NoResponse(message));
+        }
+        mailbox.push_call(call);
+        Ok(())
+    }
+
     async fn send(&self, request: Request, extra_time: Duration) -> Result<Response, RequestError> {
         let (response, receiver) = oneshot::channel();
         let call = Call { request, extra_time, response, stream: None };
-        self.connection()?.mailbox.push_call(call);
+        self.push(call)?;
         received(receiver).await
     }
 
@@ -157,7 +175,7 @@ impl Caller {
         let (pieces, body) = mpsc::channel(BUFFERED_PIECES);
         let stream = Some(StreamTarget { pieces, idle_timeout: self.idle_timeout });
         let call = Call { request, extra_time: Duration::ZERO, response, stream };
-        self.connection()?.mailbox.push_call(call);
+        self.push(call)?;
         let response = received(receiver).await?;
         if response.status().is_success() {
             Ok(StreamedBody { pieces: body, received: 0 })

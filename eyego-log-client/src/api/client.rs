@@ -20,6 +20,7 @@ use crate::api::caller::Caller;
 use crate::api::query::Query;
 #[cfg(test)]
 use crate::delivery::mailbox::Mailbox;
+use crate::delivery::starter::Starter;
 use crate::model::errors::{ConfigError, LogError, SendError};
 use crate::model::loss_reason::LossReason;
 use crate::model::stats::{LossCounts, Stats};
@@ -34,6 +35,9 @@ use crate::sync::timer::Timer;
 /// How much longer than its timeout a shutdown waits for the client's threads to
 /// settle and report what is left.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// The time between attempts to start the worker's thread while a caller waits.
+const START_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Logs events without blocking, delivers them in the background, and reads
 /// stored events back.
@@ -72,6 +76,8 @@ struct Inner {
     queue: Arc<EventQueue>,
     reporter: Reporter,
     caller: Caller,
+    /// `None` if the client is disabled.
+    starter: Option<Arc<Starter>>,
     timer: Timer,
     process: Arc<Process>,
     ids: LogIdGenerator,
@@ -200,6 +206,7 @@ impl Client {
         }
         let deadline = deadline_after(timeout);
         let (epoch, settled) = queue.flush(deadline);
+        self.inner.wait_for_thread(deadline).await;
         timer.within(deadline, settled).await;
         let (unsettled, stats) = queue.pending_until(epoch);
         Report { unsettled, stats }
@@ -222,6 +229,8 @@ impl Client {
         if !process.is_forked() {
             let deadline = deadline_after(timeout);
             let ended = queue.close(deadline);
+            self.inner.wait_for_thread(deadline).await;
+            self.inner.give_up_without_thread();
             timer.within(deadline + GRACE, ended).await;
             // The hook would wait for itself.
             if !is_in_hook() {
@@ -310,6 +319,29 @@ impl fmt::Debug for Client {
 }
 
 impl Inner {
+    /// Returns whether the worker has a thread, after another attempt to start it.
+    fn has_thread(&self) -> bool {
+        self.starter.as_ref().is_none_or(|starter| starter.start())
+    }
+
+    /// Waits until the worker has a thread, at most until `deadline`.
+    async fn wait_for_thread(&self, deadline: Instant) {
+        while !self.has_thread() && Instant::now() < deadline {
+            let until = deadline.min(Instant::now() + START_INTERVAL);
+            self.timer.within(until, std::future::pending::<()>()).await;
+            // If the timer cannot start a thread either, nobody would wake this task.
+            if Instant::now() < until {
+                std::thread::sleep(START_INTERVAL);
+            }
+        }
+    }
+
+    fn give_up_without_thread(&self) {
+        if let Some(starter) = self.starter.as_ref().filter(|starter| !starter.start_now()) {
+            starter.give_up();
+        }
+    }
+
     /// Shuts down and blocks until that is done or `timeout` has passed.
     fn close_blocking(&self, timeout: Duration) {
         if self.process.is_forked() {
@@ -317,6 +349,10 @@ impl Inner {
         }
         let deadline = deadline_after(timeout);
         drop(self.queue.close(deadline));
+        while !self.has_thread() && Instant::now() < deadline {
+            std::thread::sleep(START_INTERVAL.min(timeout));
+        }
+        self.give_up_without_thread();
         let is_in_hook = is_in_hook();
         // A hook would wait for itself.
         self.queue.wait_closed(timeout + GRACE);
@@ -338,6 +374,7 @@ impl Drop for Inner {
         }
         let pending = self.queue.stats().pending;
         drop(self.queue.close(deadline_after(self.shutdown_timeout)));
+        self.give_up_without_thread();
         if pending > 0 {
             tracing::warn!(
                 target: "eyego_log_client",
@@ -421,12 +458,19 @@ impl Report {
 pub struct Delivery {
     /// There is nothing to wait for if the program itself excluded the event.
     state: Result<(LogId, Option<oneshot::Receiver<Acknowledgement>>), LogError>,
+    /// Set while the worker has no thread.
+    starter: Option<Arc<Starter>>,
 }
 
 impl Delivery {
-    /// Creates the future of an event that was buffered.
-    pub(super) fn new(id: LogId, acknowledgement: oneshot::Receiver<Acknowledgement>) -> Self {
-        Self { state: Ok((id, Some(acknowledgement))) }
+    /// Creates the future of an event that `client` has accepted or excluded.
+    pub(super) fn new(
+        client: &Client,
+        accepted: Result<LogId, LogError>,
+        acknowledgement: Option<oneshot::Receiver<Acknowledgement>>,
+    ) -> Self {
+        let starter = client.inner.starter.clone().filter(|starter| !starter.start());
+        Self { state: accepted.map(|id| (id, acknowledgement)), starter }
     }
 
     /// Returns the event's id without waiting for the delivery.
@@ -442,6 +486,11 @@ impl Future for Delivery {
     type Output = Result<LogId, SendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.starter.as_ref().is_some_and(|starter| !starter.start()) {
+            // There is no thread that could wake this task later.
+            std::thread::sleep(START_INTERVAL);
+            context.waker().wake_by_ref();
+        }
         let (id, receiver) = match &mut self.state {
             Ok((id, Some(receiver))) => (*id, receiver),
             Ok((id, None)) => return Poll::Ready(Ok(*id)),

@@ -90,12 +90,15 @@ impl Client {
             buffered = Some((receiver, Bytes::copy_from_slice(line)));
             Ok(())
         });
+        let (receiver, line) = buffered.unzip();
+        let delivery = Delivery::new(self, result, receiver);
         let caller = self.caller().clone();
         async move {
-            let id = result?;
-            let Some((receiver, line)) = buffered else { return Ok(StoreOutcome::Excluded(id)) };
-            Delivery::new(id, receiver).await?;
-            confirm(&caller, id, line, timeout).await
+            let id = delivery.await?;
+            match line {
+                Some(line) => confirm(&caller, id, line, timeout).await,
+                None => Ok(StoreOutcome::Excluded(id)),
+            }
         }
     }
 }

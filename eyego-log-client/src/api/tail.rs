@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use eyego_log_core::LogEntry;
+use eyego_log_core::limits::MAX_LIMIT;
+use eyego_log_core::query::Cursor;
 use futures_core::Stream;
 use serde::Deserialize;
 
@@ -22,6 +24,9 @@ use crate::transport::BoxFuture;
 /// that doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// The largest number of stored events with which a tail can start.
+const MAX_LAST: u32 = MAX_LIMIT;
 
 /// A connection that lasted as long as this was not a failure.
 const STABLE: Duration = Duration::from_secs(10);
@@ -63,6 +68,8 @@ pub struct Tail {
     query: Query,
     last: Option<u32>,
     token: Option<String>,
+    /// The position in the events of `last` that was yielded. They have no token.
+    backlog: Option<Cursor>,
     state: State,
     /// Failures without an event in between.
     failures: u32,
@@ -107,7 +114,7 @@ impl Query {
 impl Tail {
     fn new(query: Query) -> Self {
         let (state, rng) = (State::Disconnected, fastrand::Rng::new());
-        Self { query, last: None, token: None, state, failures: 0, rng }
+        Self { query, last: None, token: None, backlog: None, state, failures: 0, rng }
     }
 
     /// Starts with this many events that are already stored, the latest ones.
@@ -144,6 +151,10 @@ impl Tail {
         let mut parameters = self.query.parameters();
         match (&self.token, self.last) {
             (Some(token), _) => parameters.push(("after".to_owned(), token.clone())),
+            // More may have been stored since, so that the rest would not be among them.
+            (None, Some(_)) if self.backlog.is_some() => {
+                parameters.push(("last".to_owned(), MAX_LAST.to_string()));
+            }
             (None, Some(last)) => parameters.push(("last".to_owned(), last.to_string())),
             (None, None) => {}
         }
@@ -180,7 +191,17 @@ impl Tail {
             RequestError::UnexpectedResponse(format!("the tail's event {event:?}: {error}"))
         };
         let item = match event.as_str() {
-            "log" => Some(TailItem::Event(serde_json::from_slice(&data).map_err(unexpected)?)),
+            "log" => {
+                let entry: LogEntry = serde_json::from_slice(&data).map_err(unexpected)?;
+                if id.is_none() {
+                    let position = Some(Cursor::from(&entry));
+                    if position <= self.backlog {
+                        return Ok(None);
+                    }
+                    self.backlog = position;
+                }
+                Some(TailItem::Event(entry))
+            }
             "skipped" => {
                 let SkippedData { count } = serde_json::from_slice(&data).map_err(unexpected)?;
                 Some(TailItem::Skipped(count))

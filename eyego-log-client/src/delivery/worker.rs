@@ -5,7 +5,6 @@
 //! any runtime of the program, and without one.
 
 use std::any::Any;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -50,18 +49,9 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts the worker thread.
-    ///
-    /// # Errors
-    /// Returns the error of the operating system if the thread cannot be started.
-    pub(crate) fn spawn(self) -> io::Result<()> {
-        let thread = std::thread::Builder::new().name("eyego-log".to_owned());
-        thread.spawn(move || self.supervise()).map(drop)
-    }
-
     /// Runs the worker until the client is closed, and restarts it after a
     /// panic.
-    fn supervise(mut self) {
+    pub(super) fn supervise(mut self) {
         mark_own_thread();
         let mut panics = 0;
         let mut delivered = 0;
@@ -83,6 +73,12 @@ impl Worker {
             std::thread::sleep(RESTART_PAUSE);
         };
         self.finish(reason, &message);
+    }
+
+    /// Ends a worker whose thread could not be started.
+    pub(super) fn end_without_thread(mut self) {
+        let message = "the client was shut down, and its thread could not be started";
+        self.finish(LossReason::Shutdown, message);
     }
 
     /// Spools what can be spooled and settles the rest as lost.

@@ -113,6 +113,20 @@ async fn a_tail_resumes_after_the_last_event_that_it_yielded() {
 }
 
 #[tokio::test]
+async fn events_that_were_already_stored_are_not_repeated() {
+    let stored = |n| log(n).replace(&format!("id: t{n}\n"), "");
+    let scripts = [
+        closing(format!("{STREAM}{}{}", stored(1), stored(2))),
+        open(format!("{STREAM}{}{}{}id: t3\n\n{}", stored(1), stored(2), stored(3), log(4))),
+    ];
+    let (client, targets) = scripted(scripts).await;
+    let mut tail = client.query().tail().last(3);
+    assert_eq!(events(&mut tail, 4).await, (vec![1, 2, 3, 4], 1));
+    let targets = targets.lock().unwrap().clone();
+    assert_eq!(targets, ["/api/v1/logs/tail?last=3", "/api/v1/logs/tail?last=1000"]);
+}
+
+#[tokio::test]
 async fn a_tail_continues_where_an_earlier_one_was() {
     let (client, targets) = scripted([open(format!("{STREAM}{}", log(8)))]).await;
     let mut tail = client.query().tail().last(5).after("t7");

@@ -169,7 +169,7 @@ impl Client {
             acknowledgement = Some(receiver);
             Ok(())
         });
-        Delivery { state: result.map(|id| (id, acknowledgement)) }
+        Delivery::new(self, result, acknowledgement)
     }
 
     /// Filters and encodes an event, and passes its line to `enqueue`.
@@ -179,7 +179,7 @@ impl Client {
         event: &Event<'_, M>,
         enqueue: impl FnOnce(&EventQueue, &[u8]) -> Result<(), LogError>,
     ) -> Result<LogId, LogError> {
-        let Inner { queue, process, ids, max_event_bytes, filter, .. } = &*self.inner;
+        let Inner { queue, process, ids, max_event_bytes, filter, starter, .. } = &*self.inner;
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let since_epoch = since_epoch.unwrap_or_default();
         if process.is_forked_at(since_epoch) {
@@ -201,6 +201,9 @@ impl Client {
                 None => enqueue(queue, line),
                 Some(filter) => self.inner.filter(filter, line, now, enqueue),
             });
+        if let Some(starter) = starter {
+            starter.start();
+        }
         if matches!(result, Err(LogError::Invalid(_) | LogError::TooLarge { .. })) {
             queue.update_stats(|stats| stats.invalid += 1);
         }

@@ -12,6 +12,7 @@ use crate::delivery::BatchSource;
 use crate::delivery::dispatch::Dispatcher;
 use crate::delivery::mailbox::Mailbox;
 use crate::delivery::sender::Sender;
+use crate::delivery::starter::Starter;
 use crate::delivery::worker::Worker;
 use crate::model::errors::ConfigError;
 use crate::model::loss_reason::LossReason;
@@ -29,8 +30,9 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// Returns a [`ConfigError`] that names the option if an option is invalid
-    /// or contradicts another, if a file cannot be read, if the spool directory
-    /// cannot be used, or if the thread cannot be started.
+    /// or contradicts another, if a file cannot be read, or if the spool directory
+    /// cannot be used. If the thread cannot be started, that is reported as a problem,
+    /// and later calls of the client try again.
     pub fn build(self) -> Result<Client, ConfigError> {
         if self.is_disabled() {
             validate_disabled(&self)?;
@@ -64,13 +66,17 @@ impl ClientBuilder {
         let options = queue.options();
         let source = BatchSource::new(spool, options.batch.bytes, options.max_bytes);
         let timer = Timer::default();
-        let caller = Caller::new(Arc::clone(&mailbox), Arc::clone(&endpoint), timer.clone());
-        let sender = Sender { transport, endpoint, mailbox: Arc::clone(&mailbox), request_timeout };
+        let sender = Sender {
+            transport,
+            endpoint: Arc::clone(&endpoint),
+            mailbox: Arc::clone(&mailbox),
+            request_timeout,
+        };
         let delivery_timeout = dispatch.retry.delivery_timeout;
         let dispatcher = Dispatcher::new(dispatch, fastrand::Rng::new());
         let worker = Worker {
             queue: Arc::clone(&queue),
-            mailbox,
+            mailbox: Arc::clone(&mailbox),
             reporter: reporter.clone(),
             notify,
             sender,
@@ -78,13 +84,14 @@ impl ClientBuilder {
             dispatcher,
             delivery_timeout,
         };
-        worker.spawn().map_err(|error| {
-            ConfigError::new("build", format!("cannot start the client's thread: {error}"))
-        })?;
+        let starter = Arc::new(Starter::new(worker, reporter.clone()));
+        starter.start();
+        let caller = Caller::new(mailbox, endpoint, Arc::clone(&starter), timer.clone());
         let inner = Inner {
             queue,
             reporter,
             caller,
+            starter: Some(starter),
             timer,
             process,
             ids: LogIdGenerator::new(),
@@ -108,6 +115,7 @@ pub(super) fn disabled(builder: &ClientBuilder) -> Client {
         queue: Arc::new(queue),
         reporter,
         caller: Caller::disabled(),
+        starter: None,
         timer: Timer::default(),
         process: Arc::new(Process::current()),
         ids: LogIdGenerator::new(),
