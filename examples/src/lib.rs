@@ -12,4 +12,5 @@
 //! | `worker_with_spool` | events that survive a crash because they are on disk |
 //! | `stats` | events of the last day, counted by hour and action |
 //! | `export` | all events of a user as CSV |
+//! | `tail` | events of a user as they are stored |
 //! | `load` | many events from several threads, and how long it took |

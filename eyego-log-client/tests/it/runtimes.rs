@@ -44,6 +44,20 @@ fn another_executor() {
 }
 
 #[test]
+fn smol() {
+    with_server(|client| {
+        smol::block_on(async {
+            // Both the tasks of smol's executor and its timers work beside the client.
+            let task = smol::spawn(program(client.clone()));
+            smol::Timer::after(Duration::from_millis(1)).await;
+            task.await;
+            let error = client.send_stored(Event::new("c", "A"), Duration::ZERO).await.unwrap_err();
+            assert!(error.to_string().contains("shut down"), "{error}");
+        });
+    });
+}
+
+#[test]
 fn no_runtime() {
     with_server(|client| {
         client.log(Event::new("a", "A")).unwrap();
