@@ -2,6 +2,8 @@
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "test-util")]
 pub mod testing;
 #[cfg(feature = "tower")]

@@ -105,11 +105,13 @@
 //! | `test-util` | | [`testing`]: a transport that records events, for your own tests |
 //! | `tracing` | | [`tracing`]: a layer that logs marked `tracing` events |
 //! | `tower` | | [`tower`]: a layer that logs requests |
+//! | `metrics` | | [`metrics`]: the statistics for the `metrics` crate |
 //! | `chrono` | | conversions between [`Timestamp`] and `chrono::DateTime` |
 //! | `jiff` | | conversions between [`Timestamp`] and `jiff::Timestamp` |
 #![cfg_attr(
     not(all(
         feature = "blocking",
+        feature = "metrics",
         feature = "spool",
         feature = "test-util",
         feature = "tower",
@@ -145,6 +147,8 @@ pub use api::stored::StoreOutcome;
 pub use api::tail::{Tail, TailItem};
 #[cfg(feature = "blocking")]
 pub use integrations::blocking;
+#[cfg(feature = "metrics")]
+pub use integrations::metrics;
 #[cfg(feature = "test-util")]
 pub use integrations::testing;
 #[cfg(feature = "tower")]

@@ -19,6 +19,8 @@ mod fork;
 mod lifecycle;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(feature = "blocking")]
 mod operations;
 mod outage;
