@@ -72,10 +72,10 @@ mod tests {
 
     use super::*;
 
-    fn start(query: &str, ids: &[&'static str]) -> Result<TailStart, String> {
+    fn start(query: &str, ids: &[&str]) -> Result<TailStart, String> {
         let mut headers = HeaderMap::new();
         for id in ids {
-            headers.append(LAST_EVENT_ID, HeaderValue::from_static(id));
+            headers.append(LAST_EVENT_ID, HeaderValue::from_bytes(id.as_bytes()).unwrap());
         }
         parse(Some(query), &headers).map(|(_, start)| start).map_err(|error| error.to_string())
     }
