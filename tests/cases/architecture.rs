@@ -95,6 +95,7 @@ const DEPENDENCIES: [(&str, &[&str]); 12] = [
             "zstd",
         ],
     ),
+    ("interface/http/export", &["parquet"]),
     ("interface/http/stats", &["jiff"]),
 ];
 

@@ -1,4 +1,4 @@
-//! A drill: eight threads log while the server is killed and started again. Each
+//! Eight threads log while the server is killed and started again. Each
 //! event must be stored, or counted as lost, and the memory of the program stays
 //! within the buffer and 30 MiB.
 //!
@@ -24,14 +24,14 @@ pub(crate) const LOGGING: &str = "EYEGO_BENCH_LOGGING";
 const THREADS: u32 = 8;
 const BUFFER_MIB: usize = 256;
 
-/// Runs the drill with each overflow policy.
+/// Runs it with each overflow policy.
 pub(crate) fn kill(events: u32) {
     for policy in ["block", "drop-newest", "drop-oldest"] {
-        drill(policy, events / THREADS * THREADS);
+        run(policy, events / THREADS * THREADS);
     }
 }
 
-fn drill(policy: &str, events: u32) {
+fn run(policy: &str, events: u32) {
     let dir = tempfile::tempdir().unwrap();
     let stored = dir.path().join("stored");
     std::fs::write(&stored, b"").unwrap();

@@ -4,7 +4,7 @@
 //!
 //! `cargo bench -p eyego-log-client [-- enqueue|contention|flushes|encode|delivery]`.
 //! Add `--features spool` to include the spool. `instructions` is for callgrind and
-//! `kill [EVENTS]` is a drill; see `docs/benchmarks.md`.
+//! `kill [EVENTS]` is described in `docs/benchmarks.md`.
 //!
 //! All times are CPU times of the calling threads or of this process, because
 //! other load on the machine affects them little. The counting server is a

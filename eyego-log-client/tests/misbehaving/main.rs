@@ -18,7 +18,7 @@ use eyego_log_client::{Client, Event, Stats};
 use futures_executor::block_on;
 
 use crate::server::Server;
-use crate::table::{CASES, Case, Fate};
+use crate::table::{CASES, Case, Outcome};
 
 /// How long a client has for its first, quick attempts.
 const FIRST: Duration = Duration::from_secs(4);
@@ -102,7 +102,7 @@ impl Run {
                 found.push(format!("{}: {violation}", self.case.name));
             }
         };
-        let fate = self.case.fate;
+        let outcome = self.case.outcome;
         (0..20).for_each(|_| self.log());
         self.log_for(FIRST);
         let (before, cpu) = (self.client.stats(), self.cpu());
@@ -111,14 +111,14 @@ impl Run {
         let (stats, cpu) = (self.client.stats(), self.cpu() - cpu);
         let (seconds, received) = (begin.elapsed().as_secs(), self.server.requests() - received);
         check(stats.is_balanced(), format!("{stats:?}"));
-        let fits = match fate {
-            Fate::Kept => stats.delivered + stats.lost.total() == 0,
-            Fate::Lost => stats.delivered == 0 && stats.lost.total() > 0,
-            Fate::Delivered => stats.delivered > 0 && stats.lost.total() == 0,
+        let fits = match outcome {
+            Outcome::Kept => stats.delivered + stats.lost.total() == 0,
+            Outcome::Lost => stats.delivered == 0 && stats.lost.total() > 0,
+            Outcome::Delivered => stats.delivered > 0 && stats.lost.total() == 0,
         };
-        check(fits, format!("not {fate:?}: {stats:?}"));
+        check(fits, format!("not {outcome:?}: {stats:?}"));
         let requests = stats.requests - before.requests;
-        if fate != Fate::Delivered {
+        if outcome != Outcome::Delivered {
             check(requests <= seconds + 2, format!("{requests} requests in {seconds} s"));
             // A request can be redirected three times.
             let limit = 4 * (usize::try_from(seconds).unwrap() + 2);
@@ -140,7 +140,7 @@ impl Run {
         }
         let Stats { pending, delivered, lost, .. } = &report.stats;
         check(*pending == 0, format!("not all are settled in the end: {report:?}"));
-        let is_complete = fate == Fate::Lost || lost.total() == 0;
+        let is_complete = outcome == Outcome::Lost || lost.total() == 0;
         check(is_complete && *delivered + lost.total() > 0, format!("lost in the end: {report:?}"));
 
         let begin = Instant::now();

@@ -7,7 +7,7 @@ use crate::server::{Connection, Misbehavior, response};
 
 /// What becomes of the events while the server misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Outcome {
     /// They wait for a better time.
     Kept,
     /// The server decides that they are lost.
@@ -18,16 +18,16 @@ pub(crate) enum Fate {
 
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    pub(crate) fate: Fate,
+    pub(crate) outcome: Outcome,
     pub(crate) misbehavior: Option<Misbehavior>,
 }
 
 const fn kept(name: &'static str, misbehavior: Misbehavior) -> Case {
-    Case { name, fate: Fate::Kept, misbehavior: Some(misbehavior) }
+    Case { name, outcome: Outcome::Kept, misbehavior: Some(misbehavior) }
 }
 
 const fn lost(name: &'static str, misbehavior: Misbehavior) -> Case {
-    Case { name, fate: Fate::Lost, misbehavior: Some(misbehavior) }
+    Case { name, outcome: Outcome::Lost, misbehavior: Some(misbehavior) }
 }
 
 /// How fast a server drips.
@@ -103,7 +103,7 @@ fn reset_after(connection: &mut Connection, text: &str) -> std::io::Result<()> {
 
 pub(crate) const CASES: &[Case] = &[
     // Connections.
-    Case { name: "refuses connections", fate: Fate::Kept, misbehavior: None },
+    Case { name: "refuses connections", outcome: Outcome::Kept, misbehavior: None },
     kept("never reads", |_| {
         std::thread::sleep(Duration::from_secs(20));
         Ok(())
@@ -196,7 +196,7 @@ pub(crate) const CASES: &[Case] = &[
     }),
     Case {
         name: "speaks HTTP/1.0 and closes",
-        fate: Fate::Delivered,
+        outcome: Outcome::Delivered,
         misbehavior: Some(|c| {
             let count = c.receive()?.events;
             c.write(format!("HTTP/1.0 202 OK\r\n\r\n{{\"accepted\":{count},\"rejected\":[]}}"))

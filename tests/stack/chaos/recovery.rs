@@ -30,8 +30,9 @@ const PROBES: usize = 24;
 const MEMORY_ALLOWANCE: u64 = 48 << 20;
 /// The time in which memory and connections must be released.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A driver keeps up to ten connections to each of three mongods, more under load than at its start.
-const FILES_ALLOWANCE: u64 = 40;
+/// Each of the two drivers, one for requests and one for the worker, keeps up to ten connections to each of
+/// three mongods, more under load than at its start.
+const FILES_ALLOWANCE: u64 = 60;
 
 /// Returns the number of records that the group has not committed.
 pub(super) async fn lag(deployment: &Deployment) -> Result<i64> {
