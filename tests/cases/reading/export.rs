@@ -122,7 +122,7 @@ async fn parquet_has_the_events_of_the_list_in_bounded_row_groups() {
     assert!(file.num_row_groups() > 2);
     let rows: Vec<Row> = file.get_row_iter(None).unwrap().map(Result::unwrap).collect();
     assert_eq!(rows.len(), 5_000);
-    let first = logs(&server, "order=asc", 10).await;
+    let first = logs(&server, "order=asc", 1_000).await;
     for (n, row) in rows.iter().enumerate() {
         let metadata: Value = serde_json::from_str(row.get_string(4).unwrap()).unwrap();
         assert_eq!(metadata["n"], n);
