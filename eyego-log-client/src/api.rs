@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod dead_letters;
 pub(crate) mod erasures;
 pub(crate) mod export;
+mod list;
 mod path;
 pub(crate) mod query;
 pub(crate) mod readiness;

@@ -10,9 +10,8 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::api::caller::Caller;
 use crate::api::client::Client;
-use crate::api::path;
+use crate::api::list::ListQuery;
 use crate::model::errors::RequestError;
 use crate::transport::Bytes;
 
@@ -22,18 +21,10 @@ const REPLAY_TIME: Duration = Duration::from_secs(20);
 /// A query for dead letters; see
 /// [`Client::dead_letters`](crate::Client::dead_letters). A dead letter must match
 /// all filters.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 #[must_use = "a query does nothing until it is fetched"]
 pub struct DeadLetterQuery {
-    caller: Caller,
-    parameters: Vec<(&'static str, String)>,
-}
-
-impl std::fmt::Debug for DeadLetterQuery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parameters = &self.parameters;
-        f.debug_struct("DeadLetterQuery").field("parameters", parameters).finish_non_exhaustive()
-    }
+    list: ListQuery,
 }
 
 /// One page of dead letters.
@@ -108,13 +99,6 @@ pub struct Replayed {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListResponse {
-    data: Vec<DeadLetter>,
-    next_cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct GetResponse {
     data: WithRaw,
 }
@@ -164,7 +148,7 @@ impl Client {
     /// # }
     /// ```
     pub fn dead_letters(&self) -> DeadLetterQuery {
-        DeadLetterQuery { caller: self.caller().clone(), parameters: Vec::new() }
+        DeadLetterQuery { list: ListQuery::new(self.caller(), "/dead-letters") }
     }
 
     /// Reads one dead letter with all bytes of its record, in several requests if
@@ -241,29 +225,27 @@ impl DeadLetterQuery {
 
     /// Keeps only dead letters whose last failure was at or after this time.
     pub fn since(self, time: impl Into<Timestamp>) -> Self {
-        self.set("from", time.into().to_string())
+        self.set("from", time.into())
     }
 
     /// Keeps only dead letters whose last failure was before this time.
     pub fn until(self, time: impl Into<Timestamp>) -> Self {
-        self.set("to", time.into().to_string())
+        self.set("to", time.into())
     }
 
     /// Sets the maximum number of dead letters in a page. Defaults to 10; from 1 to
     /// 1000.
     pub fn limit(self, limit: u32) -> Self {
-        self.set("limit", limit.to_string())
+        self.set("limit", limit)
     }
 
     /// Starts after the last dead letter of the page that returned this cursor.
     pub fn cursor(self, cursor: Cursor) -> Self {
-        self.set("cursor", cursor.to_string())
+        self.set("cursor", cursor)
     }
 
-    fn set(mut self, name: &'static str, value: String) -> Self {
-        self.parameters.retain(|(other, _)| *other != name);
-        self.parameters.push((name, value));
-        self
+    fn set(self, name: &'static str, value: impl std::fmt::Display) -> Self {
+        Self { list: self.list.set(name, value) }
     }
 
     /// Reads one page, without the bytes of the records. An API key needs the scope
@@ -274,8 +256,7 @@ impl DeadLetterQuery {
     /// as 400 for an invalid filter, or another [`RequestError`] if there is no
     /// valid response.
     pub async fn fetch(&self) -> Result<DeadLetterPage, RequestError> {
-        let path = path::with_query("/dead-letters", &self.parameters);
-        let ListResponse { data, next_cursor } = self.caller.get(&path).await?;
-        Ok(DeadLetterPage { data, next_cursor: path::next_cursor(next_cursor)? })
+        let (data, next_cursor) = self.list.fetch().await?;
+        Ok(DeadLetterPage { data, next_cursor })
     }
 }

@@ -7,8 +7,8 @@ use eyego_log_core::{FieldError, LogId, Timestamp};
 use http::Method;
 use serde::Deserialize;
 
-use crate::api::caller::Caller;
 use crate::api::client::{Client, deadline_after};
+use crate::api::list::ListQuery;
 use crate::api::path;
 use crate::model::errors::{RequestError, StatusError};
 use crate::transport::Bytes;
@@ -60,18 +60,10 @@ pub struct Removed {
 }
 
 /// A query for erasures; see [`Client::erasures`](crate::Client::erasures).
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 #[must_use = "a query does nothing until it is fetched"]
 pub struct ErasureQuery {
-    caller: Caller,
-    parameters: Vec<(&'static str, String)>,
-}
-
-impl std::fmt::Debug for ErasureQuery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let parameters = &self.parameters;
-        f.debug_struct("ErasureQuery").field("parameters", parameters).finish_non_exhaustive()
-    }
+    list: ListQuery,
 }
 
 /// One page of erasures.
@@ -87,13 +79,6 @@ pub struct ErasurePage {
 #[derive(Deserialize)]
 struct ErasureResponse {
     data: Erasure,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListResponse {
-    data: Vec<Erasure>,
-    next_cursor: Option<String>,
 }
 
 impl Client {
@@ -189,7 +174,7 @@ impl Client {
 
     /// Creates a query for the erasures, the latest request first.
     pub fn erasures(&self) -> ErasureQuery {
-        ErasureQuery { caller: self.caller().clone(), parameters: Vec::new() }
+        ErasureQuery { list: ListQuery::new(self.caller(), "/erasures") }
     }
 }
 
@@ -197,18 +182,16 @@ impl ErasureQuery {
     /// Sets the maximum number of erasures in a page. Defaults to 10; from 1 to
     /// 1000.
     pub fn limit(self, limit: u32) -> Self {
-        self.set("limit", limit.to_string())
+        self.set("limit", limit)
     }
 
     /// Starts after the last erasure of the page that returned this cursor.
     pub fn cursor(self, cursor: Cursor) -> Self {
-        self.set("cursor", cursor.to_string())
+        self.set("cursor", cursor)
     }
 
-    fn set(mut self, name: &'static str, value: String) -> Self {
-        self.parameters.retain(|(other, _)| *other != name);
-        self.parameters.push((name, value));
-        self
+    fn set(self, name: &'static str, value: impl std::fmt::Display) -> Self {
+        Self { list: self.list.set(name, value) }
     }
 
     /// Reads one page. An API key needs the scope `erase`.
@@ -217,8 +200,7 @@ impl ErasureQuery {
     /// Returns [`RequestError::Status`] if the server responds with an error, or
     /// another [`RequestError`] if there is no valid response.
     pub async fn fetch(&self) -> Result<ErasurePage, RequestError> {
-        let path = path::with_query("/erasures", &self.parameters);
-        let ListResponse { data, next_cursor } = self.caller.get(&path).await?;
-        Ok(ErasurePage { data, next_cursor: path::next_cursor(next_cursor)? })
+        let (data, next_cursor) = self.list.fetch().await?;
+        Ok(ErasurePage { data, next_cursor })
     }
 }

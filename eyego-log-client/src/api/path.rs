@@ -21,6 +21,12 @@ pub(super) fn with_query<N: AsRef<str>>(path: &str, parameters: &[(N, String)]) 
     path
 }
 
+/// Sets a parameter, and replaces an earlier value of it.
+pub(super) fn set(parameters: &mut Vec<(&'static str, String)>, name: &'static str, value: String) {
+    parameters.retain(|(other, _)| *other != name);
+    parameters.push((name, value));
+}
+
 /// Percent-encodes a segment of a path or a part of a query string.
 pub(super) fn encode(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, ENCODED)

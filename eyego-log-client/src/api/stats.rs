@@ -41,7 +41,7 @@ use crate::model::errors::RequestError;
 pub struct StatsQuery {
     query: Query,
     /// The parameters besides the filters.
-    parameters: Vec<(String, String)>,
+    parameters: Vec<(&'static str, String)>,
 }
 
 /// The length of the buckets in which events are counted.
@@ -172,9 +172,8 @@ impl StatsQuery {
         self.set("top", values.to_string())
     }
 
-    fn set(mut self, name: &str, value: String) -> Self {
-        self.parameters.retain(|(other, _)| other != name);
-        self.parameters.push((name.to_owned(), value));
+    fn set(mut self, name: &'static str, value: String) -> Self {
+        path::set(&mut self.parameters, name, value);
         self
     }
 
@@ -189,7 +188,8 @@ impl StatsQuery {
     pub async fn fetch(&self) -> Result<Statistics, RequestError> {
         self.query.check()?;
         let mut parameters = self.query.parameters();
-        parameters.extend_from_slice(&self.parameters);
+        let own = self.parameters.iter().cloned();
+        parameters.extend(own.map(|(name, value)| (name.to_owned(), value)));
         let path = path::with_query("/stats", &parameters);
         self.query.caller().get::<StatsResponse>(&path).await.map(|response| response.data)
     }
