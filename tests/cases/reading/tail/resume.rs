@@ -150,19 +150,32 @@ async fn compare(server: &Server, caller: Caller, tail: JoinHandle<Vec<Value>>) 
     assert!(received.iter().all(|event| stored_events[event["id"].as_str().unwrap()] == *event));
 }
 
+/// Follows the server while events are sent and `faults` happen, and then compares the tail with
+/// what is stored.
+async fn check_tail_through(server: &Server, faults: impl AsyncFnOnce(&Caller)) {
+    let tail = follow(server).await;
+    let caller = Caller::start(server.base_url());
+    faults(&caller).await;
+    caller.wait_for(100).await;
+    compare(server, caller, tail).await;
+}
+
+async fn kill_and_restart(server: &Server) {
+    server.kill().unwrap();
+    server.restart().await.unwrap();
+    server.wait_ready(2 * TIMEOUT).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_stored_event_is_on_the_tail_once_through_kills_of_an_embedded_server() {
     let server = ready(Server::builder()).await;
-    let tail = follow(&server).await;
-    let caller = Caller::start(server.base_url());
-    for _ in 0..4 {
-        caller.wait_for(300).await;
-        server.kill().unwrap();
-        server.restart().await.unwrap();
-        server.wait_ready(2 * TIMEOUT).await.unwrap();
-    }
-    caller.wait_for(100).await;
-    compare(&server, caller, tail).await;
+    check_tail_through(&server, async |caller| {
+        for _ in 0..4 {
+            caller.wait_for(300).await;
+            kill_and_restart(&server).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,24 +184,21 @@ async fn each_stored_event_is_on_the_tail_once_through_kills_of_server_and_prima
     let kafka = Kafka::shared().await.unwrap();
     let deployment = Deployment::on(kafka.bootstrap(), mongo.uri());
     let server = ready(deployment.server("all")).await;
-    let tail = follow(&server).await;
-    let caller = Caller::start(server.base_url());
-    for round in 0..4 {
-        caller.wait_for(200).await;
-        if round % 2 == 0 {
-            let primary = mongo.primary().await.unwrap();
-            mongo.kill(primary).unwrap();
-            mongo.ready().await.unwrap();
-            caller.wait_for(100).await;
-            mongo.restart(primary).await.unwrap();
-        } else {
-            server.kill().unwrap();
-            server.restart().await.unwrap();
-            server.wait_ready(2 * TIMEOUT).await.unwrap();
+    check_tail_through(&server, async |caller| {
+        for round in 0..4 {
+            caller.wait_for(200).await;
+            if round % 2 == 0 {
+                let primary = mongo.primary().await.unwrap();
+                mongo.kill(primary).unwrap();
+                mongo.ready().await.unwrap();
+                caller.wait_for(100).await;
+                mongo.restart(primary).await.unwrap();
+            } else {
+                kill_and_restart(&server).await;
+            }
         }
-    }
-    caller.wait_for(100).await;
-    compare(&server, caller, tail).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,16 +206,15 @@ async fn tail_continues_through_a_restart_of_the_only_mongod() {
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
     let kafka = Kafka::shared().await.unwrap();
     let server = ready(Deployment::on(kafka.bootstrap(), mongo.uri()).server("all")).await;
-    let tail = follow(&server).await;
-    let caller = Caller::start(server.base_url());
-    for _ in 0..2 {
-        caller.wait_for(100).await;
-        mongo.kill(0).unwrap();
-        caller.wait_for(50).await;
-        mongo.restart(0).await.unwrap();
-    }
-    caller.wait_for(100).await;
-    compare(&server, caller, tail).await;
+    check_tail_through(&server, async |caller| {
+        for _ in 0..2 {
+            caller.wait_for(100).await;
+            mongo.kill(0).unwrap();
+            caller.wait_for(50).await;
+            mongo.restart(0).await.unwrap();
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
