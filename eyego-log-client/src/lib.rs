@@ -135,7 +135,9 @@ mod sync;
 pub mod transport;
 
 pub use api::builder::ClientBuilder;
-pub use api::client::{Client, Delivery, Guard, Report};
+pub use api::client::Client;
+pub use api::client::delivery::Delivery;
+pub use api::client::guard::Guard;
 pub use api::dead_letters::{DeadLetter, DeadLetterPage, DeadLetterQuery, Replay, Replayed};
 pub use api::erasures::{Erasure, ErasurePage, ErasureQuery, ErasureState, Removed};
 pub use api::export::{Export, ExportFormat, ExportStream};
@@ -161,9 +163,11 @@ pub use model::errors::{ConfigError, ExportError, LogError, RequestError, SendEr
 pub use model::event::Event;
 pub use model::loss::{Loss, LostEvent};
 pub use model::loss_reason::LossReason;
+pub use model::overflow::Overflow;
 pub use model::problem::Problem;
+pub use model::report::Report;
 pub use model::stats::{LossCounts, Stats};
-pub use pipeline::event_queue::Overflow;
+
 #[cfg(feature = "spool")]
 pub use spool::SpoolSync;
 

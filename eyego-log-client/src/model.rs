@@ -8,5 +8,7 @@ pub(crate) mod event;
 pub(crate) mod line;
 pub(crate) mod loss;
 pub(crate) mod loss_reason;
+pub(crate) mod overflow;
 pub(crate) mod problem;
+pub(crate) mod report;
 pub(crate) mod stats;

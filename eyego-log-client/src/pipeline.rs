@@ -10,8 +10,10 @@ pub(crate) mod context;
 pub(crate) mod encode;
 pub(crate) mod event_queue;
 pub(crate) mod filter;
+pub(crate) mod hooks;
 mod memory;
 pub(crate) mod problems;
+mod report_queue;
 pub(crate) mod reporter;
 
 pub(crate) use buffer::BatchLimits;

@@ -1,33 +1,30 @@
-//! The options of a client. `env` reads them from environment variables, and
-//! `validate` checks them.
+//! The options of a client. `connection` contains those of the connection and
+//! `hooks` those that are functions. `env` reads options from environment
+//! variables, and `validate` checks them.
 
+mod connection;
 mod env;
+mod hooks;
 mod parse;
 #[cfg(feature = "spool")]
 mod spool;
 pub(in crate::api) mod validate;
 
 use std::fmt;
+#[cfg(feature = "spool")]
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use eyego_log_core::FieldErrors;
 use serde::Serialize;
 
-use crate::model::delivered::Delivered;
-use crate::model::draft::DraftEvent;
-use crate::model::loss::Loss;
+use self::connection::ConnectionOptions;
+use crate::model::overflow::Overflow;
 use crate::pipeline::context::Context;
-use crate::pipeline::event_queue::Overflow;
 use crate::pipeline::filter::BeforeSend;
-use crate::pipeline::reporter::Hooks;
+use crate::pipeline::hooks::Hooks;
 #[cfg(feature = "spool")]
 use crate::spool::SpoolSync;
-use crate::transport::Transport;
-use crate::transport::describe::without_credentials;
-use crate::transport::http_client::HttpTransport;
-use crate::transport::tls::TlsFiles;
 
 /// Sets the options of a [`Client`](crate::Client) and builds it.
 ///
@@ -46,12 +43,8 @@ use crate::transport::tls::TlsFiles;
 #[derive(Clone)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
-    url: String,
+    connection: ConnectionOptions,
     is_disabled: bool,
-    api_key: Option<String>,
-    api_key_file: Option<PathBuf>,
-    headers: Vec<(String, String)>,
-    tls: TlsFiles,
     max_batch_events: usize,
     max_batch_bytes: usize,
     linger: Duration,
@@ -73,7 +66,6 @@ pub struct ClientBuilder {
     spool_max_age: Option<Duration>,
     #[cfg(feature = "spool")]
     spool_sync: SpoolSync,
-    transport: Option<Arc<dyn Transport>>,
     hooks: Hooks,
     sample_rate: f64,
     before_send: Option<BeforeSend>,
@@ -83,12 +75,8 @@ pub struct ClientBuilder {
 impl ClientBuilder {
     pub(in crate::api) fn new(url: String) -> Self {
         Self {
-            url,
+            connection: ConnectionOptions::new(url),
             is_disabled: false,
-            api_key: None,
-            api_key_file: None,
-            headers: Vec::new(),
-            tls: TlsFiles::default(),
             max_batch_events: 500,
             max_batch_bytes: 512 << 10,
             linger: Duration::from_secs(1),
@@ -110,7 +98,6 @@ impl ClientBuilder {
             spool_max_age: None,
             #[cfg(feature = "spool")]
             spool_sync: SpoolSync::default(),
-            transport: None,
             hooks: Hooks::default(),
             sample_rate: 1.0,
             before_send: None,
@@ -124,55 +111,6 @@ impl ClientBuilder {
     /// to false.
     pub fn disabled(mut self, disabled: bool) -> Self {
         self.is_disabled = disabled;
-        self
-    }
-
-    /// Sets the API key, sent as `authorization: Bearer …`. Defaults to none.
-    /// The `Debug` output does not show it.
-    pub fn api_key(mut self, key: impl Into<String>) -> Self {
-        self.api_key = Some(key.into());
-        self
-    }
-
-    /// Sets a file that contains the API key and nothing else. It is read by
-    /// [`build`](Self::build), and again before an attempt if it has changed. If
-    /// its new content is not valid, the previous key is used. Defaults to none.
-    /// Cannot be combined with [`api_key`](Self::api_key).
-    ///
-    /// With a file, a batch whose key the server refuses is retried until its
-    /// delivery timeout, because the key may change.
-    pub fn api_key_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.api_key_file = Some(path.into());
-        self
-    }
-
-    /// Adds a header to every request, such as one that a gateway requires. May
-    /// be called several times. Its value is hidden in `Debug` output. The
-    /// headers that describe the body and the connection belong to the client;
-    /// `authorization` cannot be combined with [`api_key`](Self::api_key) or
-    /// [`api_key_file`](Self::api_key_file).
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// Sets a PEM file with certificate authorities to trust in addition to
-    /// those of the system. It is read by [`build`](Self::build). Defaults to
-    /// none. Cannot be combined with [`http_client`](Self::http_client) or
-    /// [`transport`](Self::transport).
-    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.tls.ca_file = Some(path.into());
-        self
-    }
-
-    /// Sets a PEM file with the client's own certificate chain and its
-    /// unencrypted private key, for servers that require one (mutual TLS). With
-    /// the crate feature `native-tls` alone, the key must be in PKCS #8 format.
-    /// The file is read by [`build`](Self::build). Defaults to none. Cannot be
-    /// combined with [`http_client`](Self::http_client) or
-    /// [`transport`](Self::transport).
-    pub fn identity_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.tls.identity_file = Some(path.into());
         self
     }
 
@@ -278,75 +216,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Sends all requests through your own [`reqwest::Client`](crate::reqwest),
-    /// with its proxies, TLS settings and headers. Replaces
-    /// [`transport`](Self::transport). Defaults to a client that uses the
-    /// system's proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`), HTTP/2 where
-    /// the server offers it with TLS, and follows redirects only if they keep
-    /// method and body (307, 308) and stay on the same host.
-    ///
-    /// The client's thread drives the connections, so they end with
-    /// [`shutdown`](crate::Client::shutdown). Configure the `reqwest::Client` not
-    /// to follow redirects: it follows some of them with a GET request without
-    /// the events, which the client then sends again.
-    pub fn http_client(self, client: reqwest::Client) -> Self {
-        self.transport(HttpTransport::with_client(client))
-    }
-
-    /// Sends all requests through `transport` instead of the built-in HTTP
-    /// client.
-    pub fn transport(mut self, transport: impl Transport) -> Self {
-        self.transport = Some(Arc::new(transport));
-        self
-    }
-
-    /// Sets a function that is called with each loss, after it was counted.
-    /// Defaults to none.
-    ///
-    /// It runs on a thread of its own, soon after the loss, so it delays nobody
-    /// and may use the client. Up to 8 MiB of lost events wait for it; further
-    /// ones, and those that it loses itself, are counted in
-    /// [`Stats::unreported`](crate::Stats::unreported). A shutdown waits for it
-    /// until the timeout. Panics in it are caught.
-    pub fn on_loss(mut self, hook: impl Fn(&Loss<'_>) + Send + Sync + 'static) -> Self {
-        self.hooks.on_loss = Some(Arc::new(hook));
-        self
-    }
-
-    /// Sets a function that is called with each batch of delivered events, after
-    /// they were counted, so that a program learns of each delivery without
-    /// awaiting [`send`](crate::Client::send). Defaults to none.
-    ///
-    /// Like [`on_loss`](Self::on_loss), it runs on a thread of its own, soon after
-    /// the delivery. Up to 4 MiB of events wait for it; further ones are counted in
-    /// [`Stats::unreported_deliveries`](crate::Stats::unreported_deliveries).
-    ///
-    /// ```
-    /// use eyego_log_client::Client;
-    ///
-    /// let client = Client::builder("http://localhost:3000")
-    ///     .on_delivery(|delivered| {
-    ///         delivered.ids().for_each(|id| println!("{id} is durable"));
-    ///     })
-    ///     .build()?;
-    /// # Ok::<(), eyego_log_client::ConfigError>(())
-    /// ```
-    pub fn on_delivery(mut self, hook: impl Fn(&Delivered<'_>) + Send + Sync + 'static) -> Self {
-        self.hooks.on_delivery = Some(Arc::new(hook));
-        self
-    }
-
-    /// Sets a function that is called with a description of each problem: the
-    /// server refuses the API key, is unreachable or sends an unexpected
-    /// response, the worker panicked, or events are lost. A problem is reported
-    /// again only after it was resolved, and at most one report is made per
-    /// second. The function runs on a thread of its own. Defaults to a `tracing`
-    /// event of level `WARN`.
-    pub fn on_problem(mut self, hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.hooks.on_problem = Some(Arc::new(hook));
-        self
-    }
-
     /// Sets metadata that is added to all events, such as the version of the
     /// program: a value that serializes to a JSON object. Members of an event's own
     /// metadata and of [`Client::with_metadata`](crate::Client::with_metadata) take
@@ -379,24 +248,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets a function that receives each valid event before it is buffered, with
-    /// the metadata of the client and its scopes, and returns it, changed or not,
-    /// or `None` to drop it. Defaults to none. [`DraftEvent`] has an example.
-    ///
-    /// It runs on the thread that logs the event, which it delays; an event is
-    /// decoded and encoded again for it. A dropped event is counted in
-    /// [`Stats::filtered`](crate::Stats::filtered), and `log` returns its id. A
-    /// changed event is validated again. If the function panics, the event is
-    /// dropped, and the problem is reported. It may log events itself; it is not
-    /// called for those.
-    pub fn before_send(
-        mut self,
-        hook: impl Fn(DraftEvent) -> Option<DraftEvent> + Send + Sync + 'static,
-    ) -> Self {
-        self.before_send = Some(Arc::new(hook));
-        self
-    }
-
     pub(in crate::api) fn is_disabled(&self) -> bool {
         self.is_disabled
     }
@@ -411,14 +262,10 @@ impl ClientBuilder {
 }
 
 impl fmt::Debug for ClientBuilder {
-    /// Hides the API key, and a password in the URL.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
-            .field("url", &without_credentials(&self.url))
+            .field("connection", &self.connection)
             .field("is_disabled", &self.is_disabled)
-            .field("api_key", &self.api_key.as_ref().map(|_| "***"))
-            .field("api_key_file", &self.api_key_file)
-            .field("headers", &self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>())
             .field("max_batch_events", &self.max_batch_events)
             .field("max_batch_bytes", &self.max_batch_bytes)
             .field("linger", &self.linger)

@@ -1,43 +1,39 @@
-//! The client: what its handles share, and how it is flushed and shut down.
-//! `build` wires it together, and `accept` contains the calls that log events.
+//! The client: its handles, and how it is flushed and shut down.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `accept` | the calls that log events |
+//! | `build` | wires the parts together |
+//! | `delivery` | the future of one event |
+//! | `guard` | shuts down at the end of a scope |
+//! | `inner` | what all clones share, and how it ends |
 
 mod accept;
 mod build;
+pub(crate) mod delivery;
+pub(crate) mod guard;
+mod inner;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use eyego_log_core::{FieldErrors, LogId, LogIdGenerator};
+use eyego_log_core::FieldErrors;
 use serde::Serialize;
-use tokio::sync::oneshot;
 
+use self::guard::Guard;
+use self::inner::{GRACE, Inner};
 use crate::api::builder::ClientBuilder;
 use crate::api::caller::Caller;
 use crate::api::query::Query;
 #[cfg(test)]
 use crate::delivery::mailbox::Mailbox;
-use crate::delivery::starter::Starter;
-use crate::model::errors::{ConfigError, LogError, SendError};
+use crate::model::errors::ConfigError;
 use crate::model::loss_reason::LossReason;
+use crate::model::report::Report;
 use crate::model::stats::{LossCounts, Stats};
-use crate::pipeline::batch::Acknowledgement;
 use crate::pipeline::context::Context as MetadataContext;
-use crate::pipeline::event_queue::EventQueue;
-use crate::pipeline::filter::Filter;
-use crate::pipeline::reporter::{Reporter, is_in_hook};
-use crate::sync::process::Process;
-use crate::sync::timer::Timer;
-
-/// How much longer than its timeout a shutdown waits for the client's threads to
-/// settle and report what is left.
-const GRACE: Duration = Duration::from_millis(250);
-
-/// The time between attempts to start the worker's thread while a caller waits.
-const START_INTERVAL: Duration = Duration::from_millis(10);
+use crate::pipeline::hooks::is_in_hook;
 
 /// Logs events without blocking, delivers them in the background, and reads
 /// stored events back.
@@ -69,22 +65,6 @@ pub struct Client {
     inner: Arc<Inner>,
     /// The metadata that is added to the events of this handle.
     context: Option<Arc<MetadataContext>>,
-}
-
-/// The part that all clones share.
-struct Inner {
-    queue: Arc<EventQueue>,
-    reporter: Reporter,
-    caller: Caller,
-    /// `None` if the client is disabled.
-    starter: Option<Arc<Starter>>,
-    timer: Timer,
-    process: Arc<Process>,
-    ids: LogIdGenerator,
-    max_event_bytes: usize,
-    shutdown_timeout: Duration,
-    /// `None` if every valid event is logged.
-    filter: Option<Filter>,
 }
 
 impl Client {
@@ -271,7 +251,7 @@ impl Client {
     /// # }
     /// ```
     pub fn guard(&self) -> Guard {
-        Guard { client: self.clone(), timeout: self.inner.shutdown_timeout }
+        Guard::new(self.clone(), self.inner.shutdown_timeout)
     }
 
     /// Returns the counts of all events since the client was built. In a forked
@@ -315,197 +295,5 @@ impl fmt::Debug for Client {
             .field("base_url", &self.inner.caller.base_url())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
-    }
-}
-
-impl Inner {
-    /// Returns whether the worker has a thread, after another attempt to start it.
-    fn has_thread(&self) -> bool {
-        self.starter.as_ref().is_none_or(|starter| starter.start())
-    }
-
-    /// Waits until the worker has a thread, at most until `deadline`.
-    async fn wait_for_thread(&self, deadline: Instant) {
-        while !self.has_thread() && Instant::now() < deadline {
-            let until = deadline.min(Instant::now() + START_INTERVAL);
-            self.timer.within(until, std::future::pending::<()>()).await;
-            // If the timer cannot start a thread either, nobody would wake this task.
-            if Instant::now() < until {
-                std::thread::sleep(START_INTERVAL);
-            }
-        }
-    }
-
-    fn give_up_without_thread(&self) {
-        if let Some(starter) = self.starter.as_ref().filter(|starter| !starter.start_now()) {
-            starter.give_up();
-        }
-    }
-
-    /// Shuts down and blocks until that is done or `timeout` has passed.
-    fn close_blocking(&self, timeout: Duration) {
-        if self.process.is_forked() {
-            return;
-        }
-        let deadline = deadline_after(timeout);
-        drop(self.queue.close(deadline));
-        while !self.has_thread() && Instant::now() < deadline {
-            std::thread::sleep(START_INTERVAL.min(timeout));
-        }
-        self.give_up_without_thread();
-        let is_in_hook = is_in_hook();
-        // A hook would wait for itself.
-        self.queue.wait_closed(timeout + GRACE);
-        if !is_in_hook {
-            self.reporter.wait_drained(deadline + GRACE);
-        }
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        if self.process.is_forked() {
-            return;
-        }
-        // A runtime's thread must not be blocked.
-        if tokio::runtime::Handle::try_current().is_err() {
-            self.close_blocking(self.shutdown_timeout);
-            return;
-        }
-        let pending = self.queue.stats().pending;
-        drop(self.queue.close(deadline_after(self.shutdown_timeout)));
-        self.give_up_without_thread();
-        if pending > 0 {
-            tracing::warn!(
-                target: "eyego_log_client",
-                "the client was dropped in an async runtime with {pending} undelivered events, \
-                 which are lost if the process exits now: await `Client::shutdown`, or keep a \
-                 `Client::guard` in `main`"
-            );
-        }
-    }
-}
-
-/// Shuts the client down when it is dropped, and blocks the thread for up to the
-/// [`shutdown_timeout`](ClientBuilder::shutdown_timeout) until that is done. See
-/// [`Client::guard`].
-///
-/// If events are left then, their number is reported through `tracing`.
-#[derive(Debug)]
-#[must_use = "a guard that is dropped immediately shuts the client down immediately"]
-pub struct Guard {
-    client: Client,
-    timeout: Duration,
-}
-
-impl Guard {
-    /// Sets how long the drop waits at most.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let report = self.client.shutdown_blocking(self.timeout);
-        if !report.is_settled() {
-            let Report { unsettled, .. } = report;
-            tracing::warn!(
-                target: "eyego_log_client",
-                "the client was shut down with {unsettled} undelivered events"
-            );
-        }
-    }
-}
-
-/// The result of a [`flush`](Client::flush) or [`shutdown`](Client::shutdown).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-#[must_use = "the report says whether the events were delivered"]
-pub struct Report {
-    /// The number of events that were not settled in time. After a flush they
-    /// are still pending. After a shutdown they are lost, or pending in the
-    /// spool until the next process delivers them.
-    pub unsettled: u64,
-    /// The counts of all events since the client was built.
-    pub stats: Stats,
-}
-
-impl Report {
-    /// Returns whether every event that the call covered was settled in time:
-    /// it was either delivered, or lost for a reason that `stats.lost` counts.
-    ///
-    /// This can be true although events were lost; see
-    /// [`all_delivered`](Self::all_delivered).
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        self.unsettled == 0
-    }
-
-    /// Returns whether every event that the call covered was delivered, and no
-    /// event has been lost since the client was built.
-    #[must_use]
-    pub fn all_delivered(&self) -> bool {
-        self.is_settled() && self.stats.lost.total() == 0
-    }
-}
-
-/// The future that [`Client::send`] returns. It resolves to the event's id once
-/// the event is delivered.
-#[derive(Debug)]
-#[must_use = "only this future says whether the event was accepted and delivered"]
-pub struct Delivery {
-    /// There is nothing to wait for if the program itself excluded the event.
-    state: Result<(LogId, Option<oneshot::Receiver<Acknowledgement>>), LogError>,
-    /// Set while the worker has no thread.
-    starter: Option<Arc<Starter>>,
-}
-
-impl Delivery {
-    /// Creates the future of an event that `client` has accepted or excluded.
-    pub(super) fn new(
-        client: &Client,
-        accepted: Result<LogId, LogError>,
-        acknowledgement: Option<oneshot::Receiver<Acknowledgement>>,
-    ) -> Self {
-        let starter = client.inner.starter.clone().filter(|starter| !starter.start());
-        Self { state: accepted.map(|id| (id, acknowledgement)), starter }
-    }
-
-    /// Returns the event's id without waiting for the delivery.
-    ///
-    /// # Errors
-    /// Returns the [`LogError`] if the event was not accepted.
-    pub fn id(&self) -> Result<LogId, LogError> {
-        self.state.as_ref().map(|(id, _)| *id).map_err(Clone::clone)
-    }
-}
-
-impl Future for Delivery {
-    type Output = Result<LogId, SendError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.starter.as_ref().is_some_and(|starter| !starter.start()) {
-            // There is no thread that could wake this task later.
-            std::thread::sleep(START_INTERVAL);
-            context.waker().wake_by_ref();
-        }
-        let (id, receiver) = match &mut self.state {
-            Ok((id, Some(receiver))) => (*id, receiver),
-            Ok((id, None)) => return Poll::Ready(Ok(*id)),
-            Err(error) => return Poll::Ready(Err(error.clone().into())),
-        };
-        Pin::new(receiver).poll(context).map(|acknowledgement| match acknowledgement {
-            Ok(Acknowledgement::Delivered) => Ok(id),
-            Ok(Acknowledgement::Lost { reason, message }) => {
-                Err(SendError::Lost { id, reason, message })
-            }
-            Ok(Acknowledgement::Spooled) => Err(SendError::Spooled { id }),
-            Err(_) => {
-                let message = "the worker thread ended unexpectedly".to_owned();
-                Err(SendError::Lost { id, reason: LossReason::WorkerFailed, message })
-            }
-        })
     }
 }

@@ -12,7 +12,8 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::api::caller::Caller;
-use crate::api::client::{Client, Delivery, deadline_after};
+use crate::api::client::delivery::Delivery;
+use crate::api::client::{Client, deadline_after};
 use crate::model::errors::{RequestError, SendError};
 use crate::model::event::Event;
 use crate::transport::Bytes;

@@ -37,10 +37,10 @@ use serde::Serialize;
 pub use self::operations::{DeadLetterQuery, ErasureQuery};
 pub use self::query::{Export, Iter, Query, StatsQuery, Tail};
 use crate::api::client;
-use crate::api::client::Report;
 use crate::api::stored::StoreOutcome;
 use crate::model::errors::{ConfigError, LogError, SendError};
 use crate::model::event::Event;
+use crate::model::report::Report;
 use crate::model::stats::Stats;
 
 /// A client whose calls block the thread until they are done.

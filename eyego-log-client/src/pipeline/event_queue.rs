@@ -4,15 +4,19 @@
 //! The lock is held while a line is copied or counts are updated, never while
 //! the program's own code runs.
 
+mod close;
 mod enqueue;
+mod urgency;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use self::urgency::Urgency;
 use crate::model::loss_reason::LossReason;
+use crate::model::overflow::Overflow;
 use crate::model::stats::Stats;
 use crate::pipeline::accounting::Accounting;
 use crate::pipeline::batch::{Acknowledgement, Acks, Batch, Outcome, SettledBatch};
@@ -20,26 +24,10 @@ use crate::pipeline::buffer::{BatchLimits, Buffer};
 use crate::pipeline::problems::ProblemKind;
 use crate::pipeline::reporter::Reporter;
 use crate::spool::LostInFile;
-use crate::sync::{Condvar, Mutex, MutexGuard, Notify, lock, wait_while};
+use crate::sync::{Condvar, Mutex, MutexGuard, Notify, lock};
 
 /// The memory that is kept for later batches while the buffer is full.
 const MAX_SPARE_BYTES: usize = 4 << 20;
-
-/// What happens to an event when the buffer is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Overflow {
-    /// The event is lost, and `log` returns
-    /// [`LogError::Full`](crate::LogError::Full).
-    #[default]
-    DropNewest,
-    /// The oldest buffered batch that is not in flight is lost to make room.
-    DropOldest,
-    /// `log` blocks its thread for up to this duration until there is room, and
-    /// then behaves like `DropNewest`. `send` never blocks; it behaves like
-    /// `DropNewest` immediately.
-    Block(Duration),
-}
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QueueOptions {
@@ -56,30 +44,6 @@ enum Phase {
     Closing(Instant),
     /// The worker has ended. Later events are lost for this reason.
     Closed(LossReason),
-}
-
-/// What callers with deadlines ask of the worker.
-#[derive(Debug, Default)]
-pub(crate) struct Urgency {
-    /// A caller began to wait, so an attempt is wanted even if requests are
-    /// paused.
-    pub(crate) attempt_wanted: bool,
-    /// When callers stop waiting.
-    pub(crate) deadlines: Vec<Instant>,
-}
-
-impl Urgency {
-    /// The number of deadlines that are kept apart.
-    const MAX_DEADLINES: usize = 64;
-
-    fn add(&mut self, deadline: Instant) {
-        self.attempt_wanted = true;
-        if self.deadlines.len() < Self::MAX_DEADLINES {
-            self.deadlines.push(deadline);
-        } else if let Some(last) = self.deadlines.last_mut() {
-            *last = deadline.max(*last);
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -284,88 +248,6 @@ impl EventQueue {
         }
         let (batch_due_at, oldest_at) = (state.buffer.due_at(), state.buffer.oldest_at());
         Some(Schedule { batch_due_at, oldest_at, timer_at })
-    }
-
-    /// Starts a flush of a caller that waits until `deadline`. Returns its epoch,
-    /// and a channel that closes when all events accepted before this call are
-    /// settled.
-    pub(crate) fn flush(&self, deadline: Instant) -> (u64, oneshot::Receiver<()>) {
-        let mut state = self.state();
-        let epoch = state.buffer.end_epoch();
-        let settled = state.accounting.wait(epoch);
-        let ended = if matches!(state.phase, Phase::Closed(_)) {
-            state.accounting.take_all()
-        } else {
-            Vec::new()
-        };
-        state.urgency.add(deadline);
-        drop(state);
-        drop(ended);
-        self.worker.notify_one();
-        (epoch, settled)
-    }
-
-    /// Returns the number of pending events up to the end of `epoch`, with the
-    /// counts at that moment.
-    pub(crate) fn pending_until(&self, epoch: u64) -> (u64, Stats) {
-        let (pending, mut stats) = {
-            let state = self.state();
-            (state.accounting.pending_until(epoch), state.accounting.stats.clone())
-        };
-        self.reporter.describe(&mut stats);
-        (pending, stats)
-    }
-
-    /// Stops accepting events. The returned channel closes when the worker has
-    /// ended, which is soon after `deadline` at the latest. A second call does
-    /// not change the deadline.
-    pub(crate) fn close(&self, deadline: Instant) -> oneshot::Receiver<()> {
-        let (ended, receiver) = oneshot::channel();
-        let mut state = self.state();
-        if state.phase == Phase::Open {
-            state.phase = Phase::Closing(deadline);
-            state.urgency.add(deadline);
-            state.buffer.seal();
-        }
-        if !state.has_ended {
-            state.end_waiters.push(ended);
-        }
-        let refused = std::mem::take(&mut state.room_waiters);
-        drop(state);
-        drop(refused);
-        self.changed.notify_all();
-        self.worker.notify_one();
-        receiver
-    }
-
-    /// Blocks until the worker has ended or `timeout` has passed.
-    pub(crate) fn wait_closed(&self, timeout: Duration) {
-        let is_running = |state: &mut State| !state.has_ended;
-        drop(wait_while(&self.changed, self.state(), timeout, is_running));
-    }
-
-    /// Closes the queue after the worker has ended. All buffered events and
-    /// those in `batches` are lost.
-    pub(crate) fn finish(&self, reason: LossReason, batches: Vec<Batch>, message: &str) {
-        let mut lost = batches;
-        {
-            let mut state = self.state();
-            state.phase = Phase::Closed(reason);
-            lost.extend(std::iter::from_fn(|| state.buffer.take_oldest()));
-        }
-        for batch in lost {
-            let outcome = Outcome::lost(reason, message);
-            self.settle_batch(SettledBatch { batch, outcome }, true);
-        }
-        self.reporter.close();
-        let mut state = self.state();
-        state.has_ended = true;
-        let ended = std::mem::take(&mut state.end_waiters);
-        let refused = std::mem::take(&mut state.room_waiters);
-        let waiters = (state.accounting.take_all(), ended, refused);
-        drop(state);
-        drop(waiters);
-        self.changed.notify_all();
     }
 
     /// Wakes the threads that wait for room, once there is enough for several

@@ -4,85 +4,27 @@
 //! Losses wait in a queue of limited size; what does not fit is counted. The
 //! thread is started by the first report and ends when it is idle.
 
-use std::cell::Cell;
-use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
-use crate::model::delivered::Delivered;
-use crate::model::line::Lines;
-use crate::model::loss::Loss;
 use crate::model::loss_reason::LossReason;
 use crate::model::problem::Problem;
 use crate::model::stats::Stats;
 use crate::pipeline::batch::Batch;
+use crate::pipeline::hooks::Hooks;
 use crate::pipeline::problems::{ProblemKind, Problems};
+use crate::pipeline::report_queue::{ReportQueue, SettledEvents};
 use crate::sync::mark_own_thread;
-
-/// Called for each loss; see [`ClientBuilder::on_loss`](crate::ClientBuilder::on_loss).
-pub(crate) type LossHook = Arc<dyn Fn(&Loss<'_>) + Send + Sync>;
-
-/// Called for each problem; see
-/// [`ClientBuilder::on_problem`](crate::ClientBuilder::on_problem).
-pub(crate) type ProblemHook = Arc<dyn Fn(&str) + Send + Sync>;
-
-/// Called for each delivered batch; see
-/// [`ClientBuilder::on_delivery`](crate::ClientBuilder::on_delivery).
-pub(crate) type DeliveryHook = Arc<dyn Fn(&Delivered<'_>) + Send + Sync>;
-
-/// The program's own functions.
-#[derive(Clone, Default)]
-pub(crate) struct Hooks {
-    pub(crate) on_loss: Option<LossHook>,
-    pub(crate) on_delivery: Option<DeliveryHook>,
-    pub(crate) on_problem: Option<ProblemHook>,
-}
-
-/// The memory that settled events may occupy while they wait for the hook.
-const MAX_QUEUED_BYTES: usize = 8 << 20;
-
-/// Deliveries leave room for losses, which are more important.
-const MAX_QUEUED_WITH_DELIVERIES: usize = MAX_QUEUED_BYTES / 2;
-
-/// The number of single events that are passed to the hook together.
-const MAX_MERGED: usize = 500;
 
 /// How long the thread waits for another report before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-thread_local! {
-    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Returns whether the current thread is running a hook.
-pub(crate) fn is_in_hook() -> bool {
-    IN_HOOK.try_with(Cell::get).unwrap_or(true)
-}
-
-/// Settled events that wait for a hook.
-struct Queued {
-    /// `None` if the events were delivered.
-    reason: Option<LossReason>,
-    message: String,
-    batch: Batch,
-    unreadable: u64,
-    /// The memory that it occupies.
-    bytes: usize,
-}
-
 struct State {
     problems: Problems,
-    queued: VecDeque<Queued>,
-    /// The memory of `queued`, in bytes.
-    queued_bytes: usize,
-    /// Events that the loss hook did not receive.
-    unreported: u64,
-    /// Events that the delivery hook did not receive.
-    unreported_deliveries: u64,
+    settled: ReportQueue,
     has_thread: bool,
     is_calling: bool,
     /// The client has ended, so nothing is delayed any more.
@@ -93,13 +35,13 @@ struct State {
 
 impl State {
     fn is_idle(&self) -> bool {
-        !self.is_calling && self.queued.is_empty() && !self.problems.has_unreported()
+        !self.is_calling && self.settled.is_empty() && !self.problems.has_unreported()
     }
 }
 
 /// What the thread does next.
 enum Task {
-    Settled(Queued),
+    Settled(SettledEvents),
     Problem(String),
 }
 
@@ -125,10 +67,7 @@ impl Reporter {
     pub(crate) fn new(hooks: Hooks) -> Self {
         let state = State {
             problems: Problems::new(),
-            queued: VecDeque::new(),
-            queued_bytes: 0,
-            unreported: 0,
-            unreported_deliveries: 0,
+            settled: ReportQueue::default(),
             has_thread: false,
             is_calling: false,
             is_closed: false,
@@ -174,15 +113,11 @@ impl Reporter {
             return Some(batch);
         }
         let mut state = self.shared.lock();
-        let cost = batch.resident_bytes();
-        if is_in_hook() || (state.queued_bytes + cost > MAX_QUEUED_BYTES && !is_forced) {
-            state.unreported += batch.len() as u64;
-            return Some(batch);
+        let refused = state.settled.push_lost(reason, message, batch, is_forced);
+        if refused.is_none() {
+            self.wake(&mut state);
         }
-        let message = message.to_owned();
-        let reason = Some(reason);
-        self.queue(&mut state, Queued { reason, message, batch, unreadable: 0, bytes: cost });
-        None
+        refused
     }
 
     /// Queues the events of a delivered batch for the delivery hook. Returns the
@@ -192,14 +127,11 @@ impl Reporter {
             return Some(batch);
         }
         let mut state = self.shared.lock();
-        let bytes = batch.resident_bytes();
-        if state.queued_bytes + bytes > MAX_QUEUED_WITH_DELIVERIES {
-            state.unreported_deliveries += batch.len() as u64;
-            return Some(batch);
+        let refused = state.settled.push_delivered(batch);
+        if refused.is_none() {
+            self.wake(&mut state);
         }
-        let message = String::new();
-        self.queue(&mut state, Queued { reason: None, message, batch, unreadable: 0, bytes });
-        None
+        refused
     }
 
     /// Queues one lost event for the loss hook.
@@ -208,50 +140,26 @@ impl Reporter {
             return;
         }
         let mut state = self.shared.lock();
-        let cost = Batch::cost_of(line.len());
-        if is_in_hook() || state.queued_bytes + cost > MAX_QUEUED_BYTES {
-            state.unreported += 1;
-            return;
+        if state.settled.push_line(reason, message, line) {
+            self.wake(&mut state);
         }
-        if let Some(last) = state.queued.back_mut()
-            && (last.reason == Some(reason) && last.message == message)
-            && (1..MAX_MERGED).contains(&last.batch.len())
-        {
-            last.batch.push(line, None);
-            last.bytes += cost;
-            state.queued_bytes += cost;
-            return;
-        }
-        let mut batch = Batch::new(0);
-        batch.push(line, None);
-        let message = message.to_owned();
-        let reason = Some(reason);
-        self.queue(&mut state, Queued { reason, message, batch, unreadable: 0, bytes: cost });
     }
 
     /// Queues the loss of events whose content can no longer be read.
     pub(crate) fn report_unreadable(&self, reason: LossReason, message: &str, unreadable: u64) {
         if self.shared.hooks.on_loss.is_some() {
-            let message = message.to_owned();
-            let batch = Batch::new(0);
-            let reason = Some(reason);
-            let loss = Queued { reason, message, batch, unreadable, bytes: 0 };
-            self.queue(&mut self.shared.lock(), loss);
+            let mut state = self.shared.lock();
+            state.settled.push_unreadable(reason, message, unreadable);
+            self.wake(&mut state);
         }
-    }
-
-    fn queue(&self, state: &mut State, settled: Queued) {
-        state.queued_bytes += settled.bytes;
-        state.queued.push_back(settled);
-        self.wake(state);
     }
 
     /// Adds the most recent problem and the number of unreported events.
     pub(crate) fn describe(&self, stats: &mut Stats) {
         let state = self.shared.lock();
         let now = Instant::now();
-        stats.unreported = state.unreported;
-        stats.unreported_deliveries = state.unreported_deliveries;
+        stats.unreported = state.settled.unreported;
+        stats.unreported_deliveries = state.settled.unreported_deliveries;
         stats.last_problem = state.problems.latest(now).map(|(message, at)| {
             let time = SystemTime::now() - now.saturating_duration_since(at);
             Problem { message: message.to_owned(), time: time.into() }
@@ -311,7 +219,10 @@ impl Shared {
             if let Some(task) = Self::next_task(&mut state) {
                 state.is_calling = true;
                 drop(state);
-                self.call(task);
+                match task {
+                    Task::Settled(events) => events.report(&self.hooks),
+                    Task::Problem(message) => self.hooks.report_problem(&message),
+                }
                 state = self.lock();
                 state.is_calling = false;
             } else if state.is_idle() {
@@ -343,35 +254,7 @@ impl Shared {
         if let Some(report) = report {
             return Some(Task::Problem(report));
         }
-        let settled = state.queued.pop_front()?;
-        state.queued_bytes -= settled.bytes;
-        Some(Task::Settled(settled))
-    }
-
-    /// Calls a hook. Panics in it are caught.
-    fn call(&self, task: Task) {
-        IN_HOOK.set(true);
-        let Hooks { on_loss, on_delivery, on_problem } = &self.hooks;
-        match task {
-            Task::Problem(message) => {
-                drop(catch_unwind(AssertUnwindSafe(|| match on_problem {
-                    Some(hook) => hook(&message),
-                    None => tracing::warn!(target: "eyego_log_client", "{message}"),
-                })));
-            }
-            Task::Settled(Queued { reason, message, batch, unreadable, .. }) => {
-                let lines = if batch.is_empty() { Lines::EMPTY } else { batch.lines() };
-                drop(catch_unwind(AssertUnwindSafe(|| match (reason, on_loss, on_delivery) {
-                    (Some(reason), Some(hook), _) => {
-                        hook(&Loss { reason, message: &message, lines, unreadable });
-                    }
-                    (None, _, Some(hook)) => hook(&Delivered { lines }),
-                    // Nothing is queued without its hook.
-                    _ => {}
-                })));
-            }
-        }
-        IN_HOOK.set(false);
+        state.settled.pop().map(Task::Settled)
     }
 }
 
@@ -386,6 +269,8 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::model::loss::Loss;
+    use crate::pipeline::report_queue::MAX_QUEUED_BYTES;
 
     #[test]
     fn a_hook_that_blocks_delays_nobody_and_what_it_misses_is_counted() {

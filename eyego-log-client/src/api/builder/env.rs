@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ClientBuilder, parse};
 use crate::model::errors::ConfigError;
-use crate::pipeline::event_queue::Overflow;
+use crate::model::overflow::Overflow;
 
 /// How long `EYEGO_LOG_OVERFLOW=block` blocks.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -39,10 +39,10 @@ impl ClientBuilder {
         }
         let is_disabled = disabled == Some(true) || url.is_none();
         let mut builder = Self::new(url.unwrap_or_default()).disabled(is_disabled);
-        builder.api_key = read("EYEGO_LOG_API_KEY");
-        builder.api_key_file = read("EYEGO_LOG_API_KEY_FILE").map(Into::into);
-        builder.tls.ca_file = read("EYEGO_LOG_CA_FILE").map(Into::into);
-        builder.tls.identity_file = read("EYEGO_LOG_IDENTITY_FILE").map(Into::into);
+        builder.connection.api_key = read("EYEGO_LOG_API_KEY");
+        builder.connection.api_key_file = read("EYEGO_LOG_API_KEY_FILE").map(Into::into);
+        builder.connection.tls.ca_file = read("EYEGO_LOG_CA_FILE").map(Into::into);
+        builder.connection.tls.identity_file = read("EYEGO_LOG_IDENTITY_FILE").map(Into::into);
         let numbers = [
             ("EYEGO_LOG_MAX_BATCH_EVENTS", &mut builder.max_batch_events),
             ("EYEGO_LOG_MAX_BATCH_BYTES", &mut builder.max_batch_bytes),
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(builder.linger, Duration::from_millis(20));
         assert_eq!(builder.max_batch_events, 7);
         assert_eq!(builder.overflow, Overflow::DropOldest);
-        assert_eq!(builder.tls.ca_file, None);
+        assert_eq!(builder.connection.tls.ca_file, None);
         assert!(!format!("{builder:?}").contains("secret"));
     }
 

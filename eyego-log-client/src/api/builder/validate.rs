@@ -4,26 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING,
-};
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use super::{ClientBuilder, parse};
 use crate::delivery::RetryPolicy;
 use crate::delivery::dispatch::DispatchOptions;
 use crate::model::errors::ConfigError;
+use crate::model::overflow::Overflow;
 use crate::pipeline::BatchLimits;
 use crate::pipeline::context::Context;
-use crate::pipeline::event_queue::{Overflow, QueueOptions};
+use crate::pipeline::event_queue::QueueOptions;
 use crate::pipeline::filter::Filter;
-use crate::pipeline::reporter::Hooks;
+use crate::pipeline::hooks::Hooks;
 use crate::spool::SpoolOptions;
 use crate::transport::Transport;
-use crate::transport::api_key::ApiKey;
-use crate::transport::describe::without_credentials;
-use crate::transport::endpoint::{API_PATH, Endpoint};
-use crate::transport::http_client::HttpTransport;
+use crate::transport::endpoint::Endpoint;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -88,20 +81,13 @@ fn common_metadata(builder: &ClientBuilder) -> Result<Option<Arc<Context>>, Conf
 
 pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, ConfigError> {
     check_ranges(&builder)?;
-    let (base_url, is_https) = base_url(&builder.url)?;
-    let (headers, api_key) = (headers(&builder)?, api_key(&builder)?);
-    let endpoint = Endpoint::new(base_url, headers, api_key)
-        .map_err(|error| ConfigError::new("url", format!("is not valid: {error}")))?;
     let (queue, filter) = (builder.queue_options(), builder.filter());
     let context = common_metadata(&builder)?;
     #[cfg(feature = "spool")]
     let spool = builder.spool_options()?;
     #[cfg(not(feature = "spool"))]
     let spool = None;
-    let transport = match builder.transport {
-        Some(transport) => transport,
-        None => Arc::new(HttpTransport::new(is_https, builder.tls)?),
-    };
+    let (endpoint, transport) = builder.connection.open()?;
     Ok(Validated {
         endpoint,
         transport,
@@ -130,6 +116,7 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
 
 fn check_ranges(builder: &ClientBuilder) -> Result<(), ConfigError> {
     let ClientBuilder { max_batch_bytes, max_event_bytes, .. } = *builder;
+    builder.connection.check_transport()?;
     check_number("max_batch_events", builder.max_batch_events, 1, 10_000, "")?;
     check_number("max_event_bytes", max_event_bytes, 256, 16 << 20, " bytes")?;
     check_number("max_batch_bytes", max_batch_bytes, max_event_bytes, 16 << 20, " bytes")?;
@@ -157,13 +144,6 @@ fn check_ranges(builder: &ClientBuilder) -> Result<(), ConfigError> {
     if builder.compression && !cfg!(feature = "zstd") {
         return Err(ConfigError::new("compression", "needs the crate feature `zstd`"));
     }
-    let files = [("ca_file", &builder.tls.ca_file), ("identity_file", &builder.tls.identity_file)];
-    for (option, file) in files {
-        if file.is_some() && builder.transport.is_some() {
-            let problem = "cannot be combined with http_client or transport";
-            return Err(ConfigError::new(option, problem));
-        }
-    }
     Ok(())
 }
 
@@ -180,77 +160,9 @@ fn check_number(
     Err(ConfigError::new(option, format!("must be from {min} to {max}{unit}, not {value}")))
 }
 
-/// Returns the URL of the API, and whether it needs TLS.
-fn base_url(text: &str) -> Result<(String, bool), ConfigError> {
-    let shown = without_credentials(text);
-    let invalid = |problem: &str| Err(ConfigError::new("url", format!("{problem}: {shown}")));
-    let text = text.trim();
-    let url: http::Uri = match text.parse() {
-        Ok(url) => url,
-        Err(error) => {
-            return invalid(&format!("must be a URL such as http://localhost:3000 ({error})"));
-        }
-    };
-    let is_https = match url.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return invalid("must begin with http:// or https://"),
-    };
-    if url.host().is_none_or(str::is_empty) {
-        return invalid("must have a host");
-    }
-    if url.query().is_some() || text.contains('#') {
-        return invalid("must not have a query or a fragment");
-    }
-    if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return invalid("must not contain a user name or password; use api_key");
-    }
-    Ok((format!("{}{API_PATH}", text.trim_end_matches('/')), is_https))
-}
-
-fn api_key(builder: &ClientBuilder) -> Result<ApiKey, ConfigError> {
-    match (&builder.api_key, &builder.api_key_file) {
-        (None, None) => Ok(ApiKey::None),
-        (Some(_), Some(_)) => {
-            Err(ConfigError::new("api_key_file", "cannot be combined with api_key"))
-        }
-        (Some(key), None) => ApiKey::fixed(key),
-        (None, Some(path)) => ApiKey::from_file(path.clone()),
-    }
-}
-
-/// Returns the program's own headers. Errors do not show their values.
-fn headers(builder: &ClientBuilder) -> Result<HeaderMap, ConfigError> {
-    /// The client sets these itself.
-    const RESERVED: [HeaderName; 5] =
-        [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING];
-
-    let has_key = builder.api_key.is_some() || builder.api_key_file.is_some();
-    let mut headers = HeaderMap::new();
-    for (name, value) in &builder.headers {
-        let invalid = |problem: &str| ConfigError::new("header", format!("{name:?} {problem}"));
-        let name: HeaderName = name.parse().map_err(|_| invalid("is not a valid header name"))?;
-        let mut value = HeaderValue::from_str(value)
-            .map_err(|_| invalid("has a value that no header can have"))?;
-        if RESERVED.contains(&name) {
-            return Err(invalid("is set by the client"));
-        }
-        if name == AUTHORIZATION && has_key {
-            return Err(invalid("cannot be combined with api_key or api_key_file"));
-        }
-        value.set_sensitive(true);
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn validate_url(url: &str) -> Result<Validated, ConfigError> {
-        validate(ClientBuilder::new(url.to_owned()))
-    }
 
     /// Returns the option that is invalid after `change`.
     fn invalid_option(change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> String {
@@ -270,53 +182,5 @@ mod tests {
         assert_eq!(invalid_option(|b| b.sample_rate(1.1)), "sample_rate");
         assert_eq!(invalid_option(|b| b.sample_rate(f64::NAN)), "sample_rate");
         assert_eq!(invalid_option(|b| b.common_metadata([1])), "common_metadata");
-        assert_eq!(invalid_option(|b| b.api_key("a b")), "api_key");
-        assert_eq!(invalid_option(|b| b.api_key_file("/no/such/file")), "api_key_file");
-        assert_eq!(invalid_option(|b| b.api_key("k").api_key_file("f")), "api_key_file");
-    }
-
-    #[test]
-    fn an_invalid_url_is_shown_without_its_password() {
-        for url in ["", "localhost", "ftp://host", "http://", "http://h?x=1", "http://u:secret@h"] {
-            let error = validate_url(url).err().unwrap();
-            assert_eq!(error.option(), "url", "{url}");
-            assert!(!error.to_string().contains("secret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_api_path_is_appended_to_the_path_of_the_url() {
-        let validated = validate_url("http://localhost:3000/behind/a/proxy/").ok().unwrap();
-        let expected = "http://localhost:3000/behind/a/proxy/api/v1";
-        assert_eq!(validated.endpoint.base_url(), expected);
-    }
-
-    #[test]
-    fn a_header_of_the_client_or_an_invalid_one_is_an_error() {
-        for (name, value) in [
-            ("content-length", "1"),
-            ("Content-Type", "text/plain"),
-            ("a b", "c"),
-            ("x-token", "secret\n"),
-        ] {
-            let builder = ClientBuilder::new("http://h".to_owned()).header(name, value);
-            let error = validate(builder).err().unwrap();
-            assert_eq!(error.option(), "header", "{name}");
-            assert!(error.to_string().contains(name) && !error.to_string().contains("secret"));
-        }
-        assert_eq!(invalid_option(|b| b.api_key("k").header("authorization", "x")), "header");
-        let builder = ClientBuilder::new("http://h".to_owned()).header("x-token", "secret");
-        assert!(!format!("{builder:?}").contains("secret"));
-        let endpoint = validate(builder).ok().unwrap().endpoint;
-        assert!(!format!("{endpoint:?}").contains("secret"), "{endpoint:?}");
-    }
-
-    #[cfg(any(feature = "tls", feature = "native-tls"))]
-    #[test]
-    fn an_invalid_certificate_file_is_an_error_when_building() {
-        assert_eq!(invalid_option(|b| b.identity_file("/no/such/file")), "identity_file");
-        assert_eq!(invalid_option(|b| b.identity_file("Cargo.toml")), "identity_file");
-        assert_eq!(invalid_option(|b| b.ca_file("/no/such/file")), "ca_file");
-        assert_eq!(invalid_option(|b| b.ca_file("Cargo.toml")), "ca_file");
     }
 }

@@ -8,7 +8,9 @@ use eyego_log_core::{LogId, Timestamp};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::api::client::{Client, Delivery, Inner, deadline_after};
+use crate::api::client::delivery::Delivery;
+use crate::api::client::inner::Inner;
+use crate::api::client::{Client, deadline_after};
 use crate::model::errors::LogError;
 use crate::model::event::Event;
 use crate::pipeline::encode;

@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 
 use crate::model::errors::LogError;
 use crate::model::loss_reason::LossReason;
+use crate::model::overflow::Overflow;
 use crate::pipeline::batch::{Ack, Batch, Outcome, SettledBatch};
-use crate::pipeline::event_queue::{EventQueue, Overflow, Phase, State};
+use crate::pipeline::event_queue::{EventQueue, Phase, State};
 use crate::sync::{MutexGuard, wait_while};
 
 /// Why an event was not added to the buffer. The lock is still held.

@@ -9,6 +9,8 @@
 //! The flag is specific to this crate, because `--cfg loom` would disable
 //! tokio's networking.
 
+use std::time::Duration;
+
 use loom::thread;
 
 use super::*;
