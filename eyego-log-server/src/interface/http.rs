@@ -29,6 +29,7 @@
 //! | `body/decompress` | gzip and zstd |
 //! | `held_body` | response bodies that hold their share of the read budget |
 //! | `heavy` | runs long work on blocking threads |
+//! | `envelope` | the envelope of every JSON response |
 //! | `error` | the one table of failures and their responses |
 //! | `tls` | certificates and handshakes |
 //! | `connections` | the open connections, what each is doing, and their limit |
@@ -41,6 +42,7 @@ mod body;
 mod connections;
 mod dashboard;
 mod dead_letters;
+mod envelope;
 mod erasures;
 mod error;
 mod export;

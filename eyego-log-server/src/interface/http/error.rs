@@ -1,33 +1,32 @@
 //! Failures of the API and their responses, for single events and batches alike.
 //!
-//! Two tables state each fact once: [`IngestError`] maps every reason an event is
-//! not queued to the counted refusal and the machine-readable code, and
+//! Two tables state each fact once:
+//! [`IngestError`](crate::application::ingest::IngestError) maps every reason an
+//! event is not queued to the counted refusal and the machine-readable code, and
 //! [`FailureKind::status`] maps every kind of failure to its HTTP status.
 //! [`respond`] adds `Retry-After` to every 503, and a 429 has its own.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `reasons` | the kind and the message of each error of the other layers |
+//! | `batch` | the events of a batch that are not queued |
+
+mod batch;
+mod reasons;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::Json;
 use axum::response::{IntoResponse, Response};
 use eyego_log_core::limits::MAX_NAME_CHARS;
-use eyego_log_core::wire::{ErrorResponse, IngestResponse, RejectedItem, Status};
-use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError};
+use eyego_log_core::wire::{ErrorResponse, IngestResponse};
+use eyego_log_core::{FieldError, FieldErrors, LogId};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use serde::Serialize;
 
-use crate::application::dead_letters::DeadLetterError;
-use crate::application::ingest::{IngestError, RejectedEvent};
+pub(super) use self::batch::{rejected_item, status_of_rejected};
+use super::envelope::{respond, status_field};
 use crate::application::metrics::Refusal;
-use crate::domain::queue::AppendError;
-use crate::domain::read::ReadError;
-use crate::domain::repository::StoreError;
-use crate::domain::tail::TailError;
-
-/// Seconds that a client waits before it retries: long enough for a full queue to
-/// drain a little.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// A request that failed: everything its response contains, and what only the
 /// server's log contains.
@@ -211,15 +210,6 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Builds a JSON response. A 503 tells the client when to retry.
-pub(super) fn respond(code: StatusCode, body: &impl Serialize) -> Response {
-    let mut response = (code, Json(body)).into_response();
-    if code == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
-    }
-    response
-}
-
 /// Returns what the caller sent, cut at 64 characters, for a message.
 pub(super) fn shortened(text: &str) -> Cow<'_, str> {
     match text.char_indices().nth(MAX_NAME_CHARS) {
@@ -228,161 +218,16 @@ pub(super) fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns the `status` field of an envelope.
-pub(super) fn status_field(code: StatusCode) -> Status {
-    if code.is_server_error() {
-        Status::Error
-    } else if code.is_client_error() {
-        Status::Fail
-    } else {
-        Status::Success
-    }
-}
-
-/// Returns the HTTP status of a batch of which no event is queued: 503 if a retry
-/// can succeed, 413 if each event is too large, otherwise 400.
-pub(super) fn status_of_rejected(rejected: &[RejectedEvent]) -> StatusCode {
-    let status = |event: &RejectedEvent| FailureKind::Refused(event.error.refusal()).status();
-    if rejected.iter().any(|event| event.error.code().is_retryable()) {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else if rejected.iter().all(|event| status(event) == StatusCode::PAYLOAD_TOO_LARGE) {
-        StatusCode::PAYLOAD_TOO_LARGE
-    } else {
-        StatusCode::BAD_REQUEST
-    }
-}
-
-/// Builds the item of a batch response for an event that is not queued.
-pub(super) fn rejected_item(event: RejectedEvent) -> RejectedItem {
-    let code = event.error.code();
-    let ApiError { message, errors, id, .. } = event.error.into();
-    RejectedItem {
-        index: event.index,
-        id,
-        code,
-        message: message.into_owned(),
-        errors,
-        retryable: code.is_retryable(),
-    }
-}
-
-impl From<IngestError> for ApiError {
-    fn from(error: IngestError) -> Self {
-        let kind = FailureKind::Refused(error.refusal());
-        match error {
-            IngestError::Invalid(error) => error.into(),
-            IngestError::Unlisted { errors } => {
-                Self::new(kind, format!("invalid ({errors} field errors, not listed)"))
-            }
-            IngestError::TooLarge { bytes, max } => {
-                let message = format!("an event may have up to {max} bytes; this one has {bytes}");
-                Self::new(kind, message)
-            }
-            IngestError::NotQueued { id, error } => {
-                let internals = Some(error.to_string());
-                Self { id, internals, ..Self::new(kind, public_message(&error)) }
-            }
-        }
-    }
-}
-
-fn public_message(error: &AppendError) -> &'static str {
-    match error {
-        AppendError::Full(_) => "the queue is full; retry with the same id",
-        AppendError::Lagging(_) => {
-            "storing lags more than a second behind the queue; retry with the same id"
-        }
-        AppendError::OutOfMemory => {
-            "the memory for events in flight (EYEGO_MAX_IN_FLIGHT_BYTES) is used up; retry with \
-             the same id"
-        }
-        AppendError::Unavailable(_) => {
-            "the queue did not acknowledge the event; retry with the same id"
-        }
-        AppendError::TooLarge(_) => "the event exceeds the size limit of the queue",
-    }
-}
-
-impl From<ParseError> for ApiError {
-    fn from(error: ParseError) -> Self {
-        match error {
-            ParseError::Syntax(error) => Self::invalid(error.to_string()),
-            ParseError::Fields(errors) => errors.into(),
-        }
-    }
-}
-
-impl From<FieldErrors> for ApiError {
-    fn from(errors: FieldErrors) -> Self {
-        let message = errors.to_string();
-        Self { errors, ..Self::invalid(message) }
-    }
-}
-
-impl From<ReadError> for ApiError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Unavailable(_) => Self::store_unavailable(error.to_string()),
-            ReadError::TimedOut(limit) => {
-                let message = format!(
-                    "the query took longer than {} s: narrow the time range with from and to, or \
-                     add userId",
-                    limit.as_secs()
-                );
-                Self::new(FailureKind::StoreUnavailable, message)
-            }
-            ReadError::Overloaded(reason) => {
-                let message = format!("too many reads at the same time: {reason}; retry later");
-                Self::new(FailureKind::StoreUnavailable, message)
-            }
-            ReadError::Failed(_) => Self::internal(error.to_string()),
-        }
-    }
-}
-
-impl From<TailError> for ApiError {
-    fn from(error: TailError) -> Self {
-        match error {
-            TailError::InvalidToken => Self::invalid(
-                "after or Last-Event-ID must be the id of an event of this tail, unchanged; this \
-                 one is not of this store: start again without it",
-            ),
-            TailError::TokenTooOld => Self::new(
-                FailureKind::Gone,
-                "after or Last-Event-ID is too old: the store cannot return what followed. List it \
-                 with GET /api/v1/logs and from, and start again without the token",
-            ),
-            TailError::Unsupported(reason) => Self::new(FailureKind::NotSupported, reason),
-            TailError::Read(error) => error.into(),
-        }
-    }
-}
-
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        Self::store_unavailable(error.to_string())
-    }
-}
-
-impl From<DeadLetterError> for ApiError {
-    fn from(error: DeadLetterError) -> Self {
-        match error {
-            DeadLetterError::NotFound(_) => Self::not_found(error.to_string()),
-            DeadLetterError::Truncated { .. } => {
-                Self::new(FailureKind::Conflict, error.to_string())
-            }
-            DeadLetterError::Read(error) => error.into(),
-            DeadLetterError::Store(error) => error.into(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
+    use eyego_log_core::ParseError;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::application::ingest::{IngestError, RejectedEvent};
+    use crate::domain::queue::AppendError;
+    use crate::domain::read::ReadError;
 
     const SECRET: &str = "kafka-1.internal:9092";
 

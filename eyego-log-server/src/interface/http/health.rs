@@ -13,7 +13,8 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::error::{ApiError, respond};
+use super::envelope::respond;
+use super::error::ApiError;
 use super::parameters;
 use crate::application::persist::WorkerStatus;
 use crate::application::reload::ReloadStatus;

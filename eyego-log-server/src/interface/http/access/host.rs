@@ -8,6 +8,8 @@ use http::Request;
 use http::header::HOST;
 use http::uri::Authority;
 
+use crate::interface::http::error::shortened;
+
 /// The names under which this server may be addressed, in lower case.
 /// `localhost` and IP addresses are always among them: no page can have them as
 /// a rebound name.
@@ -73,10 +75,6 @@ pub(super) fn host_of(value: &str) -> Option<&str> {
 fn is_address(host: &str) -> bool {
     let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     v6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok()) || host.parse::<Ipv4Addr>().is_ok()
-}
-
-fn shortened(host: &str) -> String {
-    host.chars().take(100).collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::parameters::{
 use super::route::{Route, response, text_header};
 use crate::domain::access::Scope;
 use crate::interface::http::export::csv::MAX_COLUMNS;
-use crate::interface::http::export::{FORMATS, PARQUET};
+use crate::interface::http::export::format::{FORMATS, PARQUET};
 use crate::interface::http::stats::{DEFAULT_TOP, MAX_TOP, StatsResponse};
 use crate::interface::http::tail::request::MAX_TOKEN_BYTES;
 

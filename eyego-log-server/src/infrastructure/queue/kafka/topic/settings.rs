@@ -113,6 +113,14 @@ impl Settings {
     }
 }
 
+/// Returns one message about all problems, or `None` if there is none.
+pub(in crate::infrastructure::queue::kafka) fn describe(
+    problems: &[SettingProblem],
+) -> Option<String> {
+    let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    (!messages.is_empty()).then(|| messages.join("; "))
+}
+
 #[cfg(test)]
 mod tests {
     use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
