@@ -84,6 +84,12 @@ describe("explore", () => {
       assert.equal(await total(page), listed.results);
     }));
 
+  test("the table shows values inside objects with their paths", () =>
+    visit(shared, "#/explore?last=7d&action=CHECKOUT", async (page) => {
+      const { data: [{ metadata }] } = await get(SERVER, "/api/v1/logs?action=CHECKOUT&limit=1");
+      await rows(page).first().locator(".col-meta", { hasText: `cart.total ${metadata.cart.total}` }).waitFor();
+    }));
+
   test("a scalar in the drawer becomes a filter, and same user and same action do too", () =>
     visit(shared, "#/explore?last=7d&action=LOGIN", async (page) => {
       await rows(page).first().locator(".row-open").click();

@@ -32,6 +32,11 @@ describe("hostile data", () => {
       await page.locator(".json-string", { hasText: "a\\u0000b" }).waitFor();
     }));
 
+  test("an emoji of several is one, and its joiner is not shown", () =>
+    visit(shared, view("u".repeat(256)), async (page) => {
+      await rows(page).first().locator(".col-meta", { hasText: "emoji 👩‍👩‍👧‍👦" }).waitFor();
+    }));
+
   test("large values are shortened and can be shown whole", () =>
     visit(shared, view("hostile-size"), async (page) => {
       await rows(page).first().locator(".row-open").click();

@@ -1,6 +1,9 @@
 //! The dashboard in a real browser, against the real server. The tests themselves are in
 //! `tests/browser`.
 
+use std::time::SystemTime;
+
+use eyego_log_core::Timestamp;
 use eyego_log_server::domain::dead_letter::DeadLetter;
 use serde_json::json;
 use stack::browser;
@@ -15,13 +18,26 @@ use crate::sources::workspace;
 /// What the tests of dead letters expect.
 fn dead_letters() -> Vec<DeadLetter> {
     let storable = (0..7).map(|n| {
-        let raw = json!({"id": id(n), "userId": format!("replay-{n}"), "action": "REPLAYED"});
-        dead_letter(n, "mongodb_121", raw.to_string().as_bytes())
+        let user = format!("replay-{n}");
+        let raw = json!({"id": id(n), "userId": user, "action": "REPLAYED"});
+        let mut dead_letter = dead_letter(n, "mongodb_121", raw.to_string().as_bytes());
+        dead_letter.summary.user_id = Some(user);
+        dead_letter.summary.message = "Document failed validation".to_owned();
+        dead_letter
     });
     let not_utf8 = (7..10).map(|n| dead_letter(n, "not_a_record", &[0xff, 0xfe, 0, b'x']));
     let mut truncated = dead_letter(10, "too_large", br#"{"userId":"#);
     truncated.summary.truncated_from = Some(17_301_504);
-    storable.chain(not_utf8).chain([truncated]).collect()
+    truncated.summary.message =
+        "the document has 17301610 bytes; MongoDB stores up to 16777216".to_owned();
+    let mut dead_letters: Vec<_> = storable.chain(not_utf8).chain([truncated]).collect();
+    let now = Timestamp::from(SystemTime::now()).as_millis();
+    for (minutes, dead_letter) in (1..).zip(&mut dead_letters) {
+        let failed = now - minutes * 7 * 60_000;
+        dead_letter.summary.failed_at = Timestamp::from_millis_clamped(failed);
+        dead_letter.summary.queued_at = Timestamp::from_millis_clamped(failed - 450);
+    }
+    dead_letters
 }
 
 /// Runs the browser tests whose names match `pattern`, and keeps their screenshots below

@@ -6,6 +6,7 @@ mod fuzzing;
 
 use std::collections::BTreeSet;
 
+use reqwest::redirect::Policy;
 use serde_json::{Value, json};
 use stack::keys::KeysFile;
 use stack::openapi::{self, document};
@@ -217,7 +218,7 @@ async fn streams_pages_and_metrics_conform_to_the_document() {
     let event = json!({"userId": "u", "action": "A", "metadata": {"page": "home"}});
     assert_eq!(post(&server, "/api/v1/logs?wait=stored", &event).await.0, 200);
     assert_eq!(post_log(&server, &event).await.0, 202);
-    let client = reqwest::Client::new();
+    let client = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
     for (path, status) in [
         ("/api/v1/logs/export", 200),
         ("/api/v1/logs/export?format=csv&columns=metadata.page,metadata.x", 200),
@@ -225,6 +226,7 @@ async fn streams_pages_and_metrics_conform_to_the_document() {
         ("/metrics", 200),
         ("/", 200),
         ("/docs", 200),
+        ("/docs/", 308),
         ("/assets/app.js", 200),
         ("/assets/docs.js", 200),
         ("/assets/app.css?v=0", 200),
@@ -239,6 +241,8 @@ async fn streams_pages_and_metrics_conform_to_the_document() {
         let received = openapi::send(client.patch(url(&server, path))).await.unwrap();
         assert_eq!(received.status, if path == "/nothing" { 404 } else { 405 }, "PATCH {path}");
     }
+    let followed = reqwest::get(url(&server, "/docs/")).await.unwrap();
+    assert_eq!((followed.status().as_u16(), followed.url().path()), (200, "/docs"));
     let etag = openapi::send(client.get(url(&server, "/openapi.json"))).await.unwrap();
     let known =
         client.get(url(&server, "/openapi.json")).header("if-none-match", &etag.headers["etag"]);

@@ -6,9 +6,10 @@ mod tail;
 
 use eyego_log_core::Timestamp;
 use serde_json::{Value, json};
+use stack::openapi;
 use stack::server::Server;
 
-use crate::fixture::{NDJSON, post_bytes, stored};
+use crate::fixture::{NDJSON, post_bytes, stored, url};
 
 /// Stores these events, and waits until all can be read.
 async fn store_all(server: &Server, events: &[Value]) {
@@ -23,6 +24,15 @@ async fn store_all(server: &Server, events: &[Value]) {
             stored(server, id.as_str().unwrap()).await;
         }
     }
+}
+
+/// Exports matching events as NDJSON. The response must conform to the OpenAPI document.
+async fn exported(server: &Server, query: &str) -> Vec<Value> {
+    let request = reqwest::Client::new().get(url(server, &format!("/api/v1/logs/export?{query}")));
+    let received = openapi::send(request).await.unwrap();
+    assert_eq!(received.status, 200);
+    let lines = received.body.split_inclusive(|byte| *byte == b'\n');
+    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
 }
 
 /// Returns an event at this time.

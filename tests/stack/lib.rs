@@ -24,6 +24,7 @@ pub mod load;
 pub mod memory_limit;
 pub mod mongodb;
 pub mod openapi;
+pub mod parquet;
 pub mod process;
 pub mod proxy;
 pub mod server;

@@ -8,7 +8,10 @@
 mod schemas;
 pub mod tools;
 
-use std::sync::LazyLock;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::io::Read as _;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
@@ -18,8 +21,8 @@ use serde_json::Value;
 use self::schemas::Schemas;
 
 /// Headers that each response has which documents them.
-const REQUIRED_HEADERS: [&str; 5] =
-    ["allow", "content-disposition", "etag", "retry-after", "www-authenticate"];
+const REQUIRED_HEADERS: [&str; 6] =
+    ["allow", "content-disposition", "etag", "location", "retry-after", "www-authenticate"];
 
 /// A request as the document sees it.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +70,22 @@ impl Received {
         })
     }
 
+    /// Returns the body without its encoding.
+    fn decoded(&self) -> Result<Cow<'_, [u8]>> {
+        let mut decoded = Vec::new();
+        match self.header(CONTENT_ENCODING) {
+            None => return Ok(self.body.as_slice().into()),
+            Some("gzip") => {
+                flate2::read::GzDecoder::new(self.body.as_slice()).read_to_end(&mut decoded)?
+            }
+            Some("zstd") => {
+                zstd::stream::read::Decoder::new(self.body.as_slice())?.read_to_end(&mut decoded)?
+            }
+            Some(other) => bail!("the encoding {other} is not documented"),
+        };
+        Ok(decoded.into())
+    }
+
     fn is_unknown_route(&self) -> bool {
         let start = br#"{"status":"fail","message":"no such route:"#;
         self.status == 404 && self.body.starts_with(start)
@@ -110,8 +129,6 @@ pub async fn send(request: RequestBuilder) -> Result<Received> {
 /// # Errors
 /// Returns an error that says how they violate the document.
 pub fn check(sent: Sent<'_>, received: &Received) -> Result<()> {
-    static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::new);
-
     DOCUMENT.check(sent, received).with_context(|| {
         let body = String::from_utf8_lossy(&received.body);
         let body: String = body.chars().take(1000).collect();
@@ -121,6 +138,32 @@ pub fn check(sent: Sent<'_>, received: &Received) -> Result<()> {
         )
     })
 }
+
+/// Checks messages of a tail, as server-sent events. Data that was found valid is not checked again:
+/// an event can be on a thousand tails.
+///
+/// # Errors
+/// Returns an error that says how the data of a message violates the document.
+pub fn check_messages(messages: &str) -> Result<()> {
+    static VALID: LazyLock<Mutex<HashSet<u32>>> = LazyLock::new(Mutex::default);
+
+    let response = "paths/~1api~1v1~1logs~1tail/get/responses/200";
+    let schema = format!("/{response}/content/text~1event-stream/schema/contentSchema");
+    for data in messages.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        let hash = crc32fast::hash(data.as_bytes());
+        if VALID.lock().unwrap_or_else(PoisonError::into_inner).contains(&hash) {
+            continue;
+        }
+        DOCUMENT.check_part(DOCUMENT.root.pointer(&schema), data).with_context(|| {
+            let data: String = data.chars().take(1000).collect();
+            format!("a message of the tail violates /openapi.json: {data}")
+        })?;
+        VALID.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
+    }
+    Ok(())
+}
+
+static DOCUMENT: LazyLock<Document> = LazyLock::new(Document::new);
 
 struct Document {
     root: Value,
@@ -211,20 +254,32 @@ impl Document {
         let media_type = received.header(CONTENT_TYPE).context("no Content-Type")?;
         let media_type = essence(media_type);
         let content = content.get(media_type).context("the media type is not documented")?;
-        if is_head || received.header(CONTENT_ENCODING).is_some() {
+        let schema = &content["schema"];
+        let of_part = schema.get("contentSchema");
+        if is_head {
             return Ok(());
         }
-        let schema = &content["schema"];
-        if media_type == "application/json" {
-            return self.schemas.check(schema, &serde_json::from_slice(&received.body)?);
-        }
-        let text = std::str::from_utf8(&received.body)?;
-        if let Some(of_line) = schema.get("contentSchema") {
-            for line in text.lines() {
-                self.schemas.check(of_line, &serde_json::from_str(line)?)?;
+        let body = received.decoded()?;
+        match media_type {
+            "application/json" => self.schemas.check(schema, &serde_json::from_slice(&body)?),
+            "application/x-ndjson" => {
+                let lines = std::str::from_utf8(&body)?.lines();
+                lines.map(|line| self.check_part(of_part, line)).collect()
             }
+            "text/event-stream" => {
+                let data = std::str::from_utf8(&body)?.lines();
+                let data = data.filter_map(|line| line.strip_prefix("data: "));
+                data.map(|data| self.check_part(of_part, data)).collect()
+            }
+            text if text.starts_with("text/") => Ok(std::str::from_utf8(&body).map(drop)?),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Checks a line or the data of a message in a stream.
+    fn check_part(&self, schema: Option<&Value>, part: &str) -> Result<()> {
+        let schema = schema.context("the parts of the stream are not documented")?;
+        self.schemas.check(schema, &serde_json::from_str(part)?)
     }
 
     /// Checks the parameters of the query string of a request that succeeded.

@@ -55,8 +55,9 @@ pub trait Tail: Send {
 /// A part of a tail.
 #[derive(Debug, Default)]
 pub struct TailBatch {
-    /// Number of events that were stored before these and are not returned, because
-    /// the caller was too slow. They are counted whether they match or not.
+    /// Number of matching events that were stored before these and are not returned,
+    /// because the caller was too slow. A store MAY count events that do not match while
+    /// many tails with different filters are too slow.
     pub skipped: u64,
     /// The next events, within [`MAX_BATCH_BYTES`] and [`MAX_BATCH_EVENTS`].
     pub events: Vec<TailedEvent>,

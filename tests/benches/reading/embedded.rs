@@ -14,7 +14,7 @@ use stack::server::Server;
 
 use crate::data::{self, BUSY_USER, HOUR, NEVER_DONE, RARE};
 use crate::queries::{self, Driver, Find};
-use crate::{head, server};
+use crate::{head, server, tails};
 
 const IDEAL: [(&str, &str); 3] = [
     ("ideal_user", "user_id, timestamp, id"),
@@ -50,7 +50,10 @@ pub(crate) async fn run(events: u64) -> Result<()> {
     drop(driver);
     let running = Server::builder().data_dir(dir.path()).start().await?;
     server::export(&running, events, |socket| raw_export(&file, socket)).await?;
-    server::ingest_beside_scans(&running).await
+    tails::delay(&running).await?;
+    server::ingest_beside_readers(&running).await?;
+    drop(running);
+    tails::memory(Server::builder().data_dir(dir.path())).await
 }
 
 struct Sqlite(Connection);

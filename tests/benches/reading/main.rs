@@ -4,7 +4,7 @@
 //!
 //! Fills a store through its port, with a million events by default. Queries and statistics run in
 //! this process, through the port; the limit runs the same query through the driver, with the ideal
-//! index for it. The export and ingest beside scans run in a server process on the same data.
+//! index for it. The export, tails and ingest beside readers run in server processes on the same data.
 
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints figures")]
 
@@ -13,6 +13,7 @@ mod embedded;
 mod mongodb;
 mod queries;
 mod server;
+mod tails;
 
 use std::time::{Duration, Instant};
 

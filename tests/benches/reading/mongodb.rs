@@ -19,7 +19,7 @@ use stack::{Purpose, eventually};
 
 use crate::data::{self, BUSY_USER, NEVER_DONE, RARE};
 use crate::queries::{self, Driver, FINDS, Find};
-use crate::{head, server};
+use crate::{head, server, tails};
 
 const DATABASE: &str = "bench";
 
@@ -61,11 +61,12 @@ pub(crate) async fn run(events: u64) -> Result<()> {
         logs.drop_index(name.join("_")).await?;
     }
 
-    let running = Server::builder()
-        .env("EYEGO_MONGODB_URI", mongo.uri())
-        .env("EYEGO_MONGODB_DATABASE", DATABASE)
-        .start()
-        .await?;
+    let builder = || {
+        Server::builder()
+            .env("EYEGO_MONGODB_URI", mongo.uri())
+            .env("EYEGO_MONGODB_DATABASE", DATABASE)
+    };
+    let running = builder().start().await?;
     running.wait_ready(Duration::from_secs(30)).await?;
     let handle = tokio::runtime::Handle::current();
     server::export(&running, events, |mut socket| {
@@ -79,7 +80,10 @@ pub(crate) async fn run(events: u64) -> Result<()> {
         })
     })
     .await?;
-    server::ingest_beside_scans(&running).await
+    tails::delay(&running).await?;
+    server::ingest_beside_readers(&running).await?;
+    drop(running);
+    tails::memory(builder()).await
 }
 
 struct MongoDb(Collection<Document>);

@@ -1,13 +1,13 @@
-//! Reading from a server process: the export, and ingest beside scans.
+//! Reading from a server process: the export, and ingest beside readers.
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use stack::load::{Load, single_requests};
 use stack::server::Server;
+use tokio::task::JoinSet;
 
 /// How long ingest is measured, alone and beside scans.
 const LOAD: Duration = Duration::from_secs(10);
@@ -69,8 +69,9 @@ fn peak_rss_bytes(server: &Server) -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Compares ingest of single events while four clients scan with ingest alone.
-pub(crate) async fn ingest_beside_scans(server: &Server) -> Result<()> {
+/// Compares ingest of single events while four clients scan, and 100 tails follow a user each or, in
+/// a second run, all events, with ingest alone.
+pub(crate) async fn ingest_beside_readers(server: &Server) -> Result<()> {
     server.wait_ready(Duration::from_secs(30)).await?;
     let load = || Load {
         address: server.address(),
@@ -80,29 +81,45 @@ pub(crate) async fn ingest_beside_scans(server: &Server) -> Result<()> {
         rate: None,
     };
     Load { duration: Duration::from_secs(3), ..load() }.run().await?;
-    let before = load().run().await?.rate();
-    let url = Arc::new(format!("{}/api/v1/logs?metadata.n=-1", server.base_url()));
-    let scans: Vec<_> = (0..4)
-        .map(|_| {
-            let url = Arc::clone(&url);
-            tokio::spawn(async move {
-                // A scan that exceeds its time limit is followed by the next one.
-                while let Ok(response) = reqwest::get(url.as_str()).await {
-                    drop(response.bytes().await);
-                }
-            })
-        })
-        .collect();
-    let beside = load().run().await?;
-    scans.iter().for_each(tokio::task::JoinHandle::abort);
-    let after = load().run().await?.rate();
-    let alone = f64::midpoint(before, after);
-    println!(
-        "ingest of single events: {alone:.0}/s alone, {:.0}/s beside 4 scans: {:.0} % (goal 80 %); \
-         p99 {:.1?} beside them",
-        beside.rate(),
-        beside.rate() / alone * 100.0,
-        beside.percentile(0.99),
-    );
+    let base = server.base_url();
+    for (tails, of_user, name) in [
+        (0, true, "4 scans"),
+        (100, true, "4 scans and 100 tails of a user each"),
+        (100, false, "4 scans and 100 tails of everything"),
+    ] {
+        let before = load().run().await?.rate();
+        let mut readers = JoinSet::new();
+        for _ in 0..4 {
+            readers.spawn(scan(format!("{base}/api/v1/logs?metadata.n=-1")));
+        }
+        for n in 0..tails {
+            let query = if of_user { format!("userId=user-{n}") } else { String::new() };
+            let tail = reqwest::get(format!("{base}/api/v1/logs/tail?{query}")).await?;
+            readers.spawn(drain(tail.error_for_status()?));
+        }
+        let beside = load().run().await?;
+        readers.shutdown().await;
+        let after = load().run().await?.rate();
+        let alone = f64::midpoint(before, after);
+        println!(
+            "ingest of single events: {alone:.0}/s alone, {:.0}/s beside {name}: {:.0} % (goal 80 %); \
+             p99 {:.1?} beside them",
+            beside.rate(),
+            beside.rate() / alone * 100.0,
+            beside.percentile(0.99),
+        );
+    }
     Ok(())
+}
+
+/// Scans again and again. A scan that exceeds its time limit is followed by the next one.
+async fn scan(url: String) {
+    while let Ok(response) = reqwest::get(&url).await {
+        drop(response.bytes().await);
+    }
+}
+
+/// Reads until the response ends.
+async fn drain(mut response: reqwest::Response) {
+    while let Ok(Some(_)) = response.chunk().await {}
 }

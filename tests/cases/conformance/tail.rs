@@ -316,7 +316,8 @@ async fn slow_reader_learns_what_it_missed(f: Fixture) {
     const COUNT: u32 = 400;
 
     let (repository, tail) = (f.repository(), f.tail().await);
-    let mut slow = follow(&tail, None).await;
+    let of_ada = LogQuery { user_id: Some("ada".to_owned()), ..LogQuery::default() };
+    let mut slow = tail.follow(&of_ada, None).await.unwrap();
     let mut fast = follow(&tail, None).await;
     let text = format!(r#"{{"a": "{}"}}"#, "x".repeat(64 << 10));
     let reading = tokio::spawn(async move {
@@ -330,7 +331,8 @@ async fn slow_reader_learns_what_it_missed(f: Fixture) {
         }
     });
     for n in (0..COUNT).step_by(20) {
-        let entries: Vec<_> = (n..n + 20).map(|n| entry(n, "ada", "A", 0, &text)).collect();
+        let user = |n| ["bob", "ada"][n as usize % 2];
+        let entries: Vec<_> = (n..n + 20).map(|n| entry(n, user(n), "A", 0, &text)).collect();
         store(&repository, &entries).await;
     }
     reading.await.unwrap();
@@ -341,7 +343,7 @@ async fn slow_reader_learns_what_it_missed(f: Fixture) {
         events.extend(ids(&batch.events));
     }
     assert!(skipped > 50, "{skipped}");
-    assert_eq!(skipped + events.len() as u64, u64::from(COUNT));
+    assert_eq!(skipped + events.len() as u64, u64::from(COUNT) / 2, "only matching events count");
 }
 
 async fn nothing_is_missing_or_repeated_while_others_store_and_tails_resume(f: Fixture) {

@@ -1,13 +1,17 @@
 //! `GET /api/v1/logs/export`.
 
+mod parquet;
+
 use std::io::Read as _;
 
-use parquet::file::reader::{FileReader as _, SerializedFileReader};
-use parquet::record::{Row, RowAccessor as _};
+use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
+use ::parquet::record::{Row, RowAccessor as _};
+use axum::body::Bytes;
 use serde_json::{Value, json};
+use stack::openapi::{self, Received};
 use stack::server::Server;
 
-use super::{event, store_all};
+use super::{event, exported, store_all};
 use crate::access::audit_lines;
 use crate::fixture::{TIMEOUT, embedded_server, get, logs, ready, url};
 use crate::http::paths;
@@ -38,47 +42,56 @@ async fn filled_server_with(count: usize, page: &str) -> Server {
     server
 }
 
-async fn export(server: &Server, query: &str) -> reqwest::Response {
+/// Starts an export.
+async fn start_export(server: &Server, query: &str) -> reqwest::Response {
     reqwest::get(url(server, &format!("{EXPORT}?{query}"))).await.unwrap()
 }
 
-fn header<'a>(response: &'a reqwest::Response, name: &str) -> &'a str {
-    response.headers()[name].to_str().unwrap()
+/// Receives a whole export, which must conform to the OpenAPI document.
+async fn export(server: &Server, query: &str, encoding: &str) -> Received {
+    let request = reqwest::Client::new().get(url(server, &format!("{EXPORT}?{query}")));
+    let received = openapi::send(request.header("accept-encoding", encoding)).await.unwrap();
+    assert_eq!(received.status, 200);
+    received
+}
+
+async fn export_text(server: &Server, query: &str) -> String {
+    String::from_utf8(export(server, query, "").await.body).unwrap()
+}
+
+fn header<'a>(response: &'a Received, name: &str) -> &'a str {
+    response.headers[name].to_str().unwrap()
 }
 
 #[tokio::test]
 async fn export_returns_each_matching_event_once_in_order() {
     let server = filled_server(4_300).await;
-    let response = export(&server, "userId=ada&order=asc").await;
-    assert_eq!(response.status(), 200);
+    let response = export(&server, "userId=ada&order=asc", "").await;
     assert_eq!(header(&response, "content-type"), "application/x-ndjson");
     let name = header(&response, "content-disposition");
     assert!(name.starts_with("attachment; filename=\"eyego-logs-20"), "{name}");
     assert!(name.ends_with("Z.ndjson\""), "{name}");
-    let text = response.text().await.unwrap();
+    let text = String::from_utf8(response.body).unwrap();
     let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let numbers: Vec<_> =
         events.iter().map(|event| event["metadata"]["n"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..4_300).step_by(2).collect::<Vec<_>>());
     // The newest first, exactly as the list has them.
-    let text = export(&server, "from=2026-01-01T00:00:04Z").await.text().await.unwrap();
-    let exported: Vec<Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(exported, logs(&server, "from=2026-01-01T00:00:04Z", 300).await);
-    let empty = export(&server, "userId=nobody").await;
-    assert_eq!((empty.status().as_u16(), empty.text().await.unwrap()), (200, String::new()));
+    let latest = exported(&server, "from=2026-01-01T00:00:04Z").await;
+    assert_eq!(latest, logs(&server, "from=2026-01-01T00:00:04Z", 300).await);
+    assert_eq!(export_text(&server, "userId=nobody").await, "");
 }
 
 #[tokio::test]
 async fn compressed_exports_have_the_same_content() {
     let server = filled_server(3_000).await;
-    let plain = export(&server, "format=csv").await.bytes().await.unwrap();
-    let client = reqwest::Client::new();
+    let plain = export(&server, "format=csv", "").await.body;
     for encoding in ["gzip", "zstd"] {
-        let request = client.get(url(&server, &format!("{EXPORT}?format=csv")));
-        let response = request.header("accept-encoding", encoding).send().await.unwrap();
+        // Its lines conform to the OpenAPI document.
+        export(&server, "format=ndjson", encoding).await;
+        let response = export(&server, "format=csv", encoding).await;
         assert_eq!(header(&response, "content-encoding"), encoding);
-        let body = response.bytes().await.unwrap();
+        let body = response.body;
         assert!(body.len() < plain.len() / 2);
         let mut content = Vec::new();
         match encoding {
@@ -97,9 +110,10 @@ async fn csv_has_the_chosen_columns() {
     let events = [json!({"userId": "=1+1", "action": "a,b", "timestamp": "2026-01-01T00:00:00Z",
                          "metadata": {"page": "home", "cart": {"total": 5}}})];
     store_all(&server, &events).await;
-    let response = export(&server, "format=csv&columns=metadata.cart.total,metadata.none").await;
+    let response =
+        export(&server, "format=csv&columns=metadata.cart.total,metadata.none", "").await;
     assert!(header(&response, "content-type").starts_with("text/csv"));
-    let text = response.text().await.unwrap();
+    let text = String::from_utf8(response.body).unwrap();
     let (head, row) = text.split_once("\r\n").unwrap();
     assert_eq!(head, "id,userId,action,timestamp,metadata.cart.total,metadata.none");
     assert!(row.ends_with(",'=1+1,\"a,b\",2026-01-01T00:00:00.000Z,5,\r\n"), "{row}");
@@ -109,13 +123,11 @@ async fn csv_has_the_chosen_columns() {
 async fn parquet_has_the_events_of_the_list_in_bounded_row_groups() {
     // About 10 MB, more than two row groups.
     let server = filled_server_with(5_000, &"x".repeat(2_000)).await;
-    let client = reqwest::Client::new();
-    let request = client.get(url(&server, &format!("{EXPORT}?format=parquet&order=asc")));
-    let response = request.header("accept-encoding", "gzip").send().await.unwrap();
+    let response = export(&server, "format=parquet&order=asc", "gzip").await;
     assert_eq!(header(&response, "content-type"), "application/vnd.apache.parquet");
     assert!(header(&response, "content-disposition").ends_with("Z.parquet\""));
-    assert!(!response.headers().contains_key("content-encoding"), "it is compressed already");
-    let file = SerializedFileReader::new(response.bytes().await.unwrap()).unwrap();
+    assert!(!response.headers.contains_key("content-encoding"), "it is compressed already");
+    let file = SerializedFileReader::new(Bytes::from(response.body)).unwrap();
     for group in file.metadata().row_groups() {
         assert!(group.total_byte_size() < 6 << 20, "{}", group.total_byte_size());
     }
@@ -152,8 +164,8 @@ async fn parquet_has_the_chosen_columns_and_may_be_empty() {
     ];
     store_all(&server, &events).await;
     let query = "format=parquet&order=asc&columns=metadata.page,metadata.cart,metadata.cart.total";
-    let file = export(&server, query).await.bytes().await.unwrap();
-    let file = SerializedFileReader::new(file).unwrap();
+    let file = SerializedFileReader::new(Bytes::from(export(&server, query, "").await.body));
+    let file = file.unwrap();
     let schema = file.metadata().file_metadata().schema_descr().root_schema().clone();
     let names: Vec<_> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
     let fixed = ["id", "userId", "action", "timestamp"];
@@ -167,8 +179,8 @@ async fn parquet_has_the_chosen_columns_and_may_be_empty() {
     assert_eq!(cells(&rows[2]), [None, None, None]);
     assert_eq!(rows[0].get_string(1).unwrap(), "ü");
 
-    let empty = export(&server, "format=parquet&userId=nobody").await.bytes().await.unwrap();
-    let empty = SerializedFileReader::new(empty).unwrap();
+    let empty = export(&server, "format=parquet&userId=nobody", "").await.body;
+    let empty = SerializedFileReader::new(Bytes::from(empty)).unwrap();
     assert_eq!(empty.get_row_iter(None).unwrap().count(), 0);
 }
 
@@ -180,7 +192,7 @@ async fn line_breaks_in_metadata_do_not_break_ndjson() {
     let response =
         request.header("content-type", "application/json").body(body).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let text = export(&server, "").await.text().await.unwrap();
+    let text = export_text(&server, "").await;
     assert_eq!(text.matches('\n').count(), 1, "{text}");
     let event: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(event["metadata"], json!({"a": 1}));
@@ -207,7 +219,7 @@ async fn exports_have_a_limit_that_ends_with_the_client() {
     let server = server_with_large_export().await;
     let mut running = Vec::new();
     for _ in 0..4 {
-        running.push(export(&server, "").await);
+        running.push(start_export(&server, "").await);
     }
     let (status, body) = get(&server, EXPORT).await;
     assert_eq!(status, 503, "{body}");
@@ -215,8 +227,8 @@ async fn exports_have_a_limit_that_ends_with_the_client() {
     assert_eq!(get(&server, "/api/v1/logs?limit=1").await.0, 200, "the list has its own limit");
     drop(running);
     let freed = stack::eventually("an export to be possible", TIMEOUT, async || {
-        anyhow::ensure!(export(&server, "limit=").await.status() == 400);
-        anyhow::ensure!(export(&server, "userId=nobody").await.status() == 200);
+        anyhow::ensure!(start_export(&server, "limit=").await.status() == 400);
+        anyhow::ensure!(start_export(&server, "userId=nobody").await.status() == 200);
         Ok(())
     });
     freed.await.unwrap();
@@ -225,7 +237,7 @@ async fn exports_have_a_limit_that_ends_with_the_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn export_cut_off_by_a_stop_is_seen_as_truncated() {
     let server = server_with_large_export().await;
-    let mut response = export(&server, "").await;
+    let mut response = start_export(&server, "").await;
     assert!(response.chunk().await.unwrap().is_some());
     let (status, rest) = tokio::join!(server.terminate(), async {
         loop {
@@ -252,13 +264,9 @@ async fn a_whole_export_from_mongodb_is_the_list() {
         .collect();
     store_all(&server, &events).await;
     stack::eventually("all events in the export", TIMEOUT, async || {
-        let text = export(&server, "order=asc&metadata.page=home").await.text().await?;
-        let mut numbers: Vec<u64> = text
-            .lines()
-            .map(|line| {
-                serde_json::from_str::<Value>(line).unwrap()["metadata"]["n"].as_u64().unwrap()
-            })
-            .collect();
+        let events = exported(&server, "order=asc&metadata.page=home").await;
+        let mut numbers: Vec<_> =
+            events.iter().map(|event| event["metadata"]["n"].as_u64().unwrap()).collect();
         numbers.sort_unstable();
         anyhow::ensure!(numbers == (0..2_500).collect::<Vec<_>>(), "{}", numbers.len());
         Ok(())

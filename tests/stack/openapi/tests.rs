@@ -53,6 +53,35 @@ fn each_violation_is_found() {
 }
 
 #[test]
+fn each_part_of_a_stream_is_checked() {
+    let event = EVENT.replace('\n', "");
+    let without_zone = event.replace("Z\"", "\"");
+    let path = "/api/v1/logs/export";
+    let lines = |text: &str| {
+        let mut lines = received(200, "application/x-ndjson", text);
+        lines.headers.insert("content-disposition", "attachment".parse().unwrap());
+        lines
+    };
+    assert_eq!(violation("GET", path, &lines(&format!("{event}\n{event}\n"))), None);
+    let found = violation("GET", path, &lines(&format!("{event}\n{without_zone}\n")));
+    assert!(found.unwrap_or_default().contains("date-time"));
+    let mut compressed = lines("");
+    compressed.body = zstd::encode_all(without_zone.as_bytes(), 1).unwrap();
+    compressed.headers.insert(CONTENT_ENCODING, "zstd".parse().unwrap());
+    assert!(violation("GET", path, &compressed).unwrap_or_default().contains("date-time"));
+
+    let stream = |text: &str| received(200, "text/event-stream", text);
+    let valid = format!(": nothing new\n\nid: t\n\nevent: log\ndata: {event}\n\n");
+    let skipped = "event: skipped\ndata: {\"count\":3}\n\n";
+    assert_eq!(violation("GET", "/api/v1/logs/tail", &stream(&(valid.clone() + skipped))), None);
+    assert!(check_messages(&(valid + skipped)).is_ok());
+    for wrong in [&skipped.replace('3', "0"), &format!("data: {without_zone}\n\n")] {
+        assert!(violation("GET", "/api/v1/logs/tail", &stream(wrong)).is_some(), "{wrong}");
+        assert!(check_messages(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn routes_and_methods_that_do_not_exist_have_documented_responses() {
     let failure = r#"{"status":"fail","message":"m"}"#;
     assert_eq!(violation("GET", "/nothing", &received(404, JSON, failure)), None);

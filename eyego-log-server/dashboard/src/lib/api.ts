@@ -99,7 +99,13 @@ async function failure(path: string, response: Response, sent: string): Promise<
   const { status } = response;
   const message = body.message ?? `The server responded with status ${status}.`;
   const kind = kindOf(path, status, body);
-  if (kind === "unauthorized" && sent === key.get()) refusal.set(message);
+  if (kind === "unauthorized") {
+    const reason = sent === ""
+      ? "This server requires an API key. Whoever operates it creates one with `eyego-log-server keys new`."
+      : `The server does not accept this key: ${message}`;
+    if (sent === key.get()) refusal.set(reason);
+    return new Failure(kind, reason, status, response.headers.get("x-request-id"));
+  }
   return new Failure(kind, message, status, response.headers.get("x-request-id"));
 }
 

@@ -45,29 +45,47 @@ export function filterText(value: Json): string {
 }
 
 /** Characters that are invisible or change the direction of the text around them. */
-const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
+
+/** An emoji that consists of several, which a joiner (U+200D) between them makes one. */
+const JOINED = /\p{Extended_Pictographic}[\ufe0f\u{1f3fb}-\u{1f3ff}]?(?:\u200d\p{Extended_Pictographic}[\ufe0f\u{1f3fb}-\u{1f3ff}]?)+/gu;
 
 /** Replaces invisible characters with their escapes, so that text cannot pose as something else. */
 export function visible(text: string): string {
-  return text.replace(INVISIBLE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  const escape = (part: string): string => part.replace(INVISIBLE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  let shown = "";
+  let end = 0;
+  for (const { 0: emoji, index } of text.matchAll(JOINED)) {
+    shown += escape(text.slice(end, index)) + emoji;
+    end = index + emoji.length;
+  }
+  return shown + escape(text.slice(end));
 }
 
-/** Returns `key` and short text of the first values of an object, for one line of a table. */
-export function summarize(value: Json, budget = 240): [string, string][] {
-  if (value === null || typeof value !== "object" || value instanceof NumberText) return [];
+/** Returns the path and the short text of the first values of an object, for one line of a table. */
+export function summarize(value: Json, budget = 240, prefix = "", depth = 1): [string, string][] {
+  if (!isObject(value)) return [];
   const pairs: [string, string][] = [];
-  for (const [key, item] of Object.entries(value)) {
+  for (const [name, item] of Object.entries(value)) {
     if (budget <= 0) break;
-    const text = short(item, Math.min(budget, 80));
-    pairs.push([visible(key.slice(0, 60)), visible(text)]);
-    budget -= key.length + text.length + 2;
+    const key = (prefix === "" ? name : `${prefix}.${name}`).slice(0, 60);
+    const isOpened = isObject(item) && depth < 3 && Object.keys(item).length > 0;
+    const added: [string, string][] = isOpened
+      ? summarize(item, budget, key, depth + 1)
+      : [[visible(key), visible(short(item, Math.min(budget, 80)))]];
+    pairs.push(...added);
+    budget -= added.reduce((sum, [path, text]) => sum + path.length + text.length + 2, 0);
   }
   return pairs;
 }
 
+function isObject(value: Json): value is { [key: string]: Json } {
+  return value !== null && typeof value === "object" && !Array.isArray(value) && !(value instanceof NumberText);
+}
+
 function short(value: Json, max: number): string {
   if (Array.isArray(value)) return value.length === 0 ? "[]" : `[${value.length}]`;
-  if (value !== null && typeof value === "object" && !(value instanceof NumberText)) {
+  if (isObject(value)) {
     const count = Object.keys(value).length;
     return count === 0 ? "{}" : `{${count}}`;
   }
@@ -82,7 +100,7 @@ export function scalarPaths(value: Json, prefix = "", depth = 0): string[] {
   return Object.entries(value).flatMap(([key, item]) => {
     if (key === "" || key.length > 60) return [];
     const path = prefix === "" ? key : `${prefix}.${key}`;
-    const isObject = item !== null && typeof item === "object" && !(item instanceof NumberText);
-    return isObject ? scalarPaths(item, path, depth + 1) : [path];
+    const isNested = item !== null && typeof item === "object" && !(item instanceof NumberText);
+    return isNested ? scalarPaths(item, path, depth + 1) : [path];
   });
 }

@@ -72,8 +72,8 @@ export function EventTable({ events, hasDates, selected, onOpen, caption, fresh 
             <td class="col-action" dir="auto">{visible(event.action)}</td>
             <td class="col-user" dir="auto">{visible(event.userId)}</td>
             <td class="col-meta">
-              {summarize(event.metadata).map(([key, value]) => (
-                <span key={key} class="pair"><span class="pair-key">{key}</span> <bdi>{value}</bdi></span>
+              {summarize(event.metadata).map(([key, value], position) => (
+                <span key={position} class="pair"><span class="pair-key">{key}</span> <bdi>{value}</bdi></span>
               ))}
             </td>
           </tr>

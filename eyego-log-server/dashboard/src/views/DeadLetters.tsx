@@ -111,7 +111,7 @@ function Table({ rows, selected, onOpen, onCode }: TableProps): JSX.Element {
             <td class="col-failed"><button type="button" class="row-open" onClick={() => onOpen(row)}><span class="sr">Open </span><Ago time={row.failedAt} /></button></td>
             <td class="col-code"><button type="button" class="link above" title="Only this code" onClick={() => onCode(row.code)}>{visible(row.code)}</button></td>
             <td class="col-meta" dir="auto">{visible(row.message.slice(0, 300))}</td>
-            <td class="col-user" dir="auto">{row.userId === null ? <span class="muted">–</span> : visible(row.userId)}</td>
+            <td class="col-user" dir="auto">{row.userId === null ? <span class="muted absent">–</span> : visible(row.userId)}</td>
             <td class="right num col-attempts">{count(row.attempts)}</td>
           </tr>
         ))}

@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { Failure } from "../lib/api";
 import { type Erasure, eraseUser, listErasures } from "../lib/events";
-import { count } from "../lib/format";
+import { plural } from "../lib/format";
 import { type Json, NumberText, visible } from "../lib/json";
 import { useKeys } from "../lib/keys";
 import { useLoad } from "../lib/load";
@@ -106,7 +106,7 @@ function Table({ rows }: { rows: Erasure[] }): JSX.Element {
             <td class="num" title={dateTime(Date.parse(row.requestedAt))}><Ago time={row.requestedAt} /></td>
             <td><span class={`health ${row.state === "done" ? "health-up" : "health-warning"}`} /> {row.state}</td>
             <td class="num">{removed(row)}</td>
-            <td class="num">{row.completedAt ? <Ago time={row.completedAt} /> : <span class="muted">–</span>}</td>
+            <td class="num">{row.completedAt ? <Ago time={row.completedAt} /> : <span class="muted absent">–</span>}</td>
           </tr>
         ))}
       </tbody>
@@ -114,11 +114,14 @@ function Table({ rows }: { rows: Erasure[] }): JSX.Element {
   );
 }
 
-/** The counts per place, such as `1,204 store, 2 dead letters`. */
+/** What is counted in each place. */
+const REMOVED: Record<string, string> = { store: "event", deadLetters: "dead letter" };
+
+/** The counts per place, such as `1,204 events, 2 dead letters`. */
 function removed(row: Erasure): string {
   const places = row["removed"];
   if (places === null || places === undefined || typeof places !== "object" || places instanceof NumberText || Array.isArray(places)) return "–";
   const entries = Object.entries(places).filter((entry): entry is [string, number] => typeof (entry[1] as Json) === "number");
   if (entries.length === 0) return "–";
-  return entries.map(([place, number]) => `${count(number)} ${place.replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`)}`).join(", ");
+  return entries.map(([place, number]) => plural(number, REMOVED[place] ?? place, REMOVED[place] === undefined ? place : undefined)).join(", ");
 }

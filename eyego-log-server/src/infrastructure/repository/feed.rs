@@ -3,7 +3,7 @@
 //! Each event is kept once. Tails have a position in the sequence and read from there
 //! at their own pace. Nothing is kept while there are no tails.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use eyego_log_core::{LogEntry, LogQuery};
@@ -20,6 +20,10 @@ const MAX_BYTES: usize = 16 << 20;
 /// Memory of an event beside its text.
 const OVERHEAD: usize = 200;
 
+/// Maximum number of different filters that missed events are matched with. Storing
+/// waits for it, so if tails with more filters miss events, the other tails count all.
+const MAX_CHECKED_FILTERS: usize = 8;
+
 /// The events stored last. `K` is the position of an event in the order of the store.
 #[derive(Debug)]
 pub(super) struct Feed<K> {
@@ -31,7 +35,9 @@ pub(super) struct Feed<K> {
 
 #[derive(Debug)]
 struct State<K> {
-    subscribers: usize,
+    /// The subscriptions by their ids.
+    readers: HashMap<u64, Reader<K>>,
+    next_reader: u64,
     /// The reason nothing is added any more.
     closed: Option<String>,
     /// All events after this position, up to `end`, are kept.
@@ -49,6 +55,18 @@ struct Slot<K> {
     bytes: usize,
     /// `None` once the event was removed.
     entry: Option<Arc<LogEntry>>,
+}
+
+/// How far a subscription has read.
+#[derive(Debug)]
+struct Reader<K> {
+    filter: Arc<LogQuery>,
+    /// Number of the next event to read.
+    next: u64,
+    /// Events up to this position are not for this reader.
+    after: K,
+    /// Number of events for this reader that it has missed and not reported.
+    missed: u64,
 }
 
 impl<K> Slot<K> {
@@ -70,9 +88,8 @@ pub(super) struct Taken<K> {
 pub(super) struct Subscription<K: Ord + Clone> {
     feed: Arc<Feed<K>>,
     changed: watch::Receiver<()>,
-    filter: LogQuery,
-    /// Number of the next event to read.
-    next: u64,
+    id: u64,
+    filter: Arc<LogQuery>,
     /// The last position that was read. Earlier events are not returned.
     position: K,
 }
@@ -81,7 +98,8 @@ impl<K: Ord + Clone> Feed<K> {
     /// Creates a feed of the events after `position`.
     pub(super) fn new(position: K) -> Self {
         let state = State {
-            subscribers: 0,
+            readers: HashMap::new(),
+            next_reader: 0,
             closed: None,
             start: position.clone(),
             end: position,
@@ -103,14 +121,13 @@ impl<K: Ord + Clone> Feed<K> {
         if state.closed.is_some() {
             return None;
         }
-        state.subscribers += 1;
-        Some(Subscription {
-            feed: Arc::clone(self),
-            changed: self.changed.subscribe(),
-            filter: filter.clone(),
-            next: state.next(),
-            position: state.end.clone(),
-        })
+        let (filter, position) = (Arc::new(filter.clone()), state.end.clone());
+        let id = state.next_reader;
+        state.next_reader += 1;
+        let (next, after) = (state.next(), position.clone());
+        state.readers.insert(id, Reader { filter: Arc::clone(&filter), next, after, missed: 0 });
+        let changed = self.changed.subscribe();
+        Some(Subscription { feed: Arc::clone(self), changed, id, filter, position })
     }
 
     /// Adds events in their order, the last one at `end`. Calls must not overlap.
@@ -119,13 +136,13 @@ impl<K: Ord + Clone> Feed<K> {
         let mut entries = entries.map(|(position, entry)| Slot::new(position, entry));
         let mut slots = Vec::new();
         // Readers are not kept waiting while the entries are copied.
-        let has_subscribers = self.state.lock().subscribers > 0;
-        if has_subscribers {
+        let has_readers = !self.state.lock().readers.is_empty();
+        if has_readers {
             slots.extend(entries.by_ref());
         }
         let mut state = self.state.lock();
         state.end = end;
-        if state.subscribers == 0 {
+        if state.readers.is_empty() {
             state.start = state.end.clone();
             return;
         }
@@ -133,9 +150,7 @@ impl<K: Ord + Clone> Feed<K> {
         slots.extend(entries);
         state.bytes += slots.iter().map(|slot| slot.bytes).sum::<usize>();
         state.slots.extend(slots);
-        while state.bytes > self.max_bytes && state.slots.len() > 1 {
-            state.evict();
-        }
+        state.evict(self.max_bytes);
     }
 
     /// Wakes the readers after [`push`](Self::push).
@@ -159,24 +174,59 @@ impl<K: Ord + Clone> Feed<K> {
     /// Closes the feed and returns true if nobody is subscribed.
     pub(super) fn close_if_unused(&self) -> bool {
         let mut state = self.state.lock();
-        if state.subscribers == 0 {
+        if state.readers.is_empty() {
             state.closed.get_or_insert_default();
         }
-        state.subscribers == 0
+        state.readers.is_empty()
     }
 }
 
-impl<K: Clone> State<K> {
+impl<K: Ord + Clone> State<K> {
     /// Returns the number that the next event gets.
     fn next(&self) -> u64 {
         self.first + self.slots.len() as u64
     }
 
-    fn evict(&mut self) {
-        if let Some(slot) = self.slots.pop_front() {
-            self.start = slot.position;
+    /// Drops the oldest events until the others are within `max_bytes`. One is always
+    /// kept.
+    fn evict(&mut self, max_bytes: usize) {
+        let mut count = 0;
+        for slot in self.slots.iter().take(self.slots.len().saturating_sub(1)) {
+            if self.bytes <= max_bytes {
+                break;
+            }
             self.bytes -= slot.bytes;
-            self.first += 1;
+            count += 1;
+        }
+        let evicted: Vec<_> = self.slots.drain(..count).collect();
+        let Some(last) = evicted.last() else { return };
+        self.start = last.position.clone();
+        let first = self.first;
+        self.first += count as u64;
+        self.count_missed(first, &evicted);
+    }
+
+    /// Counts what slow readers miss of `evicted`, whose first event has the number
+    /// `first`.
+    fn count_missed(&mut self, first: u64, evicted: &[Slot<K>]) {
+        let end = self.first;
+        let mut checked: Vec<(Arc<LogQuery>, Vec<bool>)> = Vec::new();
+        for reader in self.readers.values_mut().filter(|reader| reader.next < end) {
+            let is_known = checked.iter().any(|(filter, _)| *filter == reader.filter);
+            if !is_known && checked.len() < MAX_CHECKED_FILTERS {
+                let matching = evicted.iter().map(|slot| {
+                    slot.entry.as_ref().is_some_and(|entry| matches(&reader.filter, entry))
+                });
+                checked.push((Arc::clone(&reader.filter), matching.collect()));
+            }
+            let matching = checked.iter().find(|(filter, _)| *filter == reader.filter);
+            let read = usize::try_from(reader.next - first).unwrap_or(usize::MAX);
+            let missed = evicted.iter().enumerate().skip(read).filter(|(n, slot)| {
+                slot.position > reader.after
+                    && matching.map_or(slot.entry.is_some(), |(_, matching)| matching[*n])
+            });
+            reader.missed += missed.count() as u64;
+            reader.next = end;
         }
     }
 }
@@ -189,12 +239,16 @@ impl<K: Ord + Clone> Subscription<K> {
 
     /// Continues after `position`. Returns false if the events after it are not kept.
     pub(super) fn seek(&mut self, position: &K) -> bool {
-        let state = self.feed.state.lock();
+        let mut state = self.feed.state.lock();
         if *position < state.start {
             return false;
         }
         let before = state.slots.partition_point(|slot| slot.position <= *position);
-        self.next = state.first + before as u64;
+        let next = state.first + before as u64;
+        if let Some(reader) = state.readers.get_mut(&self.id) {
+            // What was missed until now is before the position, or still kept.
+            (reader.next, reader.after, reader.missed) = (next, position.clone(), 0);
+        }
         self.position = position.clone();
         true
     }
@@ -217,10 +271,11 @@ impl<K: Ord + Clone> Subscription<K> {
 
     /// Reads events whether they match or not. Returns `None` if there is nothing new.
     fn take(&mut self) -> Result<Option<Taken<K>>, ReadError> {
-        let state = self.feed.state.lock();
-        let skipped = state.first.saturating_sub(self.next);
-        self.next += skipped;
-        let start = usize::try_from(self.next - state.first).unwrap_or(usize::MAX);
+        let state = &mut *self.feed.state.lock();
+        let end = state.next();
+        let Some(reader) = state.readers.get_mut(&self.id) else { return Ok(None) };
+        let skipped = std::mem::take(&mut reader.missed);
+        let start = usize::try_from(reader.next - state.first).unwrap_or(usize::MAX);
         let (mut events, mut bytes) = (Vec::new(), 0);
         let mut has_read = false;
         for slot in state.slots.iter().skip(start).take(MAX_BATCH_EVENTS) {
@@ -229,14 +284,14 @@ impl<K: Ord + Clone> Subscription<K> {
                 break;
             }
             has_read = true;
-            self.next += 1;
+            reader.next += 1;
             if slot.position <= self.position {
                 continue;
             }
             self.position = slot.position.clone();
             events.extend(slot.entry.clone().map(|entry| (slot.position.clone(), entry)));
         }
-        let is_ahead = self.next == state.next() && state.end > self.position;
+        let is_ahead = reader.next == end && state.end > self.position;
         if is_ahead {
             self.position = state.end.clone();
         }
@@ -251,8 +306,8 @@ impl<K: Ord + Clone> Subscription<K> {
 impl<K: Ord + Clone> Drop for Subscription<K> {
     fn drop(&mut self) {
         let mut state = self.feed.state.lock();
-        state.subscribers -= 1;
-        if state.subscribers == 0 {
+        state.readers.remove(&self.id);
+        if state.readers.is_empty() {
             state.first = state.next();
             state.slots = VecDeque::new();
             state.bytes = 0;
@@ -262,118 +317,4 @@ impl<K: Ord + Clone> Drop for Subscription<K> {
 }
 
 #[cfg(test)]
-mod tests {
-    use eyego_log_core::{Action, LogId, Metadata, Timestamp, UserId};
-
-    use super::*;
-
-    fn entry(n: u8, user: &str, text_bytes: usize) -> LogEntry {
-        LogEntry::new(
-            LogId::from_bytes([n; 12]),
-            UserId::new(user).unwrap(),
-            Action::new("A").unwrap(),
-            Timestamp::from_millis(i64::from(n)).unwrap(),
-            Metadata::from_json(format!("{{\"a\":\"{}\"}}", "x".repeat(text_bytes))).unwrap(),
-        )
-    }
-
-    fn feed(max_bytes: usize) -> Arc<Feed<u8>> {
-        Arc::new(Feed { max_bytes, ..Feed::new(0) })
-    }
-
-    fn push(feed: &Feed<u8>, numbers: std::ops::RangeInclusive<u8>) {
-        feed.push(*numbers.end(), numbers.map(|n| (n, entry(n, "u", 10))));
-        feed.notify();
-    }
-
-    /// Reads what is there, as positions, and the number of skipped events.
-    fn read(subscription: &mut Subscription<u8>) -> (u64, Vec<u8>) {
-        let (mut skipped, mut positions) = (0, Vec::new());
-        while let Some(taken) = subscription.take().unwrap() {
-            skipped += taken.skipped;
-            positions.extend(taken.events.iter().map(|(position, _)| *position));
-        }
-        (skipped, positions)
-    }
-
-    #[test]
-    fn each_reader_gets_every_event_once_from_its_start() {
-        let feed = feed(MAX_BYTES);
-        push(&feed, 1..=2);
-        let mut first = feed.subscribe(&LogQuery::default()).unwrap();
-        assert_eq!((read(&mut first), first.position()), ((0, vec![]), 2));
-        push(&feed, 3..=4);
-        let mut second = feed.subscribe(&LogQuery::default()).unwrap();
-        push(&feed, 5..=5);
-        assert_eq!(read(&mut first), (0, vec![3, 4, 5]));
-        assert_eq!(read(&mut second), (0, vec![5]));
-        assert!(second.seek(&3));
-        assert_eq!((read(&mut second), second.position()), ((0, vec![4, 5]), 5));
-        assert!(!second.seek(&1), "nobody was subscribed then");
-    }
-
-    #[test]
-    fn events_up_to_the_position_of_a_seek_ahead_are_not_returned() {
-        let feed = feed(MAX_BYTES);
-        let mut ahead = feed.subscribe(&LogQuery::default()).unwrap();
-        push(&feed, 1..=1);
-        assert!(ahead.seek(&3));
-        push(&feed, 2..=5);
-        assert_eq!(read(&mut ahead), (0, vec![4, 5]));
-    }
-
-    #[test]
-    fn slow_reader_learns_how_many_events_it_missed() {
-        let feed = feed(3 * (entry(1, "u", 10).json_bytes() + OVERHEAD));
-        let mut slow = feed.subscribe(&LogQuery::default()).unwrap();
-        push(&feed, 1..=10);
-        assert_eq!(read(&mut slow), (7, vec![8, 9, 10]));
-        assert!(!slow.seek(&6));
-        assert!(slow.seek(&7));
-    }
-
-    #[test]
-    fn removed_events_are_not_returned() {
-        let feed = feed(MAX_BYTES);
-        let mut subscription = feed.subscribe(&LogQuery::default()).unwrap();
-        push(&feed, 1..=3);
-        feed.remove(|position, _| *position == 2);
-        assert_eq!(read(&mut subscription), (0, vec![1, 3]));
-    }
-
-    #[test]
-    fn nothing_is_kept_without_readers() {
-        let feed = feed(MAX_BYTES);
-        let subscription = feed.subscribe(&LogQuery::default()).unwrap();
-        push(&feed, 1..=3);
-        drop(subscription);
-        let is_empty = |state: &State<u8>| state.bytes == 0 && state.slots.is_empty();
-        assert!(is_empty(&feed.state.lock()));
-        push(&feed, 4..=5);
-        let mut subscription = feed.subscribe(&LogQuery::default()).unwrap();
-        assert!(!feed.close_if_unused());
-        assert_eq!((read(&mut subscription), subscription.position()), ((0, vec![]), 5));
-        drop(subscription);
-        assert!(feed.close_if_unused());
-        assert!(feed.subscribe(&LogQuery::default()).is_none());
-    }
-
-    #[tokio::test]
-    async fn a_batch_is_bounded_and_has_only_matching_events() {
-        let feed = feed(MAX_BYTES);
-        let filter = LogQuery { user_id: Some("v".to_owned()), ..LogQuery::default() };
-        let mut subscription = feed.subscribe(&filter).unwrap();
-        let sizes = [10_000, 5_000, 5_000, 40_000, 10];
-        let users = ["v", "u", "v", "v", "u"];
-        let entries = (1..).zip(sizes.into_iter().zip(users));
-        feed.push(5, entries.map(|(n, (size, user))| (n, entry(n, user, size))));
-        let mut batches = Vec::new();
-        while subscription.position() < 5 {
-            let taken = subscription.next().await.unwrap();
-            batches.push(taken.events.iter().map(|(position, _)| *position).collect::<Vec<_>>());
-        }
-        assert_eq!(batches, [vec![1], vec![3], vec![4], vec![]]);
-        feed.close("stopped");
-        assert!(matches!(subscription.next().await, Err(ReadError::Unavailable(_))));
-    }
-}
+mod tests;

@@ -12,7 +12,8 @@ use axum::extract::{Path, RawQuery};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::LOCATION;
+use http::{HeaderMap, StatusCode};
 
 use super::error::ApiError;
 use super::static_file::StaticFile;
@@ -55,6 +56,7 @@ pub(super) fn routes() -> Router {
     Router::new()
         .route("/", get(page))
         .route("/docs", get(documentation))
+        .route("/docs/", get(documentation_has_moved))
         .route("/assets/{name}", get(asset))
 }
 
@@ -64,6 +66,11 @@ async fn page(headers: HeaderMap) -> Response {
 
 async fn documentation(headers: HeaderMap) -> Response {
     DOCS_PAGE.respond(&headers, false)
+}
+
+/// The addresses in the page are relative to `/docs`, so it cannot be served here.
+async fn documentation_has_moved() -> Response {
+    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "../docs")]).into_response()
 }
 
 async fn asset(
@@ -93,7 +100,7 @@ mod tests {
         ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG,
         IF_NONE_MATCH, VARY,
     };
-    use http::{HeaderName, HeaderValue, StatusCode};
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
     use crate::interface::http::static_file::{IMMUTABLE, POLICY};

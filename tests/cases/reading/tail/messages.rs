@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use stack::openapi::{self, Received, Sent};
 use stack::server::Server;
 use tokio::time::timeout;
 
@@ -57,7 +58,13 @@ impl Messages {
         Self::of(response)
     }
 
+    /// The head of the response must conform to the OpenAPI document, and each message later.
     pub(super) fn of(response: reqwest::Response) -> Self {
+        let query = response.url().query().unwrap_or_default();
+        let sent =
+            Sent { method: "GET", target: &format!("{TAIL}?{query}"), media_type: None, body: b"" };
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        openapi::check(sent, &Received { status, headers, body: Vec::new() }).unwrap();
         Self { response, received: Vec::new(), last_id: String::new() }
     }
 
@@ -78,6 +85,7 @@ impl Messages {
         };
         let block: Vec<u8> = self.received.drain(..end + 2).collect();
         let block = String::from_utf8(block).unwrap();
+        openapi::check_messages(&block).unwrap();
         let mut message = Message { event: String::new(), id: String::new(), data: String::new() };
         let mut has_id = false;
         for line in block.trim_end().lines() {

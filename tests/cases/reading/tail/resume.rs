@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::TAIL;
 use super::messages::Messages;
 use crate::fixture::{Deployment, JSON, TIMEOUT, get, post_bytes, post_log, ready, stored, url};
+use crate::reading::exported;
 use stack::kafka::Kafka;
 
 /// Posts events until it is told to stop. Each is sent again, under its id, until it is accepted.
@@ -120,8 +121,7 @@ async fn compare(server: &Server, caller: Caller, tail: JoinHandle<Vec<Value>>) 
         .unwrap();
     }
     stack::eventually("all accepted events to be stored", 3 * TIMEOUT, async || {
-        let exported = reqwest::get(url(server, "/api/v1/logs/export")).await?.text().await?;
-        let count = exported.lines().count();
+        let count = exported(server, "").await.len();
         anyhow::ensure!(count >= accepted, "{count} of {accepted}");
         Ok(())
     })
@@ -131,9 +131,7 @@ async fn compare(server: &Server, caller: Caller, tail: JoinHandle<Vec<Value>>) 
     assert_eq!(status, 202, "{body}");
     stored(server, body["id"].as_str().unwrap()).await;
     let received = timeout(3 * TIMEOUT, tail).await.expect("the tail does not end").unwrap();
-    let exported = reqwest::get(url(server, "/api/v1/logs/export")).await.unwrap();
-    for line in exported.text().await.unwrap().lines() {
-        let event: Value = serde_json::from_str(line).unwrap();
+    for event in exported(server, "").await {
         if event["action"] != "END" {
             stored_events.insert(event["id"].as_str().unwrap().to_owned(), event);
         }

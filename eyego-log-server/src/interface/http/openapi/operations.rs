@@ -13,7 +13,8 @@ const TAG: &str = "Operations";
 const PAGES: &str = "Pages";
 
 pub(super) fn routes() -> Vec<Route> {
-    vec![live(), ready(), metrics(), dashboard(), documentation(), asset(), document()]
+    let pages = [dashboard(), documentation(), documentation_has_moved(), asset(), document()];
+    [live(), ready(), metrics()].into_iter().chain(pages).collect()
 }
 
 fn get(path: &'static str, tag: &str, id: &str, summary: &str) -> Route {
@@ -62,6 +63,12 @@ fn documentation() -> Route {
     let route =
         get("/docs", PAGES, "getDocumentation", "This API as a page, on which it can be tried");
     file(route, "The page.", &["text/html"])
+}
+
+fn documentation_has_moved() -> Route {
+    let moved = response("The page is at `/docs`.")
+        .header("location", text_header("The address of the page, relative to this one."));
+    get("/docs/", PAGES, "getDocumentationAddress", "Redirects to `/docs`").with(308, moved)
 }
 
 fn asset() -> Route {

@@ -5,7 +5,7 @@ use eyego_log_core::limits::MAX_LIMIT;
 use eyego_log_core::wire::{LogResponse, LogsPage};
 use serde_json::json;
 use utoipa::openapi::path::{HttpMethod, ParameterStyle};
-use utoipa::openapi::schema::{ArrayBuilder, Schema};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOf, Schema};
 use utoipa::openapi::{Content, Required};
 
 use super::parameters::{
@@ -99,16 +99,21 @@ fn export() -> Route {
 }
 
 fn tail() -> Route {
+    let mut route = reading("/api/v1/logs/tail", "tailEvents", "Returns events as they are stored");
     let token = || string().min_length(Some(1)).max_length(Some(MAX_TOKEN_BYTES));
     let messages = string().description(Some(
         "Server-sent events. `event: log` has an event as `data` and, if the client can resume after it, \
-         an `id`. `event: skipped` has `{\"count\": n}`: a client that is too slow missed this many events. \
+         an `id`. `event: skipped` has `{\"count\": n}`: a client that is too slow missed this many matching events. \
          A message with nothing but an `id` moves the position from which to resume. Comments keep the \
          connection open.",
     ));
+    let skipped = ObjectBuilder::new().property("count", integer(1, None)).required("count");
+    let data = OneOf::builder().item(route.reference::<LogEntry>()).item(Schema::from(skipped));
+    let messages =
+        messages.content_media_type("text/event-stream").content_schema(Some(Schema::from(data)));
     let stream = response("The events, until the client or the server ends the response.")
         .content("text/event-stream", Content::new(Some(Schema::from(messages))));
-    reading("/api/v1/logs/tail", "tailEvents", "Returns events as they are stored")
+    route
         .describe(
             "In the order in which events are stored. With the last `id`, a client that was disconnected \
              resumes without a gap or a repetition.",
