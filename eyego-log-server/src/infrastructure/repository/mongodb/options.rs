@@ -24,6 +24,10 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Enough for eight bulks, their reads of duplicates, and dead letters.
 const MAX_POOL_SIZE: u32 = 64;
 
+/// How long a connection is kept that nothing uses. The driver's default is forever,
+/// so a process would keep the connections of its busiest moment.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(30);
+
 /// How to reach MongoDB, and what to use there.
 #[derive(Clone)]
 pub struct MongoOptions {
@@ -92,6 +96,7 @@ fn configure(options: &mut ClientOptions) {
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
     options.heartbeat_freq.get_or_insert(HEARTBEAT);
     options.max_pool_size.get_or_insert(MAX_POOL_SIZE);
+    options.max_idle_time.get_or_insert(MAX_IDLE_TIME);
 }
 
 /// Returns the reason a URI is not valid, without its credentials.
