@@ -156,19 +156,12 @@ impl LogQuery {
             "action" => self.action = Some(non_empty(value)?),
             "from" => self.from = Some(parse_time(value)?),
             "to" => self.to = Some(parse_time(value)?),
-            "limit" => {
-                let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-                self.limit =
-                    limit.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))?;
-            }
+            "limit" => self.limit = parse_limit(value)?,
             "page" => {
                 let page = value.parse().ok().filter(|page| *page >= 1);
                 self.start = Start::Page(page.ok_or("must be a whole number from 1")?);
             }
-            "cursor" => {
-                let cursor = value.parse().map_err(|error: ParseCursorError| error.to_string())?;
-                self.start = Start::After(cursor);
-            }
+            "cursor" => self.start = Start::After(parse_cursor(value)?),
             "order" => {
                 self.order = match value {
                     "desc" => Order::Descending,
@@ -231,6 +224,23 @@ impl LogQuery {
             Start::After(_) => 0,
         }
     }
+}
+
+/// Parses the parameter `limit` of a list: the maximum number of results of a page.
+///
+/// # Errors
+/// Returns the reason the value is invalid.
+pub fn parse_limit(value: &str) -> Result<u32, String> {
+    let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))
+}
+
+/// Parses the parameter `cursor` of a list: the position after which a page starts.
+///
+/// # Errors
+/// Returns the reason the value is invalid.
+pub fn parse_cursor(value: &str) -> Result<Cursor, String> {
+    value.parse().map_err(|error: ParseCursorError| error.to_string())
 }
 
 fn non_empty(value: &str) -> Result<String, String> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
+use eyego_log_core::query::{parse_cursor, parse_limit};
 use eyego_log_core::wire::{self, Status, SyntaxError};
 use eyego_log_core::{FieldError, FieldErrors, LogId, ParseError, ParseLogIdError, Timestamp};
 use serde::Serialize;
@@ -235,8 +236,8 @@ fn parse_query(text: Option<&str>) -> Result<DeadLetterQuery, FieldErrors> {
             "code" => query.code = Some(value.to_owned()),
             "from" => query.from = Some(time(value)?),
             "to" => query.to = Some(time(value)?),
-            "limit" => query.limit = parameters::limit(value)?,
-            "cursor" => query.after = Some(parameters::cursor(value)?),
+            "limit" => query.limit = parse_limit(value)?,
+            "cursor" => query.after = Some(parse_cursor(value)?),
             _ => {
                 let known = "code, from, to, limit, cursor";
                 return Err(format!("is not a known parameter (those are {known})"));

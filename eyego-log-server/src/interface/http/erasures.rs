@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
+use eyego_log_core::query::{parse_cursor, parse_limit};
 use eyego_log_core::wire::Status;
 use eyego_log_core::{FieldError, FieldErrors, LogId, Timestamp, UserId};
 use http::StatusCode;
@@ -137,8 +138,8 @@ fn parse_query(text: Option<&str>) -> Result<ErasureQuery, FieldErrors> {
     let mut query = ErasureQuery::default();
     parameters::parse(text, |name, value| {
         match name {
-            "limit" => query.limit = parameters::limit(value)?,
-            "cursor" => query.after = Some(parameters::cursor(value)?),
+            "limit" => query.limit = parse_limit(value)?,
+            "cursor" => query.after = Some(parse_cursor(value)?),
             _ => return Err("is not a known parameter (those are limit, cursor)".to_owned()),
         }
         Ok(())

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use eyego_log_core::limits::{MAX_LIMIT, MAX_PARAMETERS};
-use eyego_log_core::query::{Cursor, ParseCursorError};
+use eyego_log_core::limits::MAX_PARAMETERS;
 use eyego_log_core::{FieldError, FieldErrors};
 
 /// Returns the names and values of the parameters, percent-decoded.
@@ -59,23 +58,6 @@ pub(super) fn parse(
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
-}
-
-/// Parses the maximum number of results of a page.
-///
-/// # Errors
-/// Returns the reason the value is invalid.
-pub(super) fn limit(value: &str) -> Result<u32, String> {
-    let limit = value.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-    limit.ok_or_else(|| format!("must be a whole number from 1 to {MAX_LIMIT}"))
-}
-
-/// Parses the position after which a page starts.
-///
-/// # Errors
-/// Returns the reason the value is invalid.
-pub(super) fn cursor(value: &str) -> Result<Cursor, String> {
-    value.parse().map_err(|error: ParseCursorError| error.to_string())
 }
 
 /// Checks that a route without parameters got none.

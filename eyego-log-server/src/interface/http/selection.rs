@@ -1,8 +1,6 @@
 //! The parameters of the reading routes: the filters of the list, and the ones
 //! of the route.
 
-use std::collections::HashSet;
-
 use eyego_log_core::{FieldErrors, LogQuery};
 
 use super::parameters;
@@ -18,35 +16,28 @@ pub(super) fn parse(
     names: &str,
     mut own: impl FnMut(&str, &str) -> Option<Result<(), String>>,
 ) -> Result<LogQuery, FieldErrors> {
-    let pairs = parameters::pairs(query.unwrap_or_default())?;
-    let mut errors = FieldErrors::new();
     let mut filters = Vec::new();
-    let mut seen = HashSet::new();
-    for (name, value) in &pairs {
+    let parsed = parameters::parse(query, |name, value| {
         if is_filter(name) {
-            filters.push((name.as_str(), value.as_str()));
-        } else if !seen.insert(name) {
-            errors.add(name, "must not be repeated");
-        } else {
-            match own(name, value) {
-                Some(Ok(())) => {}
-                Some(Err(reason)) => errors.add(name, reason),
-                None => errors.add(
-                    name,
-                    format_args!(
-                        "is not a known parameter of this route (those are userId, action, from, \
-                         to, metadata.<path>, {names})"
-                    ),
-                ),
-            }
+            filters.push((name.to_owned(), value.to_owned()));
+            return Ok(());
+        }
+        own(name, value).unwrap_or_else(|| {
+            Err(format!(
+                "is not a known parameter of this route (those are userId, action, from, to, \
+                 metadata.<path>, {names})"
+            ))
+        })
+    });
+    let filters = filters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    match (parsed, LogQuery::from_pairs(filters)) {
+        (Ok(()), query) => query,
+        (Err(errors), Ok(_)) => Err(errors),
+        (Err(mut errors), Err(invalid)) => {
+            invalid.into_iter().for_each(|error| errors.push(error));
+            Err(errors)
         }
     }
-    match LogQuery::from_pairs(filters) {
-        Ok(query) if errors.is_empty() => return Ok(query),
-        Ok(_) => {}
-        Err(invalid) => invalid.into_iter().for_each(|error| errors.push(error)),
-    }
-    Err(errors)
 }
 
 fn is_filter(name: &str) -> bool {
