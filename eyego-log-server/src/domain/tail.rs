@@ -14,6 +14,27 @@ pub const MAX_BATCH_BYTES: usize = 16 << 10;
 /// Maximum number of events in a batch.
 pub const MAX_BATCH_EVENTS: usize = 64;
 
+/// What a batch contains so far, to keep it within its limits.
+#[derive(Debug, Default)]
+pub struct BatchSize {
+    events: usize,
+    bytes: usize,
+}
+
+impl BatchSize {
+    /// Adds an event of `bytes` as JSON. Returns false if the batch has no room for it.
+    /// The first event always has room.
+    pub fn add(&mut self, bytes: usize) -> bool {
+        let has_room = self.events == 0
+            || (self.events < MAX_BATCH_EVENTS && self.bytes + bytes <= MAX_BATCH_BYTES);
+        if has_room {
+            self.events += 1;
+            self.bytes += bytes;
+        }
+        has_room
+    }
+}
+
 /// A store that can be followed.
 #[async_trait]
 pub trait LogTail: Send + Sync {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::domain::read::{PageItem as _, ReadError};
-use crate::domain::tail::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS, matches};
+use crate::domain::tail::{BatchSize, matches};
 
 /// Maximum size of the events as JSON, with [`OVERHEAD`], in bytes. A tail that falls
 /// behind by more misses events.
@@ -276,14 +276,9 @@ impl<K: Ord + Clone> Subscription<K> {
         let Some(reader) = state.readers.get_mut(&self.id) else { return Ok(None) };
         let skipped = std::mem::take(&mut reader.missed);
         let start = usize::try_from(reader.next - state.first).unwrap_or(usize::MAX);
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        let mut has_read = false;
-        for slot in state.slots.iter().skip(start).take(MAX_BATCH_EVENTS) {
-            bytes += slot.bytes;
-            if has_read && bytes > MAX_BATCH_BYTES {
-                break;
-            }
-            has_read = true;
+        let (mut events, mut size) = (Vec::new(), BatchSize::default());
+        let first = reader.next;
+        for slot in state.slots.iter().skip(start).take_while(|slot| size.add(slot.bytes)) {
             reader.next += 1;
             if slot.position <= self.position {
                 continue;
@@ -295,6 +290,7 @@ impl<K: Ord + Clone> Subscription<K> {
         if is_ahead {
             self.position = state.end.clone();
         }
+        let has_read = reader.next > first;
         match &state.closed {
             _ if has_read || is_ahead || skipped > 0 => Ok(Some(Taken { skipped, events })),
             Some(reason) => Err(ReadError::Unavailable(reason.clone())),

@@ -14,9 +14,7 @@ use super::readers::{QueryError, Snapshot};
 use super::row::{self, ENTRY_COLUMNS, SEQ_AFTER_ENTRY};
 use super::{SqliteRepository, SqliteStore};
 use crate::domain::read::{PageItem as _, ReadError};
-use crate::domain::tail::{
-    LogTail, MAX_BATCH_BYTES, MAX_BATCH_EVENTS, Tail, TailBatch, TailError, TailedEvent, matches,
-};
+use crate::domain::tail::{BatchSize, LogTail, Tail, TailBatch, TailError, TailedEvent, matches};
 use crate::infrastructure::repository::feed::{Subscription, Taken};
 use crate::infrastructure::repository::limits::ReadKind;
 
@@ -176,16 +174,14 @@ fn read(
     ))?;
     let mut rows = select.query([after, end])?;
     let (mut events, mut position) = (Vec::new(), after);
-    let (mut examined, mut examined_bytes, mut bytes) = (0, 0, 0);
+    let (mut examined, mut examined_bytes, mut size) = (0, 0, BatchSize::default());
     while examined < MAX_ROWS && examined_bytes < MAX_EXAMINED_BYTES {
         snapshot.check()?;
         let Some(row) = rows.next()? else { return Ok((events, end)) };
         let entry = row::read_entry(row)?;
         let entry_bytes = entry.json_bytes();
         if matches(filter, &entry) {
-            bytes += entry_bytes;
-            let is_full = events.len() == MAX_BATCH_EVENTS || bytes > MAX_BATCH_BYTES;
-            if is_full && !events.is_empty() {
+            if !size.add(entry_bytes) {
                 break;
             }
             events.push((row.get(SEQ_AFTER_ENTRY)?, Arc::new(entry)));

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::changes::{self, Change, Changes};
 use super::token::{self, Position};
 use crate::domain::read::{PageItem as _, ReadError};
-use crate::domain::tail::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS, TailError, matches};
+use crate::domain::tail::{BatchSize, MAX_BATCH_BYTES, TailError, matches};
 use crate::infrastructure::repository::mongodb::connection::MongoConnection;
 use crate::infrastructure::repository::mongodb::operation::{self, MAX_READ_TIME};
 
@@ -73,13 +73,8 @@ impl Past {
         if self.left.is_empty() {
             self.fetch().await?;
         }
-        let mut bytes = 0;
-        let fitting = self.left.iter().take(MAX_BATCH_EVENTS).take_while(|(_, entry)| {
-            let is_first = bytes == 0;
-            bytes += entry.json_bytes();
-            is_first || bytes <= MAX_BATCH_BYTES
-        });
-        let count = fitting.count();
+        let mut size = BatchSize::default();
+        let count = self.left.iter().take_while(|(_, e)| size.add(e.json_bytes())).count();
         let events: Vec<_> = self.left.drain(..count).collect();
         match (self.left.is_empty(), events.last()) {
             (false, Some((position, _))) => self.position = Arc::clone(position),
