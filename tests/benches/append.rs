@@ -11,11 +11,12 @@ use anyhow::{Context, Result, ensure};
 use eyego_log_server::domain::queue::LogQueue;
 use eyego_log_server::domain::record_batch::RecordBatch;
 use eyego_log_server::infrastructure::embedded::DataDir;
-use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
+use eyego_log_server::infrastructure::queue::kafka::KafkaQueue;
 use eyego_log_server::infrastructure::queue::sqlite::{SqliteQueue, SqliteQueueOptions};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use stack::kafka::{Kafka, queue_options};
 use stack::load::event;
 use stack::{Purpose, eventually};
 
@@ -147,22 +148,9 @@ async fn appends_per_second(
 
 /// Measures 64 callers with batches of 500, and librdkafka alone at its highest rate.
 async fn kafka() -> Result<()> {
-    let brokers =
-        stack::kafka::Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap().to_owned();
-    let options = KafkaOptions {
-        brokers: brokers.clone(),
-        topic: stack::unique("bench"),
-        group: stack::unique("bench"),
-        partitions: 6,
-        replication: None,
-        properties: Vec::new(),
-        max_queued_bytes: 128 << 20,
-        max_prefetch_bytes: 32 << 20,
-        max_record_bytes: 256 << 10,
-        appends: true,
-    };
-    let topic = options.topic.clone();
-    let queue = KafkaQueue::start(options)?;
+    let brokers = Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap().to_owned();
+    let topic = stack::unique("bench");
+    let queue = KafkaQueue::start(queue_options(&brokers, &topic, &topic))?;
     eventually("an append to succeed", Duration::from_secs(20), async || {
         let mut batch = RecordBatch::default();
         batch.push_encoded(b"user", b"{}");

@@ -12,9 +12,10 @@ use bson::{DateTime, Document, doc};
 use eyego_log_core::{IngestRequest, LogIdGenerator, Timestamp};
 use eyego_log_server::domain::queue::LogQueue;
 use eyego_log_server::domain::record_batch::RecordBatch;
-use eyego_log_server::infrastructure::queue::kafka::{KafkaOptions, KafkaQueue};
+use eyego_log_server::infrastructure::queue::kafka::KafkaQueue;
 use mongodb::options::{IndexOptions, WriteConcern};
 use mongodb::{Client, Collection, IndexModel};
+use stack::kafka::{Kafka, queue_options};
 use stack::load::event;
 use stack::process::own_cpu_seconds;
 use stack::server::Server;
@@ -54,21 +55,8 @@ struct Figure {
 }
 
 async fn fill(topic: &str, events: u64) -> Result<()> {
-    let queue = KafkaQueue::start(KafkaOptions {
-        brokers: stack::kafka::Kafka::shared_with(Purpose::Benchmarks)
-            .await?
-            .bootstrap()
-            .to_owned(),
-        topic: topic.to_owned(),
-        group: topic.to_owned(),
-        partitions: 6,
-        replication: None,
-        properties: Vec::new(),
-        max_queued_bytes: 128 << 20,
-        max_prefetch_bytes: 32 << 20,
-        max_record_bytes: 256 << 10,
-        appends: true,
-    })?;
+    let kafka = Kafka::shared_with(Purpose::Benchmarks).await?;
+    let queue = KafkaQueue::start(queue_options(kafka.bootstrap(), topic, topic))?;
     let ids = LogIdGenerator::new();
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut sent = 0;
@@ -144,10 +132,7 @@ async fn drain(client: &Client, database: &str, topic: &str, events: u64) -> Res
     let collection: Collection<Document> = client.database(database).collection("logs");
     let server = Server::builder()
         .env("EYEGO_ROLE", "worker")
-        .env(
-            "EYEGO_KAFKA_BROKERS",
-            stack::kafka::Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap(),
-        )
+        .env("EYEGO_KAFKA_BROKERS", Kafka::shared_with(Purpose::Benchmarks).await?.bootstrap())
         .env("EYEGO_KAFKA_TOPIC", topic)
         .env("EYEGO_KAFKA_GROUP", topic)
         .env(

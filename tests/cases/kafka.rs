@@ -51,18 +51,7 @@ async fn options() -> KafkaOptions {
 }
 
 fn options_for(brokers: &str, topic: &str, group: &str) -> KafkaOptions {
-    KafkaOptions {
-        brokers: brokers.to_owned(),
-        topic: topic.to_owned(),
-        group: group.to_owned(),
-        partitions: 3,
-        replication: None,
-        properties: Vec::new(),
-        max_queued_bytes: 64 << 20,
-        max_prefetch_bytes: 16 << 20,
-        max_record_bytes: 256 << 10,
-        appends: true,
-    }
+    KafkaOptions { partitions: 3, ..stack::kafka::queue_options(brokers, topic, group) }
 }
 
 /// Starts a queue and waits until its topic exists.

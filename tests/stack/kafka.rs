@@ -4,6 +4,7 @@
 mod layout;
 mod metadata;
 mod properties;
+mod queue;
 mod shared;
 
 use std::ops::Deref;
@@ -14,6 +15,7 @@ use anyhow::{Context, Result};
 use crate::Purpose;
 use crate::cluster::{self, Cluster};
 
+pub use queue::queue_options;
 pub use shared::SharedKafka;
 
 /// The time for a start or a restart of three JVMs on a small, busy machine.
@@ -94,10 +96,10 @@ impl Kafka {
         Self::shared_with(Purpose::Tests).await
     }
 
-    /// The same as [`shared`](Self::shared), for a purpose. Only the first call of either decides.
+    /// Like [`shared`](Self::shared), but for `purpose`. Only the first call of either decides.
     ///
     /// # Errors
-    /// As [`shared`](Self::shared).
+    /// Returns the errors of [`shared`](Self::shared).
     pub async fn shared_with(purpose: Purpose) -> Result<SharedKafka> {
         shared::get(purpose).await
     }
