@@ -110,7 +110,7 @@ impl ToSchema for FieldErrors {
     }
 }
 
-/// The `id` of a request.
+/// Returns the schema of the `id` of a request.
 pub(crate) fn requested_id() -> Schema {
     let schema = optional_string().description(Some(
         "Unique event id: 24 hexadecimal digits. If absent, the server generates one.",
@@ -118,21 +118,21 @@ pub(crate) fn requested_id() -> Schema {
     schema.pattern(Some("^[0-9a-fA-F]{24}$")).examples([ID_EXAMPLE]).into()
 }
 
-/// The `userId` of a request.
+/// Returns the schema of the `userId` of a request.
 pub(crate) fn requested_user_id() -> Schema {
     let schema = string().description(Some("The user who did it. U+0000 is invalid."));
     let schema = schema.min_length(Some(1)).max_length(Some(MAX_USER_ID_CHARS));
     schema.pattern(Some("^[^\\u0000]*$")).examples(["user-123"]).into()
 }
 
-/// The `action` of a request.
+/// Returns the schema of the `action` of a request.
 pub(crate) fn requested_action() -> Schema {
     let schema = string().description(Some("The action the user took. U+0000 is invalid."));
     let schema = schema.min_length(Some(1)).max_length(Some(MAX_ACTION_CHARS));
     schema.pattern(Some("^[^\\u0000]*$")).examples(["CLICK_BUTTON"]).into()
 }
 
-/// The `timestamp` of a request.
+/// Returns the schema of the `timestamp` of a request.
 pub(crate) fn requested_timestamp() -> Schema {
     let schema = date_time(optional_string()).description(Some(
         "Time of the event: RFC 3339 with a zone, at most 24 hours in the future. A fraction of any \
@@ -141,7 +141,7 @@ pub(crate) fn requested_timestamp() -> Schema {
     schema.examples([TIMESTAMP_EXAMPLE]).into()
 }
 
-/// The `metadata` of a request.
+/// Returns the schema of the `metadata` of a request.
 pub(crate) fn requested_metadata() -> Schema {
     let schema =
         ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Object, Type::Null]));

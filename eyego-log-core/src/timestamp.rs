@@ -401,7 +401,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,40}") {
+        fn no_text_causes_a_panic(text in "\\PC{0,40}") {
             let _ = text.parse::<Timestamp>();
         }
     }

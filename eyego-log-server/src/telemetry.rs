@@ -29,10 +29,10 @@ use crate::config::{Config, LogFormat};
 /// Target of the audit log.
 const AUDIT: &str = "audit";
 
-/// Lines that wait for standard error, at most.
+/// Maximum number of lines that wait for standard error.
 const MAX_QUEUED_LINES: usize = 4096;
 
-/// The started logging.
+/// Handle of the logging of this process.
 #[derive(Debug, Clone)]
 pub struct Logging {
     writer: LogWriter,
@@ -59,7 +59,7 @@ pub fn start(config: &Config) -> anyhow::Result<Logging> {
     let filter = EnvFilter::try_new(with_audit(&config.log)).context("EYEGO_LOG")?;
     let stderr = std::io::stderr();
     let is_terminal = stderr.is_terminal();
-    // Not through `std::io::stderr()`, whose lock a stalled write would hold.
+    // A stalled write would hold the lock of `std::io::stderr()`.
     let sink = stderr.as_fd().try_clone_to_owned().context("cannot open standard error")?;
     let writer = LogWriter::start(File::from(sink), MAX_QUEUED_LINES, |count| {
         tracing::warn!(
@@ -68,7 +68,7 @@ pub fn start(config: &Config) -> anyhow::Result<Logging> {
         );
     })
     .context("cannot start the log thread")?;
-    // JSON in either format, so that programs can read the audit log.
+    // The audit log is JSON in either format, so that programs can read it.
     let audit = json(&writer).with_filter(filter_fn(is_audit));
     let other = match config.log_format {
         LogFormat::Text => {
@@ -105,7 +105,8 @@ fn with_audit(filter: &str) -> String {
     if mentions_audit { filter.to_owned() } else { format!("{filter},{AUDIT}=info") }
 }
 
-/// The default hook writes to standard error, which blocks while it is not read.
+/// Logs a panic. The default hook would write to standard error, which blocks while it
+/// is not read.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let payload = info.payload();
     let message = payload

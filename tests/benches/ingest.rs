@@ -80,7 +80,7 @@ impl Work {
 /// The name of a measurement, and its outcome.
 struct Reached(&'static str, Outcome);
 
-/// The bare handler: `axum::serve`, a body that is read, and a constant response.
+/// Serves the bare handler: `axum::serve`, a body that is read, and a constant response.
 async fn bare(port: u16) -> Result<()> {
     const RESPONSE: &str = r#"{"status":"success","message":"Log queued successfully","id":"69682d8d81847b87ab93264b"}"#;
     async fn handler(_: axum::body::Bytes) -> impl axum::response::IntoResponse {

@@ -137,7 +137,7 @@ async fn store() -> Result<()> {
     .await
 }
 
-/// The driver's `insert_many`, with documents that are BSON already.
+/// Measures the driver's `insert_many`, with documents that are BSON already.
 async fn insert_many() -> Result<()> {
     let (mongo, _repository) = start().await?;
     let raw = |entry: &LogEntry| {

@@ -35,13 +35,13 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    /// On the shared Kafka and MongoDB.
+    /// Returns a deployment on the shared Kafka and MongoDB.
     pub(crate) async fn shared() -> Self {
         let kafka = Kafka::shared().await.unwrap();
         Self::on_shared_mongodb(kafka.bootstrap()).await
     }
 
-    /// On a private Kafka and the shared MongoDB.
+    /// Returns a deployment on a private Kafka and the shared MongoDB.
     pub(crate) async fn on_shared_mongodb(brokers: &str) -> Self {
         Self::on(brokers, Mongo::shared().await.unwrap().uri())
     }
@@ -65,7 +65,7 @@ impl Deployment {
             .env("EYEGO_ROLE", role)
             .env("EYEGO_KAFKA_BROKERS", &self.brokers)
             .env("EYEGO_KAFKA_TOPIC", &self.topic)
-            // So that several workers share the topic.
+            // Several workers can share the topic.
             .env("EYEGO_KAFKA_PARTITIONS", "6")
             .env("EYEGO_KAFKA_GROUP", self.group(group))
             .env("EYEGO_MONGODB_URI", &self.uri)

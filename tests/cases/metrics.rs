@@ -107,7 +107,7 @@ fn mixed_load(server: &Server, duration: Duration) -> Load {
             request.hang_up_after = Some(Duration::ZERO);
         }
         if n % 3 == 0 {
-            // Sometimes before the response and sometimes after it.
+            // Some callers hang up before the response, some after it.
             request.hang_up_after = Some(Duration::from_micros(n % 10 * 200));
         }
         request

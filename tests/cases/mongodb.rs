@@ -82,7 +82,7 @@ struct Store {
 }
 
 impl Store {
-    /// On the shared MongoDB.
+    /// Returns a store on the shared MongoDB.
     async fn shared() -> Self {
         Self::at(Mongo::shared().await.unwrap().uri())
     }

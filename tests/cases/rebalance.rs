@@ -59,7 +59,7 @@ async fn all_store(workers: &[&Server]) {
     }
 }
 
-async fn assert_clean(scenario: &Scenario, others: &[String]) {
+async fn assert_no_violations(scenario: &Scenario, others: &[String]) {
     let violations = scenario.check(others, TIMEOUT * 3).await.unwrap();
     assert!(violations.is_empty(), "{violations}");
 }
@@ -81,16 +81,16 @@ async fn scale(strategy: &'static str) {
     assert!(!sending.is_finished(), "the load was over before the workers left");
     all_store(&[&third]).await;
     sending.await.unwrap().unwrap();
-    assert_clean(&scenario, &[]).await;
+    assert_no_violations(&scenario, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scaling_with_the_eager_protocol_is_clean() {
+async fn scaling_with_the_eager_protocol_loses_nothing() {
     scale("range").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn scaling_with_the_cooperative_protocol_is_clean() {
+async fn scaling_with_the_cooperative_protocol_loses_nothing() {
     scale("cooperative-sticky").await;
 }
 
@@ -117,21 +117,21 @@ async fn freeze_beyond_the_session(strategy: &'static str) {
     frozen.resume().unwrap();
     all_store(&[&frozen, &other]).await;
     sending.await.unwrap().unwrap();
-    assert_clean(&scenario, &fresh).await;
+    assert_no_violations(&scenario, &fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn freeze_beyond_the_session_with_the_eager_protocol_is_clean() {
+async fn freeze_beyond_the_session_with_the_eager_protocol_loses_nothing() {
     freeze_beyond_the_session("range").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn freeze_beyond_the_session_with_the_cooperative_protocol_is_clean() {
+async fn freeze_beyond_the_session_with_the_cooperative_protocol_loses_nothing() {
     freeze_beyond_the_session("cooperative-sticky").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repeated_step_downs_of_the_primary_are_clean() {
+async fn repeated_step_downs_of_the_primary_lose_nothing() {
     /// The time in which a primary that stepped down cannot be elected.
     const STEP_DOWN: Duration = Duration::from_secs(4);
 
@@ -147,12 +147,12 @@ async fn repeated_step_downs_of_the_primary_are_clean() {
     for _ in 0..5 {
         primaries.push(mongo.primary().await.unwrap());
         mongo.step_down(STEP_DOWN).await.unwrap();
-        // Until every member can be elected again.
+        // Afterwards every member can be elected again.
         tokio::time::sleep(STEP_DOWN + Duration::from_secs(1)).await;
         mongo.ready().await.unwrap();
     }
     primaries.dedup();
     assert!(primaries.len() > 1, "the primary never changed");
     sending.await.unwrap().unwrap();
-    assert_clean(&scenario, &[]).await;
+    assert_no_violations(&scenario, &[]).await;
 }

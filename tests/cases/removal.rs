@@ -136,14 +136,14 @@ async fn replayed_topic_brings_back_nothing_expired_or_erased() {
         deployment.server_in_group(role, group).env("EYEGO_RETENTION_BY_ACTION", "OLD=30d")
     };
     let server = ready(configured("all", "g")).await;
-    // As the legacy service writes them: without an id and a time of receipt.
+    // Like records of the legacy service, these have no id and no time of receipt.
     for (user, action, days) in [("ada", "A", 40), ("bob", "A", 40), ("bob", "OLD", 40)] {
         let record = json!({
             "id": null, "userId": user, "action": action, "timestamp": days_ago(days), "metadata": {},
         });
         deployment.produce(user, record.to_string().as_bytes()).await;
     }
-    // No store can hold this one. Its user can be read.
+    // No store can hold this record, but its user can be read.
     let poison = br#"{"userId":"ada","action":"A","metadata":{"huge":1e999}}"#;
     deployment.produce("ada", poison).await;
     for n in 0..20 {

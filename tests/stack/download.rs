@@ -213,7 +213,7 @@ mod tests {
     use anyhow::bail;
 
     #[test]
-    fn failed_download_leaves_nothing_and_complete_one_is_kept() {
+    fn failed_download_leaves_nothing_and_a_complete_one_is_kept() {
         let name = crate::unique("part");
         let ready = target_dir().unwrap().join("stack").join(&name);
         let failed = cached(&name, |dir| {

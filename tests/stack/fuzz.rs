@@ -36,8 +36,8 @@ fn now() -> Timestamp {
     Timestamp::from_millis(1_768_435_085_442).expect("a timestamp of 2026")
 }
 
-/// The body of a POST. An accepted one is JSON and can be decoded unchanged after it was queued; a
-/// rejected one has an error message.
+/// Checks the body of a POST: an accepted one is JSON and can be decoded unchanged after it was queued,
+/// and a rejected one has an error message.
 fn body(bytes: &[u8]) {
     match IngestRequest::parse(bytes, now()) {
         Ok(request) => {
@@ -53,8 +53,8 @@ fn body(bytes: &[u8]) {
     }
 }
 
-/// A record from a topic that others write to as well. A decoded one is the same after it was encoded
-/// and decoded again.
+/// Checks a record from a topic that others write to as well: a decoded one is the same after it was
+/// encoded and decoded again.
 fn decoded_record(bytes: &[u8]) {
     let Ok(first) = record::decode(bytes) else { return };
     let id = first.id.unwrap_or_else(|| LogId::from_bytes([7; 12]));
@@ -65,7 +65,7 @@ fn decoded_record(bytes: &[u8]) {
     assert_eq!(second.into_entry(id, now()), entry);
 }
 
-/// A query string, and a cursor. A parsed one is the same after it was formatted and parsed again.
+/// Checks a query string and a cursor: a parsed one is the same after it was formatted and parsed again.
 fn query(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(cursor) = text.parse::<Cursor>() {

@@ -103,10 +103,10 @@ impl Mongo {
         Self::shared_with(Purpose::Tests).await
     }
 
-    /// The same as [`shared`](Self::shared), for a purpose. Only the first call of either decides.
+    /// Like [`shared`](Self::shared), but for `purpose`. Only the first call of either decides.
     ///
     /// # Errors
-    /// As [`shared`](Self::shared).
+    /// Returns the errors of [`shared`](Self::shared).
     pub async fn shared_with(purpose: Purpose) -> Result<SharedMongo> {
         shared::get(purpose).await
     }

@@ -15,7 +15,7 @@ use crate::events::{PLAIN, event};
 const EVENTS: u32 = 100_000;
 const ROUNDS: usize = 40;
 
-/// A client that has buffered and delivered a whole round.
+/// Returns a client that has buffered and delivered a whole round.
 fn warm_client() -> (Client, Runtime) {
     let gate = Arc::new(Semaphore::new(0));
     let client = counting_client(Arc::clone(&gate));

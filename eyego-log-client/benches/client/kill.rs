@@ -103,7 +103,7 @@ fn unique_stored(path: &Path, events: u32) -> (u64, u64) {
     (unique, numbers.len() as u64 - unique)
 }
 
-/// The process that logs. Prints its counts and its peak memory in KiB.
+/// Runs the process that logs. Prints its counts and its peak memory in KiB.
 pub(crate) fn log_and_report(arguments: &str) {
     let words: Vec<&str> = arguments.split(' ').collect();
     let [url, policy, events] = words[..] else { panic!("{arguments}") };

@@ -151,7 +151,7 @@ impl Tail {
         let mut parameters = self.query.parameters();
         match (&self.token, self.last) {
             (Some(token), _) => parameters.push(("after".to_owned(), token.clone())),
-            // More may have been stored since, so that the rest would not be among them.
+            // The last `last` events may be others by now, so ask for as many as possible.
             (None, Some(_)) if self.backlog.is_some() => {
                 parameters.push(("last".to_owned(), MAX_LAST.to_string()));
             }
@@ -206,7 +206,7 @@ impl Tail {
                 let SkippedData { count } = serde_json::from_slice(&data).map_err(unexpected)?;
                 Some(TailItem::Skipped(count))
             }
-            // Those of a newer server.
+            // A newer server may send other kinds of frames.
             _ => None,
         };
         self.token = id.or_else(|| self.token.take());

@@ -277,12 +277,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_response_panics(status in 0_u16..1000, body: Vec<u8>, events in 0_usize..5) {
+        fn no_response_causes_a_panic(status in 0_u16..1000, body: Vec<u8>, events in 0_usize..5) {
             let _ = classify(&Ok(response(status, body)), events, SystemTime::UNIX_EPOCH);
         }
 
         #[test]
-        fn no_json_panics(status in 200_u16..504, accepted: usize, index: usize, events: usize) {
+        fn no_json_causes_a_panic(status in 200_u16..504, accepted: usize, index: usize, events: usize) {
             let body = json!({"accepted": accepted, "rejected": [{"index": index, "retryable": true}]});
             let _ = classify_batch(status, &body, events);
         }

@@ -1,8 +1,8 @@
-//! Starts the worker's thread, again and again if the system refuses.
+//! Starts the worker's thread, and tries again if the system refuses.
 //!
-//! A process can be at its limit of threads only for a moment, so that is no reason
-//! to fail for good. There is no thread to wait on then: the calls of the program
-//! make the attempts.
+//! A process can be at its limit of threads for a moment only, so a refusal is not
+//! final. No thread could wait for the next attempt, so the calls of the program
+//! make it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_an_event_causes_attempts() {
+    async fn a_caller_that_waits_for_an_event_causes_attempts() {
         FAILURES.set(4);
         let client = builder().build().unwrap();
         assert!(client.send(Event::new("a", "A")).await.is_ok());

@@ -35,7 +35,7 @@ pub(crate) struct SettledBatch {
     pub(crate) outcome: Outcome,
 }
 
-/// What the future returned by `send` learns about its event.
+/// The outcome of an event, for the future that `send` returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Acknowledgement {
     Delivered,

@@ -14,9 +14,9 @@ use crate::pipeline::check::{Findings, hash_of_key};
 #[derive(Debug, Clone)]
 struct Member {
     key: String,
-    /// As [`Findings`] hashes it.
+    /// The hash of the key that [`Findings`] computes, too.
     hash: u64,
-    /// Such as `"page":"home"`.
+    /// Key and value, such as `"page":"home"`.
     json: String,
 }
 

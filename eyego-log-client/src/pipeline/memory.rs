@@ -151,7 +151,7 @@ mod tests {
     proptest! {
         /// The content is the same in either kind of memory.
         #[test]
-        fn it_holds_what_was_appended(
+        fn segmented_memory_holds_what_was_appended(
             pieces in prop::collection::vec(1_usize..9000, 0..40),
             segment_bytes in 0_usize..200_000,
         ) {

@@ -21,7 +21,7 @@ pub(super) const MAGIC: [u8; 8] = *b"eyegosp1";
 
 pub(super) const HEADER_BYTES: usize = 16;
 
-/// No batch is larger. A header that says otherwise is damaged.
+/// Maximum size of a batch. A header with a larger size is damaged.
 const MAX_LINES_BYTES: u32 = 64 << 20;
 
 /// The header of a record.

@@ -20,7 +20,7 @@ const QUARANTINED: &str = "quarantined";
 /// The number of quarantined files that are kept.
 const MAX_QUARANTINED: usize = 8;
 
-/// No file of this crate is larger. A larger one is not read as a whole.
+/// The maximum size of a file of this crate. A larger one is not read as a whole.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Opens a file. Returns `None` if it contains no event that can be read.

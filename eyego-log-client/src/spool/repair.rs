@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_has_lost_nothing() {
+    fn a_new_file_has_no_lost_events() {
         for bytes in [&b""[..], b"eyego", &MAGIC] {
             let contents = contents(bytes);
             assert_eq!((contents.records.len(), contents.damaged, contents.interrupted), (0, 0, 0));
@@ -199,7 +199,7 @@ mod tests {
     proptest! {
         /// A flipped bit outside of the lines costs nothing.
         #[test]
-        fn a_flipped_bit_in_a_header_costs_nothing(
+        fn a_flipped_bit_in_a_header_loses_no_event(
             events in prop::collection::vec(1_usize..4, 1..6),
             at: prop::sample::Index,
             bit in 0_u8..8,
@@ -250,7 +250,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), with_magic: bool) {
+        fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), with_magic: bool) {
             let bytes = if with_magic { [&MAGIC[..], &bytes].concat() } else { bytes };
             let contents = contents(&bytes);
             prop_assert!(contents.complete_bytes <= bytes.len());

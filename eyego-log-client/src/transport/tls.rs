@@ -57,7 +57,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 /// Explains why the HTTP client could not be built.
 pub(crate) fn setup_error(error: &reqwest::Error, needs_tls: bool) -> SetupError {
     let reason = error_chain(error);
-    // The system's certificates cannot be read then. The library does not say so.
+    // The system's certificates cannot be read then, and the library hides that cause.
     if std::fs::File::open(".").is_err_and(|error| is_out_of_descriptors(&error)) {
         return SetupError::NoDescriptor(format!("no file descriptor is free ({reason})"));
     }

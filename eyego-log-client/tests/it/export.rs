@@ -116,7 +116,7 @@ async fn an_export_is_saved_only_if_it_is_complete() {
 }
 
 #[tokio::test]
-async fn an_export_that_nobody_takes_is_not_received() {
+async fn an_export_that_is_not_read_is_not_received() {
     let (client, written) = chunked(1_000_000, End::Complete).await;
     let mut export = client.query().export(ExportFormat::Ndjson).start().await.unwrap();
     export.next_piece().await.unwrap().unwrap();

@@ -266,7 +266,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Messages {
 }
 
 #[test]
-fn a_client_dropped_in_a_runtime_says_how_many_events_are_undelivered() {
+fn a_client_dropped_in_a_runtime_reports_how_many_events_are_undelivered() {
     let messages = Messages::default();
     let subscriber = tracing_subscriber::registry().with(messages.clone());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

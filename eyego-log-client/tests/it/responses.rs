@@ -253,7 +253,7 @@ async fn a_refusal_by_a_proxy_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_batch_that_a_proxy_finds_too_large_is_split() {
+async fn a_batch_that_a_proxy_refuses_as_too_large_is_split() {
     let server = FakeServer::start(|_, seen| match seen.events.len() {
         3.. => ResponseTemplate::new(413).set_body_string("<html>too large</html>"),
         _ => accepted(seen),

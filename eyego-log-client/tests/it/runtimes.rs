@@ -26,12 +26,12 @@ fn with_server(run: impl FnOnce(Client)) {
 }
 
 #[test]
-fn tokio_multi_thread() {
+fn works_on_tokio_multi_thread() {
     with_server(|client| tokio::runtime::Runtime::new().unwrap().block_on(program(client)));
 }
 
 #[test]
-fn tokio_current_thread_without_drivers() {
+fn works_on_tokio_current_thread_without_drivers() {
     with_server(|client| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(program(client));
@@ -39,12 +39,12 @@ fn tokio_current_thread_without_drivers() {
 }
 
 #[test]
-fn another_executor() {
+fn works_on_another_executor() {
     with_server(|client| futures_executor::block_on(program(client)));
 }
 
 #[test]
-fn smol() {
+fn works_on_smol() {
     with_server(|client| {
         smol::block_on(async {
             // Both the tasks of smol's executor and its timers work beside the client.
@@ -58,7 +58,7 @@ fn smol() {
 }
 
 #[test]
-fn no_runtime() {
+fn works_without_a_runtime() {
     with_server(|client| {
         client.log(Event::new("a", "A")).unwrap();
         eventually("the event is delivered", || client.stats().delivered == 1);

@@ -206,7 +206,7 @@ async fn a_full_spool_keeps_its_events_and_new_ones_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_incomplete_record_costs_only_its_incomplete_event() {
+async fn an_incomplete_record_loses_only_its_incomplete_event() {
     let dir = TempDir::new().unwrap();
     // A long linger time makes every record contain exactly ten events.
     let client = spooling(UNREACHABLE, dir.path())
@@ -303,7 +303,7 @@ async fn a_refused_key_keeps_spooled_events_until_it_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_key_costs_events_that_reach_their_maximum_age() {
+async fn a_refused_key_loses_events_that_reach_their_maximum_age() {
     let server = FakeServer::start(|_, _| refused(403)).await;
     let dir = TempDir::new().unwrap();
     let client = spooling(&server.server.uri(), dir.path());

@@ -108,7 +108,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,60}") {
+        fn no_text_causes_a_panic(text in "\\PC{0,60}") {
             let _ = text.parse::<Cursor>();
         }
     }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::path::MetadataPath;
 use crate::InvalidValue;
-use crate::limits::MAX_PATH_SEGMENTS;
 
 /// A condition on the value at one metadata path.
 ///
@@ -34,7 +34,7 @@ use crate::limits::MAX_PATH_SEGMENTS;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetadataFilter {
-    path: String,
+    path: MetadataPath,
     text: String,
     scalar: Option<Scalar>,
 }
@@ -57,29 +57,24 @@ impl MetadataFilter {
     /// separated by dots.
     ///
     /// # Errors
-    /// Returns an error if `path` has more than [`MAX_PATH_SEGMENTS`] segments or
+    /// Returns an error if `path` has more than [`MAX_PATH_SEGMENTS`](crate::limits::MAX_PATH_SEGMENTS) segments or
     /// contains U+0000.
     pub fn new(path: &str, value: &str) -> Result<Self, InvalidValue> {
-        if path.split('.').count() > MAX_PATH_SEGMENTS {
-            return Err(InvalidValue::TooManySegments { max: MAX_PATH_SEGMENTS });
-        }
-        if path.contains('\0') {
-            return Err(InvalidValue::ContainsNul);
-        }
-        Ok(Self { path: path.to_owned(), text: value.to_owned(), scalar: parse_scalar(value) })
+        let path = MetadataPath::new(path)?;
+        Ok(Self { path, text: value.to_owned(), scalar: parse_scalar(value) })
     }
 
     /// Returns the path as it was given.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        self.path.as_str()
     }
 
     /// Returns the number of ways to split the path into keys: 2 to the power of
     /// its dots.
     #[must_use]
     pub fn alternatives(&self) -> usize {
-        1 << self.path.matches('.').count()
+        1 << self.path().matches('.').count()
     }
 
     /// Returns the value as a string.
@@ -98,7 +93,7 @@ impl MetadataFilter {
     /// the same result.
     #[must_use]
     pub fn matches(&self, metadata: &serde_json::Map<String, Value>) -> bool {
-        self.matches_below(metadata, &self.path)
+        self.matches_below(metadata, self.path())
     }
 
     fn matches_below(&self, object: &serde_json::Map<String, Value>, path: &str) -> bool {

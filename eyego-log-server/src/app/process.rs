@@ -35,7 +35,7 @@ const DEFAULT_MAX_CONNECTIONS: usize = 1024;
 pub(super) fn connection_limit(configured: Option<usize>) -> (usize, usize) {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    // Files, database connections and sockets that are open already.
+    // These are the files, database connections and sockets that are open already.
     let open = std::fs::read_dir("/dev/fd").map_or(64, Iterator::count);
     let (available, reserve) = divide(limit.saturating_sub(open));
     let wanted = configured.unwrap_or(DEFAULT_MAX_CONNECTIONS);

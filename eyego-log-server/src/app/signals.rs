@@ -1,4 +1,4 @@
-//! Signals: SIGTERM and SIGINT stop the process, SIGHUP reloads files.
+//! Signals: SIGTERM and SIGINT stop the process, SIGHUP is ignored.
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,7 +18,7 @@ impl Signals {
     /// Returns an error if a signal handler cannot be installed.
     pub(super) fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen for signals");
-        tokio::spawn(reload(listen(SignalKind::hangup())?));
+        tokio::spawn(ignore(listen(SignalKind::hangup())?));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -34,8 +34,8 @@ impl Signals {
     }
 }
 
-async fn reload(mut hangup: Signal) {
+async fn ignore(mut hangup: Signal) {
     while hangup.recv().await.is_some() {
-        tracing::info!("received SIGHUP: nothing to reload");
+        tracing::info!("received SIGHUP: changed files are read again without it");
     }
 }

@@ -122,7 +122,7 @@ impl Tails {
             TailStart::Last(_) => None,
             TailStart::After(token) => Some(token.as_str()),
         };
-        // First, so that nothing is missing between the backlog and the tail.
+        // The tail starts first, so that nothing is missing between it and the backlog.
         let tail = self.store.follow(&filter, after).await?;
         let (mut backlog, mut share) = (Vec::new(), None);
         if let TailStart::Last(limit @ 1..) = start {

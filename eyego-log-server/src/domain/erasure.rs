@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_latest_cut_off_of_a_user_counts() {
+    fn the_latest_cut_off_of_a_user_applies() {
         let at = |millis| Timestamp::from_millis(millis).unwrap();
         let user = |name: &str| UserId::from_stored(name).unwrap();
         let mut cut_offs = CutOffs::default();

@@ -1,5 +1,5 @@
 //! The keys file: TOML with one `[[key]]` table per key. It contains hashes of
-//! tokens, no tokens.
+//! tokens, but no tokens.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -123,7 +123,7 @@ impl Seen<'_> {
                 return Err(error(burst_start, "burst", "has no effect without rate"));
             }
             (None, None) => None,
-            // By default, one second's worth.
+            // The burst defaults to the events of one second.
             (Some(rate), burst) => {
                 Some(EventLimit { rate, burst: burst.unwrap_or(rate.per_second()) })
             }

@@ -46,7 +46,7 @@ pub(crate) async fn run(events: u64) -> Result<()> {
     stored.buffer_unordered(4).try_for_each(|_| async { Ok(()) }).await?;
     println!("stored {:.0}/s", events as f64 / began.elapsed().as_secs_f64());
     let measured = queries::measure(&repository).await?;
-    // It would drop an ideal index that has the name of an index of an earlier version.
+    // The repository would drop an ideal index that has the name of an index of an earlier version.
     connection.shutdown(Instant::now() + Duration::from_secs(10)).await;
 
     head("MongoDB", events);

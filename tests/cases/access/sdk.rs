@@ -63,7 +63,7 @@ async fn the_sdk_loses_nothing_while_its_key_is_replaced() {
     let client = builder.api_key_file(&file).build().unwrap();
     client.send(Event::new("ada", "BEFORE")).await.unwrap();
 
-    // In the wrong order: the old key is revoked before the caller has the new one.
+    // The old key is revoked before the caller has the new one.
     keys.remove("old").unwrap();
     let new = keys.add("new", &["ingest"]).unwrap();
     let refused = reqwest::Client::new().get(format!("{}/nothing", server.base_url()));

@@ -289,7 +289,7 @@ async fn concurrent_appends_keep_the_order_of_each_caller(fixture: Fixture) {
             })
         })
         .collect();
-    // While the callers append, so that both ends work concurrently.
+    // The consumer reads while the callers append.
     consumer.read(64 * 20);
     for caller in callers {
         caller.await.unwrap();
@@ -314,7 +314,7 @@ async fn cancelled_append_is_still_settled(fixture: Fixture) {
         let acquired = tokio::time::timeout(TIMEOUT, Arc::clone(&budget).acquire_owned()).await;
         let mut batch = batch([("user", n.to_string())]);
         batch.hold_until_settled(acquired.expect("the permit was not released").unwrap());
-        // Polled once, so that it has begun, and then cancelled.
+        // The append is polled once, so that it has begun, and then cancelled.
         let _ = tokio::time::timeout(Duration::ZERO, queue.append(batch)).await;
     }
     let all = tokio::time::timeout(TIMEOUT, budget.acquire()).await;
@@ -349,7 +349,7 @@ async fn close_settles_all_appends(fixture: Fixture) {
         .collect();
     queue.close(Instant::now() + TIMEOUT).await;
     for append in appends {
-        // Whether it came before the close or after it, it returns.
+        // Each append returns, whether it came before the close or after it.
         tokio::time::timeout(TIMEOUT, append).await.expect("the append hangs").unwrap();
     }
     let late = tokio::time::timeout(TIMEOUT, queue.append(batch([("user", "late".to_owned())])));

@@ -91,7 +91,7 @@ async fn unknown_parameters_are_errors_on_every_route() {
 }
 
 #[tokio::test]
-async fn what_a_message_quotes_is_cut() {
+async fn quoted_text_in_a_message_is_truncated() {
     let server = embedded_server().await;
     let long = "x".repeat(20_000);
     let (status, body) = get(&server, &format!("/{long}")).await;

@@ -51,7 +51,7 @@ async fn denied_rights_are_named_and_nothing_is_lost() {
     let (broker, name) = (kafka.bootstrap(), deployment.topic.as_str());
     let topic = Resource::Topic(name);
 
-    // Without the right to create the topic.
+    // The server cannot create the topic, so it accepts nothing.
     deny(broker, topic, Right::Create);
     deny(broker, Resource::Cluster, Right::Create);
     let server = deployment.server("all").start().await.unwrap();
@@ -64,7 +64,7 @@ async fn denied_rights_are_named_and_nothing_is_lost() {
     post(&server, 0).await;
     logs(&server, "", 1).await;
 
-    // Without the right to write. An event that is refused may be repeated.
+    // Without the right to write, events are refused. They may be repeated.
     deny(broker, topic, Right::Write);
     eventually("events to be refused", NOTICED, async || {
         let (status, body) = post_log(&server, &event(1)).await;
@@ -80,11 +80,11 @@ async fn denied_rights_are_named_and_nothing_is_lost() {
     server.wait_ready(NOTICED).await.unwrap();
     logs(&server, "", 3).await;
 
-    // Without the right to read: events are accepted, and stored later.
+    // Without the right to read, events are accepted, and stored later.
     deny(broker, topic, Right::Read);
     post(&server, 3).await;
     reported(&server, &["denies the right to read the topic", name]).await;
-    // Still after the checks of the brokers, which succeed.
+    // The checks of the brokers, which succeed meanwhile, do not hide it.
     tokio::time::sleep(Duration::from_secs(15)).await;
     reported(&server, &["denies the right to read the topic", name]).await;
     grant_all(broker, topic);

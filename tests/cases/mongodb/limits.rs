@@ -111,7 +111,7 @@ async fn eighty_readers_delay_neither_the_worker_nor_reads_by_id() {
         assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
     }
     let began = Instant::now();
-    // Delayed once, but not queued behind the scans.
+    // Each read is delayed by the fail point once, but does not wait for the scans.
     assert_eq!(repository.get(id(3)).await.unwrap(), Some(entries(3..4).remove(0)));
     let page = repository.find(&LogQuery::default(), unlimited()).await.unwrap();
     assert_eq!(page.entries.len(), 10);

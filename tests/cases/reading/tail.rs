@@ -25,7 +25,7 @@ async fn post_action(server: &Server, user: &str, action: &str) -> String {
     body["id"].as_str().unwrap().to_owned()
 }
 
-/// The main path, on either store.
+/// Checks the main path, on either store.
 async fn stored_events_come_first_and_then_each_new_one(server: &Server) {
     let user = LogId::from_bytes([7; 12]).to_string();
     let events: Vec<_> = (0..5).map(|n| event(n, &user, "A", 1_767_225_600_000)).collect();
@@ -52,7 +52,7 @@ async fn stored_events_come_first_and_then_each_new_one(server: &Server) {
     assert!(!message.id.is_empty() && message.id != start);
     drop(tail);
     let second = post_action(server, &user, "C").await;
-    // By the header, by the parameter, and from before the first event.
+    // A tail resumes by the header and by the parameter, also before the first event.
     for (after, expected) in [(&message.id, &[&second][..]), (&start, &[&first, &second])] {
         let mut by_parameter = Messages::open(server, &format!("{query}&after={after}")).await;
         let mut by_header = Messages::resume(server, &format!("{query}&last=3"), after).await;
@@ -117,7 +117,7 @@ async fn idle_tail_gets_a_comment_and_ends_when_the_server_stops() {
     let opened = Instant::now();
     tail.comment(Duration::from_secs(20)).await;
     assert!(opened.elapsed() >= Duration::from_secs(14), "{:?}", opened.elapsed());
-    // What does not match moves the position, which the next comment tells.
+    // An event that does not match moves the position, which the next message contains.
     let mut filtered = Messages::open(&server, "userId=nobody").await;
     assert_eq!(filtered.position().await, position);
     let id = post_action(&server, "u", "A").await;
@@ -151,7 +151,7 @@ async fn erased_events_are_not_sent_later() {
     .await
     .unwrap();
     let last = post_action(&server, "kept", "LAST").await;
-    // From memory, because one tail is open, and from the store.
+    // The events come from memory while another tail is open, and otherwise from the store.
     for is_followed in [true, false] {
         if !is_followed {
             drop(std::mem::replace(&mut tail, Messages::open(&server, "userId=x").await));

@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictory_response_is_none() {
+    fn contradictory_response_is_not_used() {
         let rejected = json!([{"index": 0, "retryable": true}]);
         for body in [
             json!({}),

@@ -142,7 +142,7 @@ impl<'a> Eraser<'a> {
 
     async fn round(&self, round: u64) {
         let user = format!("{USER}{round}");
-        // No store can hold this one. Its user can be read.
+        // No store can hold this record, but its user can be read.
         let poison = format!(r#"{{"userId":"{user}","action":"A","metadata":{{"huge":1e999}}}}"#);
         let record = FutureRecord::to(&self.topic).key(&user).payload(poison.as_bytes());
         let poisoned = {

@@ -353,7 +353,7 @@ mod tests {
         }
 
         #[test]
-        fn parts_exist_and_stay_in_their_track(seed: u64, round in 0_u64..1_000) {
+        fn faults_have_existing_targets_and_stay_in_their_sequence(seed: u64, round in 0_u64..1_000) {
             let Plan { servers, brokers, members } = Plan::new(seed, round);
             for step in servers {
                 let exists = match step.part {

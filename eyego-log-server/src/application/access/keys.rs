@@ -98,8 +98,8 @@ impl Keys {
     ) -> Result<Arc<ActiveKey>, AuthError> {
         let id = id_of(token).ok_or(AuthError::Malformed)?;
         let key = self.by_id.read().get(id).cloned();
-        // Hashed and compared for an unknown id too. Ids are not secret, but
-        // this costs nothing that matters.
+        // A token with an unknown id is hashed and compared, too, so that it takes
+        // as long as a wrong one.
         let hash = hash_token(token);
         let expected = key.as_ref().map_or([0; 32], |active| active.key.hash);
         let is_equal = bool::from(hash.ct_eq(&expected));

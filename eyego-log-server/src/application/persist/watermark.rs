@@ -1,7 +1,7 @@
 //! The watermark of a partition: the offset before which every record is settled.
 //!
 //! Bulks complete in any order, but only a range without gaps can be committed.
-//! Otherwise a crash would lose the records in the gap. Pure.
+//! Otherwise a crash would lose the records in the gap. This module does no I/O.
 
 use std::collections::VecDeque;
 

@@ -61,7 +61,7 @@ pub struct KafkaOptions {
 
 impl std::fmt::Debug for KafkaOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Without the properties, which may contain a password.
+        // The properties are left out because they may contain a password.
         f.debug_struct("KafkaOptions")
             .field("brokers", &self.brokers)
             .field("topic", &self.topic)

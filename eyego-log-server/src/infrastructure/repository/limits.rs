@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn kinds_do_not_delay_each_other() {
+    async fn kinds_of_reads_do_not_delay_each_other() {
         let limits = ReadLimits::new(1, 1, 1);
         let _scan = limits.acquire(ReadKind::Scan).await.unwrap();
         let refused = limits.acquire(ReadKind::Scan).await;

@@ -90,7 +90,8 @@ const FORMAT: FileFormat = FileFormat {
         CREATE INDEX dead_letters_by_time ON dead_letters (failed_at, id);
         CREATE INDEX dead_letters_by_code ON dead_letters (code, failed_at, id);
     ",
-    // A log of 80 MB: a page that changes often is written to the file only once.
+    // The log may grow to 80 MB, so that a page that changes often is written to the
+    // file only once.
     checkpoint_pages: 20_000,
     cache_kib: 64 << 10,
     is_overwriting: true,
@@ -128,7 +129,7 @@ impl SqliteStore {
         let tail_id = tail::id(connection).map_err(sqlite_error)?;
         let last_seq = tail::last_seq(connection).map_err(sqlite_error)?;
         let gate = Arc::new(SnapshotGate::default());
-        // Twice the length at which SQLite merges the log, if no reader prevents it.
+        // SQLite itself merges the log at half of this length, unless a reader prevents it.
         let max_bytes = 2 * u64::from(format.checkpoint_pages) * u64::from(PAGE_BYTES);
         let log = data_dir.file(&format!("{FILE}-wal"));
         let log = LogLimit { path: log, max_bytes, gate: Arc::clone(&gate) };

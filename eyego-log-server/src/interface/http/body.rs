@@ -83,8 +83,8 @@ async fn receive_and_decompress(
     let mut received = receive(body, limits, budget.share()).await?;
     match encoding {
         Encoding::Identity => {
-            // The events made from these bytes. They are charged only now, so that
-            // a slow body holds no more memory than it has sent.
+            // The events made from these bytes are charged only now, so that a slow
+            // body holds no more memory than it has sent.
             charge(&mut received.share, Budget::cost_of_decoded(received.bytes.len()))?;
             Ok(received)
         }

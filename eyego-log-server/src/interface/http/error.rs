@@ -95,69 +95,70 @@ impl ApiError {
         Self { kind, message: message.into(), errors, id: None, internals: None, retry_after: None }
     }
 
-    /// The request is invalid, but no single field is.
+    /// Creates the error of a request that is invalid without a single invalid field.
     pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(FailureKind::Refused(Refusal::Invalid), message)
     }
 
-    /// One field of the request is invalid.
+    /// Creates the error of a request with one invalid field.
     pub(super) fn invalid_field(error: FieldError) -> Self {
         FieldErrors::from(error).into()
     }
 
-    /// The body, or the batch in it, is too large.
+    /// Creates the error of a body, or a batch, that is too large.
     pub(super) fn too_large(message: String) -> Self {
         Self::new(FailureKind::Refused(Refusal::TooLarge), message)
     }
 
-    /// The server has too much other work to start this.
+    /// Creates the error of a server that has too much other work.
     pub(super) fn busy(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(FailureKind::Refused(Refusal::QueueFull), message)
     }
 
-    /// The body arrives too slowly.
+    /// Creates the error of a body that arrives too slowly.
     pub(super) fn too_slow(message: String) -> Self {
         Self::new(FailureKind::Refused(Refusal::TooSlow), message)
     }
 
-    /// The media type or the encoding of the body is not supported.
+    /// Creates the error of a body whose media type or encoding is not supported.
     pub(super) fn unsupported(message: String) -> Self {
         Self::new(FailureKind::Refused(Refusal::Unsupported), message)
     }
 
-    /// Nothing exists under this path or id.
+    /// Creates the error of a path or an id under which nothing exists.
     pub(super) fn not_found(message: String) -> Self {
         Self::new(FailureKind::NotFound, message)
     }
 
-    /// The request has no valid token.
+    /// Creates the error of a request without a valid token.
     pub(super) fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(FailureKind::Unauthenticated, message)
     }
 
-    /// The key does not allow this, or the page of a browser may not ask for it.
+    /// Creates the error of a request that the key does not allow, or that comes from a
+    /// page of another origin.
     pub(super) fn forbidden(message: String) -> Self {
         Self::new(FailureKind::Forbidden, message)
     }
 
-    /// The request is addressed to another server.
+    /// Creates the error of a request that is addressed to another server.
     pub(super) fn misdirected(message: String) -> Self {
         Self::new(FailureKind::Misdirected, message)
     }
 
-    /// The caller is over its limit.
+    /// Creates the error of a caller that is over its limit.
     pub(super) fn rate_limited(message: String, retry_after: Duration) -> Self {
         let error = Self::new(FailureKind::Refused(Refusal::RateLimited), message);
         Self { retry_after: Some(retry_after), ..error }
     }
 
-    /// The path exists, but not for this method.
+    /// Creates the error of a path that exists, but not for this method.
     pub(super) fn method_not_allowed() -> Self {
         let message = "method not allowed: the Allow header lists the methods of this path";
         Self::new(FailureKind::MethodNotAllowed, message)
     }
 
-    /// The server failed. `internals` goes to its log.
+    /// Creates the error of a failure of the server. `internals` is written to its log.
     pub(super) fn internal(internals: String) -> Self {
         let message = "internal server error: the server log has the details under the request id";
         let error = Self::new(FailureKind::Refused(Refusal::Internal), message);

@@ -30,8 +30,8 @@ use super::static_file::StaticFile;
 const DESCRIPTION: &str = "Receives, stores and returns activity events.
 
 Every JSON response has a `status`: `success`, `fail` (the request is wrong) or `error` (the server \
-cannot serve it). Every route also answers `HEAD` if it answers `GET`. Another method on a route is a \
-405, and another route a 404, both with the body `ErrorResponse`. Every request may have an \
+cannot serve it). Every route with `GET` also accepts `HEAD`. Another method on a route is a 405, and \
+another route a 404, both with the body `ErrorResponse`. Every request may have an \
 `x-request-id`, which is repeated in the response and in the server's log. A parameter that a route \
 does not know, or a repeated one, is a 400. Responses may get further fields: ignore unknown ones.
 

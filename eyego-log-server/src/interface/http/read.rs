@@ -47,7 +47,7 @@ pub(super) async fn get(
         let entry = api.repository.get(id).await?;
         let entry =
             entry.ok_or_else(|| ApiError::not_found(format!("no event has the id {id}")))?;
-        // Twice: decoded, and as JSON.
+        // The event is in memory twice: decoded, and as JSON.
         share.reserve(2 * entry.json_bytes())?;
         Ok::<_, ApiError>((entry, share))
     };

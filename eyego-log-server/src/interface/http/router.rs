@@ -211,8 +211,8 @@ pub(super) async fn respond(
                 tracing::error!(request_id, internals, count, "request failed");
             }
         } else {
-            // At debug level: the queue and the store log an outage once, not
-            // for each request.
+            // The level is debug, because the queue and the store log an outage
+            // once, and not for each request.
             tracing::debug!(request_id, internals, "request refused");
         }
     }

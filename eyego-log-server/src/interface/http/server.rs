@@ -107,8 +107,8 @@ impl Bound {
                 }
                 continue;
             };
-            // Converted, because it is registered with this runtime, not with
-            // the one that serves it.
+            // The stream is registered with this runtime, but another one will
+            // serve it.
             let least_loaded = runtimes.iter().min_by_key(|(_, tasks)| tasks.len());
             if let (Ok(stream), Some((runtime, tasks))) = (stream.into_std(), least_loaded) {
                 let serving = serve_stream(stream, slot, service.clone(), stop.clone());

@@ -74,7 +74,7 @@ impl Store {
 }
 
 #[test]
-fn complete_store_is_clean() {
+fn complete_store_has_no_violations() {
     let (found, violations) = complete().check();
     assert_eq!(violations, "");
     assert_eq!(found, Found { logs: EVENTS + 1, dead_letters: 8, ..Found::default() });

@@ -193,10 +193,10 @@ pub(super) fn config(options: &KafkaOptions) -> ClientConfig {
         // requests, more leaves the machine idle (ADR 0042).
         .set("linger.ms", "1")
         .set("queue.buffering.max.kbytes", max_kbytes)
-        // Unlimited: the limit in bytes applies.
+        // The number is unlimited, because the limit in bytes applies.
         .set("queue.buffering.max.messages", "0")
         .set("message.max.bytes", (options.max_record_bytes + (64 << 10)).to_string())
-        // The default of the Java client and KafkaJS.
+        // This is the default of the Java client and KafkaJS.
         .set("partitioner", "murmur2_random");
     options.finish(config, ClientKind::Producer)
 }

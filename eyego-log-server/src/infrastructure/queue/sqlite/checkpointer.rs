@@ -147,7 +147,7 @@ mod tests {
         let mut file = Fixture::new();
         for _ in 0..20 * THRESHOLD_PAGES {
             file.insert();
-            // About the duration of a sync.
+            // A sync takes about as long.
             std::thread::sleep(Duration::from_micros(100));
         }
         let max = u64::from(10 * THRESHOLD_PAGES * PAGE_BYTES);

@@ -101,7 +101,7 @@ impl Writer {
             // Applies only if the checkpointer does not keep up.
             checkpoint_pages: 2 * log_pages,
             cache_kib: 8 << 10,
-            // Twice the writes; `purge` overwrites all at once.
+            // It would double the writes; `purge` overwrites everything at once.
             is_overwriting: false,
         };
         let damaged = if options.is_fallback { recovery::quarantine(path) } else { None };
@@ -275,7 +275,7 @@ impl Writer {
     }
 
     fn succeed(&mut self, group: &mut Group, had_room: &[bool]) {
-        // Before the replies: an acknowledged record must be readable.
+        // This precedes the replies, because an acknowledged record must be readable.
         self.status.advance(self.extent.positions);
         let has_refused = had_room.contains(&false);
         self.is_full =

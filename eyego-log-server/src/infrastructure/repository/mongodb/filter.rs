@@ -1,4 +1,4 @@
-//! Converts queries into MongoDB filters. Pure. Values are compared with `$eq` and
+//! Converts queries into MongoDB filters. This module does no I/O. Values are compared with `$eq` and
 //! similar operators, so a caller's text is never interpreted as an operator.
 
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
@@ -47,7 +47,7 @@ pub(super) fn after(time: &str, order: Order, cursor: Cursor) -> [Document; 2] {
         Order::Ascending => ("$gt", "$gte"),
     };
     [
-        // Implied by the other condition, but an index scan can start with it.
+        // The other condition implies this one, but an index scan can start with it.
         doc! { time: { from: at } },
         doc! { "$or": [
             { time: { after: at } },

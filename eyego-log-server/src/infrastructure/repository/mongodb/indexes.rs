@@ -1,5 +1,5 @@
 //! The indexes that our queries need, and whether existing indexes serve them.
-//! Pure.
+//! This module does no I/O.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
 //! Converts a metadata filter into a MongoDB condition that matches exactly where
-//! core's [`MetadataFilter::matches`] does. Pure.
+//! core's [`MetadataFilter::matches`] does. This module does no I/O.
 //!
 //! MongoDB's paths do not support keys with dots, and treat a missing value as
 //! null. Only a single plain key is therefore a condition in its query language,

@@ -109,7 +109,8 @@ impl LogTail for MongoTail {
         filter: &LogQuery,
         after: Option<&str>,
     ) -> Result<Box<dyn Tail>, TailError> {
-        // First, so that nothing is missing between a resumed stream and the shared one.
+        // The subscription comes first, so that nothing is missing between a resumed
+        // stream and the shared one.
         let (mut live, tag) = self.subscribe(filter).await?;
         let mut past = None;
         if let Some(token) = after {

@@ -36,20 +36,20 @@ pub struct Audited {
 }
 
 impl Audited {
-    /// What was selected is the query string.
+    /// Returns the count of a response to what the query string selects.
     #[must_use]
     pub fn count(count: u64) -> Self {
         Self { count, filter: None, stream: None }
     }
 
-    /// What was selected is `filter`.
+    /// Returns the count of a response to what `filter` selects.
     #[must_use]
     pub fn filter(count: u64, filter: String) -> Self {
         Self { count, filter: Some(filter), stream: None }
     }
 
-    /// What was selected is the query string. The count is known when the stream
-    /// ends.
+    /// Returns the count of a streamed response to what the query string selects. It
+    /// is known when the stream ends.
     #[must_use]
     pub fn stream(stream: &Arc<AuditedStream>) -> Self {
         Self { count: 0, filter: None, stream: Some(Arc::clone(stream)) }

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn fast_beginning_earns_no_time() {
+    fn fast_beginning_does_not_extend_the_time() {
         let burst = |second| if second == 0 { 15 * MIB } else { 1 };
         assert_eq!(refused_after(16 * MIB, burst), Some(10));
     }

@@ -48,7 +48,7 @@ pub(super) fn non_empty() -> ObjectBuilder {
     string().min_length(Some(1))
 }
 
-/// A string that is one of these. The first is the default.
+/// Returns the schema of a string that is one of these. The first is the default.
 pub(super) fn one_of(values: &[&str]) -> ObjectBuilder {
     let default = values.first().map(|&value| json!(value));
     string().enum_values(Some(values.iter().copied())).default(default)
@@ -58,7 +58,7 @@ pub(super) fn integer(min: u32, max: Option<u32>) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(min)).maximum(max)
 }
 
-/// `{id}` of a path.
+/// Returns the parameter `{id}` of a path.
 pub(super) fn id() -> Parameter {
     path("id", "24 hexadecimal digits.", string().pattern(Some("^[0-9a-fA-F]{24}$")))
 }
@@ -77,7 +77,7 @@ pub(super) fn order() -> Parameter {
     query("order", "Order by (`timestamp`, `id`).", one_of(&["desc", "asc"])).build()
 }
 
-/// `from` and `to`.
+/// Returns the parameters `from` and `to`.
 pub(super) fn range(of: &str, required: &Required) -> [Parameter; 2] {
     let time = |name, text: String| {
         let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
@@ -89,7 +89,7 @@ pub(super) fn range(of: &str, required: &Required) -> [Parameter; 2] {
     ]
 }
 
-/// The filters that the reading routes share, except `from` and `to`.
+/// Returns the filters that the reading routes share, except `from` and `to`.
 pub(super) fn filters() -> [Parameter; 3] {
     let metadata = ObjectBuilder::new()
         .schema_type(Type::Object)

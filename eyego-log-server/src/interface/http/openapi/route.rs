@@ -119,7 +119,8 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// `summary` is one line, and `id` the name of the function in generated clients.
+    /// Creates the description of a route. `summary` is one line, and `id` is the name of
+    /// the function in generated clients.
     pub(super) fn new(
         method: HttpMethod,
         path: &'static str,
@@ -155,7 +156,7 @@ impl Route {
         Self { operation, ..self }.fails(&OF_BODIES)
     }
 
-    /// Can fail with these statuses and the envelope.
+    /// Adds failures with these statuses and the envelope.
     pub(super) fn fails(mut self, statuses: &[u16]) -> Self {
         for &status in statuses {
             let (_, name, _) = FAILURES
@@ -168,13 +169,13 @@ impl Route {
         self
     }
 
-    /// Responds with a JSON body.
+    /// Adds a response with a JSON body.
     pub(super) fn responds<T: ToSchema>(mut self, status: u16, description: &str) -> Self {
         let content = Content::new(Some(self.reference::<T>()));
         self.with(status, response(description).content(JSON, content))
     }
 
-    /// Fails with the envelope or with a body that contains more.
+    /// Adds a failure whose body is the envelope or contains more.
     pub(super) fn fails_with<T: ToSchema>(mut self, status: u16, description: &str) -> Self {
         let either =
             AnyOf::builder().item(self.reference::<T>()).item(self.reference::<ErrorResponse>());
@@ -183,7 +184,8 @@ impl Route {
         self.with(status, response.content(JSON, content))
     }
 
-    /// Says which operation reads what the response with this status has the id of.
+    /// Adds a link from the response with this status to the operation that reads the
+    /// resource whose id it contains.
     pub(super) fn links(mut self, status: u16, name: &str, operation: &str, id: &str) -> Self {
         if let Some(RefOr::T(response)) = self.responses.get_mut(&status) {
             let link = Link::builder().operation_id(operation).parameter("id", id).build();

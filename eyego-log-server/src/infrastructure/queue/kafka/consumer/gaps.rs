@@ -1,4 +1,4 @@
-//! Detects offsets that were expected and not delivered. Pure.
+//! Detects offsets that were expected and not delivered. This module does no I/O.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The lag of each partition. Pure.
+//! The lag of each partition. This module does no I/O.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,5 +1,5 @@
 //! What the consumer group says about the topic: its offsets, and the partitions
-//! that its members own. Pure.
+//! that its members own. This module does no I/O.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use crate::domain::position::{Offset, Partition};
 
 /// Start of the metadata of an offset that this server committed. The topic's id
-/// follows: an offset of a deleted topic says nothing about its successor.
+/// follows: an offset of a deleted topic does not apply to its successor.
 const METADATA: &str = "topic-id=";
 
 /// Returns the metadata to commit with an offset.
@@ -17,7 +17,7 @@ pub(in crate::infrastructure::queue::kafka) fn metadata(topic_id: Option<&str>) 
     topic_id.map(|id| format!("{METADATA}{id}")).unwrap_or_default()
 }
 
-/// Returns the offset that each partition's group committed for the topic with
+/// Returns the offsets, by partition, that the group committed for the topic with
 /// this id. Offsets that were committed for a deleted topic of the same name are
 /// left out.
 pub(in crate::infrastructure::queue::kafka) fn committed(
@@ -39,7 +39,7 @@ pub(in crate::infrastructure::queue::kafka) fn committed(
 fn is_of(metadata: &str, topic_id: Option<&str>) -> bool {
     match (metadata.strip_prefix(METADATA), topic_id) {
         (Some(committed), Some(current)) => committed == current,
-        // From the legacy service, another tool, or brokers without ids.
+        // The legacy service, other tools and brokers without ids commit no id.
         _ => true,
     }
 }

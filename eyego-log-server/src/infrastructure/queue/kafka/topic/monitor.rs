@@ -73,7 +73,8 @@ impl Monitor {
         tokio::task::spawn_blocking(move || drop(self));
     }
 
-    /// Connects as a member of the consumer group, if there is a consumer.
+    /// Replaces the client by one that also observes the consumer group, if there is a
+    /// consumer.
     fn observe_group(&mut self) {
         let has_consumer = self.topic.has_consumer.load(Ordering::Acquire);
         if !has_consumer || self.client.has_group {

@@ -1,5 +1,5 @@
 //! The topic's settings: what the server needs to know, and what endangers
-//! acknowledged events. Pure.
+//! acknowledged events. This module does no I/O.
 
 use std::time::Duration;
 

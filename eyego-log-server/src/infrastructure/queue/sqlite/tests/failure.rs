@@ -23,7 +23,7 @@ async fn failed_file_is_retried_until_it_works() {
     assert!(matches!(queue.health().state, PartState::Down(_)));
 
     drop(locked);
-    // Without a request, because a server that is not ready receives none.
+    // Nothing is appended, because a server that is not ready receives no requests.
     wait_until("the queue is up again", || queue.health().state.is_up()).await;
     append(&queue, b"after").await.unwrap();
     let records = read(&mut *queue.subscribe().unwrap());

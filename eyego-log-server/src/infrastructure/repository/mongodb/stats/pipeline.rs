@@ -1,4 +1,4 @@
-//! The pipelines by which MongoDB groups events, and their results. Pure.
+//! The pipelines by which MongoDB groups events, and their results. This module does no I/O.
 //!
 //! They read one index and no document: types are conditions on indexed fields,
 //! because `$type` for each event would take as long as the rest.

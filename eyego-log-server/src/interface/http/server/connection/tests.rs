@@ -178,7 +178,8 @@ async fn nothing_is_written_into_a_response_that_is_not_read() {
 async fn stop_writes_nothing_into_a_response_that_is_not_read() {
     for next in ["", "x", "GET / HTTP/1.1\r\nhost", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"] {
         let mut connection = connect();
-        // In one piece, so that hyper has the beginning of the next head when the process stops.
+        // Both are sent in one piece, so that hyper has the beginning of the next head when the
+        // process stops.
         connection.send(format!("GET /large HTTP/1.1\r\nhost: x\r\n\r\n{next}").as_bytes()).await;
         sleep(Duration::from_secs(1)).await;
         connection.stop.send_replace(true);
