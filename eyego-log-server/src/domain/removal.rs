@@ -27,7 +27,7 @@ pub trait LogRemoval: Send + Sync {
         &self,
         retention: &Retention,
         now: Timestamp,
-        window: Window,
+        window: &Window,
         limit: u32,
     ) -> Result<Examined, StoreError>;
 
@@ -80,8 +80,11 @@ pub trait LogRemoval: Send + Sync {
 }
 
 /// A range of entries in the order of (`timestamp`, `id`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
+    /// Only entries with this action can be expired, so the store need not examine
+    /// others. `None`: any action.
+    pub action: Option<String>,
     /// Only entries after this position. `None`: from the first one.
     pub after: Option<Cursor>,
     /// Only entries before this time.

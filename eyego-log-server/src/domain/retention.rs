@@ -44,13 +44,11 @@ impl Retention {
         self.of(action).is_some_and(|kept| timestamp < before(now, kept))
     }
 
-    /// Returns the distinct durations, the longest first.
-    #[must_use]
-    pub fn durations(&self) -> Vec<Duration> {
-        let mut durations: Vec<_> = self.by_action.values().copied().chain(self.default).collect();
-        durations.sort_unstable_by(|a, b| b.cmp(a));
-        durations.dedup();
-        durations
+    /// Returns the durations, with the action of each. The default, if there is one,
+    /// comes first and has none.
+    pub fn rules(&self) -> impl Iterator<Item = (Option<&str>, Duration)> {
+        let by_action = self.by_action.iter().map(|(action, kept)| (Some(&**action), *kept));
+        self.default.map(|kept| (None, kept)).into_iter().chain(by_action)
     }
 }
 
@@ -86,7 +84,9 @@ mod tests {
         ] {
             assert_eq!(retention.is_expired(action, at(days), now), is_expired, "{action} {days}");
         }
-        assert_eq!(retention.durations(), [90 * DAY, 30 * DAY, DAY]);
+        let mut rules: Vec<_> = retention.rules().collect();
+        rules.sort_unstable();
+        assert_eq!(rules, [(None, 30 * DAY), (Some("A"), DAY), (Some("B"), 90 * DAY)]);
     }
 
     #[test]

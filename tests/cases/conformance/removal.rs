@@ -94,7 +94,7 @@ async fn delete_expired(
 ) -> u64 {
     let mut deleted = 0;
     loop {
-        let examined = removal.delete_expired(retention, now, window, limit).await.unwrap();
+        let examined = removal.delete_expired(retention, now, &window, limit).await.unwrap();
         assert!(examined.deleted <= u64::from(limit));
         deleted += examined.deleted;
         match examined.next {
@@ -144,8 +144,15 @@ async fn exactly_the_expired_entries_are_deleted(fixture: Fixture) {
     let expired = u64::from(COUNT) - kept.len() as u64;
     assert!(expired > 500 && kept.len() > 500, "{expired} expired");
 
-    let window = Window { after: None, before: at(993 * DAY) };
-    let deleted = delete_expired(&removal, &retention, now, window, 250).await;
+    let window = Window { action: None, after: None, before: at(993 * DAY) };
+    let of_action = Window { action: Some("PAGE_VIEW".to_owned()), ..window.clone() };
+    let deleted = delete_expired(&removal, &retention, now, of_action, 250).await;
+    let of_action = entries.iter().filter(|entry| entry.action.as_str() == "PAGE_VIEW");
+    let expired_of_action = of_action
+        .filter(|entry| retention.is_expired("PAGE_VIEW", entry.timestamp, now))
+        .count() as u64;
+    assert!(deleted >= expired_of_action, "{deleted} of {expired_of_action}");
+    let deleted = deleted + delete_expired(&removal, &retention, now, window.clone(), 250).await;
     assert_eq!(deleted, expired);
     let kept = sorted(kept);
     assert_eq!(all(&repository, LogQuery::default()).await, kept);
@@ -166,7 +173,7 @@ async fn only_entries_of_the_window_are_examined(fixture: Fixture) {
     repository.store(&entries).await.unwrap();
     let retention = Retention::new(Some(days(1)), []);
     let after = Some((&entries[3]).into());
-    let window = Window { after, before: at(7) };
+    let window = Window { action: None, after, before: at(7) };
     assert_eq!(delete_expired(&removal, &retention, at(9 * DAY), window, 2).await, 3);
     let left: Vec<_> =
         entries.into_iter().enumerate().filter(|(n, _)| *n < 4 || *n > 6).map(|(_, e)| e).collect();

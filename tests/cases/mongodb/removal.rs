@@ -65,9 +65,9 @@ async fn retention_leaves_documents_that_are_not_events() {
     let event = doc! { "userId": "ada", "action": "A", "timestamp": old };
     store.logs().await.insert_one(event).await.unwrap();
     let retention = Retention::new(Some(Duration::from_secs(1)), []);
-    let window = Window { after: None, before: at(1_000) };
+    let window = Window { action: None, after: None, before: at(1_000) };
     let repository = store.repository();
-    let examined = repository.delete_expired(&retention, at(9_000), window, 100).await.unwrap();
+    let examined = repository.delete_expired(&retention, at(9_000), &window, 100).await.unwrap();
     assert_eq!((examined.deleted, examined.next), (1, None));
     assert_eq!(count(&store).await, foreign.len() as u64);
     assert_eq!(repository.oldest().await.unwrap(), Some(at(5)), "of any document");

@@ -70,8 +70,8 @@ impl Remover {
     ) -> Result<(), StoreError> {
         loop {
             let began = Instant::now();
-            let examined =
-                self.removal.delete_expired(&self.options.retention, now, window, CHUNK).await?;
+            let Self { removal, options, .. } = self;
+            let examined = removal.delete_expired(&options.retention, now, &window, CHUNK).await?;
             self.status.count_expired(examined.deleted);
             window.after = match examined.next {
                 Some(next) if self.status.has_lease() => Some(next),

@@ -21,25 +21,36 @@ const OVERLAP: Duration = Duration::from_secs(300);
 
 /// The passes over the store that delete expired events.
 ///
-/// For each distinct duration, the first pass covers everything older than it. Each
+/// For each rule, the first pass covers everything older than its duration. Each
 /// further one covers only what has become older since, so that the events that are
-/// kept longer are not read again and again.
+/// kept longer are not read again and again. The rule of an action reads only its
+/// events, if the store can find them.
 #[derive(Debug)]
 pub(super) struct RetentionPasses {
-    durations: Vec<(Duration, Option<Timestamp>)>,
+    rules: Vec<Rule>,
     interval: Duration,
     next: Instant,
 }
 
+#[derive(Debug)]
+struct Rule {
+    action: Option<String>,
+    kept: Duration,
+    /// Where the previous pass ended.
+    done_until: Option<Timestamp>,
+}
+
 impl RetentionPasses {
     pub(super) fn new(retention: &Retention) -> Self {
-        let durations = retention.durations();
-        let shortest = durations.last().copied().unwrap_or(MAX_INTERVAL);
-        Self {
-            durations: durations.into_iter().map(|duration| (duration, None)).collect(),
-            interval: (shortest / 10).clamp(MIN_INTERVAL, MAX_INTERVAL),
-            next: Instant::now(),
-        }
+        let rule = |(action, kept): (Option<&str>, Duration)| Rule {
+            action: action.map(str::to_owned),
+            kept,
+            done_until: None,
+        };
+        let rules: Vec<_> = retention.rules().map(rule).collect();
+        let shortest = rules.iter().map(|rule| rule.kept).min().unwrap_or(MAX_INTERVAL);
+        let interval = (shortest / 10).clamp(MIN_INTERVAL, MAX_INTERVAL);
+        Self { rules, interval, next: Instant::now() }
     }
 
     /// Deletes what is expired, if a pass is due.
@@ -52,13 +63,14 @@ impl RetentionPasses {
         if began < self.next {
             return Ok(());
         }
-        for (duration, done_until) in &mut self.durations {
-            let window = window(*duration, *done_until, now);
+        for rule in &mut self.rules {
+            let window = rule.window(now);
+            let end = window.before;
             remover.delete_expired(window, now).await?;
             if !remover.status.has_lease() {
                 return Ok(());
             }
-            *done_until = Some(window.before);
+            rule.done_until = Some(end);
         }
         let oldest = remover.removal.oldest().await?;
         remover.status.set_pass(began.elapsed(), oldest);
@@ -67,14 +79,16 @@ impl RetentionPasses {
     }
 }
 
-/// Returns the part of the store in which events have become older than `duration`
-/// since the pass that ended at `done_until`.
-fn window(duration: Duration, done_until: Option<Timestamp>, now: Timestamp) -> Window {
-    let after = done_until.map(|done_until| Cursor {
-        timestamp: before(done_until, OVERLAP),
-        id: LogId::from_bytes([0; 12]),
-    });
-    Window { after, before: before(now, duration) }
+impl Rule {
+    /// Returns the part of the store in which events have expired since the previous
+    /// pass.
+    fn window(&self, now: Timestamp) -> Window {
+        let after = self.done_until.map(|done_until| Cursor {
+            timestamp: before(done_until, OVERLAP),
+            id: LogId::from_bytes([0; 12]),
+        });
+        Window { action: self.action.clone(), after, before: before(now, self.kept) }
+    }
 }
 
 #[cfg(test)]
@@ -85,9 +99,11 @@ mod tests {
     fn a_further_pass_covers_what_has_become_older_since() {
         const HOUR: Duration = Duration::from_secs(3600);
         let at = |minutes: i64| Timestamp::from_millis(minutes * 60_000).unwrap();
-        let first = window(HOUR, None, at(1000));
-        assert_eq!(first, Window { after: None, before: at(940) });
-        let second = window(HOUR, Some(first.before), at(1005));
+        let mut rule = Rule { action: Some("A".to_owned()), kept: HOUR, done_until: None };
+        let first = rule.window(at(1000));
+        assert_eq!(first, Window { action: rule.action.clone(), after: None, before: at(940) });
+        rule.done_until = Some(first.before);
+        let second = rule.window(at(1005));
         assert_eq!(second.before, at(945));
         assert_eq!(second.after.unwrap().timestamp, at(935), "with an overlap");
     }

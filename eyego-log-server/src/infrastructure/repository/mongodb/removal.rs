@@ -23,10 +23,13 @@ impl LogRemoval for MongoRepository {
         &self,
         retention: &Retention,
         now: Timestamp,
-        window: Window,
+        window: &Window,
         limit: u32,
     ) -> Result<Examined, StoreError> {
         let mut conditions = vec![is_event(), doc! { "timestamp": { "$lt": date(window.before) } }];
+        if let Some(action) = &window.action {
+            conditions.push(doc! { "action": { "$eq": action } });
+        }
         if let Some(cursor) = window.after {
             conditions.extend(after("timestamp", Order::Ascending, cursor));
         }

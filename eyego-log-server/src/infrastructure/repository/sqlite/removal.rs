@@ -23,12 +23,12 @@ impl LogRemoval for SqliteRepository {
         &self,
         retention: &Retention,
         now: Timestamp,
-        window: Window,
+        window: &Window,
         limit: u32,
     ) -> Result<Examined, StoreError> {
-        let retention = retention.clone();
+        let (retention, window) = (retention.clone(), window.clone());
         let delete = move |connection: &Connection| {
-            delete_expired(connection, &retention, now, window, limit)
+            delete_expired(connection, &retention, now, &window, limit)
         };
         let (examined, rows) = self.store.writer.write(delete).await?;
         self.remove_from_feed(rows);
@@ -100,12 +100,13 @@ impl SqliteRepository {
     }
 }
 
-/// Returns what was examined, and the numbers of the deleted rows.
+/// Returns what was examined, and the numbers of the deleted rows. This reads all
+/// actions: the action index has no order by time over all segments.
 fn delete_expired(
     connection: &Connection,
     retention: &Retention,
     now: Timestamp,
-    window: Window,
+    window: &Window,
     limit: u32,
 ) -> rusqlite::Result<(Examined, Vec<i64>)> {
     let after = window.after.map_or((i64::MIN, Vec::new()), |after| {
