@@ -25,7 +25,11 @@ fn dead_letters() -> Vec<DeadLetter> {
         dead_letter.summary.message = "Document failed validation".to_owned();
         dead_letter
     });
-    let not_utf8 = (7..10).map(|n| dead_letter(n, "not_a_record", &[0xff, 0xfe, 0, b'x']));
+    let not_utf8 = (7..10).map(|n| {
+        let mut dead_letter = dead_letter(n, "not_a_record", &[0xff, 0xfe, 0, b'x']);
+        dead_letter.summary.message = "the record is not a JSON object: not UTF-8".to_owned();
+        dead_letter
+    });
     let mut truncated = dead_letter(10, "too_large", br#"{"userId":"#);
     truncated.summary.truncated_from = Some(17_301_504);
     truncated.summary.message =

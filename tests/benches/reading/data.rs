@@ -43,7 +43,7 @@ pub(crate) fn entry(n: u64, events: u64) -> Result<LogEntry> {
     };
     let span = u64::try_from(DAYS * 24 * HOUR)?;
     // Events arrive up to a second out of order.
-    let millis = START + i64::try_from(n * (span - 1_000) / events)? + random.i64(..1_000);
+    let millis = START + i64::try_from(n * (span - 1_000) / events)? + random.i64(0..1_000);
     let timestamp = Timestamp::from_millis(millis).context("time")?;
     let metadata = format!(
         r#"{{"page":"home","browser":"chrome","n":{n},"referrer":"https://example.com/a/b","width":1920,"tags":["a","b"],"ratio":0.75}}"#

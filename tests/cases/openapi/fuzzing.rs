@@ -24,7 +24,8 @@ async fn every_response_to_generated_requests_conforms_to_the_document() {
         .args(["-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"])
         .arg(format!("{}/openapi.json", server.base_url()))
         .args(["--seed", &std::env::var("EYEGO_TEST_SEED").unwrap_or_else(|_| "1".to_owned())])
-        .args(["--max-examples", MAX_EXAMPLES, "--workers", "2", "--continue-on-failure"])
+        // With several threads, Python's `ast` now and then fails ("recursion depth mismatch").
+        .args(["--max-examples", MAX_EXAMPLES, "--workers", "1", "--continue-on-failure"])
         // Rules between parameters cannot be stated in a document: a request can match it and be a 400.
         .args(["--exclude-checks", "positive_data_acceptance", "--warnings", "off"])
         // Its responses do not end.
