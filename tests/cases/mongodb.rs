@@ -2,6 +2,7 @@
 
 mod filters;
 mod foreign;
+mod large;
 mod limits;
 mod outages;
 mod refusals;

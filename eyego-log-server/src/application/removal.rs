@@ -26,7 +26,7 @@ mod status;
 mod tombstones;
 
 pub use self::erasing::SETTLED_AFTER;
-pub use self::erasures::{ErasurePage, ErasureService};
+pub use self::erasures::ErasureService;
 pub use self::guarded_store::GuardedStore;
 pub(super) use self::guarded_store::{Offered, SkipReason};
 pub(super) use self::origin::user_id;

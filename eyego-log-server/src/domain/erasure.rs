@@ -8,6 +8,7 @@ use eyego_log_core::limits::DEFAULT_LIMIT;
 use eyego_log_core::query::Cursor;
 use eyego_log_core::{LogId, Timestamp, UserId};
 
+use super::read::{PageItem, json_text_bytes};
 use super::repository::StoreError;
 
 /// The erasure of a user: every event of the user that was received before
@@ -24,6 +25,19 @@ pub struct Erasure {
     pub removed: Removed,
     /// When the removal was completed, or `None` while it is running.
     pub completed_at: Option<Timestamp>,
+}
+
+impl PageItem for Erasure {
+    fn position(&self) -> Cursor {
+        Cursor { timestamp: self.requested_at, id: self.id }
+    }
+
+    fn json_bytes(&self) -> usize {
+        /// At least the size of keys, punctuation, numbers, the id and times.
+        const FIXED: usize = 260;
+
+        FIXED + json_text_bytes(self.user_id.as_str())
+    }
 }
 
 /// Numbers of removed items, by place.

@@ -11,6 +11,10 @@ use eyego_log_core::query::Cursor;
 /// its own.
 pub const MAX_PAGE_BYTES: usize = 8 << 20;
 
+/// Maximum size of an event as JSON that is returned, in bytes. Another program may have
+/// stored a larger one.
+pub const MAX_EVENT_BYTES: usize = 16 << 20;
+
 /// The reason a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -23,6 +27,9 @@ pub enum ReadError {
     /// The query exceeded this time limit.
     #[error("the query took longer than {0:?}")]
     TimedOut(Duration),
+    /// The event is larger than [`MAX_EVENT_BYTES`].
+    #[error("the event has more than {MAX_EVENT_BYTES} bytes as JSON")]
+    TooLarge,
     /// Other reads use the capacity or the memory that this one needs.
     #[error("too many reads at the same time: {0}")]
     Overloaded(&'static str),

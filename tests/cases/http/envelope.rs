@@ -68,25 +68,81 @@ async fn repeated_singleton_headers_return_400_with_their_name() {
     assert_eq!(raw(&server, request).await.0, 200, "other headers may be repeated");
 }
 
+/// Returns the method and the path of each route that the server describes.
+async fn routes(server: &Server) -> Vec<(reqwest::Method, String)> {
+    let (_, document) = get(server, "/openapi.json").await;
+    let mut routes = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            routes.push((method.to_uppercase().parse().unwrap(), path.clone()));
+        }
+    }
+    assert!(routes.len() >= 19, "{routes:?}");
+    routes
+}
+
+/// Sends a request of a route, with `segment` in the place of each variable of its path.
+async fn send_to(
+    server: &Server,
+    method: &reqwest::Method,
+    path: &str,
+    segment: &str,
+) -> (u16, String) {
+    let path =
+        path.replace("{id}", segment).replace("{userId}", segment).replace("{name}", segment);
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).await.unwrap();
+    let response = String::from_utf8(response).unwrap();
+    let status = response.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, response)
+}
+
 #[tokio::test]
 async fn unknown_parameters_are_errors_on_every_route() {
     let server = embedded_server().await;
-    let id = "69682d8d81847b87ab93264b";
-    for path in [
-        "/api/v1/logs",
-        &format!("/api/v1/logs/{id}"),
-        "/api/v1/dead-letters",
-        &format!("/api/v1/dead-letters/{id}"),
-        "/health/live",
-        "/health/ready",
-        "/metrics",
-    ] {
-        let (status, body) = get(&server, &format!("{path}?verbose=1")).await;
-        assert_eq!((status, paths(&body)), (400, vec!["verbose"]), "{path}: {body}");
+    for (method, path) in routes(&server).await {
+        let segment = if path.contains("{name}") { "app.js" } else { "69682d8d81847b87ab93264b" };
+        for query in ["verbose=1", "verbose=1&verbose=2", "%FF=1"] {
+            let (status, response) =
+                send_to(&server, &method, &format!("{path}?{query}"), segment).await;
+            let (_, body) = response.split_once("\r\n\r\n").unwrap();
+            let body: Value = serde_json::from_str(body).unwrap();
+            let expected = if query == "%FF=1" { "%FF" } else { "verbose" };
+            assert_eq!(status, 400, "{method} {path}?{query}: {body}");
+            assert!(paths(&body).contains(&expected), "{method} {path}?{query}: {body}");
+        }
     }
-    for path in ["/api/v1/logs", "/api/v1/logs/batch", "/api/v1/dead-letters/replay"] {
-        let (status, body) = post_as(&server, &format!("{path}?verbose=1"), JSON, "{}").await;
-        assert_eq!((status, paths(&body)), (400, vec!["verbose"]), "{path}: {body}");
+}
+
+#[tokio::test]
+async fn every_route_has_the_envelope_for_any_path_and_method() {
+    let server = embedded_server().await;
+    let long = "x".repeat(20_000);
+    for (method, path) in routes(&server).await {
+        for segment in ["%FF", "%00", &long].into_iter().filter(|_| path.contains('{')) {
+            if path.contains("{userId}") && segment != "%FF" {
+                // A user of that name may exist.
+                continue;
+            }
+            let (status, response) = send_to(&server, &method, &path, segment).await;
+            let (head, body) = response.split_once("\r\n\r\n").unwrap();
+            assert!([400, 404].contains(&status), "{method} {path}: {response}");
+            assert!(head.contains("content-type: application/json"), "{method} {path}: {head}");
+            assert!(body.len() < 400, "{method} {path}: {} bytes", body.len());
+            assert!(body.starts_with("{\"status\":\"fail\""), "{method} {path}: {body}");
+        }
+        let (status, response) =
+            send_to(&server, &reqwest::Method::PUT, &path, "69682d8d81847b87ab93264b").await;
+        let allow = response.lines().find(|line| line.starts_with("allow: ")).unwrap_or_default();
+        assert_eq!(status, 405, "{path}: {response}");
+        assert!(allow.contains(method.as_str()), "{path}: {response}");
+        assert!(response.contains("{\"status\":\"fail\""), "{path}: {response}");
     }
 }
 

@@ -154,7 +154,8 @@ impl<'a> WorkerLoop<'a> {
                 tracing::error!(
                     partition,
                     records,
-                    "records were lost before they were stored: the queue's retention is too short or its disk is damaged"
+                    "records were lost before they were stored: the queue's retention is too short, its topic was \
+                     deleted, or its disk is damaged"
                 );
                 self.persist.settler.status.count_expired(records);
             }

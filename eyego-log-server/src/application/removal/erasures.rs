@@ -4,15 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use eyego_log_core::query::Cursor;
 use eyego_log_core::{LogId, LogIdGenerator, Timestamp, UserId};
 
 use crate::domain::erasure::{Erasure, ErasureQuery, Erasures, Removed};
+use crate::domain::read::{Page, PageBuilder, PageItem as _, ReadError, ReadMemory};
 use crate::domain::repository::StoreError;
 
 /// Maximum time for which a request waits for the store. The embedded store can be
 /// busy longer, while it writes its whole file anew.
 const MAX_WAIT: Duration = Duration::from_secs(8);
+
+/// Maximum number of erasures that are read at a time.
+const MAX_LISTED: u32 = 64;
 
 /// Requests and lists erasures. The [`Remover`](super::Remover) carries them out.
 pub struct ErasureService {
@@ -24,15 +27,6 @@ impl fmt::Debug for ErasureService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ErasureService").finish_non_exhaustive()
     }
-}
-
-/// A page of erasures, in order.
-#[derive(Debug)]
-pub struct ErasurePage {
-    /// The erasures.
-    pub erasures: Vec<Erasure>,
-    /// Position of the last one, if more follow.
-    pub next: Option<Cursor>,
 }
 
 impl ErasureService {
@@ -71,19 +65,36 @@ impl ErasureService {
         in_time(self.erasures.get(id)).await
     }
 
-    /// Returns the page of erasures that `query` selects.
+    /// Returns the page of erasures that `query` selects. It is bounded like a page of
+    /// events, because a user id can be long.
     ///
     /// # Errors
-    /// Returns an error if the store cannot execute the query.
-    pub async fn page(&self, query: ErasureQuery) -> Result<ErasurePage, StoreError> {
-        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let one_more = ErasureQuery { limit: query.limit.saturating_add(1), ..query };
-        let mut erasures = in_time(self.erasures.list(&one_more)).await?;
-        let has_more = erasures.len() > limit;
-        erasures.truncate(limit);
-        let position = |last: &Erasure| Cursor { timestamp: last.requested_at, id: last.id };
-        let next = if has_more { erasures.last().map(position) } else { None };
-        Ok(ErasurePage { erasures, next })
+    /// Returns an error if the store cannot execute the query in time, or if the memory
+    /// for reads is used up.
+    pub async fn page(
+        &self,
+        mut query: ErasureQuery,
+        memory: &dyn ReadMemory,
+    ) -> Result<Page<Erasure>, ReadError> {
+        let mut page = PageBuilder::new(query.limit, memory);
+        let mut left = query.limit.saturating_add(1);
+        while left > 0 {
+            query.limit = left.min(MAX_LISTED);
+            let listed = in_time(self.erasures.list(&query)).await;
+            let listed = listed.map_err(|error| ReadError::Unavailable(error.to_string()))?;
+            let is_end = u32::try_from(listed.len()).is_ok_and(|count| count < query.limit);
+            query.after = listed.last().map(Erasure::position);
+            left -= query.limit;
+            for erasure in listed {
+                if page.push(erasure)?.is_break() {
+                    return Ok(page.finish());
+                }
+            }
+            if is_end {
+                break;
+            }
+        }
+        Ok(page.finish())
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) enum ReadKind {
     Range,
     /// May examine any number of rows to find those of a page.
     Scan,
+    /// Holds or decodes a large row. Needed in addition to one of the others.
+    Large,
 }
 
 impl ReadKind {
@@ -40,12 +42,16 @@ pub(super) struct ReadLimits {
     by_id: Arc<Semaphore>,
     ranges: Arc<Semaphore>,
     scans: Arc<Semaphore>,
+    large: Arc<Semaphore>,
 }
+
+/// Maximum number of concurrent reads that hold a large row.
+const LARGE_READS: usize = 2;
 
 impl ReadLimits {
     pub(super) fn new(by_id: usize, ranges: usize, scans: usize) -> Self {
         let new = |permits| Arc::new(Semaphore::new(permits));
-        Self { by_id: new(by_id), ranges: new(ranges), scans: new(scans) }
+        Self { by_id: new(by_id), ranges: new(ranges), scans: new(scans), large: new(LARGE_READS) }
     }
 
     /// Waits briefly until a read of this kind may begin. Keep the permit until it
@@ -62,6 +68,7 @@ impl ReadLimits {
                 &self.scans,
                 "the limit of queries by metadata or by user and action, or of counts, is reached",
             ),
+            ReadKind::Large => (&self.large, "the limit of reads of large events is reached"),
         };
         match timeout(MAX_WAIT, Arc::clone(permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -72,7 +79,7 @@ impl ReadLimits {
 
     /// Rejects all further reads.
     pub(super) fn close(&self) {
-        for permits in [&self.by_id, &self.ranges, &self.scans] {
+        for permits in [&self.by_id, &self.ranges, &self.scans, &self.large] {
             permits.close();
         }
     }

@@ -25,6 +25,7 @@ mod filter;
 mod indexes;
 mod insert;
 mod json;
+mod large;
 mod metadata_filter;
 mod monitor;
 mod operation;

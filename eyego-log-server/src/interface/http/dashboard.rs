@@ -8,6 +8,7 @@
 use std::sync::LazyLock;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,7 +16,8 @@ use bytes::Bytes;
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 
-use super::error::ApiError;
+use super::error::{ApiError, shortened};
+use super::parameters;
 use super::static_file::StaticFile;
 
 static PAGE: LazyLock<StaticFile> = LazyLock::new(|| {
@@ -60,12 +62,12 @@ pub(super) fn routes() -> Router {
         .route("/assets/{name}", get(asset))
 }
 
-async fn page(headers: HeaderMap) -> Response {
-    PAGE.respond(&headers, false)
+async fn page(RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    PAGE.respond_to(query.as_deref(), &headers)
 }
 
-async fn documentation(headers: HeaderMap) -> Response {
-    DOCS_PAGE.respond(&headers, false)
+async fn documentation(RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    DOCS_PAGE.respond_to(query.as_deref(), &headers)
 }
 
 /// The addresses in the page are relative to `/docs`, so it cannot be served here.
@@ -74,21 +76,36 @@ async fn documentation_has_moved() -> Response {
 }
 
 async fn asset(
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
+    // A path that is not UTF-8 is the name of no file.
+    let name = name.map_or_else(|_| String::from("%FF"), |Path(name)| name);
     let file = match name.as_str() {
         "app.js" => &SCRIPT,
         "app.css" => &STYLE,
         "docs.js" => &DOCS_SCRIPT,
         "docs.css" => &DOCS_STYLE,
-        _ => return ApiError::not_found(format!("no such file: {name}")).into_response(),
+        _ => {
+            let message = format!("no such file: {}", shortened(&name));
+            return ApiError::not_found(message).into_response();
+        }
     };
+    let mut version = None;
+    let parsed = parameters::parse(query.as_deref(), |name, value| match name {
+        "v" => {
+            version = Some(value.to_owned());
+            Ok(())
+        }
+        _ => Err("is not a known parameter (those are v)".to_owned()),
+    });
+    if let Err(errors) = parsed {
+        return ApiError::from(errors).into_response();
+    }
     // While servers of two builds run side by side, a page can ask for the version
     // of the other build. That response must not be kept.
-    let version = query.as_deref().and_then(|query| query.strip_prefix("v="));
-    file.respond(&headers, version == Some(file.version()))
+    file.respond(&headers, version.as_deref() == Some(file.version()))
 }
 
 #[cfg(test)]
@@ -114,7 +131,7 @@ mod tests {
             .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
             .collect();
         let query = RawQuery(Some(query.to_owned()));
-        let response = asset(Path("app.js".to_owned()), query, headers).await;
+        let response = asset(Ok(Path("app.js".to_owned())), query, headers).await;
         let (parts, body) = response.into_parts();
         (parts.status, parts.headers, to_bytes(body, usize::MAX).await.unwrap())
     }

@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 
 use super::api::Api;
 use super::error::ApiError;
-use super::parameters;
 use super::read::PathId;
+use super::{held_body, parameters};
 use crate::domain::erasure::{Erasure, ErasureQuery};
 
 /// One erasure.
@@ -34,7 +34,9 @@ pub(super) struct ListResponse {
     status: Status,
     /// Number of erasures in this page.
     results: usize,
-    data: Vec<ErasureJson>,
+    // They are added while they are written out.
+    #[schema(value_type = Vec<ErasureJson>)]
+    data: [ErasureJson; 0],
     /// Cursor of the next page. Null on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
@@ -120,16 +122,21 @@ pub(super) async fn get(
 pub(super) async fn list(State(api): State<Arc<Api>>, RawQuery(query): RawQuery) -> Response {
     let found = async {
         let query = parse_query(query.as_deref())?;
-        Ok::<_, ApiError>(api.erasures.page(query).await?)
+        let share = api.read_budget.start()?;
+        let page = api.erasures.page(query, &*share).await?;
+        Ok::<_, ApiError>((page, share))
     };
     match found.await {
-        Ok(page) => Json(ListResponse {
-            status: Status::Success,
-            results: page.erasures.len(),
-            data: page.erasures.into_iter().map(ErasureJson::from).collect(),
-            next_cursor: page.next.map(|cursor| cursor.to_string()),
-        })
-        .into_response(),
+        Ok((page, share)) => {
+            let envelope = ListResponse {
+                status: Status::Success,
+                results: page.entries.len(),
+                data: [],
+                next_cursor: page.next.map(|cursor| cursor.to_string()),
+            };
+            let items = page.entries.into_iter().map(ErasureJson::from).collect();
+            held_body::list(&envelope, items, share)
+        }
         Err(error) => error.into_response(),
     }
 }

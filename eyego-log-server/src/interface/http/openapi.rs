@@ -15,6 +15,7 @@ mod route;
 use std::sync::LazyLock;
 
 use axum::Router;
+use axum::extract::RawQuery;
 use axum::response::Response;
 use axum::routing::get;
 use eyego_log_core::wire::ErrorResponse;
@@ -45,8 +46,8 @@ pub(super) fn router() -> Router {
     Router::new().route("/openapi.json", get(document))
 }
 
-async fn document(headers: HeaderMap) -> Response {
-    DOCUMENT.respond(&headers, false)
+async fn document(RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    DOCUMENT.respond_to(query.as_deref(), &headers)
 }
 
 /// Returns the OpenAPI document of the server, as JSON.

@@ -11,7 +11,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
-use super::accept_encoding;
+use super::error::ApiError;
+use super::{accept_encoding, parameters};
 
 /// Nothing but the server's own script, style and API; no inline script or style.
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -42,6 +43,14 @@ impl StaticFile {
 
     pub(super) fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Returns the response to a request of a route without parameters.
+    pub(super) fn respond_to(&self, query: Option<&str>, request: &HeaderMap) -> Response {
+        match parameters::expect_none(query) {
+            Ok(()) => self.respond(request, false),
+            Err(errors) => ApiError::from(errors).into_response(),
+        }
     }
 
     /// Returns the response to a request with these headers. With `is_immutable`, a browser may keep

@@ -80,6 +80,8 @@ pub(super) struct KafkaSubscription {
     /// The topic's incarnation that the consumer was created for.
     incarnation: u64,
     topic_id: Option<String>,
+    /// Since when a rebalance waits for a check of the topic.
+    rebalance_since: Option<Instant>,
     /// Partitions that were revoked and are not released yet.
     unreleased: Option<TopicPartitionList>,
     /// Partitions that this member owns.
@@ -112,6 +114,7 @@ impl KafkaSubscription {
             consumer: None,
             incarnation: 0,
             topic_id: None,
+            rebalance_since: None,
             unreleased: None,
             owned: HashSet::new(),
             unknown_starts: Vec::new(),
@@ -142,19 +145,19 @@ impl KafkaSubscription {
     }
 
     /// Gives up everything that belongs to a topic that was deleted: offsets of
-    /// its successor of the same name mean something else.
+    /// its successor of the same name mean something else. Records that were
+    /// delivered can still be stored.
     fn leave_deleted_topic(&mut self) -> Signal {
         self.state.is_outside("the topic was deleted and created again: joining the group again");
-        for (partition, next) in self.gaps.expected() {
-            let end = self.topic.previous_end(partition).unwrap_or(next);
-            let lost = u64::try_from(end - next).unwrap_or(0);
+        for (partition, next) in self.gaps.reached() {
+            let lost = self.topic.lost_with_the_deleted(partition, next);
             if lost > 0 {
                 self.pending.push_back(Signal::Expired(partition, lost));
             }
         }
-        let lost = self.owned.iter().copied().collect();
+        let owned = self.owned.iter().copied().collect();
         self.leave();
-        Signal::Lost(lost)
+        Signal::Revoked(owned, SESSION_TIMEOUT / 2)
     }
 
     fn record_error(&self, consumer: &BaseConsumer<Context>, error: &KafkaError) -> QueueError {
@@ -195,6 +198,7 @@ impl KafkaSubscription {
         self.committed.clear();
         self.unknown_starts.clear();
         self.uncommitted_starts.clear();
+        self.rebalance_since = None;
         self.gaps = Gaps::default();
         consumer.context().is_closing.store(true, Ordering::Release);
         let unreleased = self.unreleased.take();
@@ -297,7 +301,7 @@ impl Subscription for KafkaSubscription {
         if matches!(outcome, Ok(Signal::Expired(..))) {
             return outcome;
         }
-        let rebalance = consumer.context().rebalances.lock().pop_front();
+        let rebalance = self.next_rebalance();
         let has_waited = delivered == 0 && !timeout.is_zero();
         match rebalance {
             Some(rebalance) => self.handle_rebalance(rebalance),

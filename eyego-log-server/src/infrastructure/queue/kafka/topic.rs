@@ -12,11 +12,13 @@
 //! | `client` | requests about the topic and the group |
 //! | `create` | creates the topic and reads its settings |
 //! | `group` | what the group's offsets and assignments say (pure) |
+//! | `identity` | which topic of that name exists (pure) |
 //! | `settings` | which settings endanger events (pure) |
 
 mod client;
 mod create;
 pub(super) mod group;
+mod identity;
 mod monitor;
 mod observed;
 mod settings;
@@ -66,6 +68,7 @@ pub(super) struct Topic {
     record_bytes: AtomicUsize,
     has_consumer: AtomicBool,
     read_settings: Notify,
+    check_now: Notify,
     is_stopped: watch::Sender<bool>,
 }
 
@@ -98,6 +101,7 @@ impl Topic {
             record_bytes: AtomicUsize::new(usize::MAX),
             has_consumer: AtomicBool::new(false),
             read_settings: Notify::new(),
+            check_now: Notify::new(),
             is_stopped: watch::Sender::new(false),
         });
         tokio::spawn(Monitor::new(Arc::clone(&topic))?.run());
@@ -130,7 +134,7 @@ impl Topic {
 
     /// Returns the id of the topic, if known.
     pub(super) fn topic_id(&self) -> Option<String> {
-        self.observed.lock().topic_id.clone()
+        self.observed.lock().identity.id().map(str::to_owned)
     }
 
     /// Returns how long the topic keeps records; `None` if unlimited or unknown.
@@ -143,10 +147,20 @@ impl Topic {
         Arc::clone(&self.observed.lock().offsets)
     }
 
-    /// Returns the last observed end of a partition of the topic before it was
-    /// deleted.
-    pub(super) fn previous_end(&self, partition: Partition) -> Option<Offset> {
-        self.observed.lock().previous_ends.get(&partition).copied()
+    /// Returns the number of records of a partition, at and above `next`, that were
+    /// not stored when the topic was deleted, as of its last observed offsets.
+    pub(super) fn lost_with_the_deleted(&self, partition: Partition, next: Offset) -> u64 {
+        self.observed.lock().identity.lost(partition, next)
+    }
+
+    /// Checks the topic without waiting for the next regular check.
+    pub(super) fn check_now(&self) {
+        self.check_now.notify_one();
+    }
+
+    /// Returns `true` if the topic was found by a check that began at `at` or later.
+    pub(super) fn is_found_since(&self, at: Instant) -> bool {
+        self.observed.lock().found_at.is_some_and(|found_at| found_at >= at)
     }
 
     /// Returns the size above which the broker certainly refuses a record.

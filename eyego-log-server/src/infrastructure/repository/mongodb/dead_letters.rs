@@ -14,6 +14,7 @@ use mongodb::Collection;
 use super::connection::{DEAD_LETTERS, MongoConnection};
 use super::failure::{Class, Failure};
 use super::filter::{after, by_bytes, date};
+use super::large;
 use super::operation::{self, MAX_READ_TIME};
 use crate::domain::dead_letter::{
     DeadLetter, DeadLetterQuery, DeadLetterSummary, DeadLetters, MAX_TEXT_BYTES, beginning,
@@ -109,11 +110,9 @@ impl DeadLetters for MongoDeadLetters {
     async fn get(&self, id: LogId) -> Result<Option<DeadLetter>, ReadError> {
         let _permit = self.connection.limits().acquire(ReadKind::ById).await?;
         let collection = self.read_from()?;
-        let dead_letter = operation::query(async {
-            Ok(collection.find_one(by_id(id)).max_time(MAX_READ_TIME).await?)
-        })
-        .await?;
-        Ok(dead_letter.map(|document| read(&document)).transpose()?)
+        let id = ObjectId::from_bytes(*id.as_bytes());
+        let found = operation::query(large::find_by_id(&self.connection, &collection, id)).await?;
+        Ok(found.map(|found| read(&found.document)).transpose()?)
     }
 
     async fn remove(&self, id: LogId) -> Result<(), StoreError> {
@@ -214,7 +213,7 @@ fn invalid(field: &str) -> Failure {
 fn read_summary(document: &RawDocument) -> Result<DeadLetterSummary, Failure> {
     let get = |field: &str| document.get(field).ok().flatten();
     let text = |field: &str| match get(field) {
-        Some(RawBsonRef::String(text)) => Some(text.to_owned()),
+        Some(RawBsonRef::String(text)) => Some(shortened(text).to_owned()),
         _ => None,
     };
     let time = |field: &str| get(field).and_then(super::decode::time);

@@ -6,36 +6,67 @@ use bson::RawBsonRef;
 use bson::raw::RawDocument;
 use eyego_log_core::{Action, LogEntry, LogId, Metadata, Timestamp, UserId};
 
-use super::json;
+use super::json::{self, JsonError, JsonText};
+use crate::domain::read::{MAX_EVENT_BYTES, PageItem as _};
 
 /// Key of metadata that is not an object.
 const WRAPPER_KEY: &str = "value";
 
+/// Why a document is not returned as an event.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Undecodable {
+    #[error("it is not an event: {0}")]
+    NotAnEvent(String),
+    #[error("it has more than {MAX_EVENT_BYTES} bytes as JSON")]
+    TooLarge,
+}
+
 /// Decodes a document.
 ///
 /// # Errors
-/// Returns the reason the document is not an event.
-pub(super) fn entry(document: &RawDocument) -> Result<LogEntry, String> {
+/// Returns an error if the document is not an event, or is larger than an event that
+/// can be returned.
+pub(super) fn entry(document: &RawDocument) -> Result<LogEntry, Undecodable> {
+    let entry = entry_up_to(document, MAX_EVENT_BYTES)?;
+    if entry.json_bytes() > MAX_EVENT_BYTES {
+        return Err(Undecodable::TooLarge);
+    }
+    Ok(entry)
+}
+
+/// Decodes a document of any size, which is not returned to a caller.
+///
+/// # Errors
+/// Returns an error if the document is not an event.
+pub(super) fn any_entry(document: &RawDocument) -> Result<LogEntry, Undecodable> {
+    entry_up_to(document, usize::MAX)
+}
+
+fn entry_up_to(document: &RawDocument, max_bytes: usize) -> Result<LogEntry, Undecodable> {
+    let not_an_event = Undecodable::NotAnEvent;
+    let missing = |reason: &str| Undecodable::NotAnEvent(reason.to_owned());
     let (mut id, mut user_id, mut action) = (None, None, None);
     let (mut timestamp, mut received_at) = (None, None);
     let mut metadata = Metadata::default();
     for element in document {
-        let (key, value) = element.map_err(|error| format!("it is not BSON: {error}"))?;
+        let (key, value) =
+            element.map_err(|error| not_an_event(format!("it is not BSON: {error}")))?;
         match (key.as_str(), value) {
             ("_id", RawBsonRef::ObjectId(bytes)) => id = Some(LogId::from_bytes(bytes.bytes())),
             ("userId", RawBsonRef::String(name)) => user_id = UserId::from_stored(name),
             ("action", RawBsonRef::String(name)) => action = Action::from_stored(name),
             ("timestamp", value) => timestamp = time(value),
             ("receivedAt", value) => received_at = time(value),
-            ("metadata", value) => metadata = read_metadata(value)?,
+            ("metadata", value) => metadata = read_metadata(value, max_bytes)?,
             _ => {}
         }
     }
     let mut entry = LogEntry::new(
-        id.ok_or("its _id is not an ObjectId")?,
-        user_id.ok_or("it has no userId that is a non-empty string")?,
-        action.ok_or("it has no action that is a non-empty string")?,
-        timestamp.ok_or("it has no timestamp that is a date in the years 0 to 9999")?,
+        id.ok_or_else(|| missing("its _id is not an ObjectId"))?,
+        user_id.ok_or_else(|| missing("it has no userId that is a non-empty string"))?,
+        action.ok_or_else(|| missing("it has no action that is a non-empty string"))?,
+        timestamp
+            .ok_or_else(|| missing("it has no timestamp that is a date in the years 0 to 9999"))?,
         metadata,
     );
     entry.received_at = received_at;
@@ -51,21 +82,26 @@ pub(super) fn time(value: RawBsonRef<'_>) -> Option<Timestamp> {
 
 /// Decodes metadata. A value that is not an object, which the schema of the legacy
 /// service allowed, becomes the only member of an object.
-fn read_metadata(value: RawBsonRef<'_>) -> Result<Metadata, String> {
-    let mut text = Vec::new();
+fn read_metadata(value: RawBsonRef<'_>, max_bytes: usize) -> Result<Metadata, Undecodable> {
+    let mut text = JsonText::new(max_bytes);
     let written = match value {
         RawBsonRef::Null | RawBsonRef::Undefined => return Ok(Metadata::default()),
         RawBsonRef::Document(document) => json::push_object(&mut text, document),
         other => {
-            text.extend_from_slice(format!("{{\"{WRAPPER_KEY}\":").as_bytes());
+            text.bytes.extend_from_slice(format!("{{\"{WRAPPER_KEY}\":").as_bytes());
             let written = json::push_value(&mut text, other);
-            text.push(b'}');
+            text.bytes.push(b'}');
             written
         }
     };
-    let unreadable = |error: &dyn std::fmt::Display| format!("its metadata is unreadable: {error}");
-    written.map_err(|error| unreadable(&error))?;
-    let text = String::from_utf8(text).map_err(|error| unreadable(&error))?;
+    let unreadable = |error: &dyn std::fmt::Display| {
+        Undecodable::NotAnEvent(format!("its metadata is unreadable: {error}"))
+    };
+    written.map_err(|error| match error {
+        JsonError::TooLarge => Undecodable::TooLarge,
+        JsonError::Bson(error) => unreadable(&error),
+    })?;
+    let text = String::from_utf8(text.bytes).map_err(|error| unreadable(&error))?;
     Metadata::from_stored(text).map_err(|error| unreadable(&error))
 }
 
@@ -76,7 +112,8 @@ mod tests {
     use super::*;
 
     fn read(document: &bson::Document) -> Result<LogEntry, String> {
-        entry(&RawDocumentBuf::try_from(document).unwrap())
+        let document = RawDocumentBuf::try_from(document).unwrap();
+        entry(&document).map_err(|error| error.to_string())
     }
 
     fn legacy_document(metadata: impl Into<Bson>) -> bson::Document {
@@ -128,5 +165,17 @@ mod tests {
         let mut document = legacy_document(doc! {});
         document.insert("timestamp", DateTime::MAX);
         assert!(read(&document).unwrap_err().contains("years"));
+    }
+
+    #[test]
+    fn event_above_the_limit_of_a_response_is_not_returned() {
+        let text = "x".repeat(MAX_EVENT_BYTES / 2);
+        assert!(read(&legacy_document(doc! { "a": &text })).is_ok());
+        let mut long_user = legacy_document(doc! { "a": &text });
+        long_user.insert("userId", "\u{1}".repeat(MAX_EVENT_BYTES / 8));
+        for too_large in [legacy_document(doc! { "a": &text, "b": &text }), long_user] {
+            assert_eq!(read(&too_large).unwrap_err(), "it has more than 16777216 bytes as JSON");
+            assert!(any_entry(&RawDocumentBuf::try_from(&too_large).unwrap()).is_ok());
+        }
     }
 }

@@ -105,7 +105,7 @@ async fn compare(
 /// Returns `true` if the stored document has different content than `offered`.
 fn conflicts(stored: &RawDocument, offered: &LogEntry) -> bool {
     // A document that is not an event is different for certain.
-    let Ok(stored) = decode::entry(stored) else { return true };
+    let Ok(stored) = decode::any_entry(stored) else { return true };
     if !is_conflict(&stored, offered) {
         return false;
     }
@@ -115,6 +115,6 @@ fn conflicts(stored: &RawDocument, offered: &LogEntry) -> bool {
     let as_stored = encode::push_entry(&mut bytes, offered)
         .ok()
         .and_then(|()| RawDocumentBuf::from_bytes(bytes).ok())
-        .and_then(|document| decode::entry(&document).ok());
+        .and_then(|document| decode::any_entry(&document).ok());
     as_stored.is_none_or(|offered| is_conflict(&stored, &offered))
 }

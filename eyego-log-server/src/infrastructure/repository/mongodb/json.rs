@@ -5,64 +5,110 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bson::RawBsonRef;
-use bson::error::Result;
 use bson::raw::{RawArray, RawDocument};
 use serde::Serialize;
+
+use crate::domain::read::json_text_bytes;
+
+/// Size in bytes above which a text is measured before it is written.
+const LONG_TEXT: usize = 64 << 10;
+
+/// Why a document has no JSON text.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum JsonError {
+    #[error("{0}")]
+    Bson(#[from] bson::error::Error),
+    #[error("its JSON text is too large")]
+    TooLarge,
+}
+
+type Result<T> = std::result::Result<T, JsonError>;
+
+/// JSON text up to a limit.
+pub(super) struct JsonText {
+    pub(super) bytes: Vec<u8>,
+    max_bytes: usize,
+}
+
+impl JsonText {
+    /// Starts a text of about `max_bytes` at most: one number, short name or closing
+    /// bracket per level more.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { bytes: Vec::new(), max_bytes }
+    }
+
+    fn check(&self, more: usize) -> Result<()> {
+        if self.bytes.len().saturating_add(more) > self.max_bytes {
+            return Err(JsonError::TooLarge);
+        }
+        Ok(())
+    }
+}
 
 /// Appends `document` as a JSON object, with its keys in their order.
 ///
 /// # Errors
-/// Returns an error if the bytes are not BSON.
-pub(super) fn push_object(out: &mut Vec<u8>, document: &RawDocument) -> Result<()> {
-    out.push(b'{');
+/// Returns an error if the bytes are not BSON, or the text becomes too large.
+pub(super) fn push_object(out: &mut JsonText, document: &RawDocument) -> Result<()> {
+    out.bytes.push(b'{');
     for (count, element) in document.iter().enumerate() {
         let (key, value) = element?;
         if count > 0 {
-            out.push(b',');
+            out.bytes.push(b',');
         }
         push_member(out, key.as_str(), value)?;
     }
-    out.push(b'}');
+    out.bytes.push(b'}');
     Ok(())
 }
 
-fn push_array(out: &mut Vec<u8>, array: &RawArray) -> Result<()> {
-    out.push(b'[');
+fn push_array(out: &mut JsonText, array: &RawArray) -> Result<()> {
+    out.bytes.push(b'[');
     for (count, element) in array.into_iter().enumerate() {
         if count > 0 {
-            out.push(b',');
+            out.bytes.push(b',');
         }
         push_value(out, element?)?;
     }
-    out.push(b']');
+    out.bytes.push(b']');
     Ok(())
 }
 
-fn push_member(out: &mut Vec<u8>, key: &str, value: RawBsonRef<'_>) -> Result<()> {
-    push_json(out, key);
-    out.push(b':');
+fn push_member(out: &mut JsonText, key: &str, value: RawBsonRef<'_>) -> Result<()> {
+    push_text(out, key)?;
+    out.bytes.push(b':');
     push_value(out, value)
 }
 
+/// Appends a text, which can be long.
+fn push_text(out: &mut JsonText, text: &str) -> Result<()> {
+    if text.len() > LONG_TEXT {
+        out.check(json_text_bytes(text))?;
+    }
+    push_json(out, text);
+    Ok(())
+}
+
 /// Appends a value that JSON can represent.
-fn push_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    let written = serde_json::to_writer(&mut *out, value);
+fn push_json<T: Serialize + ?Sized>(out: &mut JsonText, value: &T) {
+    let written = serde_json::to_writer(&mut out.bytes, value);
     debug_assert!(written.is_ok(), "writing a scalar to memory cannot fail");
 }
 
 /// Appends any value.
 ///
 /// # Errors
-/// Returns an error if the bytes are not BSON.
-pub(super) fn push_value(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()> {
+/// Returns an error if the bytes are not BSON, or the text becomes too large.
+pub(super) fn push_value(out: &mut JsonText, value: RawBsonRef<'_>) -> Result<()> {
+    out.check(0)?;
     match value {
-        RawBsonRef::Null | RawBsonRef::Undefined => out.extend_from_slice(b"null"),
+        RawBsonRef::Null | RawBsonRef::Undefined => out.bytes.extend_from_slice(b"null"),
         RawBsonRef::Boolean(value) => push_json(out, &value),
         RawBsonRef::Int32(value) => push_json(out, &value),
         RawBsonRef::Int64(value) => push_json(out, &value),
         // 1.0 is written with its decimal point, so it stays a double.
         RawBsonRef::Double(value) if value.is_finite() => push_json(out, &value),
-        RawBsonRef::String(text) | RawBsonRef::Symbol(text) => push_json(out, text),
+        RawBsonRef::String(text) | RawBsonRef::Symbol(text) => push_text(out, text)?,
         RawBsonRef::Document(document) => push_object(out, document)?,
         RawBsonRef::Array(array) => push_array(out, array)?,
         other => push_extended(out, other)?,
@@ -71,7 +117,7 @@ pub(super) fn push_value(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()>
 }
 
 /// Appends a value that JSON cannot represent, as extended JSON.
-fn push_extended(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()> {
+fn push_extended(out: &mut JsonText, value: RawBsonRef<'_>) -> Result<()> {
     let (name, text) = match value {
         RawBsonRef::ObjectId(id) => ("$oid", id.to_hex()),
         RawBsonRef::DateTime(time) => match time.try_to_rfc3339_string() {
@@ -88,19 +134,18 @@ fn push_extended(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()> {
         RawBsonRef::RegularExpression(regex) => {
             let (pattern, options) = (regex.pattern.as_str(), regex.options.as_str());
             let members = [("pattern", pattern), ("options", options)];
-            push_wrapped(out, "$regularExpression", &members);
-            return Ok(());
+            return push_wrapped(out, "$regularExpression", &members);
         }
         RawBsonRef::Binary(binary) => {
+            out.check(binary.bytes.len())?;
             let subtype = format!("{:02x}", u8::from(binary.subtype));
             let base64 = BASE64.encode(binary.bytes);
-            push_wrapped(out, "$binary", &[("base64", &base64), ("subType", &subtype)]);
-            return Ok(());
+            return push_wrapped(out, "$binary", &[("base64", &base64), ("subType", &subtype)]);
         }
         RawBsonRef::Timestamp(timestamp) => {
             let (time, increment) = (timestamp.time, timestamp.increment);
             let text = format!("{{\"$timestamp\":{{\"t\":{time},\"i\":{increment}}}}}");
-            out.extend_from_slice(text.as_bytes());
+            out.bytes.extend_from_slice(text.as_bytes());
             return Ok(());
         }
         RawBsonRef::MaxKey => return push_bound(out, "$maxKey"),
@@ -108,32 +153,33 @@ fn push_extended(out: &mut Vec<u8>, value: RawBsonRef<'_>) -> Result<()> {
         // Only deprecated types are left.
         other => ("$undefined", format!("{:?}", other.element_type())),
     };
-    out.push(b'{');
+    out.bytes.push(b'{');
     push_member(out, name, RawBsonRef::String(&text))?;
-    out.push(b'}');
+    out.bytes.push(b'}');
     Ok(())
 }
 
-fn push_bound(out: &mut Vec<u8>, name: &str) -> Result<()> {
-    out.push(b'{');
+fn push_bound(out: &mut JsonText, name: &str) -> Result<()> {
+    out.bytes.push(b'{');
     push_member(out, name, RawBsonRef::Int32(1))?;
-    out.push(b'}');
+    out.bytes.push(b'}');
     Ok(())
 }
 
-fn push_wrapped(out: &mut Vec<u8>, name: &str, members: &[(&str, &str)]) {
-    out.push(b'{');
+fn push_wrapped(out: &mut JsonText, name: &str, members: &[(&str, &str)]) -> Result<()> {
+    out.bytes.push(b'{');
     push_json(out, name);
-    out.extend_from_slice(b":{");
+    out.bytes.extend_from_slice(b":{");
     for (count, (name, value)) in members.iter().enumerate() {
         if count > 0 {
-            out.push(b',');
+            out.bytes.push(b',');
         }
         push_json(out, name);
-        out.push(b':');
-        push_json(out, value);
+        out.bytes.push(b':');
+        push_text(out, value)?;
     }
-    out.extend_from_slice(b"}}");
+    out.bytes.extend_from_slice(b"}}");
+    Ok(())
 }
 
 #[cfg(test)]
@@ -162,9 +208,9 @@ mod tests {
             "undefined": bson::Bson::Undefined,
         };
         let raw = bson::RawDocumentBuf::try_from(&document).unwrap();
-        let mut out = Vec::new();
+        let mut out = JsonText::new(usize::MAX);
         push_object(&mut out, &raw).unwrap();
-        let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&out.bytes).unwrap();
         assert_eq!(
             read,
             serde_json::json!({
@@ -181,5 +227,29 @@ mod tests {
                 "undefined": null,
             })
         );
+    }
+
+    /// The worst cases: 2 bytes of BSON that become 17, and bytes that become 6.
+    #[test]
+    fn text_above_the_limit_is_not_written() {
+        const MAX: usize = 1 << 20;
+        let bounds = vec![bson::Bson::MaxKey; 300_000];
+        let binary = Binary { subtype: BinarySubtype::Generic, bytes: vec![1; MAX] };
+        for (name, value) in [
+            ("bounds", bson::Bson::from(bounds)),
+            ("controls", "\u{1}".repeat(MAX / 2).into()),
+            ("numbers", vec![f64::MIN_POSITIVE; 100_000].into()),
+            ("binary", binary.into()),
+            ("code", bson::Bson::JavaScriptCode("\u{1}".repeat(MAX / 2))),
+            ("nested", vec![doc! { "a": "x".repeat(60_000) }; 20].into()),
+        ] {
+            let raw = bson::RawDocumentBuf::try_from(&doc! { name: value }).unwrap();
+            let mut out = JsonText::new(MAX);
+            let error = push_object(&mut out, &raw).unwrap_err();
+            assert!(matches!(error, JsonError::TooLarge), "{name}: {error}");
+            assert!(out.bytes.len() <= MAX + LONG_TEXT * 6, "{name}: {}", out.bytes.len());
+        }
+        let raw = bson::RawDocumentBuf::try_from(&doc! { "a": "x".repeat(MAX - 20) }).unwrap();
+        push_object(&mut JsonText::new(MAX), &raw).unwrap();
     }
 }

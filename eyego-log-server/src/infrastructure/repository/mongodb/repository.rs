@@ -7,12 +7,12 @@ use bson::raw::RawDocument;
 use bson::{doc, oid::ObjectId};
 use eyego_log_core::query::Order;
 use eyego_log_core::{LogEntry, LogId, LogQuery};
-use mongodb::options::ReadConcern;
 
 use super::connection::MongoConnection;
+use super::decode::Undecodable;
 use super::insert::{self, Plan};
 use super::operation::{self, MAX_READ_TIME};
-use super::{decode, duplicates, filter, stats};
+use super::{duplicates, filter, large, stats};
 use crate::domain::health::PartHealth;
 use crate::domain::read::{Page, PageBuilder, ReadError, ReadMemory};
 use crate::domain::repository::{LogRepository, StoreError, StoreOutcome};
@@ -35,15 +35,14 @@ impl MongoRepository {
         Self { connection }
     }
 
-    /// Decodes a document, or logs a warning if it is not an event. One such
-    /// document does not fail the whole page.
-    fn decode_or_skip(&self, document: &RawDocument) -> Option<LogEntry> {
-        match decode::entry(document) {
-            Ok(entry) => Some(entry),
-            Err(reason) => {
-                let reason = format!("it is not an event: {reason}");
-                self.connection.warn_skipped(document, &reason);
-                None
+    /// Decodes a document, or logs a warning if it is not an event or is too large. One
+    /// such document does not fail the whole page.
+    async fn decode_or_skip(&self, document: &RawDocument) -> Result<Option<LogEntry>, ReadError> {
+        match large::decode(&self.connection, document).await? {
+            Ok(entry) => Ok(Some(entry)),
+            Err(error) => {
+                self.connection.warn_skipped(document, &error.to_string());
+                Ok(None)
             }
         }
     }
@@ -98,7 +97,7 @@ impl LogRepository for MongoRepository {
             let mut left = rows;
             while cursor.advance().await? {
                 left -= 1;
-                if let Some(entry) = self.decode_or_skip(cursor.current())
+                if let Some(entry) = self.decode_or_skip(cursor.current()).await?
                     && page.push(entry)?.is_break()
                 {
                     break;
@@ -131,12 +130,18 @@ impl LogRepository for MongoRepository {
         let _permit = connection.limits().acquire(ReadKind::ById).await?;
         let collection = connection.read_from(&connection.options().collection)?;
         operation::query(async {
-            let document = collection
-                .find_one(doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) })
-                .read_concern(ReadConcern::majority())
-                .max_time(MAX_READ_TIME)
-                .await?;
-            Ok(document.and_then(|document| self.decode_or_skip(&document)))
+            let id = ObjectId::from_bytes(*id.as_bytes());
+            let Some(found) = large::find_by_id(connection, &collection, id).await? else {
+                return Ok(None);
+            };
+            match large::decode_found(found).await? {
+                Ok(entry) => Ok(Some(entry)),
+                Err(Undecodable::TooLarge) => Err(ReadError::TooLarge.into()),
+                Err(Undecodable::NotAnEvent(reason)) => {
+                    tracing::debug!(%id, reason, "the document is not an event");
+                    Ok(None)
+                }
+            }
         })
         .await
     }

@@ -6,13 +6,14 @@ mod pipeline;
 
 use bson::raw::RawDocument;
 use bson::{Document, RawBsonRef, RawDocumentBuf, doc};
+use eyego_log_core::LogEntry;
 use mongodb::error::ErrorKind;
 use mongodb::{Collection, Cursor};
 
 use super::connection::MongoConnection;
 use super::failure::{Class, class_of};
 use super::operation::QueryError;
-use super::{decode, filter, operation};
+use super::{decode, filter, large, operation};
 use crate::domain::read::{ReadError, ReadMemory};
 use crate::domain::stats::{Aggregate, GroupBy, Stats, StatsQuery};
 use crate::infrastructure::repository::limits::ReadKind;
@@ -148,13 +149,12 @@ async fn here(
     };
     let found = find.collation(filter::by_bytes()).max_time(operation::MAX_READ_TIME).await?;
     let mut aggregate = Aggregate::new(query, memory);
+    if has_metadata {
+        each_entry(connection, found, |entry| aggregate.add_entry(entry)).await?;
+        return Ok(aggregate.finish());
+    }
     each(found, |document| {
-        if has_metadata {
-            match decode::entry(document) {
-                Ok(entry) => aggregate.add_entry(&entry)?,
-                Err(reason) => connection.warn_skipped(document, &reason),
-            }
-        } else if let Some((timestamp, user_id, action)) = counted_fields(document) {
+        if let Some((timestamp, user_id, action)) = counted_fields(document) {
             let value = match query.by {
                 Some(GroupBy::Action) => Some(action),
                 Some(GroupBy::UserId) => Some(user_id),
@@ -192,6 +192,22 @@ async fn each(
         if read.is_multiple_of(DOCUMENTS_PER_BREAK) {
             tokio::task::yield_now().await;
         }
+    }
+    Ok(())
+}
+
+/// Calls `work` for each event.
+async fn each_entry(
+    connection: &MongoConnection,
+    mut cursor: Cursor<RawDocumentBuf>,
+    mut work: impl FnMut(&LogEntry) -> Result<(), ReadError>,
+) -> Result<(), QueryError> {
+    while cursor.advance().await? {
+        match large::decode(connection, cursor.current()).await? {
+            Ok(entry) => work(&entry)?,
+            Err(error) => connection.warn_skipped(cursor.current(), &error.to_string()),
+        }
+        tokio::task::coop::consume_budget().await;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::{ApiError, FailureKind};
 use crate::application::dead_letters::DeadLetterError;
 use crate::application::ingest::IngestError;
 use crate::domain::queue::AppendError;
-use crate::domain::read::ReadError;
+use crate::domain::read::{MAX_EVENT_BYTES, ReadError};
 use crate::domain::repository::StoreError;
 use crate::domain::tail::TailError;
 
@@ -79,6 +79,10 @@ impl From<ReadError> for ApiError {
                 let message = format!("too many reads at the same time: {reason}; retry later");
                 Self::new(FailureKind::StoreUnavailable, message)
             }
+            ReadError::TooLarge => Self::too_large(format!(
+                "the event has more than {MAX_EVENT_BYTES} bytes as JSON, the limit of a response: \
+                 read it from the store"
+            )),
             ReadError::Failed(_) => Self::internal(error.to_string()),
         }
     }

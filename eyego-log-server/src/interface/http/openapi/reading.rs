@@ -143,7 +143,7 @@ fn get() -> Route {
     reading("/api/v1/logs/{id}", "getEvent", "Reads one event")
         .parameters([id()])
         .responds::<LogResponse>(200, "The event.")
-        .fails(&[404])
+        .fails(&[404, 413])
 }
 
 fn stats() -> Route {

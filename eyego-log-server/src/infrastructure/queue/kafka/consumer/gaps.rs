@@ -7,7 +7,15 @@ use crate::domain::position::{Offset, Partition};
 /// The next expected offset of each partition.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
-    next: HashMap<Partition, Offset>,
+    partitions: HashMap<Partition, Expected>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Expected {
+    next: Offset,
+    /// The highest one so far. `next` is lower once the offsets of a recreated topic
+    /// have started again.
+    highest: Offset,
 }
 
 /// Skipped offsets, from `first` (inclusive) to `end` (exclusive).
@@ -29,37 +37,46 @@ impl Gap {
 impl Gaps {
     /// Sets the next expected offset of these partitions.
     pub(super) fn expect(&mut self, next_offsets: &[(Partition, Offset)]) {
-        self.next.extend(next_offsets.iter().copied().filter(|(_, offset)| *offset >= 0));
+        let valid = next_offsets.iter().copied().filter(|(_, offset)| *offset >= 0);
+        let expected = valid.map(|(id, next)| (id, Expected { next, highest: next }));
+        self.partitions.extend(expected);
     }
 
     /// Forgets a partition that moves to another consumer.
     pub(super) fn forget(&mut self, partition: Partition) {
-        self.next.remove(&partition);
+        self.partitions.remove(&partition);
     }
 
     /// Returns `true` if an offset of this partition is expected.
     pub(super) fn expects(&self, partition: Partition) -> bool {
-        self.next.contains_key(&partition)
+        self.partitions.contains_key(&partition)
     }
 
-    /// Returns the partitions with an expected offset, and that offset.
-    pub(super) fn expected(&self) -> impl Iterator<Item = (Partition, Offset)> {
-        self.next.iter().map(|(partition, offset)| (*partition, *offset))
+    /// Returns the partitions with an expected offset, and the highest one so far.
+    pub(super) fn reached(&self) -> impl Iterator<Item = (Partition, Offset)> {
+        self.partitions.iter().map(|(partition, expected)| (*partition, expected.highest))
     }
 
     /// Records that the log of a partition starts at `first`. Returns the number
     /// of expected records that were deleted.
     pub(super) fn skip_to(&mut self, partition: Partition, first: Offset) -> u64 {
-        let Some(next) = self.next.get_mut(&partition) else { return 0 };
-        let deleted = u64::try_from(first - *next).unwrap_or(0);
-        *next = first.max(*next);
+        let Some(expected) = self.partitions.get_mut(&partition) else { return 0 };
+        let deleted = u64::try_from(first - expected.next).unwrap_or(0);
+        expected.next = first.max(expected.next);
+        expected.highest = expected.highest.max(expected.next);
         deleted
     }
 
     /// Records a delivery, and returns the gap before it. There is no gap if no
     /// offset was expected or offsets restart.
     pub(super) fn deliver(&mut self, partition: Partition, offset: Offset) -> Option<Gap> {
-        let first = self.next.insert(partition, offset + 1)?;
+        let next = offset + 1;
+        let Some(expected) = self.partitions.get_mut(&partition) else {
+            self.expect(&[(partition, next)]);
+            return None;
+        };
+        let first = std::mem::replace(&mut expected.next, next);
+        expected.highest = expected.highest.max(next);
         (first < offset).then_some(Gap { partition, first, end: offset })
     }
 }
@@ -77,6 +94,7 @@ mod tests {
         assert_eq!(gap, Gap { partition: 0, first: 9, end: 12 });
         assert_eq!(gaps.deliver(0, 13), None);
         assert_eq!(gaps.deliver(0, 3), None, "the topic was recreated");
+        assert_eq!(gaps.reached().collect::<Vec<_>>(), [(0, 14)], "in the deleted topic");
         gaps.forget(0);
         assert_eq!(gaps.deliver(0, 40), None, "another consumer consumed those");
         // -1001: the group has committed nothing.
@@ -94,7 +112,7 @@ mod tests {
         assert_eq!(gaps.skip_to(0, 9), 0);
         assert_eq!(gaps.skip_to(1, 9), 0, "not assigned");
         assert_eq!(gaps.deliver(0, 9), None);
-        assert_eq!(gaps.expected().collect::<Vec<_>>(), [(0, 10)]);
+        assert_eq!(gaps.reached().collect::<Vec<_>>(), [(0, 10)]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Accepts and gives up partitions, and decides where their consumption starts.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{Consumer, RebalanceProtocol};
 use rdkafka::topic_partition_list::{TopicPartitionList, TopicPartitionListElem};
@@ -11,7 +11,36 @@ use super::{KafkaSubscription, SESSION_TIMEOUT};
 use crate::domain::position::Partition;
 use crate::domain::subscription::{QueueError, Signal, Subscription as _};
 
+/// Time to wait for a check of the topic before a rebalance.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
 impl KafkaSubscription {
+    /// Returns the next rebalance once it is known that the topic is still the same.
+    /// When a topic is deleted, the group forgets its committed offsets and revokes
+    /// its partitions, which would look as if nothing had been stored.
+    pub(super) fn next_rebalance(&mut self) -> Option<Rebalance> {
+        let mut rebalances = self.consumer.as_ref()?.context().rebalances.lock();
+        let is_urgent = match rebalances.front()? {
+            Rebalance::Assign(_) => false,
+            Rebalance::Revoke { is_lost, .. } => *is_lost,
+        };
+        let since = *self.rebalance_since.get_or_insert_with(|| {
+            let now = Instant::now();
+            self.topic.check_now();
+            now
+        });
+        let is_over = since.elapsed() >= CHECK_TIMEOUT && self.topic.is_confirmed();
+        if !is_urgent && !self.topic.is_found_since(since) && !is_over {
+            return None;
+        }
+        self.rebalance_since = None;
+        // Noticed since this poll began.
+        if self.topic.incarnation() != self.incarnation {
+            return None;
+        }
+        rebalances.pop_front()
+    }
+
     /// Accepts an assignment, or reports a revocation.
     pub(super) fn handle_rebalance(&mut self, rebalance: Rebalance) -> Result<Signal, QueueError> {
         let Some(consumer) = &self.consumer else { return Ok(Signal::None) };

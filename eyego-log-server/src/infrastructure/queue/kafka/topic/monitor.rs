@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::client::{Found, Positions, TopicClient};
 use super::create::Admin;
-use super::observed::Obstacles;
+use super::identity::{self, Seen};
+use super::observed::{Observed, Obstacles};
 use super::settings::describe;
 use super::{MAX_GROUP_BYTES, Topic};
 use crate::domain::subscription::QueueError;
@@ -43,13 +44,15 @@ impl Monitor {
             self.observe_group();
             let began = Instant::now();
             let pause = match self.find_or_create().await {
+                // A broker described a topic that was deleted.
+                Ok(found) if self.compare(&found) == Seen::Deleted => ABSENT_INTERVAL,
                 Ok(found) => {
                     if self.settings_at.is_none_or(|at| at.elapsed() >= SETTINGS_INTERVAL) {
                         let replicas = found.partitions.iter().map(|info| info.replicas).min();
                         self.read_settings(replicas.unwrap_or(0)).await;
                         self.settings_at = Some(Instant::now());
                     }
-                    self.confirm(&found);
+                    self.confirm(&found, began);
                     let (asked, of) = (Arc::clone(&self.client), found.clone());
                     let positions = blocking(move || asked.positions(&of)).await;
                     let pause = if positions.is_ok() { READY_INTERVAL } else { ABSENT_INTERVAL };
@@ -67,6 +70,7 @@ impl Monitor {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.topic.read_settings.notified() => self.settings_at = None,
+                () = self.topic.check_now.notified() => {}
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             }
         }
@@ -131,21 +135,20 @@ impl Monitor {
         }
     }
 
+    fn compare(&self, found: &Found) -> Seen {
+        self.topic.observed.lock().identity.compare(found.topic_id.as_deref())
+    }
+
     /// Allows to produce and consume, and notices whether it is another topic of
     /// the same name.
-    fn confirm(&self, found: &Found) {
+    fn confirm(&self, found: &Found, began: Instant) {
         let mut observed = self.topic.observed.lock();
-        let is_other = match (&observed.topic_id, &found.topic_id) {
-            (Some(last), Some(now)) => last != now,
-            _ => false,
-        };
-        if found.topic_id.is_some() {
-            observed.topic_id.clone_from(&found.topic_id);
-        }
+        let Observed { identity, offsets, found_at, .. } = &mut *observed;
+        let is_other = identity.compare(found.topic_id.as_deref()) == Seen::Replaced;
+        identity.note(found.topic_id.as_deref(), offsets);
+        *found_at = Some(began);
         if is_other {
-            let ends = observed.offsets.iter().map(|(id, offsets)| (*id, offsets.end));
-            observed.previous_ends = ends.collect();
-            observed.offsets = Arc::default();
+            *offsets = Arc::default();
             self.topic.incarnation.fetch_add(1, Ordering::AcqRel);
         }
         drop(observed);
@@ -180,7 +183,14 @@ impl Monitor {
             observed.checked_at = Some(began);
         }
         if let Some(offsets) = positions.as_ref().and_then(|positions| positions.offsets.as_ref()) {
-            observed.offsets = Arc::new(offsets.clone());
+            // The topic may have been replaced after it was found. The next check tells.
+            observed.is_doubtful =
+                !observed.is_doubtful && identity::moved_back(&observed.offsets, offsets);
+            if observed.is_doubtful {
+                self.topic.check_now();
+            } else {
+                observed.offsets = Arc::new(offsets.clone());
+            }
         }
         drop(observed);
         if let Some(error) = positions.and_then(|positions| positions.group_error) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::client::PartitionOffsets;
+use super::identity::Identity;
 use super::settings::Settings;
-use crate::domain::position::{Offset, Partition};
+use crate::domain::position::Partition;
 
 /// The last observation.
 #[derive(Debug, Clone, Default)]
@@ -14,11 +15,13 @@ pub(super) struct Observed {
     pub(super) obstacles: Obstacles,
     /// When the last check began that found no obstacle.
     pub(super) checked_at: Option<Instant>,
-    pub(super) topic_id: Option<String>,
+    /// When the last check began that found the topic.
+    pub(super) found_at: Option<Instant>,
+    pub(super) identity: Identity,
     pub(super) settings: Settings,
     pub(super) offsets: Arc<HashMap<Partition, PartitionOffsets>>,
-    /// Ends of the partitions of the topic before it was deleted.
-    pub(super) previous_ends: HashMap<Partition, Offset>,
+    /// Whether offsets moved back in the last check.
+    pub(super) is_doubtful: bool,
 }
 
 /// Why records cannot be produced or consumed.

@@ -13,8 +13,9 @@ use super::token::{self, Position};
 use crate::domain::read::ReadError;
 use crate::domain::tail::TailError;
 use crate::infrastructure::repository::mongodb::connection::MongoConnection;
-use crate::infrastructure::repository::mongodb::decode;
+use crate::infrastructure::repository::mongodb::decode::Undecodable;
 use crate::infrastructure::repository::mongodb::failure::{Class, Failure};
+use crate::infrastructure::repository::mongodb::large;
 use crate::infrastructure::repository::mongodb::operation::READ_TIMEOUT;
 
 /// How long MongoDB waits for a change before it responds without one.
@@ -128,19 +129,35 @@ pub(super) fn position_of(change: &RawDocument) -> Option<Position> {
     change.get_document("_id").ok()?.get_str("_data").ok().map(Into::into)
 }
 
-/// Reads a change. A document that is not an event is logged.
-pub(super) fn read(connection: &MongoConnection, change: &RawDocument) -> Change {
+/// Reads a change. A document that is not an event, or is too large, is logged.
+pub(super) async fn read(
+    connection: &MongoConnection,
+    change: &RawDocument,
+) -> Result<Change, ReadError> {
     if change.get_str("operationType").is_ok_and(|kind| kind == "delete") {
         let key = change.get_document("documentKey");
         let id = key.and_then(|key| key.get_object_id("_id"));
-        return Change::Removed(id.ok().map(|id| LogId::from_bytes(id.bytes())));
+        return Ok(Change::Removed(id.ok().map(|id| LogId::from_bytes(id.bytes()))));
     }
-    let Ok(document) = change.get_document("fullDocument") else { return Change::Stored(None) };
-    match decode::entry(document) {
-        Ok(entry) => Change::Stored(Some(entry)),
-        Err(reason) => {
-            connection.warn_skipped(document, &format!("it is not an event: {reason}"));
-            Change::Stored(None)
+    let Ok(document) = change.get_document("fullDocument") else { return Ok(Change::Stored(None)) };
+    match decoded(connection, document).await? {
+        Ok(entry) => Ok(Change::Stored(Some(entry))),
+        Err(error) => {
+            connection.warn_skipped(document, &error.to_string());
+            Ok(Change::Stored(None))
+        }
+    }
+}
+
+/// Decodes a document. Waits for other large ones, because a change cannot be read again.
+async fn decoded(
+    connection: &MongoConnection,
+    document: &RawDocument,
+) -> Result<Result<LogEntry, Undecodable>, ReadError> {
+    loop {
+        match large::decode(connection, document).await {
+            Err(ReadError::Overloaded(_)) => {}
+            decoded => return decoded,
         }
     }
 }

@@ -94,7 +94,7 @@ impl Past {
                 break;
             };
             let Some(position) = changes::position_of(&change) else { continue };
-            if let Change::Stored(Some(entry)) = changes::read(&self.connection, &change)
+            if let Change::Stored(Some(entry)) = changes::read(&self.connection, &change).await?
                 && matches(&self.filter, &entry)
             {
                 bytes += entry.json_bytes();

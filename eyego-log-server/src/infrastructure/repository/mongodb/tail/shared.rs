@@ -100,7 +100,7 @@ async fn read(
         match change {
             Some(change) => {
                 let Some(position) = changes::position_of(&change) else { continue };
-                match changes::read(connection, &change) {
+                match changes::read(connection, &change).await? {
                     Change::Stored(Some(entry)) => {
                         feed.push(Arc::clone(&position), iter::once((position, entry)));
                     }
