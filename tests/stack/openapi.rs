@@ -263,13 +263,13 @@ impl Document {
         match media_type {
             "application/json" => self.schemas.check(schema, &serde_json::from_slice(&body)?),
             "application/x-ndjson" => {
-                let lines = std::str::from_utf8(&body)?.lines();
-                lines.map(|line| self.check_part(of_part, line)).collect()
+                let mut lines = std::str::from_utf8(&body)?.lines();
+                lines.try_for_each(|line| self.check_part(of_part, line))
             }
             "text/event-stream" => {
                 let data = std::str::from_utf8(&body)?.lines();
-                let data = data.filter_map(|line| line.strip_prefix("data: "));
-                data.map(|data| self.check_part(of_part, data)).collect()
+                let mut data = data.filter_map(|line| line.strip_prefix("data: "));
+                data.try_for_each(|data| self.check_part(of_part, data))
             }
             text if text.starts_with("text/") => Ok(std::str::from_utf8(&body).map(drop)?),
             _ => Ok(()),

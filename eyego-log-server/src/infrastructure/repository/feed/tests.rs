@@ -74,7 +74,7 @@ fn only_events_that_a_slow_reader_would_have_received_count_as_missed() {
     let feed = feed(2 * (entry(1, "u", 10).json_bytes() + OVERHEAD));
     let of = |user: &str| LogQuery { user_id: Some(user.to_owned()), ..LogQuery::default() };
     let push = |numbers: std::ops::RangeInclusive<u8>| {
-        let user = |n: u8| if n % 5 == 0 { "v" } else { "u" };
+        let user = |n: u8| if n.is_multiple_of(5) { "v" } else { "u" };
         feed.push(*numbers.end(), numbers.map(|n| (n, entry(n, user(n), 10))));
         feed.notify();
     };
