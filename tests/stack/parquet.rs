@@ -1,4 +1,4 @@
-//! Reads Parquet files with DuckDB, which shares no code with the server's writer.
+//! Reads Parquet files with `DuckDB`, which shares no code with the server's writer.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ pub struct Table {
     pub rows: Vec<Vec<Value>>,
 }
 
-/// Reads a file. DuckDB comes from pip, in the version that `tests/parquet` pins.
+/// Reads a file. `DuckDB` comes from pip, in the version that `tests/parquet` pins.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read, or names what to install if Python or pip are missing.

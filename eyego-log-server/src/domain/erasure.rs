@@ -132,7 +132,7 @@ impl Default for ErasureQuery {
 pub struct CutOffs(HashMap<UserId, Timestamp>);
 
 impl CutOffs {
-    /// Adds a cut-off. If the user has one, the later one counts.
+    /// Adds a cut-off. If the user has one, the later one applies.
     pub fn add(&mut self, user_id: UserId, cut_off: Timestamp) {
         let latest = self.0.entry(user_id).or_insert(cut_off);
         *latest = (*latest).max(cut_off);

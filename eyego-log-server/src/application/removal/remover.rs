@@ -82,7 +82,8 @@ impl Remover {
     }
 }
 
-/// Leaves the store to others for as long as the call that `began` took.
+/// Pauses for as long as the call that began at `began` took, so that others can
+/// use the store.
 pub(super) async fn pause(began: Instant) {
     sleep(began.elapsed().max(MIN_PAUSE)).await;
 }

@@ -10,7 +10,7 @@ use super::remover::Remover;
 use super::retention::RetentionPasses;
 use crate::domain::repository::StoreError;
 
-/// Interval between two looks for something to do.
+/// Interval between two checks for something to do.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Pause after an error.
@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const RENEWAL: Duration = Duration::from_secs(10);
 
 impl Remover {
-    /// Deletes for ever. Dropping the future between two calls of the store is safe:
+    /// Deletes until the process ends. Dropping the future between two calls of the store is safe:
     /// the next run, in any process, continues.
     pub async fn run(&self) {
         tokio::join!(self.keep_lease(), self.work());

@@ -47,7 +47,7 @@ impl Default for Tombstones {
 }
 
 impl Tombstones {
-    /// Reads the list every 5 seconds, for ever.
+    /// Reads the list every 5 seconds until the process ends.
     pub async fn keep_current(&self, erasures: &dyn Erasures) {
         let mut failing_since = None;
         let mut is_reported = false;

@@ -177,7 +177,8 @@ impl<'a> Aggregate<'a> {
         }
     }
 
-    /// Gives up the rarer half of the values, but none of the top.
+    /// Drops the rarer half of the values, but none of the top. Their events count as
+    /// other.
     fn prune(&mut self) {
         let kept = (self.values.len() / 2).max(self.query.top);
         if self.values.len() <= kept {

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Counts different hashes: exactly up to `2 * kept`, and beyond that from the
-/// smallest ones, whose density tells the number of all (ADR 0037).
+/// Counts different hashes: exactly up to `2 * kept`, and beyond that
+/// estimated from the density of the smallest ones (ADR 0037).
 #[derive(Debug)]
 pub(super) struct Distinct {
     kept: usize,
@@ -23,7 +23,7 @@ impl Hasher for Rotated {
         self.0 = hash.rotate_left(32);
     }
 
-    /// Only for completeness: items are `u64`.
+    /// Required by the trait, but never called: items are `u64`.
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);

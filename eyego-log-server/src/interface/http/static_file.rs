@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use super::error::ApiError;
 use super::{accept_encoding, parameters};
 
-/// Nothing but the server's own script, style and API; no inline script or style.
+/// Allows the server's own script, style and API and nothing else, not even inline
+/// script or style.
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";

@@ -1,4 +1,4 @@
-//! Parquet files, read with DuckDB and compared with the export as NDJSON.
+//! Parquet files, read with `DuckDB` and compared with the export as NDJSON.
 
 use eyego_log_core::Timestamp;
 use serde_json::{Value, json};

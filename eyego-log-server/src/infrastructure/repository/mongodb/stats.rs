@@ -48,7 +48,7 @@ pub(super) async fn stats(
 }
 
 /// Lets MongoDB group the events by bucket and value, and the users by value.
-/// Returns `None` if it would count otherwise than [`Aggregate`].
+/// Returns `None` if its counts would differ from those of [`Aggregate`].
 async fn in_mongodb(
     collection: &Collection<RawDocumentBuf>,
     query: &StatsQuery,
@@ -98,8 +98,8 @@ async fn in_mongodb(
     Ok(Some(aggregate.finish()))
 }
 
-/// Returns whether an indexed field of a document could be an array. MongoDB knows
-/// that of the whole index, and `explain` returns it without executing the query.
+/// Returns whether an indexed field of a document could be an array. MongoDB
+/// tracks this for the whole index, and `explain` returns it without executing the query.
 async fn may_have_arrays(
     collection: &Collection<RawDocumentBuf>,
     query: &StatsQuery,

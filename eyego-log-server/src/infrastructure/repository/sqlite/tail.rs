@@ -30,7 +30,7 @@ pub(super) const TABLE: &str = "
 ";
 
 /// Maximum number of tails that read rows at the same time. They share the limit of
-/// range reads with other queries, which this leaves most of.
+/// range reads with other queries, to which most of it is left.
 pub(super) const MAX_READS: usize = 2;
 
 /// Number of rows that one read examines.

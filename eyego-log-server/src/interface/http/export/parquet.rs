@@ -96,7 +96,7 @@ impl ParquetFile {
     }
 
     /// Writes the current group, and the end of the file if it is the last one.
-    /// Returns the bytes written. Takes some tens of milliseconds.
+    /// Returns the bytes written. Takes tens of milliseconds.
     ///
     /// # Errors
     /// Returns an error if the values cannot be encoded.

@@ -42,7 +42,7 @@ fn metrics() -> Route {
         .with(200, response("The metrics.").content("text/plain", text))
 }
 
-/// A file that can be revalidated.
+/// Adds the responses of a file that can be revalidated.
 fn file(route: Route, description: &str, media_types: &[&str]) -> Route {
     let etag = || text_header("The version of the file, for `If-None-Match`.");
     let text = || Content::new(Some(Schema::from(string())));

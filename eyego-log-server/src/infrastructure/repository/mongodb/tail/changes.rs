@@ -100,7 +100,8 @@ pub(super) async fn next(stream: &mut Changes) -> Result<Option<RawDocumentBuf>,
     }
 }
 
-/// Converts an error. `is_resumed` says whether the client's token can be the cause.
+/// Converts an error. `is_resumed` is true if the client's token can be
+/// the cause.
 pub(super) fn tail_error(error: &Error, is_resumed: bool) -> TailError {
     if let ErrorKind::Command(command) = error.kind.as_ref() {
         match command.code {

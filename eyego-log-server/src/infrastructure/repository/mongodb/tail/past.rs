@@ -32,8 +32,8 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// Opens the change stream after `position`, and reads its first changes: only then
-    /// does MongoDB say whether it still has them.
+    /// Opens the change stream after `position`, and reads its first changes: MongoDB
+    /// reports only then whether it still has them.
     pub(super) async fn open(
         connection: &Arc<MongoConnection>,
         filter: LogQuery,

@@ -19,7 +19,7 @@ use crate::infrastructure::repository::mongodb::connection::MongoConnection;
 /// Time in which changes are collected before tails are woken.
 const LINGER: Duration = Duration::from_millis(10);
 
-/// Interval at which tails learn a new position although nothing was stored.
+/// Interval at which tails receive a new position although nothing was stored.
 const POSITION_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Pause before the change stream is opened again.

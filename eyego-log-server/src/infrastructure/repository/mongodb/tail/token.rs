@@ -16,7 +16,7 @@ use crate::infrastructure::repository::mongodb::operation;
 /// A position in a change stream.
 pub(super) type Position = Arc<str>;
 
-/// The first byte of a resume token, which stands for its time.
+/// The first byte of a resume token, which marks its time.
 const TIME_MARK: &str = "82";
 
 /// Length of the time in seconds behind the mark, in digits.
