@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use eyego_log_core::Timestamp;
 
+use super::reload::read_file;
 use crate::application::access::{generate_token, hash_token};
 use crate::domain::access::{EventLimit, Key};
 use crate::infrastructure::keys_file;
@@ -49,6 +50,8 @@ pub fn create(new: &NewKey<'_>) -> anyhow::Result<(String, String)> {
         }
     };
     let expires = new.expires.map(str::parse::<Timestamp>).transpose().context("--expires")?;
+    let now = Timestamp::from(SystemTime::now());
+    anyhow::ensure!(expires.is_none_or(|time| time > now), "--expires: the time has passed");
     let token = generate_token(new.id).context("cannot generate a token")?;
     let key = Key {
         id: new.id.to_owned(),
@@ -67,7 +70,7 @@ pub fn create(new: &NewKey<'_>) -> anyhow::Result<(String, String)> {
 /// Returns an error that names the file, the line, the entry and the field.
 pub fn check(path: &Path) -> anyhow::Result<Vec<String>> {
     let name = || path.display().to_string();
-    let keys = keys_file::parse(&std::fs::read(path).with_context(name)?).with_context(name)?;
+    let keys = keys_file::parse(&read_file(path).with_context(name)?).with_context(name)?;
     let now = Timestamp::from(SystemTime::now());
     let describe = |key: &Key| {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();

@@ -52,6 +52,9 @@ pub(super) async fn serve(
     let store = parts.repository.health().name;
     tracing::info!(%address, ?role, queue, store, "listening");
 
+    if role.has_worker() && !parts.retention.is_unlimited() {
+        tracing::info!(retention = %config.retention, "events older than their retention are deleted");
+    }
     let removal = RemovalTasks::start(&parts, role.has_worker());
     let status = Arc::new(WorkerStatus::default());
     let readiness = Readiness::new(

@@ -5,23 +5,31 @@
 //! links by which orchestrators replace files.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use crate::application::reload::ReloadStatus;
 
+/// Maximum size of a file. `/dev/zero` in its place must not fill the memory.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// Applies the contents of files. Returns what is now in effect, for the log.
 type Apply = Box<dyn FnMut(&[Vec<u8>]) -> anyhow::Result<String> + Send>;
+
+type Contents = Result<Vec<Vec<u8>>, io::ErrorKind>;
 
 /// Files that take effect together.
 pub(super) struct Watched {
     paths: Vec<PathBuf>,
-    /// What was last read, whether it could be applied or not.
-    seen: Result<Vec<Vec<u8>>, io::ErrorKind>,
+    /// What the last call of `check` read.
+    last_read: Contents,
+    /// What was last applied, or could not be.
+    seen: Contents,
     apply: Apply,
     status: Arc<ReloadStatus>,
 }
@@ -45,7 +53,8 @@ impl Watched {
         let contents = read(&paths)?;
         let seen = Ok(contents.clone());
         let status = Arc::new(ReloadStatus::new(name));
-        Ok((Self { paths, seen, apply: Box::new(|_| Ok(String::new())), status }, contents))
+        let apply: Apply = Box::new(|_| Ok(String::new()));
+        Ok((Self { paths, last_read: seen.clone(), seen, apply, status }, contents))
     }
 
     /// Sets what applies changed contents.
@@ -56,14 +65,18 @@ impl Watched {
         self.apply = Box::new(apply);
     }
 
-    /// Applies the files if they have changed since the last call.
+    /// Applies the files if they have changed, and did not change between this call
+    /// and the last one: a file that is being written has lost a part of its content.
     fn check(&mut self) {
         let read = read(&self.paths);
+        self.status.note_check(Instant::now());
         let seen = match &read {
             Ok(contents) => Ok(contents.clone()),
             Err(error) => Err(error.downcast_ref().map_or(io::ErrorKind::Other, io::Error::kind)),
         };
-        if seen == self.seen {
+        let is_settled = seen == self.last_read;
+        self.last_read = seen.clone();
+        if seen == self.seen || !is_settled {
             return;
         }
         self.seen = seen;
@@ -89,10 +102,25 @@ impl Watched {
 }
 
 fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Vec<u8>>> {
-    let read = |path: &PathBuf| {
-        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
-    };
+    let read =
+        |path: &PathBuf| read_file(path).with_context(|| format!("cannot read {}", path.display()));
     paths.iter().map(read).collect()
+}
+
+/// Returns the content of a file without a byte order mark.
+///
+/// # Errors
+/// Returns an error if the file cannot be read, is not a regular file, or is too
+/// large. Reading a pipe would block until somebody writes to it.
+pub(super) fn read_file(path: &Path) -> anyhow::Result<Vec<u8>> {
+    anyhow::ensure!(
+        std::fs::metadata(path)?.is_file(),
+        "it is not a regular file, which can be read again when it changes"
+    );
+    let mut content = Vec::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut content)?;
+    anyhow::ensure!(content.len() as u64 <= MAX_BYTES, "it is larger than {} MiB", MAX_BYTES >> 20);
+    Ok(content.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(content))
 }
 
 /// All files that are re-read.
@@ -152,7 +180,7 @@ mod tests {
             target.lock().unwrap().push(contents[0].clone());
             Ok("it".to_owned())
         });
-        let state = |watched: &Watched| watched.status.health().state;
+        let state = |watched: &Watched| watched.status.health(Instant::now()).state;
         let steps: [(Option<&str>, bool); 7] = [
             (Some("a"), true),
             (Some("b"), true),
@@ -168,6 +196,7 @@ mod tests {
                 None => std::fs::remove_file(&path).unwrap(),
             }
             watched.check();
+            watched.check();
             match state(&watched) {
                 PartState::Up => assert!(is_up, "{content:?}"),
                 PartState::Warning(reason) => {
@@ -177,5 +206,38 @@ mod tests {
             }
         }
         assert_eq!(*applied.lock().unwrap(), [b"b", b"b"]);
+    }
+
+    #[test]
+    fn a_file_that_is_still_changing_is_not_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let (mut watched, _) = Watched::open("keys", &[&path]).unwrap();
+        let applied = Arc::new(Mutex::new(Vec::new()));
+        let target = Arc::clone(&applied);
+        watched.on_change(move |contents| {
+            target.lock().unwrap().push(contents[0].clone());
+            Ok("it".to_owned())
+        });
+        for content in ["n", "ne", "new", "new", "new"] {
+            std::fs::write(&path, content).unwrap();
+            watched.check();
+        }
+        assert_eq!(*applied.lock().unwrap(), [b"new"]);
+    }
+
+    #[test]
+    fn only_regular_files_of_a_limited_size_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "\u{feff}a").unwrap();
+        assert_eq!(read_file(&path).unwrap(), b"a");
+        File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        assert_eq!(read_file(&path).unwrap_err().to_string(), "it is larger than 16 MiB");
+        for path in ["/dev/zero", "/dev/null", "/"] {
+            let error = read_file(Path::new(path)).unwrap_err().to_string();
+            assert!(error.starts_with("it is not a regular file"), "{error}");
+        }
     }
 }

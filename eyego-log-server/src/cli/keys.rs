@@ -67,7 +67,8 @@ impl KeysCommand {
                     concurrent: args.concurrent,
                     expires: args.expires.as_deref(),
                 })?;
-                write!(output, "{entry}")?;
+                // The file that this is appended to may lack a newline at its end.
+                write!(output, "\n{entry}")?;
                 output.flush()?;
                 writeln!(std::io::stderr(), "{token}")?;
             }

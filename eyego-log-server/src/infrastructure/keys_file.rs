@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use serde::Deserialize;
-use toml::Spanned;
+use toml::{Spanned, Value};
 
 use crate::domain::access::{EventLimit, Key, Rate, Scope};
 
@@ -27,6 +27,9 @@ struct File {
     key: Vec<Spanned<Entry>>,
 }
 
+/// The fields of an entry.
+const FIELDS: [&str; 6] = ["id", "hash", "scopes", "rate", "burst", "concurrent"];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -36,7 +39,8 @@ struct Entry {
     rate: Option<Spanned<String>>,
     burst: Option<Spanned<u32>>,
     concurrent: Option<Spanned<u32>>,
-    expires: Option<Spanned<String>>,
+    /// A string or a date of TOML.
+    expires: Option<Spanned<Value>>,
 }
 
 /// Parses a keys file.
@@ -52,7 +56,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Key>, KeysFileError> {
     })?;
     let file: File = toml::from_str(text).map_err(|error| {
         let start = error.span().map_or(0, |span| span.start);
-        at(text, start, error.message().to_owned())
+        let field = field_at(text, start).map_or(String::new(), |field| format!("{field}: "));
+        at(text, start, format!("{field}{}", error.message()))
     })?;
     if file.key.is_empty() {
         return Err(at(text, 0, "the file contains no [[key]]".to_owned()));
@@ -64,6 +69,14 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Key>, KeysFileError> {
 fn at(text: &str, offset: usize, reason: String) -> KeysFileError {
     let before = text.get(..offset).unwrap_or_default();
     KeysFileError { line: before.matches('\n').count() + 1, reason }
+}
+
+/// Returns the name of the field whose value contains `offset`, if it is in the same line.
+fn field_at(text: &str, offset: usize) -> Option<&str> {
+    let line = text.get(..offset)?.rsplit('\n').next()?;
+    let (name, _) = line.split_once('=')?;
+    let name = name.trim();
+    FIELDS.contains(&name).then_some(name)
 }
 
 /// Converts entries, and remembers what must be unique among them.
@@ -130,7 +143,12 @@ impl Seen<'_> {
         };
         let concurrent = positive("concurrent", entry.concurrent)?;
         let expires = entry.expires.map(|time| {
-            time.as_ref().parse().map_err(|_| {
+            let text = match time.as_ref() {
+                Value::String(text) => text.clone(),
+                Value::Datetime(time) => time.to_string(),
+                _ => String::new(),
+            };
+            text.parse().map_err(|_| {
                 let reason = "expected a time such as \"2027-01-01T00:00:00Z\"";
                 error(time.span().start, "expires", reason)
             })
@@ -218,6 +236,13 @@ mod tests {
     }
 
     #[test]
+    fn an_expiry_without_quotes_is_read() {
+        let text = with("web", HASH, "scopes = [\"ingest\"]\nexpires = 2027-01-01 01:00:00+01:00");
+        let expires = parse(text.as_bytes()).unwrap()[0].expires;
+        assert_eq!(expires, Some("2027-01-01T00:00:00Z".parse().unwrap()));
+    }
+
+    #[test]
     fn the_burst_is_one_second_by_default() {
         let text = with("web", HASH, "scopes = [\"ingest\"]\nrate = \"7/s\"");
         let events = parse(text.as_bytes()).unwrap()[0].events.unwrap();
@@ -272,6 +297,19 @@ mod tests {
             ),
             (with("web", HASH, &format!("{ingest}\nscope = 1")), "line 5: unknown field `scope`"),
             ("[[key]]\nid = \"web\"\n".to_owned(), "line 1: missing field `hash`"),
+            (with("web", HASH, "scopes = \"read\""), "line 4: scopes: invalid type: string"),
+            (
+                with("web", HASH, &format!("{ingest}\nrate = \"1/s\"\nburst = -1")),
+                "line 6: burst: invalid value: integer `-1`",
+            ),
+            (
+                with("web", HASH, &format!("{ingest}\nexpires = 2027-01-01")),
+                "line 5: key `web`: expires: expected a time",
+            ),
+            (
+                with("web", HASH, &format!("{ingest}\nexpires = 5")),
+                "line 5: key `web`: expires: expected a time",
+            ),
         ];
         for (text, expected) in cases {
             let error = parse(text.as_bytes()).unwrap_err().to_string();

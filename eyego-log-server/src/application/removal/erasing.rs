@@ -41,7 +41,10 @@ pub(super) struct Erasing {
 impl Erasing {
     pub(super) async fn step(&mut self, remover: &Remover) -> Result<(), StoreError> {
         let query = ErasureQuery { only_running: true, limit: AT_ONCE, ..Default::default() };
-        let running = remover.erasures.list(&query).await?;
+        let mut running = remover.erasures.list(&query).await?;
+        // The oldest first, so that its receipt has the numbers if a user is erased
+        // repeatedly.
+        running.reverse();
         remover.status.set_running(running.len());
         self.first_passes.retain(|id, _| running.iter().any(|erasure| erasure.id == *id));
         let mut settled = Vec::new();

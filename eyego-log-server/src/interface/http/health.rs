@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -142,7 +143,7 @@ impl Readiness {
             (StatusCode::SERVICE_UNAVAILABLE, Status::Error, message)
         };
         let parts = self.queue.parts().into_iter().chain([store]).chain(worker);
-        let parts = parts.chain(self.reloads.iter().map(|reload| reload.health()));
+        let parts = parts.chain(self.reloads.iter().map(|reload| reload.health(Instant::now())));
         let parts = parts.map(|part| (part.name, part.state.into())).collect();
         (code, HealthResponse { status, message, parts })
     }

@@ -33,7 +33,7 @@ pub enum TlsError {
     #[error("the certificate file contains no certificate")]
     NoCertificate,
     /// The key file contains no private key.
-    #[error("the key file contains no private key in PEM")]
+    #[error("the key file contains no private key in PEM, or only an encrypted one")]
     Key,
     /// The key does not belong to the certificate, or is of an unknown kind.
     #[error("the certificate and the key cannot be used together: {0}")]
