@@ -360,3 +360,27 @@ async fn store_whose_file_is_deleted_is_down_and_events_stay_queued() {
     server.restart().await.unwrap();
     stored(&server, id).await;
 }
+
+/// SQLite deletes the write-ahead log when the last connection closes. That of an
+/// `sqlite3` shell is not the last one, as long as the server keeps its locks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_the_running_server_leaves_its_files_alone() {
+    let server = embedded_server().await;
+    let began = Instant::now();
+    // The server checks its files every 2 s.
+    while began.elapsed() < Duration::from_secs(6) {
+        for file in ["queue.db", "store.db"] {
+            let path = server.data_dir().join(file);
+            let backup = rusqlite::Connection::open(&path).unwrap();
+            backup.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).unwrap();
+            backup.close().unwrap();
+            let log = server.data_dir().join(format!("{file}-wal"));
+            assert!(log.exists(), "{file}-wal was deleted");
+        }
+        let event = json!({"userId": "u", "action": "A"});
+        let (status, response) = post_log(&server, &event).await;
+        assert_eq!(status, 202, "{response}");
+        stored(&server, response["id"].as_str().unwrap()).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}

@@ -71,7 +71,8 @@ impl WriterConnection {
             return Err(self.give_up(reason));
         }
         let connection = open_for_writing(&self.path, &self.format)?;
-        let watch = FileWatch::start(&self.path, self.format.application_id);
+        let file = self.watch.as_ref().map(FileWatch::file);
+        let watch = FileWatch::start(&self.path, self.format.application_id, file);
         let path = self.path.clone();
         self.watch = Some(watch.map_err(|source| EmbeddedError::Directory { path, source })?);
         Ok(connection)

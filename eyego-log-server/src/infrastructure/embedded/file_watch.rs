@@ -4,8 +4,9 @@
 
 use std::fs::{File, Metadata};
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Minimum time between two checks.
@@ -24,6 +25,9 @@ const LOG_MAGIC: u32 = 0x377f_0682;
 #[derive(Debug)]
 pub(super) struct FileWatch {
     path: PathBuf,
+    /// Kept open. Closing it would release SQLite's locks on the file, which belong to
+    /// the process, and an `sqlite3` shell would then delete the log when it ends.
+    file: Arc<File>,
     application_id: i32,
     /// The companions that exist while the file is open, each with its identity.
     companions: Vec<(PathBuf, Identity)>,
@@ -43,8 +47,17 @@ impl From<&Metadata> for Identity {
 }
 
 impl FileWatch {
-    /// Starts to watch a file that has just been opened.
-    pub(super) fn start(path: &Path, application_id: i32) -> std::io::Result<Self> {
+    /// Starts to watch a file that has just been opened. `file` is that of an earlier
+    /// watch of the same file.
+    pub(super) fn start(
+        path: &Path,
+        application_id: i32,
+        file: Option<Arc<File>>,
+    ) -> std::io::Result<Self> {
+        let file = match file {
+            Some(file) => file,
+            None => Arc::new(File::open(path)?),
+        };
         let metadata = path.metadata()?;
         let mut companions = Vec::new();
         for suffix in ["-wal", "-shm"] {
@@ -57,12 +70,18 @@ impl FileWatch {
         }
         Ok(Self {
             path: path.to_owned(),
+            file,
             application_id,
             companions,
             identity: Identity::from(&metadata),
             bytes: metadata.len(),
             checked_at: Instant::now(),
         })
+    }
+
+    /// Returns the open file, for the next watch of it.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     /// Returns `true` if the last check was long enough ago.
@@ -92,7 +111,7 @@ impl FileWatch {
         let metadata = check_identity(&self.path, self.identity)?;
         let path = self.path.display();
         let mut header = [0; HEADER_BYTES];
-        let read = File::open(&self.path).and_then(|mut file| file.read_exact(&mut header));
+        let read = self.file.read_exact_at(&mut header, 0);
         if read.is_err() || !header.starts_with(MAGIC) {
             return Err(format!("{path} was overwritten"));
         }
@@ -125,7 +144,8 @@ pub(super) fn check_identity(path: &Path, identity: Identity) -> Result<Metadata
     }
 }
 
-/// Checks that a write-ahead log is empty or begins like one.
+/// Checks that a write-ahead log is empty or begins like one. SQLite has no locks on
+/// it, so it can be opened and closed.
 fn check_log(path: &Path) -> Result<(), String> {
     if !path.as_os_str().as_encoded_bytes().ends_with(b"-wal") {
         return Ok(());
@@ -154,7 +174,7 @@ mod tests {
              INSERT INTO t VALUES (randomblob(100000)); PRAGMA wal_checkpoint(TRUNCATE);",
         )
         .unwrap();
-        let watch = FileWatch::start(&path, 7).unwrap();
+        let watch = FileWatch::start(&path, 7, None).unwrap();
         (dir, path, file, watch)
     }
 
