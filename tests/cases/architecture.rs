@@ -52,7 +52,7 @@ const DEPENDENCIES: [(&str, &[&str]); 13] = [
         &["async_trait", "bytes", "eyego_log_core", "parking_lot", "thiserror", "tokio", "tracing"],
     ),
     ("infrastructure/keys_file", &["serde", "toml"]),
-    ("infrastructure/embedded", &["rusqlite"]),
+    ("infrastructure/embedded", &["rusqlite", "rustix"]),
     ("infrastructure/queue/kafka", &["rdkafka", "fastrand"]),
     ("infrastructure/queue/sqlite", &["rusqlite", "crc32fast", "zstd"]),
     ("infrastructure/queue/spool", &["fastrand"]),

@@ -66,7 +66,7 @@ impl Watched {
     }
 
     /// Applies the files if they have changed, and did not change between this call
-    /// and the last one: a file that is being written has lost a part of its content.
+    /// and the last one: a file that is being written lacks a part of its content.
     fn check(&mut self) {
         let read = read(&self.paths);
         self.status.note_check(Instant::now());

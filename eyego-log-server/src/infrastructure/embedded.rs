@@ -13,7 +13,7 @@ mod file_watch;
 use std::path::PathBuf;
 
 pub(super) use self::connection::{
-    WriterConnection, empty_log, open_for_checkpoints, open_for_reading, rewrite,
+    WriterConnection, empty_log, free_bytes, open_for_checkpoints, open_for_reading, rewrite,
 };
 pub use self::data_dir::DataDir;
 pub(super) use self::file_format::{FileFormat, PAGE_BYTES};

@@ -41,11 +41,10 @@ impl Remover {
         let mut last_error = None;
         loop {
             if self.status.has_lease() {
-                let result = match erasing.step(self).await {
-                    Ok(()) => passes.step(self, SystemTime::now().into()).await,
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = result {
+                // An erasure can fail for hours, for lack of disk space.
+                let erased = erasing.step(self).await;
+                let expired = passes.step(self, SystemTime::now().into()).await;
+                if let Err(error) = erased.and(expired) {
                     self.report(&error, &mut last_error);
                     sleep(RETRY).await;
                 } else if last_error.take().is_some() {

@@ -52,13 +52,15 @@ impl Tombstones {
         let mut failing_since = None;
         let mut is_reported = false;
         loop {
+            let began = Instant::now();
             let pause = match self.refresh(erasures).await {
                 Ok(()) => {
                     failing_since = None;
                     if std::mem::take(&mut is_reported) {
                         tracing::info!("the list of erased users can be read again");
                     }
-                    REFRESH_INTERVAL
+                    // A slow read leaves a list that is old already.
+                    REFRESH_INTERVAL.saturating_sub(began.elapsed()).max(RETRY_INTERVAL)
                 }
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);

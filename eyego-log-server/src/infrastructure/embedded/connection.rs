@@ -165,6 +165,15 @@ pub(in crate::infrastructure) fn rewrite(connection: &Connection) -> rusqlite::R
     connection.execute_batch("VACUUM")
 }
 
+/// Returns the free space of the disk that the file is on, in bytes.
+///
+/// # Errors
+/// Returns an error if the file system cannot be asked.
+pub(in crate::infrastructure) fn free_bytes(connection: &Connection) -> std::io::Result<u64> {
+    let disk = rustix::fs::statvfs(connection.path().unwrap_or_default())?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Moves the write-ahead log into the file, syncs the file and empties the log.
 ///
 /// # Errors

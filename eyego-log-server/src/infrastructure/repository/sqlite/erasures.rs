@@ -1,4 +1,5 @@
-//! [`Erasures`] in SQLite, in the same file as the log entries. Everything runs on
+//! [`Erasures`] in SQLite, in the same file as the log entries. Callers read them
+//! like events, also while the writer is busy for minutes. Everything else runs on
 //! the writer's thread, so that it waits for no reader.
 
 use std::sync::Arc;
@@ -9,8 +10,11 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::SqliteStore;
+use super::readers::Snapshot;
 use crate::domain::erasure::{CutOffs, Erasure, ErasureQuery, Erasures, Removed};
+use crate::domain::read::ReadError;
 use crate::domain::repository::StoreError;
+use crate::infrastructure::repository::limits::ReadKind;
 
 /// The table of erasures. Files of earlier versions get it when they are opened.
 pub(super) const TABLE: &str = "
@@ -51,15 +55,20 @@ impl Erasures for SqliteErasures {
 
     async fn get(&self, id: LogId) -> Result<Option<Erasure>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM erasures WHERE id = ?1");
-        let get = move |connection: &Connection| {
-            connection.prepare_cached(&sql)?.query_row([id.as_bytes()], read).optional()
+        let get = move |file: &mut Snapshot<'_>| {
+            let mut select = file.connection().prepare_cached(&sql)?;
+            Ok(select.query_row([id.as_bytes()], read).optional()?)
         };
-        self.store.writer.write(get).await
+        self.store.readers.read(ReadKind::ById, get).await.map_err(store_error)
     }
 
     async fn list(&self, query: &ErasureQuery) -> Result<Vec<Erasure>, StoreError> {
         let query = query.clone();
-        self.store.writer.write(move |connection| list(connection, &query)).await
+        if query.only_running {
+            return self.store.writer.write(move |connection| list(connection, &query)).await;
+        }
+        let list = move |file: &mut Snapshot<'_>| Ok(list(file.connection(), &query)?);
+        self.store.readers.read(ReadKind::Range, list).await.map_err(store_error)
     }
 
     async fn cut_offs(&self) -> Result<CutOffs, StoreError> {
@@ -90,6 +99,10 @@ impl Erasures for SqliteErasures {
     async fn acquire_lease(&self, _holder: LogId) -> Result<bool, StoreError> {
         Ok(true)
     }
+}
+
+fn store_error(error: ReadError) -> StoreError {
+    StoreError::Transient(error.to_string())
 }
 
 fn record(connection: &Connection, erasure: &Erasure) -> rusqlite::Result<()> {

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::is_busy;
+use super::purge::{self, PurgeError};
 use super::snapshot_gate::SnapshotGate;
-use super::{is_busy, purge};
 use crate::domain::repeated::Repeated;
 use crate::domain::repository::StoreError;
 use crate::infrastructure::embedded::{self, CHECK_INTERVAL, EmbeddedError, WriterConnection};
@@ -294,6 +295,8 @@ pub(super) enum WriteError {
     Open(#[from] EmbeddedError),
     #[error("cannot write the store: {0}")]
     Write(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Purge(#[from] PurgeError),
 }
 
 impl WriteError {
@@ -301,12 +304,16 @@ impl WriteError {
     /// that is full, read-only or damaged.
     pub(super) fn as_store_error(&self) -> StoreError {
         match self {
-            Self::Write(error) | Self::Open(EmbeddedError::Sqlite { source: error, .. })
+            Self::Write(error)
+            | Self::Purge(PurgeError::Write(error))
+            | Self::Open(EmbeddedError::Sqlite { source: error, .. })
                 if is_busy(error) =>
             {
                 StoreError::Transient(self.to_string())
             }
-            Self::Open(_) | Self::Write(_) => StoreError::Operator(self.to_string()),
+            Self::Open(_) | Self::Write(_) | Self::Purge(_) => {
+                StoreError::Operator(self.to_string())
+            }
         }
     }
 }
