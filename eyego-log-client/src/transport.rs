@@ -43,23 +43,45 @@ pub(crate) type TransportResult = Result<Response, TransportError>;
 /// the client drops the future after the request timeout, and it should not
 /// retry, since the client does.
 ///
+/// A batch of events is a `POST` to `/api/v1/logs/batch`, with one event as JSON per line,
+/// each with a line break at its end, and compressed if
+/// [`compression`](crate::ClientBuilder::compression) is enabled and the body has more
+/// than 1 KiB. It is delivered if the response has the status 202 and a body such as
+/// `{"accepted":3,"rejected":[]}`. A response that no eyego-log server sends is a failed
+/// attempt, and the batch is sent again.
+///
 /// ```
-/// use eyego_log_client::transport::{
-///     BoxFuture, Bytes, Request, Response, Transport, TransportError,
-/// };
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
 ///
-/// /// Responds to every request with 503.
-/// struct Unavailable;
+/// use eyego_log_client::transport::http::StatusCode;
+/// use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
+/// use eyego_log_client::{Client, Event};
 ///
-/// impl Transport for Unavailable {
+/// /// Accepts and counts all events.
+/// #[derive(Clone, Default)]
+/// struct Counting(Arc<AtomicUsize>);
+///
+/// impl Transport for Counting {
 ///     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-///         assert!(request.uri().path().starts_with("/api/v1/"));
-///         let mut response = Response::new(Bytes::new());
-///         *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+///         let count = request.body().iter().filter(|byte| **byte == b'\n').count();
+///         self.0.fetch_add(count, Ordering::Relaxed);
+///         let body = format!(r#"{{"accepted":{count},"rejected":[]}}"#);
+///         let mut response = Response::new(body.into());
+///         *response.status_mut() = StatusCode::ACCEPTED;
 ///         Box::pin(async move { Ok(response) })
 ///     }
 /// }
-/// # use eyego_log_client::transport::http;
+///
+/// # futures_executor::block_on(async {
+/// let counting = Counting::default();
+/// let builder = Client::builder("http://test").transport(counting.clone());
+/// let client = builder.compression(false).build()?;
+/// client.log(Event::new("user-123", "LOGIN"))?;
+/// assert!(client.shutdown().await.all_delivered());
+/// assert_eq!(counting.0.load(Ordering::Relaxed), 1);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # }).unwrap();
 /// ```
 pub trait Transport: Send + Sync + 'static {
     /// Sends one request and reads the response.

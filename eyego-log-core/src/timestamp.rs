@@ -21,6 +21,11 @@ const MILLIS_PER_DAY: i64 = 24 * 60 * 60 * 1000;
 /// millisecond before, because the store cannot hold more. A leap second becomes
 /// the second before it.
 ///
+/// It converts from and into [`SystemTime`](std::time::SystemTime), with the crate feature
+/// `chrono` from any `chrono::DateTime` and into `DateTime<Utc>`, and with the feature
+/// `jiff` from `jiff::Timestamp` and `jiff::Zoned`. Into `jiff::Timestamp` it converts with
+/// `try_into`, because the range of that type ends a day earlier.
+///
 /// ```
 /// use eyego_log_core::Timestamp;
 ///

@@ -12,6 +12,8 @@ mod access;
 mod architecture;
 mod client;
 mod client_calls;
+mod client_kill;
+mod client_tail;
 mod conformance;
 mod dashboard;
 mod dead_letters;

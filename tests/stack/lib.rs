@@ -15,6 +15,7 @@
 
 pub mod browser;
 pub mod chaos;
+pub mod client_kill;
 pub mod cluster;
 pub mod fuzz;
 pub mod hostile;

@@ -3,8 +3,7 @@
 //! compared with a baseline in the same run.
 //!
 //! `cargo bench -p eyego-log-client [-- enqueue|contention|flushes|encode|delivery]`.
-//! Add `--features spool` to include the spool. `instructions` is for callgrind and
-//! `kill [EVENTS]` is described in `docs/benchmarks.md`.
+//! Add `--features spool` to include the spool. `instructions` is for callgrind.
 //!
 //! All times are CPU times of the calling threads or of this process, because
 //! other load on the machine affects them little. The counting server is a
@@ -26,15 +25,11 @@ mod encode;
 mod enqueue;
 mod events;
 mod flushes;
-mod kill;
 mod server;
 
 fn main() {
     if std::env::var_os(server::COUNTING_SERVER).is_some() {
         return server::count_forever();
-    }
-    if let Ok(arguments) = std::env::var(kill::LOGGING) {
-        return kill::log_and_report(&arguments);
     }
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -50,10 +45,6 @@ fn main() {
     }
     if is_wanted("flushes") {
         flushes::flushes();
-    }
-    if let Some(position) = wanted.iter().position(|wanted| wanted == "kill") {
-        let events = wanted.get(position + 1).and_then(|events| events.parse().ok());
-        kill::kill(events.unwrap_or(10_000_000));
     }
     if is_wanted("encode") {
         encode::encode();

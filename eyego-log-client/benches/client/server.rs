@@ -1,22 +1,14 @@
 //! The counting server.
 
-use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 
 /// Set for the process that is the server: its address.
 pub(crate) const COUNTING_SERVER: &str = "EYEGO_BENCH_COUNTING_SERVER";
 
-/// Set if the server stores the numbers of the events in this file: the last four
-/// bytes of their ids.
-pub(crate) const STORED: &str = "EYEGO_BENCH_STORED";
-
 /// Runs the counting server: prints its URL and accepts every batch.
 pub(crate) fn count_forever() {
     let listener = TcpListener::bind(std::env::var(COUNTING_SERVER).unwrap()).unwrap();
-    let stored = std::env::var_os(STORED)
-        .map(|path| Arc::new(OpenOptions::new().append(true).open(path).unwrap()));
     println!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);
@@ -24,12 +16,11 @@ pub(crate) fn count_forever() {
     });
     for connection in listener.incoming() {
         let connection = connection.unwrap();
-        let stored = stored.clone();
-        std::thread::spawn(move || serve(&connection, stored.as_deref()));
+        std::thread::spawn(move || serve(&connection));
     }
 }
 
-fn serve(connection: &TcpStream, stored: Option<&File>) {
+fn serve(connection: &TcpStream) {
     connection.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(connection);
     let mut body = Vec::new();
@@ -52,15 +43,6 @@ fn serve(connection: &TcpStream, stored: Option<&File>) {
         reader.read_exact(&mut body).unwrap();
         if is_compressed {
             body = zstd::decode_all(&body[..]).unwrap();
-        }
-        if let Some(mut stored) = stored {
-            let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-            let numbers = lines.map(|line| {
-                let digits = std::str::from_utf8(&line[23..31]).unwrap();
-                u32::from_str_radix(digits, 16).unwrap().to_le_bytes()
-            });
-            // A kill can cut the write only between two pages, so not within a number.
-            stored.write_all(&numbers.collect::<Vec<_>>().concat()).unwrap();
         }
         let count = body.iter().filter(|byte| **byte == b'\n').count();
         let body = format!(r#"{{"accepted":{count},"rejected":[]}}"#);

@@ -138,6 +138,11 @@ impl Query {
         Ok(Page { data, next_cursor: path::next_cursor(next_cursor)? })
     }
 
+    /// Adds an error, so that the query is not sent.
+    pub(super) fn reject(&mut self, error: FieldError) {
+        self.errors.push(error);
+    }
+
     /// Returns the errors of filters that were found to be invalid.
     pub(super) fn check(&self) -> Result<(), RequestError> {
         if self.errors.is_empty() {

@@ -1,5 +1,6 @@
 //! The live tail: events as they are stored, resumed after every interruption.
 
+mod backlog;
 mod frames;
 
 use std::fmt;
@@ -7,12 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use eyego_log_core::LogEntry;
 use eyego_log_core::limits::MAX_LIMIT;
-use eyego_log_core::query::Cursor;
+use eyego_log_core::{FieldError, LogEntry};
 use futures_core::Stream;
 use serde::Deserialize;
 
+use self::backlog::Backlog;
 use self::frames::{Frame, Frames};
 use crate::api::caller::StreamedBody;
 use crate::api::path;
@@ -40,9 +41,10 @@ const STABLE: Duration = Duration::from_secs(10);
 /// **It resumes by itself.** If the connection breaks, if nothing is received for
 /// 45 s (the server sends something every 15 s), or if the server restarts, the tail
 /// yields [`TailItem::Interrupted`], pauses for up to 5 s, and continues after the
-/// last event that it yielded, without a gap or a repetition. What cannot be resolved
-/// by another attempt is an error, and ends the tail: the statuses 400, 401, 403,
-/// 404, 410 (the position is too old) and 501 (the server's store cannot be tailed).
+/// last event that it yielded, without a gap or a repetition, however many events are
+/// stored meanwhile. What cannot be resolved by another attempt is an error, and ends
+/// the tail: the statuses 400, 401, 403, 404, 410 (the position is too old) and 501 (the
+/// server's store cannot be tailed).
 ///
 /// The API key needs the scope `read`. The transport must stream
 /// ([`Transport::send_streaming`](crate::transport::Transport::send_streaming)).
@@ -66,10 +68,9 @@ const STABLE: Duration = Duration::from_secs(10);
 #[must_use = "a stream does nothing until it is polled"]
 pub struct Tail {
     query: Query,
-    last: Option<u32>,
+    /// The events of `last`, which come first.
+    backlog: Option<Backlog>,
     token: Option<String>,
-    /// The position in the events of `last` that was yielded. They have no token.
-    backlog: Option<Cursor>,
     state: State,
     /// Failures without an event in between.
     failures: u32,
@@ -114,14 +115,19 @@ impl Query {
 impl Tail {
     fn new(query: Query) -> Self {
         let (state, rng) = (State::Disconnected, fastrand::Rng::new());
-        Self { query, last: None, token: None, backlog: None, state, failures: 0, rng }
+        Self { query, backlog: None, token: None, state, failures: 0, rng }
     }
 
-    /// Starts with this many events that are already stored, the latest ones.
-    /// Defaults to 0; up to 1000. Has no effect together with
+    /// Starts with up to this many events that are already stored, the latest ones (and
+    /// up to 8 MiB of them). Defaults to 0; up to 1000. Has no effect together with
     /// [`after`](Self::after).
     pub fn last(mut self, events: u32) -> Self {
-        self.last = Some(events);
+        if events > MAX_LAST {
+            let reason = format!("must be a whole number from 0 to {MAX_LAST}");
+            self.query.reject(FieldError::new("last", reason));
+        }
+        let is_wanted = events > 0 && self.token.is_none();
+        self.backlog = is_wanted.then(|| Backlog::new(&self.query, events));
         self
     }
 
@@ -129,14 +135,17 @@ impl Tail {
     /// [`token`](Self::token).
     pub fn after(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
+        self.backlog = None;
         self
     }
 
     /// Returns the position of the last item, with which another tail can continue.
-    /// Returns `None` before the server has sent one.
+    /// Returns `None` before the server has sent one, and until all events of
+    /// [`last`](Self::last) were yielded.
     #[must_use]
     pub fn token(&self) -> Option<&str> {
-        self.token.as_deref()
+        let is_past_backlog = self.backlog.as_ref().is_none_or(Backlog::is_done);
+        self.token.as_deref().filter(|_| is_past_backlog)
     }
 
     /// Returns the next item. Returns `None` after an error.
@@ -149,15 +158,7 @@ impl Tail {
 
     fn connect(&self) -> BoxFuture<'static, Result<StreamedBody, RequestError>> {
         let mut parameters = self.query.parameters();
-        match (&self.token, self.last) {
-            (Some(token), _) => parameters.push(("after".to_owned(), token.clone())),
-            // The last `last` events may be others by now, so ask for as many as possible.
-            (None, Some(_)) if self.backlog.is_some() => {
-                parameters.push(("last".to_owned(), MAX_LAST.to_string()));
-            }
-            (None, Some(last)) => parameters.push(("last".to_owned(), last.to_string())),
-            (None, None) => {}
-        }
+        parameters.extend(self.token.clone().map(|token| ("after".to_owned(), token)));
         let path = path::with_query("/logs/tail", &parameters);
         let query = self.query.clone();
         Box::pin(async move {
@@ -193,14 +194,9 @@ impl Tail {
         let item = match event.as_str() {
             "log" => {
                 let entry: LogEntry = serde_json::from_slice(&data).map_err(unexpected)?;
-                if id.is_none() {
-                    let position = Some(Cursor::from(&entry));
-                    if position <= self.backlog {
-                        return Ok(None);
-                    }
-                    self.backlog = position;
-                }
-                Some(TailItem::Event(entry))
+                let is_repeated =
+                    self.backlog.as_mut().is_some_and(|backlog| backlog.take(entry.id));
+                (!is_repeated).then_some(TailItem::Event(entry))
             }
             "skipped" => {
                 let SkippedData { count } = serde_json::from_slice(&data).map_err(unexpected)?;
@@ -215,6 +211,19 @@ impl Tail {
         }
         Ok(item)
     }
+
+    /// Returns the next event of the backlog. It is read while the tail is connected and
+    /// has a position, before anything else of the connection.
+    fn poll_backlog(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<LogEntry>, RequestError>> {
+        let has_position = self.token.is_some() && matches!(self.state, State::Connected { .. });
+        match &mut self.backlog {
+            Some(backlog) if has_position => backlog.poll_next(context),
+            _ => Poll::Ready(Ok(None)),
+        }
+    }
 }
 
 impl Stream for Tail {
@@ -222,6 +231,14 @@ impl Stream for Tail {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
+            match ready!(self.poll_backlog(context)) {
+                Ok(Some(entry)) => {
+                    self.failures = 0;
+                    return Poll::Ready(Some(Ok(TailItem::Event(entry))));
+                }
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(self.fail(error))),
+            }
             match &mut self.state {
                 State::Disconnected => self.state = State::Connecting(self.connect()),
                 State::Connecting(connecting) => match ready!(connecting.as_mut().poll(context)) {

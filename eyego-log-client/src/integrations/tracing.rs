@@ -3,8 +3,8 @@
 //! A `tracing` event is marked if it has the fields `userId` (or `user_id`) and
 //! `action`. Its other fields and its message become the metadata. Options of the
 //! layer add the fields of enclosing spans, the level, the target and the id of the
-//! current trace. The layer ignores all other events, and all events on a client's own threads, so the
-//! client never logs its own requests.
+//! current trace. The layer ignores all other events, and all events on a client's own
+//! threads, so the client never logs its own requests.
 //!
 //! An event that is not valid, for example because its user id is too long, is
 //! counted in [`Stats::invalid`](crate::Stats::invalid) and reported to

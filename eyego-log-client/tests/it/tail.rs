@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use eyego_log_client::{Client, LogEntry, RequestError, Tail, TailItem};
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -29,10 +29,22 @@ fn open(text: impl Into<String>) -> Script {
 
 const STREAM: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
 
+fn event(n: u32) -> Value {
+    json!({"id": format!("{n:024x}"), "userId": "ada", "action": "A",
+        "timestamp": "2026-01-14T12:00:00.000Z", "metadata": {"n": n}})
+}
+
 fn log(n: u32) -> String {
-    let event = json!({"id": format!("{n:024x}"), "userId": "ada", "action": "A",
-        "timestamp": "2026-01-14T12:00:00.000Z", "metadata": {"n": n}});
-    format!("event: log\nid: t{n}\ndata: {event}\n\n")
+    format!("event: log\nid: t{n}\ndata: {}\n\n", event(n))
+}
+
+/// A page of the list, newest first.
+fn page(numbers: impl IntoIterator<Item = u32>) -> String {
+    let data: Vec<_> = numbers.into_iter().map(event).collect();
+    let body = json!({"status": "success", "results": data.len(), "page": 1, "data": data,
+        "nextCursor": null});
+    let body = body.to_string();
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 fn refusal(status: u16) -> String {
@@ -74,7 +86,9 @@ fn number(entry: &LogEntry) -> u64 {
 }
 
 async fn next(tail: &mut Tail) -> Option<Result<TailItem, RequestError>> {
-    tokio::time::timeout(Duration::from_secs(20), tail.next_item()).await.unwrap()
+    tokio::time::timeout(Duration::from_secs(20), tail.next_item())
+        .await
+        .unwrap_or_else(|_| panic!("{tail:?}"))
 }
 
 /// Takes events until there are `count`, and counts the interruptions.
@@ -101,29 +115,49 @@ async fn a_tail_resumes_after_the_last_event_that_it_yielded() {
         open(format!("{STREAM}{}{}", log(3), log(4))),
     ];
     let (client, targets) = scripted(scripts).await;
-    let mut tail = client.query().user("ada & co").tail().last(2);
+    let mut tail = client.query().user("ada & co").tail();
     let (numbers, interruptions) = events(&mut tail, 4).await;
     assert_eq!((numbers, interruptions), (vec![1, 2, 3, 4], 4));
     assert_eq!(tail.token(), Some("t4"));
     let targets = targets.lock().unwrap().clone();
-    assert_eq!(targets[0], "/api/v1/logs/tail?userId=ada%20%26%20co&last=2");
+    assert_eq!(targets[0], "/api/v1/logs/tail?userId=ada%20%26%20co");
     for target in &targets[1..] {
         assert_eq!(target, "/api/v1/logs/tail?userId=ada%20%26%20co&after=t2");
     }
 }
 
 #[tokio::test]
-async fn events_that_were_already_stored_are_not_repeated() {
-    let stored = |n| log(n).replace(&format!("id: t{n}\n"), "");
+async fn stored_events_come_first_and_nothing_that_is_stored_meanwhile_is_missed_or_repeated() {
     let scripts = [
-        closing(format!("{STREAM}{}{}", stored(1), stored(2))),
-        open(format!("{STREAM}{}{}{}id: t3\n\n{}", stored(1), stored(2), stored(3), log(4))),
+        closing(format!("{STREAM}id: t0\n\n")),
+        // Instead of the page.
+        closing(refusal(503)),
+        // The page contains event 2, too.
+        closing(format!("{STREAM}{}{}", log(2), log(3))),
+        closing(page([2, 1])),
+        open(format!("{STREAM}{}", log(4))),
     ];
     let (client, targets) = scripted(scripts).await;
-    let mut tail = client.query().tail().last(3);
-    assert_eq!(events(&mut tail, 4).await, (vec![1, 2, 3, 4], 1));
+    let mut tail = client.query().tail().last(2);
+    assert_eq!(events(&mut tail, 1).await, (vec![1], 1));
+    assert_eq!(tail.token(), None);
+    assert_eq!(events(&mut tail, 1).await, (vec![2], 0));
+    assert_eq!(tail.token(), Some("t0"));
+    assert_eq!(events(&mut tail, 2).await, (vec![3, 4], 1));
     let targets = targets.lock().unwrap().clone();
-    assert_eq!(targets, ["/api/v1/logs/tail?last=3", "/api/v1/logs/tail?last=1000"]);
+    let (tail, list) = ("/api/v1/logs/tail", "/api/v1/logs?limit=2");
+    let (first, second) = (format!("{tail}?after=t0"), format!("{tail}?after=t3"));
+    assert_eq!(targets, [tail, list, &first, list, &second]);
+}
+
+#[tokio::test]
+async fn too_many_stored_events_are_refused() {
+    let (client, targets) = scripted([]).await;
+    let mut tail = client.query().tail().last(1001);
+    let error = next(&mut tail).await.unwrap().unwrap_err();
+    let message = &error.status().unwrap().message;
+    assert_eq!(message, "last must be a whole number from 0 to 1000");
+    assert!(next(&mut tail).await.is_none() && targets.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
