@@ -14,6 +14,10 @@ use crate::interface::http::{
     Access, Api, Bound, Connections, Guard, Operations, Tls, bind, routes,
 };
 
+/// Variables that contain an address.
+const LISTEN: &str = "EYEGO_LISTEN";
+const OPERATIONS: &str = "EYEGO_OPERATIONS_LISTEN";
+
 /// Bound addresses that do not accept connections yet.
 pub(super) struct Listeners {
     main: Bound,
@@ -31,14 +35,17 @@ impl Listeners {
         let listen = &config.http.listen;
         match &config.access.operations_listen {
             // A worker serves nothing else.
-            Some(operations) if !config.role.has_api() => {
-                Ok(Self { main: bind_checked(operations, config).await?, operations: None })
-            }
-            Some(operations) => Ok(Self {
-                main: bind_checked(listen, config).await?,
-                operations: Some(bind_checked(operations, config).await?),
+            Some(operations) if !config.role.has_api() => Ok(Self {
+                main: bind_checked(OPERATIONS, operations, config).await?,
+                operations: None,
             }),
-            None => Ok(Self { main: bind_checked(listen, config).await?, operations: None }),
+            Some(operations) => Ok(Self {
+                main: bind_checked(LISTEN, listen, config).await?,
+                operations: Some(bind_checked(OPERATIONS, operations, config).await?),
+            }),
+            None => {
+                Ok(Self { main: bind_checked(LISTEN, listen, config).await?, operations: None })
+            }
         }
     }
 
@@ -91,8 +98,10 @@ impl Listeners {
     }
 }
 
-async fn bind_checked(address: &str, config: &Config) -> anyhow::Result<Bound> {
-    let bound = bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+/// Binds the address that a variable contains.
+async fn bind_checked(variable: &str, address: &str, config: &Config) -> anyhow::Result<Bound> {
+    let bound =
+        bind(address).await.with_context(|| format!("{variable}: cannot listen on {address}"))?;
     check_exposure(&config.access, bound.address())?;
     Ok(bound)
 }

@@ -105,6 +105,11 @@ fn invalid_value_names_variable_flag_and_limits() {
         "EYEGO_ROLE: expected all, api or worker, not `both` (flag --role, file key role)"
     );
     assert_eq!(
+        error(&["--shutdown-delay", "99h"]),
+        "EYEGO_SHUTDOWN_DELAY: expected a duration from 0s to 1h, such as 25s or 1m 30s, not `99h` \
+         (flag --shutdown-delay, file key http.shutdown_delay)"
+    );
+    assert_eq!(
         error(&["--kafka-partitions", "0"]),
         "EYEGO_KAFKA_PARTITIONS: expected a whole number of at least 1, not `0` \
          (flag --kafka-partitions, file key kafka.partitions)"

@@ -75,10 +75,12 @@ where
     }
 }
 
-/// Parses a duration such as `500ms` or `1m 30s`.
+/// Parses a duration of up to an hour, such as `500ms` or `1m 30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "expected a duration such as 25s or 1m 30s".to_owned())
+    const MAX: Duration = Duration::from_secs(60 * 60);
+
+    let duration = humantime::parse_duration(text).ok().filter(|duration| *duration <= MAX);
+    duration.ok_or_else(|| "expected a duration from 0s to 1h, such as 25s or 1m 30s".to_owned())
 }
 
 /// Accepts any text except blank text.

@@ -34,6 +34,16 @@ async fn other_hosts_are_not_served_without_a_decision() {
     assert!(refused_start(both).await.contains("contradicts EYEGO_KEYS_FILE"));
 }
 
+#[tokio::test]
+async fn address_that_cannot_be_bound_is_reported_with_its_variable() {
+    for (variable, address) in
+        [("EYEGO_LISTEN", "nonsense"), ("EYEGO_OPERATIONS_LISTEN", "localhost:99999")]
+    {
+        let log = refused_start(Server::builder().env(variable, address)).await;
+        assert!(log.contains(&format!("{variable}: cannot listen on {address}")), "{log}");
+    }
+}
+
 /// Starts a server with an address for operations, and returns its base URL.
 async fn with_operations(builder: ServerBuilder) -> (Server, String) {
     let server = builder.env("EYEGO_OPERATIONS_LISTEN", "127.0.0.1:0").launch().await.unwrap();

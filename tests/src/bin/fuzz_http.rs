@@ -169,7 +169,9 @@ fn check(request: &Request, sent: usize, response: &Response) -> Result<(), Stri
     if is_stream {
         return check_stream(response, media);
     }
-    if media.starts_with("application/json") {
+    // The description of the API has no envelope, and can be compressed.
+    let is_document = status == 200 && request.target.starts_with(b"/openapi.json");
+    if media.starts_with("application/json") && !is_document {
         let body: Value = serde_json::from_slice(&response.body)
             .map_err(|error| format!("status {status}: the response is not JSON: {error}"))?;
         let expected = match status {

@@ -26,6 +26,7 @@ use super::api::Api;
 use super::error::ApiError;
 use super::streams::LargePieces;
 use crate::application::tail::{RunningTail, Sent};
+use crate::domain::read::PageItem as _;
 use crate::domain::tail::TailError;
 
 /// Interval at which the key of a tail is checked. Less than the 10 s after which a
@@ -109,6 +110,12 @@ fn read(mut tail: RunningTail) -> Reading {
     })
 }
 
+/// What a tail sends next.
+enum Output {
+    Piece(Piece),
+    Events(Sent),
+}
+
 /// The body of a tail.
 struct Stream {
     first: Option<Piece>,
@@ -139,21 +146,29 @@ impl Stream {
 
     async fn next_piece(&mut self) -> Option<io::Result<Bytes>> {
         let written = Arc::clone(&self.written).acquire_owned().await.ok()?;
-        let piece = match self.first.take() {
-            Some(first) => first,
+        let output = match self.first.take() {
+            Some(first) => Output::Piece(first),
             None => match self.next_output().await? {
-                Ok(piece) => piece,
+                Ok(output) => output,
                 Err(error) => return Some(Err(error)),
             },
         };
+        let (piece, large) = match output {
+            Output::Piece(piece) => (Ok(piece), None),
+            Output::Events(sent) => {
+                // Before the copy is made, because any number of tails can wait here.
+                let bytes: usize = sent.events.iter().map(|(_, entry)| entry.json_bytes()).sum();
+                let large = self.large_pieces.reserve(bytes).await;
+                (self.piece(sent), large)
+            }
+        };
         self.comment.reset();
-        let large = self.large_pieces.reserve(piece.len()).await;
-        Some(Ok(piece.into_bytes((written, large))))
+        Some(piece.map(|piece| piece.into_bytes((written, large))))
     }
 
     /// Waits until there is something to send. Returns `None` if the key is not valid any
     /// more.
-    async fn next_output(&mut self) -> Option<io::Result<Piece>> {
+    async fn next_output(&mut self) -> Option<io::Result<Output>> {
         loop {
             tokio::select! {
                 _ = self.check.tick() => {
@@ -164,23 +179,25 @@ impl Stream {
                 }
                 _ = self.comment.tick() => {
                     let comment = Piece::comment();
-                    return Some(Ok(self.with_position(comment)));
+                    return Some(Ok(Output::Piece(self.with_position(comment))));
                 }
                 (mut tail, sent) = &mut self.reading => {
                     self.position = tail.token();
                     self.reading = read(tail);
-                    match sent.map_err(io::Error::other).and_then(|sent| self.piece(sent)) {
+                    match sent {
                         // Nothing matched. Others on this thread may go first.
-                        Ok(None) => tokio::task::yield_now().await,
-                        Ok(Some(piece)) => return Some(Ok(piece)),
-                        Err(error) => return Some(Err(error)),
+                        Ok(sent) if sent.skipped == 0 && sent.events.is_empty() => {
+                            tokio::task::yield_now().await;
+                        }
+                        Ok(sent) => return Some(Ok(Output::Events(sent))),
+                        Err(error) => return Some(Err(io::Error::other(error))),
                     }
                 }
             }
         }
     }
 
-    fn piece(&mut self, Sent { skipped, events }: Sent) -> io::Result<Option<Piece>> {
+    fn piece(&mut self, Sent { skipped, events }: Sent) -> io::Result<Piece> {
         let mut piece = Piece::default();
         if skipped > 0 {
             piece.push_skipped(skipped);
@@ -191,7 +208,7 @@ impl Stream {
                 self.sent_position = token;
             }
         }
-        Ok((piece.len() > 0).then(|| self.with_position(piece)))
+        Ok(self.with_position(piece))
     }
 
     /// Adds the position, unless the client has it.

@@ -49,6 +49,34 @@ async fn a_thousand_tails_fit_in_64_mib_and_one_more_gets_503() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tails_that_do_not_read_large_events_share_their_memory() {
+    const TAILS: u32 = 300;
+
+    let server = ready(Server::builder().env("EYEGO_MAX_EVENT_BYTES", "3 MiB")).await;
+    let large = json!([{"userId": "u", "action": "A", "metadata": {"text": "x".repeat(2 << 20)}}]);
+    store_all(&server, large.as_array().unwrap()).await;
+    let before = server.rss_bytes().unwrap();
+    let mut tails = Vec::new();
+    for _ in 0..TAILS {
+        let mut tail = TcpStream::connect(server.address()).await.unwrap();
+        let request = format!("GET {TAIL} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        tail.write_all(request.as_bytes()).await.unwrap();
+        tails.push(tail);
+    }
+    let is_open = |scrape: &Scrape| scrape.get("eyego_tails") == f64::from(TAILS);
+    scrape_until(&server, "the tails", is_open).await;
+    for _ in 0..8 {
+        store_all(&server, large.as_array().unwrap()).await;
+    }
+    let have_read =
+        |scrape: &Scrape| scrape.get("eyego_tail_events_sent_total") >= f64::from(TAILS);
+    scrape_until(&server, "each tail to have an event", have_read).await;
+    let grown = server.rss_bytes().unwrap().saturating_sub(before);
+    // The events for all tails, their large pieces, and what was received: not 2 MiB per tail.
+    assert!(grown < 200 << 20, "{} MiB", grown >> 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slow_client_gets_skipped_and_never_silence() {
     const COUNT: usize = 1_200;
 

@@ -27,11 +27,6 @@ impl Piece {
         Self(b": nothing new\n\n".to_vec())
     }
 
-    /// Returns the size in bytes.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Adds an event.
     pub(super) fn push_event(&mut self, token: Option<&str>, entry: &LogEntry) -> io::Result<()> {
         self.0.extend_from_slice(b"event: log\n");
