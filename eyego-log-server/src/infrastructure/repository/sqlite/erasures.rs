@@ -59,7 +59,7 @@ impl Erasures for SqliteErasures {
             let mut select = file.connection().prepare_cached(&sql)?;
             Ok(select.query_row([id.as_bytes()], read).optional()?)
         };
-        self.store.readers.read(ReadKind::ById, get).await.map_err(store_error)
+        self.store.readers.read(ReadKind::ById, get).await.map_err(|error| store_error(&error))
     }
 
     async fn list(&self, query: &ErasureQuery) -> Result<Vec<Erasure>, StoreError> {
@@ -68,7 +68,7 @@ impl Erasures for SqliteErasures {
             return self.store.writer.write(move |connection| list(connection, &query)).await;
         }
         let list = move |file: &mut Snapshot<'_>| Ok(list(file.connection(), &query)?);
-        self.store.readers.read(ReadKind::Range, list).await.map_err(store_error)
+        self.store.readers.read(ReadKind::Range, list).await.map_err(|error| store_error(&error))
     }
 
     async fn cut_offs(&self) -> Result<CutOffs, StoreError> {
@@ -101,7 +101,7 @@ impl Erasures for SqliteErasures {
     }
 }
 
-fn store_error(error: ReadError) -> StoreError {
+fn store_error(error: &ReadError) -> StoreError {
     StoreError::Transient(error.to_string())
 }
 
