@@ -1,15 +1,13 @@
-//! Connections for reading. Queries run on blocking threads, scans on threads of lower
-//! priority, a few of each kind at a time and with a time limit.
+//! Connections for reading. Queries run on blocking threads, a few of each kind at
+//! a time and with a time limit.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLockReadGuard};
 use rusqlite::{Connection, ErrorCode};
-use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
 use super::is_busy;
@@ -25,13 +23,6 @@ const MAX_READS: (usize, usize, usize) = (8, 8, 4);
 /// Number of virtual machine instructions after which a running query checks
 /// whether it is cancelled. They take some tens of microseconds.
 const STEPS_PER_CHECK: i32 = 1000;
-
-/// What is added to the `nice` value of a scan: beside a thread that needs the CPU, it
-/// gets about a tenth of it.
-#[cfg(target_os = "linux")]
-const SCAN_NICE: i32 = 10;
-#[cfg(target_os = "linux")]
-const MAX_NICE: i32 = 19;
 
 /// Time after its deadline at which a query is no longer waited for.
 const GRACE: Duration = Duration::from_millis(500);
@@ -169,7 +160,7 @@ impl Readers {
         let stop = Stop { is_cancelled: Arc::clone(&cancel.0), deadline };
         let (path, idle, gate) =
             (self.path.clone(), Arc::clone(&self.idle), Arc::clone(&self.gate));
-        let running = run(kind, move || {
+        let running = spawn_blocking(move || {
             // Held until the query has ended, even if its caller is gone.
             let _permit = permit;
             let pooled = idle.lock().pop();
@@ -189,7 +180,7 @@ impl Readers {
         });
         match tokio::time::timeout_at((deadline + GRACE).into(), running).await {
             Ok(Ok(result)) => result.map_err(|error| self.read_error(error)),
-            Ok(Err(reason)) => Err(ReadError::Failed(reason)),
+            Ok(Err(panic)) => Err(ReadError::Failed(panic.to_string())),
             Err(_) => Err(ReadError::TimedOut(self.timeout)),
         }
     }
@@ -213,43 +204,6 @@ impl Readers {
     pub(super) fn close(&self) {
         self.limits.close();
         self.idle.lock().clear();
-    }
-}
-
-/// Runs a query on a blocking thread, or a scan on a thread of its own, because a thread
-/// cannot get its priority back.
-///
-/// # Errors
-/// Returns the reason if the thread does not start or panics.
-async fn run<T: Send + 'static>(
-    kind: ReadKind,
-    query: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, String> {
-    if kind != ReadKind::Scan {
-        return spawn_blocking(query).await.map_err(|panic| panic.to_string());
-    }
-    let (sender, receiver) = oneshot::channel();
-    let scan = move || {
-        lower_priority();
-        // Sending fails if the caller is gone.
-        let _ = sender.send(query());
-    };
-    let started = thread::Builder::new().name("scan".to_owned()).spawn(scan);
-    started.map_err(|error| format!("cannot start a thread: {error}"))?;
-    receiver.await.map_err(|_| "the query panicked".to_owned())
-}
-
-/// Leaves the CPU to other threads while they need it. Elsewhere than on Linux, the
-/// call would apply to the whole process.
-fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{getpriority_process, setpriority_process};
-
-        let lower = |nice| setpriority_process(None, i32::min(nice + SCAN_NICE, MAX_NICE));
-        if let Err(error) = getpriority_process(None).and_then(lower) {
-            tracing::debug!(%error, "a scan runs with normal priority");
-        }
     }
 }
 

@@ -99,20 +99,6 @@ fn one(file: &mut Snapshot<'_>) -> Result<i64, QueryError> {
     Ok(file.connection().query_row("SELECT 1", [], |row| row.get(0))?)
 }
 
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn scans_run_with_a_lower_priority_than_other_queries() {
-    use rustix::process::getpriority_process;
-
-    let (dir, _store) = new_store();
-    let readers = readers(dir.path(), TIMEOUT);
-    let own = getpriority_process(None).unwrap();
-    for (kind, added) in [(ReadKind::Scan, 10), (ReadKind::Range, 0), (ReadKind::ById, 0)] {
-        let nice = readers.read(kind, |_| Ok(getpriority_process(None))).await.unwrap();
-        assert_eq!(nice, Ok((own + added).min(19)), "{kind:?}");
-    }
-}
-
 fn readers(dir: &Path, timeout: Duration) -> Readers {
     Readers::with_timeout(dir.join(FILE), Arc::default(), timeout)
 }
