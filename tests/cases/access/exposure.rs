@@ -37,7 +37,7 @@ async fn other_hosts_are_not_served_without_a_decision() {
 #[tokio::test]
 async fn address_that_cannot_be_bound_is_reported_with_its_variable() {
     for (variable, address) in
-        [("EYEGO_LISTEN", "nonsense"), ("EYEGO_OPERATIONS_LISTEN", "localhost:99999")]
+        [("EYEGO_LISTEN", "no address"), ("EYEGO_OPERATIONS_LISTEN", "localhost:99999")]
     {
         let log = refused_start(Server::builder().env(variable, address)).await;
         assert!(log.contains(&format!("{variable}: cannot listen on {address}")), "{log}");
