@@ -11,9 +11,10 @@ use eyego_log_core::query::Cursor;
 /// its own.
 pub const MAX_PAGE_BYTES: usize = 8 << 20;
 
-/// Maximum size of an event as JSON that is returned, in bytes. Another program may have
+/// Maximum size of an event as JSON that is returned, in bytes: the largest document of
+/// MongoDB, and some for what surrounds its values in JSON. Another program may have
 /// stored a larger one.
-pub const MAX_EVENT_BYTES: usize = 16 << 20;
+pub const MAX_EVENT_BYTES: usize = (16 << 20) + (64 << 10);
 
 /// The reason a read failed.
 #[derive(Debug, thiserror::Error)]

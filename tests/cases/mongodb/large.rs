@@ -73,7 +73,7 @@ async fn event_that_is_too_large_as_json_is_never_returned() {
         let (status, body) = get(&server, &format!("/api/v1/logs/{}", id(n))).await;
         assert_eq!((status, &body["status"]), (413, &Value::from("fail")), "{n}: {body}");
         let message = body["message"].as_str().unwrap();
-        assert!(message.contains("more than 16777216 bytes as JSON"), "{n}: {message}");
+        assert!(message.contains("more than 16842752 bytes as JSON"), "{n}: {message}");
     }
     let (status, size) = fetch(&server, &format!("/api/v1/logs/{}", id(6))).await;
     assert_eq!(status, 200);

@@ -71,7 +71,10 @@ async fn documentation(RawQuery(query): RawQuery, headers: HeaderMap) -> Respons
 }
 
 /// The addresses in the page are relative to `/docs`, so it cannot be served here.
-async fn documentation_has_moved() -> Response {
+async fn documentation_has_moved(RawQuery(query): RawQuery) -> Response {
+    if let Err(errors) = parameters::expect_none(query.as_deref()) {
+        return ApiError::from(errors).into_response();
+    }
     (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "../docs")]).into_response()
 }
 

@@ -174,7 +174,7 @@ mod tests {
         let mut long_user = legacy_document(doc! { "a": &text });
         long_user.insert("userId", "\u{1}".repeat(MAX_EVENT_BYTES / 8));
         for too_large in [legacy_document(doc! { "a": &text, "b": &text }), long_user] {
-            assert_eq!(read(&too_large).unwrap_err(), "it has more than 16777216 bytes as JSON");
+            assert_eq!(read(&too_large).unwrap_err(), "it has more than 16842752 bytes as JSON");
             assert!(any_entry(&RawDocumentBuf::try_from(&too_large).unwrap()).is_ok());
         }
     }
