@@ -59,8 +59,8 @@ impl ReportQueue {
         self.queued.is_empty()
     }
 
-    /// Adds a lost batch. Returns it if there is no room and `is_forced` is false, or
-    /// if the hook itself lost it.
+    /// Adds a lost batch. Returns it if the queue is full and `is_forced` is false,
+    /// or if the hook itself lost it.
     pub(super) fn push_lost(
         &mut self,
         reason: LossReason,
@@ -78,7 +78,7 @@ impl ReportQueue {
         None
     }
 
-    /// Adds a delivered batch. Returns it if there is no room.
+    /// Adds a delivered batch. Returns it if the queue is full.
     pub(super) fn push_delivered(&mut self, batch: Batch) -> Option<Batch> {
         let bytes = batch.resident_bytes();
         if self.bytes + bytes > MAX_QUEUED_WITH_DELIVERIES {

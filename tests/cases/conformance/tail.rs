@@ -183,7 +183,7 @@ async fn each_token_continues_after_its_event(f: Fixture) {
     let all = ids(&events);
     let tokens: Vec<_> =
         [start].into_iter().chain(events.into_iter().map(|event| event.token)).collect();
-    // The events come from memory at first, and from the store once there is no other tail.
+    // The events come from memory at first, and from the store once all other tails have ended.
     for is_kept in [true, false] {
         if !is_kept {
             drop(live);

@@ -51,7 +51,7 @@ impl Future for Delivery {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if self.starter.as_ref().is_some_and(|starter| !starter.start()) {
-            // There is no thread that could wake this task later.
+            // Without the client's thread, nothing could wake this task later.
             std::thread::sleep(START_INTERVAL);
             context.waker().wake_by_ref();
         }

@@ -52,7 +52,7 @@ pub(super) fn rewrite(connection: &Connection) -> Result<(), PurgeError> {
     Ok(())
 }
 
-/// Fails if there is no room for two copies of the file, one that is temporary and
+/// Fails if the disk has no space for two copies of the file, one that is temporary and
 /// one in the write-ahead log, and for what arrives in the queue meanwhile. A full
 /// disk would stop the queue as well.
 fn check_space(bytes: u64, free_bytes: u64) -> Result<(), PurgeError> {
