@@ -7,8 +7,8 @@
 //! | `tombstones` | the list of erased users that the guard uses |
 //! | `origin` | the user and the time of receipt of a dead letter |
 //! | `erasures` | requests, lists and shows erasures |
-//! | `run` | the loop that deletes, in the process that has the lease |
-//! | `retention`, `erasing`, `remover` | its two tasks, and what they share |
+//! | `run` | the loops that delete, in the process that has the lease |
+//! | `retention`, `erasing`, `remover` | their two tasks, and what they share |
 //! | `status` | the counters |
 //!
 //! The order of an erasure (ADR 0032): its record is durable; the first pass deletes

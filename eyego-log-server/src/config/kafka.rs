@@ -42,7 +42,7 @@ pub struct KafkaConfig {
         long = "kafka-brokers",
         env = "EYEGO_KAFKA_BROKERS",
         value_name = "HOSTS",
-        value_parser = non_empty
+        value_parser = parse_brokers
     )]
     pub brokers: Option<String>,
 
@@ -53,7 +53,7 @@ pub struct KafkaConfig {
         env = "EYEGO_KAFKA_TOPIC",
         default_value = "logs-topic",
         value_name = "NAME",
-        value_parser = non_empty
+        value_parser = parse_topic
     )]
     pub topic: String,
 
@@ -120,6 +120,49 @@ impl KafkaConfig {
         self.properties = secret_file::read("EYEGO_KAFKA_PROPERTIES", given, file, parse)?;
         Ok(())
     }
+}
+
+/// Accepts hosts, each with an optional protocol and port, as librdkafka does.
+fn parse_brokers(text: &str) -> Result<String, String> {
+    for broker in text.split(',').map(str::trim) {
+        if !is_broker(broker) {
+            return Err(format!("expected host:port, separated by commas, not `{broker}`"));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+fn is_broker(text: &str) -> bool {
+    let address = match text.split_once("://") {
+        Some((protocol, address)) => {
+            let protocols = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+            if !protocols.contains(&protocol.to_ascii_lowercase().as_str()) {
+                return false;
+            }
+            address
+        }
+        None => text,
+    };
+    let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, rest)) if rest.is_empty() => (host, None),
+        Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or_default())),
+        None => match address.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        },
+    };
+    let is_host = !host.is_empty() && !host.contains(['/', ' ', '@']);
+    is_host && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// Accepts what Kafka accepts as the name of a topic.
+fn parse_topic(text: &str) -> Result<String, String> {
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if text.chars().all(is_valid) && (1..=249).contains(&text.len()) && !matches!(text, "." | "..")
+    {
+        return Ok(text.to_owned());
+    }
+    Err("expected 1 to 249 letters, digits, `.`, `_` or `-`".to_owned())
 }
 
 /// Properties passed to librdkafka. `Debug` hides the values, which may be

@@ -10,6 +10,9 @@ use super::{ConfigError, secret_file};
 /// Options of a URI that would weaken the meaning of an acknowledgement.
 const RESERVED_URI_OPTIONS: [&str; 5] = ["w", "j", "journal", "wtimeoutms", "readpreference"];
 
+/// Collections that hold something else than events.
+const RESERVED_COLLECTIONS: [&str; 3] = ["dead-letters", "erasures", "leases"];
+
 /// MongoDB as the store. The server uses MongoDB if `uri` is set.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
@@ -44,7 +47,7 @@ pub struct MongoDbConfig {
         env = "EYEGO_MONGODB_DATABASE",
         default_value = "eyego-logs",
         value_name = "NAME",
-        value_parser = non_empty
+        value_parser = parse_database
     )]
     pub database: String,
 
@@ -55,7 +58,7 @@ pub struct MongoDbConfig {
         env = "EYEGO_MONGODB_COLLECTION",
         default_value = "logs",
         value_name = "NAME",
-        value_parser = non_empty
+        value_parser = parse_collection
     )]
     pub collection: String,
 
@@ -91,4 +94,26 @@ fn parse_uri(text: &str) -> Result<Secret, String> {
         }
     }
     Ok(Secret::new(uri))
+}
+
+/// Accepts what MongoDB accepts as the name of a database.
+fn parse_database(text: &str) -> Result<String, String> {
+    let is_valid = !text.contains(['/', '\\', '.', ' ', '"', '$', '\0']);
+    if is_valid && (1..=63).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    Err("expected 1 to 63 bytes without space or any of `/\\.\"$`".to_owned())
+}
+
+fn parse_collection(text: &str) -> Result<String, String> {
+    if RESERVED_COLLECTIONS.contains(&text) {
+        return Err(format!("the server keeps something else in the collection {text}"));
+    }
+    let is_valid = !text.contains(['$', '\0']) && !text.starts_with('.') && !text.ends_with('.');
+    if is_valid && !text.starts_with("system.") && (1..=120).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    Err("expected 1 to 120 bytes without `$`, not starting with \
+         `system.` and not starting or ending with `.`"
+        .to_owned())
 }

@@ -197,6 +197,34 @@ fn settings_that_the_guarantee_depends_on_are_rejected() {
 }
 
 #[test]
+fn addresses_and_names_that_kafka_or_mongodb_never_accept_are_rejected() {
+    for brokers in
+        ["k", "k:9092", "SSL://k:9093", "a:1, b:2", "[::1]:9092", "[::1]", "10.0.0.1:65535"]
+    {
+        load(&["--kafka-brokers", brokers]).unwrap();
+    }
+    for brokers in
+        ["k:b", ":1", "http://k:1", "a:1,,b:2", "k:0", "k:99999", "[::1]x", "u@k:1", "k/t"]
+    {
+        let error = error(&["--kafka-brokers", brokers]);
+        assert!(error.starts_with("EYEGO_KAFKA_BROKERS: expected host:port"), "{error}");
+    }
+    for (option, variable, names) in [
+        ("--kafka-topic", "EYEGO_KAFKA_TOPIC", ["", "a b", "..", "a/b"]),
+        ("--mongodb-database", "EYEGO_MONGODB_DATABASE", ["", "a.b", "a b", "a$"]),
+        ("--mongodb-collection", "EYEGO_MONGODB_COLLECTION", ["", "$a", "system.a", "erasures"]),
+    ] {
+        for name in names {
+            let error = error(&[option, name]);
+            assert!(error.starts_with(variable), "{name}: {error}");
+        }
+        let longest = "a".repeat(if option == "--mongodb-database" { 63 } else { 120 });
+        load(&[option, &longest]).unwrap();
+        error(&[option, &longest.repeat(3)]);
+    }
+}
+
+#[test]
 fn secrets_can_be_read_from_files() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {

@@ -32,7 +32,7 @@ pub struct DeadLetterSummary {
     /// Full size of the record in bytes, if the store could keep only its
     /// beginning.
     pub truncated_from: Option<u64>,
-    /// User id, if it is readable.
+    /// User id, if it is readable. Erasures find dead letters by it.
     pub user_id: Option<String>,
     /// Topic the record was in.
     pub topic: String,

@@ -51,9 +51,8 @@ pub trait LogRemoval: Send + Sync {
         limit: u32,
     ) -> Result<u64, StoreError>;
 
-    /// Returns the ids of up to `limit` dead letters that may belong to the user,
-    /// because their user id is this one or unknown: the smallest ids after
-    /// `after`, in ascending order.
+    /// Returns the ids of up to `limit` dead letters of the user: the smallest ids
+    /// after `after`, in ascending order.
     ///
     /// # Errors
     /// Returns an error if the store cannot execute the query.

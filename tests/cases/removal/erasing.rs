@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::ensure;
-use eyego_log_core::{LogEntry, LogIdGenerator, Timestamp, UserId};
+use async_trait::async_trait;
+use eyego_log_core::{LogEntry, LogId, LogIdGenerator, Timestamp, UserId};
 use eyego_log_server::application::removal::{
     ErasureService, RemovalStatus, Remover, RemoverOptions,
 };
 use eyego_log_server::domain::dead_letter::{DeadLetter, DeadLetterSummary, DeadLetters};
 use eyego_log_server::domain::erasure::{Erasure, Erasures, Removed};
-use eyego_log_server::domain::repository::LogRepository as _;
+use eyego_log_server::domain::removal::{Examined, LogRemoval, Window};
+use eyego_log_server::domain::repository::{LogRepository as _, StoreError};
+use eyego_log_server::domain::retention::Retention;
 use eyego_log_server::infrastructure::repository::sqlite::{
     SqliteDeadLetters, SqliteErasures, SqliteRepository, SqliteStore,
 };
@@ -51,8 +54,12 @@ impl Store {
     /// Starts a remover with this time between the two passes.
     fn remove(&self, settled_after: Duration) -> JoinHandle<()> {
         let options = RemoverOptions { retention: Arc::default(), settled_after };
+        self.remove_with(Arc::new(self.repository.clone()), options)
+    }
+
+    fn remove_with(&self, removal: Arc<dyn LogRemoval>, options: RemoverOptions) -> JoinHandle<()> {
         let remover = Remover::new(
-            Arc::new(self.repository.clone()),
+            removal,
             Arc::clone(&self.dead_letters) as Arc<dyn DeadLetters>,
             Arc::clone(&self.erasures) as Arc<dyn Erasures>,
             Arc::<RemovalStatus>::default(),
@@ -116,9 +123,9 @@ async fn second_pass_removes_what_was_stored_with_an_older_list() {
     let late = event(3_000, "ada");
     for each in [
         dead_letter(1, Some("ada"), "not JSON"),
-        dead_letter(2, None, r#"{"userId":"ada","metadata":"cut"#),
+        dead_letter(2, Some("ada"), r#"{"userId":"ada","metadata":"cut"#),
         dead_letter(3, None, "not JSON"),
-        dead_letter(4, None, r#"{"userId":"bob"}"#),
+        dead_letter(4, Some("bob"), r#"{"userId":"bob"}"#),
     ] {
         store.dead_letters.put(&each).await.unwrap();
     }
@@ -127,7 +134,7 @@ async fn second_pass_removes_what_was_stored_with_an_older_list() {
     store.repository.store(std::slice::from_ref(&kept)).await.unwrap();
     let received_later =
         format!(r#"{{"userId":"ada","receivedAt":"{}"}}"#, kept.received_at.unwrap());
-    store.dead_letters.put(&dead_letter(5, None, &received_later)).await.unwrap();
+    store.dead_letters.put(&dead_letter(5, Some("ada"), &received_later)).await.unwrap();
     let task = store.remove(Duration::from_secs(3));
     let first = Removed { store: 2_500, dead_letters: 2 };
     store.wait_for(&erasure, "the first pass", |now| now.removed == first).await;
@@ -146,6 +153,67 @@ async fn second_pass_removes_what_was_stored_with_an_older_list() {
         left.extend(store.dead_letters.get(id(n)).await.unwrap().map(|_| n));
     }
     assert_eq!(left, [3, 4, 5]);
+    task.abort();
+    store.store.close(Instant::now() + TIMEOUT).await;
+}
+
+/// A store in which deleting the events of a user never ends.
+struct EndlessErasing(SqliteRepository);
+
+#[async_trait]
+impl LogRemoval for EndlessErasing {
+    async fn delete_expired(
+        &self,
+        retention: &Retention,
+        now: Timestamp,
+        window: &Window,
+        limit: u32,
+    ) -> Result<Examined, StoreError> {
+        self.0.delete_expired(retention, now, window, limit).await
+    }
+
+    async fn delete_of_user(&self, _: &UserId, _: Timestamp, _: u32) -> Result<u64, StoreError> {
+        std::future::pending().await
+    }
+
+    async fn dead_letters_of_user(
+        &self,
+        user_id: &UserId,
+        after: Option<LogId>,
+        limit: u32,
+    ) -> Result<Vec<LogId>, StoreError> {
+        self.0.dead_letters_of_user(user_id, after, limit).await
+    }
+
+    async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.0.oldest().await
+    }
+
+    async fn purge(&self) -> Result<(), StoreError> {
+        self.0.purge().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_expire_while_an_erasure_does_not_end() {
+    let store = Store::new();
+    let erasure = store.request("ada").await;
+    let retention = Retention::new(Some(Duration::from_secs(2)), []);
+    let options = RemoverOptions { retention: Arc::new(retention), settled_after: TIMEOUT };
+    let task = store.remove_with(Arc::new(EndlessErasing(store.repository.clone())), options);
+    for n in 0..3 {
+        let mut event = event(n, "bob");
+        event.timestamp = SystemTime::now().into();
+        store.repository.store(std::slice::from_ref(&event)).await.unwrap();
+        eventually("an expired event to be deleted", TIMEOUT, async || {
+            ensure!(store.repository.get(event.id).await?.is_none());
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+    let erasure = store.erasures.get(erasure.id).await.unwrap().unwrap();
+    assert_eq!(erasure.completed_at, None);
     task.abort();
     store.store.close(Instant::now() + TIMEOUT).await;
 }

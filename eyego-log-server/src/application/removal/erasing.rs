@@ -7,10 +7,11 @@ use eyego_log_core::{LogId, Timestamp};
 use tokio::time::Instant;
 
 use super::origin;
-use super::remover::{CHUNK, Remover, pause};
+use super::remover::{CHUNK, Remover, Task, pause};
 use super::tombstones::MAX_AGE;
 use crate::domain::erasure::{Erasure, ErasureQuery, Removed};
 use crate::domain::repository::StoreError;
+use crate::domain::retention::Retention;
 
 /// Longest time that a call of the store takes to have its effect, and that a
 /// MongoDB primary without a majority takes to notice it.
@@ -43,8 +44,14 @@ pub(super) struct Erasing {
     purges: Purges,
 }
 
-impl Erasing {
-    pub(super) async fn step(&mut self, remover: &Remover) -> Result<(), StoreError> {
+impl Task for Erasing {
+    const DELETES: &'static str = "the events of erased users";
+
+    fn start(_: &Retention) -> Self {
+        Self::default()
+    }
+
+    async fn step(&mut self, remover: &Remover) -> Result<(), StoreError> {
         let query = ErasureQuery { only_running: true, limit: AT_ONCE, ..Default::default() };
         let mut running = remover.erasures.list(&query).await?;
         // The oldest first, so that its receipt has the numbers if a user is erased
@@ -84,7 +91,9 @@ impl Erasing {
         }
         Ok(())
     }
+}
 
+impl Erasing {
     /// Repeats the deletions of recently completed erasures, once an hour.
     async fn repeat(&mut self, remover: &Remover) -> Result<(), StoreError> {
         let now = Instant::now();

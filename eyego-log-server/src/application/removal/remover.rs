@@ -19,7 +19,7 @@ use crate::domain::retention::Retention;
 pub(super) const CHUNK: u32 = 1000;
 
 /// Shortest pause between two calls. A longer call is followed by a pause of the
-/// same length, so that removal takes at most half of the store's time.
+/// same length, so that each task takes at most half of the store's time.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Options of the remover.
@@ -40,6 +40,19 @@ pub struct Remover {
     pub(super) status: Arc<RemovalStatus>,
     pub(super) options: RemoverOptions,
     pub(super) id: LogId,
+}
+
+/// A task of the remover. Each has a loop of its own: an erasure can take or fail for
+/// hours, and expired events must go meanwhile.
+pub(super) trait Task: Send {
+    /// What the task deletes, for messages.
+    const DELETES: &'static str;
+
+    /// Starts from the beginning.
+    fn start(retention: &Retention) -> Self;
+
+    /// Does what is due.
+    fn step(&mut self, remover: &Remover) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 impl fmt::Debug for Remover {

@@ -1,12 +1,12 @@
 //! When expired events are deleted, and in which part of the store they can be.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use eyego_log_core::query::Cursor;
 use eyego_log_core::{LogId, Timestamp};
 use tokio::time::Instant;
 
-use super::remover::Remover;
+use super::remover::{Remover, Task};
 use crate::domain::removal::Window;
 use crate::domain::repository::StoreError;
 use crate::domain::retention::{Retention, before};
@@ -40,8 +40,10 @@ struct Rule {
     done_until: Option<Timestamp>,
 }
 
-impl RetentionPasses {
-    pub(super) fn new(retention: &Retention) -> Self {
+impl Task for RetentionPasses {
+    const DELETES: &'static str = "expired events";
+
+    fn start(retention: &Retention) -> Self {
         let rule = |(action, kept): (Option<&str>, Duration)| Rule {
             action: action.map(str::to_owned),
             kept,
@@ -54,15 +56,12 @@ impl RetentionPasses {
     }
 
     /// Deletes what is expired, if a pass is due.
-    pub(super) async fn step(
-        &mut self,
-        remover: &Remover,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    async fn step(&mut self, remover: &Remover) -> Result<(), StoreError> {
         let began = Instant::now();
         if began < self.next {
             return Ok(());
         }
+        let now = SystemTime::now().into();
         for rule in &mut self.rules {
             let window = rule.window(now);
             let end = window.before;
@@ -112,7 +111,7 @@ mod tests {
     fn a_short_retention_is_checked_often() {
         let interval = |seconds| {
             let retention = Retention::new(Some(Duration::from_secs(seconds)), []);
-            RetentionPasses::new(&retention).interval.as_secs()
+            RetentionPasses::start(&retention).interval.as_secs()
         };
         assert_eq!([1, 30, 600, 1_000_000].map(interval), [1, 3, 60, 300]);
     }

@@ -1,12 +1,12 @@
-//! The loop that deletes. It runs in every process with a worker; the one that has
+//! The loops that delete. They run in every process with a worker; the one that has
 //! the lease deletes.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::erasing::Erasing;
-use super::remover::Remover;
+use super::remover::{Remover, Task};
 use super::retention::RetentionPasses;
 use crate::domain::repository::StoreError;
 
@@ -23,7 +23,7 @@ impl Remover {
     /// Deletes until the process ends. Dropping the future between two calls of the store is safe:
     /// the next run, in any process, continues.
     pub async fn run(&self) {
-        tokio::join!(self.keep_lease(), self.work());
+        tokio::join!(self.keep_lease(), self.repeat::<Erasing>(), self.repeat::<RetentionPasses>());
     }
 
     async fn keep_lease(&self) {
@@ -35,35 +35,28 @@ impl Remover {
         }
     }
 
-    async fn work(&self) {
-        let mut erasing = Erasing::default();
-        let mut passes = RetentionPasses::new(&self.options.retention);
+    async fn repeat<T: Task>(&self) {
+        let mut task = T::start(&self.options.retention);
         let mut last_error = None;
         loop {
-            if self.status.has_lease() {
-                // An erasure can fail for hours, for lack of disk space.
-                let erased = erasing.step(self).await;
-                let expired = passes.step(self, SystemTime::now().into()).await;
-                if let Err(error) = erased.and(expired) {
-                    self.report(&error, &mut last_error);
-                    sleep(RETRY).await;
-                } else if last_error.take().is_some() {
-                    tracing::info!("expired and erased events can be deleted again");
-                }
-            } else {
+            if !self.status.has_lease() {
                 // The next holder starts from the beginning, and so does this one later.
-                erasing = Erasing::default();
-                passes = RetentionPasses::new(&self.options.retention);
+                task = T::start(&self.options.retention);
+            } else if let Err(error) = task.step(self).await {
+                self.report::<T>(&error, &mut last_error);
+                sleep(RETRY).await;
+            } else if last_error.take().is_some() {
+                tracing::info!("{} can be deleted again", T::DELETES);
             }
             sleep(TICK).await;
         }
     }
 
-    fn report(&self, error: &StoreError, last: &mut Option<String>) {
+    fn report<T: Task>(&self, error: &StoreError, last: &mut Option<String>) {
         self.status.count_error();
         let message = error.to_string();
         if last.as_ref() != Some(&message) {
-            tracing::warn!(%error, "cannot delete expired or erased events; retrying");
+            tracing::warn!(%error, "{} cannot be deleted; retrying", T::DELETES);
             *last = Some(message);
         }
     }

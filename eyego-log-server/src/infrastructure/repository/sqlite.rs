@@ -124,6 +124,7 @@ impl SqliteStore {
         let mut file = WriterConnection::open(data_dir, path.clone(), format)?;
         let sqlite_error = |source| EmbeddedError::Sqlite { path: path.clone(), source };
         let connection = file.get()?;
+        connection.execute_batch(dead_letters::USER_INDEX).map_err(sqlite_error)?;
         connection.execute_batch(erasures::TABLE).map_err(sqlite_error)?;
         connection.execute_batch(tail::TABLE).map_err(sqlite_error)?;
         let tail_id = tail::id(connection).map_err(sqlite_error)?;

@@ -29,8 +29,12 @@ const LOGS: &[Keys] = &[BY_USER, BY_TIME, BY_ACTION];
 const REPLACED: &[Keys] =
     &[&[("userId", 1), ("timestamp", -1), ("_id", -1)], &[("timestamp", -1), ("_id", -1)]];
 
-const DEAD_LETTERS: &[Keys] =
-    &[&[("failedAt", -1), ("_id", -1)], &[("code", 1), ("failedAt", -1), ("_id", -1)]];
+/// Indexes of dead letters. Erasures use the last one.
+const DEAD_LETTERS: &[Keys] = &[
+    &[("failedAt", -1), ("_id", -1)],
+    &[("code", 1), ("failedAt", -1), ("_id", -1)],
+    &[("userId", 1), ("_id", 1)],
+];
 
 /// Returns the indexes that a collection needs.
 pub(super) fn required(collection: &str, holds_dead_letters: bool) -> Vec<RequiredIndex> {

@@ -55,15 +55,23 @@ impl fmt::Debug for MongoOptions {
 
 impl MongoOptions {
     pub(super) fn parse_uri(&self) -> Result<ConnectionString, InvalidUri> {
-        ConnectionString::parse(&self.uri)
-            .map_err(|error| InvalidUri(without_credentials(&self.uri, &error)))
+        let uri = ConnectionString::parse(&self.uri)
+            .map_err(|error| InvalidUri(without_credentials(&self.uri, &error)))?;
+        // The driver checks it only when it creates a client, which we retry.
+        let max_pool_size = uri.max_pool_size.unwrap_or(MAX_POOL_SIZE);
+        if max_pool_size == 0 || uri.min_pool_size.is_some_and(|min| min > max_pool_size) {
+            return Err(InvalidUri(format!(
+                "maxPoolSize must be at least 1 and at least minPoolSize; it is {max_pool_size}"
+            )));
+        }
+        Ok(uri)
     }
 }
 
 /// The error of a MongoDB URI that is not valid. Its message contains no
 /// credentials.
 #[derive(Debug, thiserror::Error)]
-#[error("the MongoDB URI is not valid: {0}")]
+#[error("EYEGO_MONGODB_URI: {0}")]
 pub struct InvalidUri(String);
 
 /// Creates a client for writes and one for reads, which connect in the background.
@@ -140,6 +148,25 @@ mod tests {
         ] {
             let error = with(uri).parse_uri().unwrap_err().to_string();
             assert!(!error.contains("s3cr3t") && !error.contains("alice"), "{error}");
+            assert!(error.starts_with("EYEGO_MONGODB_URI: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn pool_sizes_that_the_driver_refuses_are_refused_at_the_start() {
+        for (pool, is_valid) in [
+            ("maxPoolSize=0", false),
+            ("minPoolSize=5&maxPoolSize=4", false),
+            ("minPoolSize=1000", false),
+            ("minPoolSize=4&maxPoolSize=4", true),
+        ] {
+            let options = MongoOptions {
+                uri: format!("mongodb://host/?{pool}"),
+                database: "d".to_owned(),
+                collection: "c".to_owned(),
+                create_indexes: true,
+            };
+            assert_eq!(options.parse_uri().is_ok(), is_valid, "{pool}");
         }
     }
 }

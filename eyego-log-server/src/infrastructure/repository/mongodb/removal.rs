@@ -79,7 +79,7 @@ impl LogRemoval for MongoRepository {
         after: Option<LogId>,
         limit: u32,
     ) -> Result<Vec<LogId>, StoreError> {
-        let mut filter = doc! { "userId": { "$in": [user_id.as_str(), Bson::Null] } };
+        let mut filter = doc! { "userId": { "$eq": user_id.as_str() } };
         if let Some(after) = after {
             filter.insert("_id", doc! { "$gt": ObjectId::from_bytes(*after.as_bytes()) });
         }

@@ -22,6 +22,10 @@ use crate::infrastructure::repository::limits::ReadKind;
 const COLUMNS: &str = "id, cut_from, user_id, topic, partition, offset, queued_at, \
                        code, message, attempts, failed_at";
 
+/// The index that erasures use. Files of earlier versions get it when they are opened.
+pub(super) const USER_INDEX: &str =
+    "CREATE INDEX IF NOT EXISTS dead_letters_by_user ON dead_letters (user_id, id)";
+
 /// The dead letters of an embedded store.
 #[derive(Debug, Clone)]
 pub struct SqliteDeadLetters {

@@ -67,7 +67,7 @@ impl LogRemoval for SqliteRepository {
         let user_id = user_id.clone();
         let select = move |connection: &Connection| {
             let sql = "SELECT id FROM dead_letters \
-                       WHERE (user_id = ?1 OR user_id IS NULL) AND id > ?2 ORDER BY id LIMIT ?3";
+                       WHERE user_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
             let after = after.map_or(Vec::new(), |after| after.as_bytes().to_vec());
             let mut select = connection.prepare_cached(sql)?;
             let values = params![user_id.as_str(), after, limit];
