@@ -30,8 +30,9 @@ const PROBES: usize = 24;
 const MEMORY_ALLOWANCE: u64 = 48 << 20;
 /// The time in which memory and connections must be released.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(90);
-/// Connections to MongoDB that were opened under load are closed after 30 s. A few are in use.
-const FILES_ALLOWANCE: u64 = 40;
+/// Connections to MongoDB that were opened under load are closed after 30 s. Each probe can use two, and
+/// librdkafka keeps a pipe for each broker that it has bootstrapped from again.
+const FILES_ALLOWANCE: u64 = 2 * PROBES as u64 + 16;
 
 /// Returns the number of records that the group has not committed.
 pub(super) async fn lag(deployment: &Deployment) -> Result<i64> {
