@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::model::line::Lines;
 use crate::model::loss_reason::LossReason;
-use crate::pipeline::memory::Memory;
+use crate::pipeline::memory::{Memory, PAGE_BYTES};
 
 /// The approximate memory that an event occupies in addition to its line, in
 /// bytes.
@@ -163,10 +163,10 @@ impl Batch {
         self.bytes.segment_bytes() > 0
     }
 
-    /// Returns the memory that the lines occupy, including what is kept for
-    /// later lines.
+    /// Returns the memory that the events occupy, including what is kept for
+    /// later events.
     pub(crate) fn resident_bytes(&self) -> usize {
-        self.bytes.resident_bytes()
+        self.bytes.resident_bytes() + self.ends.capacity() * size_of::<u32>()
     }
 
     pub(crate) fn lines(&self) -> Lines<'_> {
@@ -179,12 +179,13 @@ impl Batch {
         self.bytes.reserve(other.bytes.len());
     }
 
-    /// If the memory is much larger than its content, moves the content to
-    /// memory that fits, and returns a batch with the larger memory.
+    /// If the memory is larger than [`cost`](Self::cost) tells, moves the content
+    /// to memory that fits, and returns a batch with the larger memory.
     pub(crate) fn compact(&mut self) -> Option<Self> {
-        if !self.bytes.is_wasteful() {
+        if self.resident_bytes() <= self.cost() + PAGE_BYTES {
             return None;
         }
+        self.ends.shrink_to_fit();
         let compact = self.bytes.compact();
         let mut bytes = std::mem::replace(&mut self.bytes, compact);
         bytes.clear();
@@ -269,6 +270,23 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_compacted_batch_occupies_what_it_counts() {
+        let fill = |batch: &mut Batch, length| {
+            let line = vec![b'x'; length];
+            (0..500).for_each(|_| batch.push(&line, None));
+        };
+        let mut batch = Batch::new(512 << 10);
+        fill(&mut batch, 250);
+        assert!(batch.compact().is_none(), "nothing to gain");
+        batch.clear();
+        fill(&mut batch, 210);
+        let unused = batch.compact().expect("a sixth of the memory is unused");
+        assert!(unused.is_empty() && unused.resident_bytes() >= 125_000);
+        assert_eq!((batch.len(), batch.bytes().len()), (500, 105_000));
+        assert!(batch.resident_bytes() <= batch.cost() + PAGE_BYTES);
+    }
 
     #[test]
     fn splitting_keeps_each_acknowledgement_with_its_line() {

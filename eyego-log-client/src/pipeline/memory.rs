@@ -14,7 +14,7 @@ const MAX_HEAP_BYTES: usize = 32 << 10;
 
 /// The unit in which the operating system provides memory, in bytes. Larger
 /// pages make the figures below slightly too small.
-const PAGE_BYTES: usize = 4 << 10;
+pub(crate) const PAGE_BYTES: usize = 4 << 10;
 
 #[derive(Debug)]
 enum Store {
@@ -96,6 +96,10 @@ impl Memory {
             && let Store::Heap(content) = &self.store
             && let Ok(mut map) = MmapMut::map_anon(self.segment_bytes)
         {
+            // A huge page would span several segments and occupy memory that none
+            // of them has written.
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::NoHugePage);
             let len = content.len();
             map[..len].copy_from_slice(content);
             self.store = Store::Mapped { map, len, touched: len };
@@ -126,11 +130,6 @@ impl Memory {
             copy.extend(bytes);
         }
         copy
-    }
-
-    /// Returns whether [`compact`](Self::compact) would save a notable part.
-    pub(crate) fn is_wasteful(&self) -> bool {
-        self.resident_bytes() > self.len() + self.len() / 4 + 2 * PAGE_BYTES
     }
 
     /// Empties the memory and keeps it for later content.
@@ -180,7 +179,27 @@ mod tests {
         assert!(memory.resident_bytes() < 110_000, "{}", memory.resident_bytes());
         memory.clear();
         memory.extend(&[7; 1000]);
-        assert!(memory.is_wasteful());
-        assert!(!memory.compact().is_wasteful());
+        assert!(memory.resident_bytes() >= 100_000);
+        assert!(memory.compact().resident_bytes() < 2000);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_segment_consists_of_small_pages_whatever_the_system_prefers() {
+        let mut memory = Memory::new(1 << 20);
+        memory.extend(&[7; 100_000]);
+        let address = memory.as_slice().as_ptr().addr();
+        let mappings = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let is_inside = |line: &str| {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            let hex = |text| usize::from_str_radix(text, 16);
+            range.is_some_and(|(start, end)| match (hex(start), hex(end)) {
+                (Ok(start), Ok(end)) => (start..end).contains(&address),
+                _ => false,
+            })
+        };
+        let mut lines = mappings.lines().skip_while(|line| !is_inside(line));
+        let flags = lines.find(|line| line.starts_with("VmFlags:")).unwrap();
+        assert!(flags.split(' ').any(|flag| flag == "nh"), "no huge pages: {flags}");
     }
 }
