@@ -1,5 +1,6 @@
 //! Overflow, flush, shutdown, drop and panics.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -188,6 +189,32 @@ async fn a_transport_that_panics_loses_nothing() {
     let client = quick("http://p").transport(Panics(AtomicUsize::new(0))).build().unwrap();
     client.send(event(0)).await.unwrap();
     assert_eq!(client.stats().delivered, 1);
+}
+
+/// Logs an event when it is dropped.
+struct LogsAtEnd(Client);
+
+impl Drop for LogsAtEnd {
+    fn drop(&mut self) {
+        self.0.log(event(1)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_destructor_that_runs_while_its_thread_ends_can_log() {
+    thread_local! {
+        static AT_END: RefCell<Option<LogsAtEnd>> = const { RefCell::new(None) };
+    }
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let client = server.client().build().unwrap();
+    let other = client.clone();
+    let thread = std::thread::spawn(move || {
+        AT_END.set(Some(LogsAtEnd(other.clone())));
+        // The memory that this call leaves for the thread is released before.
+        other.log(event(0)).unwrap();
+    });
+    thread.join().unwrap();
+    assert_eq!(client.shutdown().await.stats.delivered, 2);
 }
 
 #[tokio::test]

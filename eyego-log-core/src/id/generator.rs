@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chacha20::ChaCha8Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
@@ -109,8 +109,7 @@ impl LogIdGenerator {
     /// Starts the second `second`, unless it or a later one has started already.
     #[cold]
     fn start(&self, second: u64) {
-        // A panic cannot leave the state invalid.
-        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut random = self.random();
         if self.second.load(Ordering::Acquire) >= second {
             return;
         }
@@ -126,21 +125,25 @@ impl LogIdGenerator {
     /// Returns the distance to the next id of `second`: a random number that is not 0.
     #[inline]
     fn step(&self, second: u64) -> u64 {
-        STEPS.with_borrow_mut(|steps| {
+        let step = STEPS.try_with(|steps| {
+            let mut steps = steps.borrow_mut();
             if steps.second != second {
-                steps.second = second;
-                steps.random = Some(self.seed_for_thread());
+                *steps = Steps { second, random: Some(self.seed_for_thread()) };
             }
-            steps.random.as_mut().map_or(1, |random| u64::from(random.next_u32().max(1)))
-        })
+            steps.random.as_mut().map_or(1, Rng::next_u32)
+        });
+        // This fails in destructors of a thread that ends.
+        u64::from(step.unwrap_or_else(|_| self.random().next_u32()).max(1))
+    }
+
+    /// Locks the random numbers of this generator. A panic cannot leave them invalid.
+    fn random(&self) -> MutexGuard<'_, ChaCha8Rng> {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[cold]
     fn seed_for_thread(&self) -> ChaCha8Rng {
-        seeded().unwrap_or_else(|_| {
-            let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-            ChaCha8Rng::from_rng(&mut *random)
-        })
+        seeded().unwrap_or_else(|_| ChaCha8Rng::from_rng(&mut *self.random()))
     }
 }
 
