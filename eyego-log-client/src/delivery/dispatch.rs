@@ -99,7 +99,7 @@ impl Dispatcher {
         Self {
             options,
             pace: Pace::new(options.retry, rng),
-            size_limit: SizeLimit::default(),
+            size_limit: SizeLimit::new(),
             queue: VecDeque::new(),
             retrying: VecDeque::new(),
             refused: Refused::default(),
@@ -164,22 +164,18 @@ impl Dispatcher {
         Some(OutgoingBatch { ticket, batch, is_compressed, timeout })
     }
 
-    /// Splits a batch into parts of up to `limit` bytes. Returns the first part
-    /// and queues the others.
+    /// Returns as many events of a batch as fit into `limit` bytes, at least one,
+    /// and queues the others, to which another limit may apply.
     fn split_to(&mut self, batch: Batch, limit: usize) -> Option<Batch> {
-        let mut part_of = Vec::with_capacity(batch.len());
-        let (mut part, mut bytes) = (0, 0);
-        for line in batch.lines().iter() {
-            if bytes > 0 && bytes + line.len() > limit {
-                part += 1;
-                bytes = 0;
-            }
+        let mut bytes = 0;
+        let fitting = batch.lines().iter().take_while(|line| {
             bytes += line.len();
-            part_of.push(part);
-        }
-        let mut parts = batch.split(part + 1, |index| part_of[index]);
-        let rest = parts.split_off(1);
-        rest.into_iter().rev().for_each(|part| self.queue.push_front(part));
+            bytes <= limit
+        });
+        let count = fitting.count().max(1);
+        let mut parts = batch.split(2, |index| usize::from(index >= count));
+        let rest = parts.pop()?;
+        self.queue.push_front(rest);
         parts.pop()
     }
 

@@ -96,6 +96,7 @@ impl Dispatcher {
     }
 
     fn succeed(&mut self, now: Instant) {
+        self.size_limit.accept();
         if self.pace.succeed() {
             // The server is well again. Only batches that failed although it
             // accepted others keep a pause of their own.

@@ -1,22 +1,54 @@
 //! Remembers which size of request the server refused, so that later batches are
-//! not sent in that size only to be refused again.
+//! not sent in that size only to be refused again. The size increases again while
+//! the server accepts requests, because it may have refused all of them for
+//! another reason.
 
 use std::time::{Duration, Instant};
 
 /// How long a limit is remembered. The server may have been configured anew.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
+/// After this many accepted requests the limit is doubled. The number itself
+/// doubles with each increase that the server refuses, up to the maximum.
+const MIN_ACCEPTED: u32 = 8;
+const MAX_ACCEPTED: u32 = 1024;
+
+#[derive(Debug)]
 pub(crate) struct SizeLimit {
     limit: Option<(usize, Instant)>,
+    /// The number of requests that were accepted since the limit changed.
+    accepted: u32,
+    /// After this many the limit is doubled.
+    double_after: u32,
+    /// The limit was doubled and no request was refused since.
+    is_doubled: bool,
 }
 
 impl SizeLimit {
+    pub(crate) const fn new() -> Self {
+        Self { limit: None, accepted: 0, double_after: MIN_ACCEPTED, is_doubled: false }
+    }
+
     /// Records that a request of `bytes` bytes was refused and is halved.
     pub(crate) fn halve(&mut self, bytes: usize, now: Instant) {
         let half = (bytes / 2).max(1);
         let known = self.bytes(now).unwrap_or(usize::MAX);
         self.limit = Some((half.min(known), now + REMEMBERED));
+        self.accepted = 0;
+        if std::mem::take(&mut self.is_doubled) {
+            self.double_after = (self.double_after * 2).min(MAX_ACCEPTED);
+        }
+    }
+
+    /// Records that a request was accepted.
+    pub(crate) fn accept(&mut self) {
+        let Some((bytes, _)) = &mut self.limit else { return };
+        self.accepted += 1;
+        if self.accepted >= self.double_after {
+            *bytes = bytes.saturating_mul(2);
+            self.accepted = 0;
+            self.is_doubled = true;
+        }
     }
 
     /// Forgets the limit, because a single event was the reason for it.
@@ -38,7 +70,7 @@ mod tests {
     #[test]
     fn the_smallest_half_is_remembered_for_a_while() {
         let now = Instant::now();
-        let mut limit = SizeLimit::default();
+        let mut limit = SizeLimit::new();
         assert_eq!(limit.bytes(now), None);
         limit.halve(1000, now);
         limit.halve(500, now);
@@ -48,5 +80,24 @@ mod tests {
         limit.halve(1000, now + REMEMBERED);
         limit.clear();
         assert_eq!(limit.bytes(now), None);
+    }
+
+    #[test]
+    fn accepted_requests_double_the_limit_and_refused_increases_become_rare() {
+        let now = Instant::now();
+        let mut limit = SizeLimit::new();
+        limit.accept();
+        assert_eq!(limit.bytes(now), None);
+        limit.halve(1000, now);
+        for accepted in [8, 16, 32] {
+            (1..accepted).for_each(|_| limit.accept());
+            assert_eq!(limit.bytes(now), Some(500));
+            limit.accept();
+            assert_eq!(limit.bytes(now), Some(1000));
+            limit.halve(1000, now);
+            // Others of that size were in flight as well.
+            limit.halve(1000, now);
+        }
+        assert_eq!(limit.bytes(now), Some(500));
     }
 }
