@@ -144,7 +144,7 @@ fn is_broker(text: &str) -> bool {
         None => text,
     };
     let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) if rest.is_empty() => (host, None),
+        Some((host, "")) => (host, None),
         Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or_default())),
         None => match address.split_once(':') {
             Some((host, port)) => (host, Some(port)),
