@@ -13,8 +13,8 @@ use rusqlite::Connection;
 use stack::server::Server;
 
 use crate::data::{self, BUSY_USER, HOUR, NEVER_DONE, RARE};
-use crate::queries::{self, Driver, Find};
-use crate::{head, server, tails};
+use crate::queries::{self, Driver, Find, Measured};
+use crate::{Selection, head, server, tails};
 
 const IDEAL: [(&str, &str); 3] = [
     ("ideal_user", "user_id, timestamp, id"),
@@ -22,7 +22,7 @@ const IDEAL: [(&str, &str); 3] = [
     ("ideal_user_action", "user_id, action, timestamp, id"),
 ];
 
-pub(crate) async fn run(events: u64) -> Result<()> {
+pub(crate) async fn run(selected: &Selection, events: u64) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("store.db");
     let measured = {
@@ -34,12 +34,35 @@ pub(crate) async fn run(events: u64) -> Result<()> {
             repository.store(&bulk?).await?;
         }
         println!("stored {:.0}/s", events as f64 / began.elapsed().as_secs_f64());
-        let measured = queries::measure(&repository).await?;
+        let measured = match selected.contains("queries") {
+            true => Some(queries::measure(&repository).await?),
+            false => None,
+        };
         store.close(Instant::now() + Duration::from_secs(60)).await;
         measured
     };
+    if let Some(measured) = measured {
+        compare(measured, &file, events).await?;
+    }
+    let running = Server::builder().data_dir(dir.path()).start().await?;
+    if selected.contains("export") {
+        server::export(&running, events, |socket| raw_export(&file, socket)).await?;
+    }
+    if selected.contains("delay") {
+        tails::delay(&running).await?;
+    }
+    server::ingest_beside_readers(selected, &running).await?;
+    drop(running);
+    if selected.contains("memory") {
+        tails::memory(Server::builder().data_dir(dir.path())).await?;
+    }
+    Ok(())
+}
+
+/// Compares queries with the same ones in SQL, with the ideal indexes.
+async fn compare(measured: Measured, file: &Path, events: u64) -> Result<()> {
     head("embedded", events);
-    let mut driver = Sqlite(Connection::open(&file)?);
+    let mut driver = Sqlite(Connection::open(file)?);
     for (name, columns) in IDEAL {
         driver.0.execute_batch(&format!("CREATE INDEX {name} ON logs ({columns})"))?;
     }
@@ -47,13 +70,7 @@ pub(crate) async fn run(events: u64) -> Result<()> {
     for (name, _) in IDEAL {
         driver.0.execute_batch(&format!("DROP INDEX {name}"))?;
     }
-    drop(driver);
-    let running = Server::builder().data_dir(dir.path()).start().await?;
-    server::export(&running, events, |socket| raw_export(&file, socket)).await?;
-    tails::delay(&running).await?;
-    server::ingest_beside_readers(&running).await?;
-    drop(running);
-    tails::memory(Server::builder().data_dir(dir.path())).await
+    Ok(())
 }
 
 struct Sqlite(Connection);

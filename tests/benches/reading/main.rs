@@ -1,6 +1,7 @@
 //! Compares reading with what the store's own driver needs for the same result, in the same run.
 //!
-//! `cargo bench -p eyego-log-tests --bench reading [-- embedded|mongodb] [--events 1e6]`
+//! `cargo bench -p eyego-log-tests --bench reading [-- STORES] [PARTS] [--events 1e6]`, with the names
+//! of [`STORES`] and [`PARTS`], separated by spaces. Without any, all are measured.
 //!
 //! Fills a store through its port, with a million events by default. Queries and statistics run in
 //! this process, through the port; the limit runs the same query through the driver, with the ideal
@@ -17,9 +18,25 @@ mod tails;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 const DEFAULT_EVENTS: u64 = 1_000_000;
+
+const STORES: [&str; 2] = ["embedded", "mongodb"];
+/// `scans` and `tails` measure ingest beside them.
+const PARTS: [&str; 6] = ["queries", "export", "delay", "scans", "tails", "memory"];
+
+/// The stores and the parts of the bench that are named on the command line.
+struct Selection(Vec<String>);
+
+impl Selection {
+    /// Returns whether a store or a part is to be measured: if it is named, or none of its kind is.
+    fn contains(&self, name: &str) -> bool {
+        let kind: &[&str] = if STORES.contains(&name) { &STORES } else { &PARTS };
+        let is_named = |name: &str| self.0.iter().any(|selected| selected == name);
+        is_named(name) || !kind.iter().any(|name| is_named(name))
+    }
+}
 
 fn main() -> Result<()> {
     let (mut selected, mut events) = (Vec::new(), DEFAULT_EVENTS);
@@ -39,17 +56,21 @@ fn main() -> Result<()> {
             }
             // cargo passes `--bench`.
             option if option.starts_with('-') => {}
-            name => selected.push(name.to_owned()),
+            name => {
+                let is_known = STORES.contains(&name) || PARTS.contains(&name);
+                ensure!(is_known, "{name} is none of {STORES:?} and {PARTS:?}");
+                selected.push(name.to_owned());
+            }
         }
     }
-    let is_selected = |name: &str| selected.is_empty() || selected.iter().any(|s| s == name);
+    let selected = Selection(selected);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        if is_selected("embedded") {
-            embedded::run(events).await?;
+        if selected.contains("embedded") {
+            embedded::run(&selected, events).await?;
         }
-        if is_selected("mongodb") {
-            mongodb::run(events).await?;
+        if selected.contains("mongodb") {
+            mongodb::run(&selected, events).await?;
         }
         Ok(())
     })

@@ -18,12 +18,12 @@ use stack::server::Server;
 use stack::{Purpose, eventually};
 
 use crate::data::{self, BUSY_USER, NEVER_DONE, RARE};
-use crate::queries::{self, Driver, FINDS, Find};
-use crate::{head, server, tails};
+use crate::queries::{self, Driver, FINDS, Find, Measured};
+use crate::{Selection, head, server, tails};
 
 const DATABASE: &str = "bench";
 
-pub(crate) async fn run(events: u64) -> Result<()> {
+pub(crate) async fn run(selected: &Selection, events: u64) -> Result<()> {
     let mongo = Mongo::start(StackOptions::default().purpose(Purpose::Benchmarks)).await?;
     let connection = MongoConnection::start(MongoOptions {
         uri: mongo.uri().to_owned(),
@@ -45,20 +45,16 @@ pub(crate) async fn run(events: u64) -> Result<()> {
     });
     stored.buffer_unordered(4).try_for_each(|_| async { Ok(()) }).await?;
     println!("stored {:.0}/s", events as f64 / began.elapsed().as_secs_f64());
-    let measured = queries::measure(&repository).await?;
+    let measured = match selected.contains("queries") {
+        true => Some(queries::measure(&repository).await?),
+        false => None,
+    };
     // The repository would drop an ideal index that has the name of an index of an earlier version.
     connection.shutdown(Instant::now() + Duration::from_secs(10)).await;
-
-    head("MongoDB", events);
     let client = Client::with_uri_str(mongo.uri()).await?;
     let logs: Collection<Document> = client.database(DATABASE).collection("logs");
-    for find in FINDS {
-        logs.create_index(IndexModel::builder().keys(ideal(find).0).build()).await?;
-    }
-    queries::compare(measured, &mut MongoDb(logs.clone())).await?;
-    for find in FINDS {
-        let name: Vec<_> = ideal(find).0.iter().map(|(k, v)| format!("{k}_{v}")).collect();
-        logs.drop_index(name.join("_")).await?;
+    if let Some(measured) = measured {
+        compare(measured, &logs, events).await?;
     }
 
     let builder = || {
@@ -68,22 +64,44 @@ pub(crate) async fn run(events: u64) -> Result<()> {
     };
     let running = builder().start().await?;
     running.wait_ready(Duration::from_secs(30)).await?;
-    let handle = tokio::runtime::Handle::current();
-    server::export(&running, events, |mut socket| {
-        handle.block_on(async {
-            let all = logs.clone_with_type::<RawDocumentBuf>();
-            let mut cursor = all.find(doc! {}).sort(doc! { "timestamp": -1, "_id": -1 }).await?;
-            while cursor.advance().await? {
-                socket.write_all(cursor.current().as_bytes())?;
-            }
-            Ok(())
+    if selected.contains("export") {
+        let handle = tokio::runtime::Handle::current();
+        server::export(&running, events, |mut socket| {
+            handle.block_on(async {
+                let all = logs.clone_with_type::<RawDocumentBuf>();
+                let mut cursor =
+                    all.find(doc! {}).sort(doc! { "timestamp": -1, "_id": -1 }).await?;
+                while cursor.advance().await? {
+                    socket.write_all(cursor.current().as_bytes())?;
+                }
+                Ok(())
+            })
         })
-    })
-    .await?;
-    tails::delay(&running).await?;
-    server::ingest_beside_readers(&running).await?;
+        .await?;
+    }
+    if selected.contains("delay") {
+        tails::delay(&running).await?;
+    }
+    server::ingest_beside_readers(selected, &running).await?;
     drop(running);
-    tails::memory(builder()).await
+    if selected.contains("memory") {
+        tails::memory(builder()).await?;
+    }
+    Ok(())
+}
+
+/// Compares queries with the same ones through the driver, with the ideal indexes.
+async fn compare(measured: Measured, logs: &Collection<Document>, events: u64) -> Result<()> {
+    head("MongoDB", events);
+    for find in FINDS {
+        logs.create_index(IndexModel::builder().keys(ideal(find).0).build()).await?;
+    }
+    queries::compare(measured, &mut MongoDb(logs.clone())).await?;
+    for find in FINDS {
+        let name: Vec<_> = ideal(find).0.iter().map(|(k, v)| format!("{k}_{v}")).collect();
+        logs.drop_index(name.join("_")).await?;
+    }
+    Ok(())
 }
 
 struct MongoDb(Collection<Document>);

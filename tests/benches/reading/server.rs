@@ -2,12 +2,16 @@
 
 use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use stack::load::{Load, single_requests};
 use stack::server::Server;
 use tokio::task::JoinSet;
+
+use crate::Selection;
 
 /// How long ingest is measured, alone and beside scans.
 const LOAD: Duration = Duration::from_secs(10);
@@ -71,7 +75,7 @@ fn peak_rss_bytes(server: &Server) -> Result<u64> {
 
 /// Compares ingest of single events while four clients scan, and 100 tails follow a user each or, in
 /// a second run, all events, with ingest alone.
-pub(crate) async fn ingest_beside_readers(server: &Server) -> Result<()> {
+pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server) -> Result<()> {
     server.wait_ready(Duration::from_secs(30)).await?;
     let load = || Load {
         address: server.address(),
@@ -87,10 +91,14 @@ pub(crate) async fn ingest_beside_readers(server: &Server) -> Result<()> {
         (100, true, "4 scans and 100 tails of a user each"),
         (100, false, "4 scans and 100 tails of everything"),
     ] {
+        if !selected.contains(if tails == 0 { "scans" } else { "tails" }) {
+            continue;
+        }
         let before = load().run().await?.rate();
         let mut readers = JoinSet::new();
+        let scans = Arc::new(AtomicU64::new(0));
         for _ in 0..4 {
-            readers.spawn(scan(format!("{base}/api/v1/logs?metadata.n=-1")));
+            readers.spawn(scan(format!("{base}/api/v1/logs?metadata.n=-1"), Arc::clone(&scans)));
         }
         for n in 0..tails {
             let query = if of_user { format!("userId=user-{n}") } else { String::new() };
@@ -103,19 +111,22 @@ pub(crate) async fn ingest_beside_readers(server: &Server) -> Result<()> {
         let alone = f64::midpoint(before, after);
         println!(
             "ingest of single events: {alone:.0}/s alone, {:.0}/s beside {name}: {:.0} % (goal 80 %); \
-             p99 {:.1?} beside them",
+             p99 {:.1?} and {} finished scans beside them",
             beside.rate(),
             beside.rate() / alone * 100.0,
             beside.percentile(0.99),
+            scans.load(Ordering::Relaxed),
         );
     }
     Ok(())
 }
 
 /// Scans again and again. A scan that exceeds its time limit is followed by the next one.
-async fn scan(url: String) {
+async fn scan(url: String, finished: Arc<AtomicU64>) {
     while let Ok(response) = reqwest::get(&url).await {
-        drop(response.bytes().await);
+        if response.status().is_success() && response.bytes().await.is_ok() {
+            finished.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
