@@ -49,6 +49,27 @@ impl LogEntry {
         Self { id, user_id, action, timestamp, metadata, received_at: None }
     }
 
+    /// Appends the JSON form to `out`. The bytes are those of `serde_json`, which takes
+    /// longer.
+    pub fn append_json(&self, out: &mut Vec<u8>) {
+        self.append_open_json(out);
+        out.push(b'}');
+    }
+
+    /// Appends the JSON form without its last brace.
+    pub(crate) fn append_open_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"id\":\"");
+        out.extend_from_slice(&self.id.to_hex());
+        out.extend_from_slice(b"\",\"userId\":");
+        append_text(out, self.user_id.as_str());
+        out.extend_from_slice(b",\"action\":");
+        append_text(out, self.action.as_str());
+        out.extend_from_slice(b",\"timestamp\":\"");
+        out.extend_from_slice(&self.timestamp.to_text());
+        out.extend_from_slice(b"\",\"metadata\":");
+        out.extend_from_slice(self.metadata.as_json().as_bytes());
+    }
+
     /// Returns `true` if the caller set the timestamp. If the server set it to
     /// the time of receipt, an attempt and its retry have different timestamps.
     #[must_use]
@@ -143,6 +164,11 @@ impl Action {
     }
 }
 
+fn append_text(out: &mut Vec<u8>, text: &str) {
+    let written = serde_json::to_writer(&mut *out, text);
+    debug_assert!(written.is_ok(), "writing text to memory cannot fail");
+}
+
 fn check_text(text: &str, max: usize) -> Result<(), InvalidValue> {
     if text.is_empty() {
         return Err(InvalidValue::Empty);
@@ -213,6 +239,25 @@ mod tests {
         assert!(Action::new("x".repeat(129)).is_err());
         assert_eq!(UserId::check("a\0").unwrap_err().to_string(), "must not contain U+0000");
         assert!(Action::check("A").is_ok());
+    }
+
+    #[test]
+    fn appended_json_is_that_of_serde() {
+        for text in ["u", "\"\\/\n\r\t\u{8}\u{c}\u{1}\u{1f}\u{7f}\u{2028}ü😀"] {
+            for millis in [-62_167_219_200_000, 0, 1_768_435_085_442, 253_402_300_799_999] {
+                let mut entry = LogEntry::new(
+                    LogId::from_bytes([0xa1; 12]),
+                    UserId::new(text).unwrap(),
+                    Action::new(text).unwrap(),
+                    Timestamp::from_millis(millis).unwrap(),
+                    Metadata::from_json("{\"a\" :\n\"ü\"}".to_owned()).unwrap(),
+                );
+                entry.received_at = Timestamp::from_millis(1);
+                let mut json = b"before".to_vec();
+                entry.append_json(&mut json);
+                assert_eq!(json[6..], serde_json::to_vec(&entry).unwrap());
+            }
+        }
     }
 
     #[test]

@@ -35,32 +35,13 @@ const MAX_REASON_CHARS: usize = 256;
 /// assert_eq!(decoded.received_at, Some(now));
 /// ```
 pub fn encode(entry: &LogEntry, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"id\":\"");
-    out.extend_from_slice(&entry.id.to_hex());
-    out.extend_from_slice(b"\",\"userId\":");
-    push_string(out, entry.user_id.as_str());
-    out.extend_from_slice(b",\"action\":");
-    push_string(out, entry.action.as_str());
-    out.extend_from_slice(b",\"timestamp\":\"");
-    push_time(out, entry.timestamp);
-    out.extend_from_slice(b"\",\"metadata\":");
-    out.extend_from_slice(entry.metadata.as_json().as_bytes());
+    entry.append_open_json(out);
     if let Some(received_at) = entry.received_at {
         out.extend_from_slice(b",\"receivedAt\":\"");
-        push_time(out, received_at);
+        out.extend_from_slice(&received_at.to_text());
         out.push(b'"');
     }
     out.push(b'}');
-}
-
-fn push_string(out: &mut Vec<u8>, text: &str) {
-    let written = serde_json::to_writer(&mut *out, text);
-    debug_assert!(written.is_ok(), "writing text to memory cannot fail");
-}
-
-fn push_time(out: &mut Vec<u8>, time: Timestamp) {
-    let written = std::io::Write::write_fmt(out, format_args!("{time}"));
-    debug_assert!(written.is_ok(), "writing a time to memory cannot fail");
 }
 
 /// A decoded record: a [`LogEntry`] without the fields that the legacy service

@@ -132,12 +132,14 @@ impl From<Timestamp> for SystemTime {
     }
 }
 
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Timestamp {
+    /// Returns the time as `2026-01-14T23:58:05.442Z`, without allocating.
+    #[must_use]
+    pub fn to_text(self) -> [u8; 24] {
         let (year, month, day) = civil_from_days(self.0.div_euclid(MILLIS_PER_DAY));
         let millis = self.0.rem_euclid(MILLIS_PER_DAY);
         let mut text = *b"yyyy-mm-ddThh:mm:ss.mmmZ";
-        for (place, digits, mut number) in [
+        for (place, digits, number) in [
             (0, 4, year),
             (5, 2, month),
             (8, 2, day),
@@ -146,12 +148,20 @@ impl fmt::Display for Timestamp {
             (17, 2, millis / 1000 % 60),
             (20, 3, millis % 1000),
         ] {
+            // All years have four digits.
+            let mut number = u16::try_from(number).unwrap_or(0);
             for digit in text[place..place + digits].iter_mut().rev() {
-                *digit = b'0' + u8::try_from(number % 10).map_err(|_| fmt::Error)?;
+                *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
                 number /= 10;
             }
         }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        text
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.to_text()).map_err(|_| fmt::Error)?)
     }
 }
 

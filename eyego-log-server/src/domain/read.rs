@@ -16,6 +16,10 @@ pub const MAX_PAGE_BYTES: usize = 8 << 20;
 /// stored a larger one.
 pub const MAX_EVENT_BYTES: usize = (16 << 20) + (64 << 10);
 
+/// Memory that a page reserves at a time, in bytes: reserving it for each item takes
+/// longer.
+const RESERVED_AT_ONCE: usize = 4 << 10;
+
 /// The reason a read failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -69,6 +73,7 @@ pub struct PageBuilder<'a, T> {
     limit: usize,
     memory: &'a dyn ReadMemory,
     bytes: usize,
+    reserved: usize,
     entries: Vec<T>,
     has_more: bool,
 }
@@ -80,12 +85,12 @@ impl<T> std::fmt::Debug for PageBuilder<'_, T> {
 }
 
 impl<'a, T: PageItem> PageBuilder<'a, T> {
-    /// Starts a page of at most `limit` items. Each item reserves its size from
-    /// `memory`.
+    /// Starts a page of at most `limit` items. Their size is reserved from `memory`
+    /// before they are kept, a few KiB at a time.
     #[must_use]
     pub fn new(limit: u32, memory: &'a dyn ReadMemory) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Self { limit, memory, bytes: 0, entries: Vec::new(), has_more: false }
+        Self { limit, memory, bytes: 0, reserved: 0, entries: Vec::new(), has_more: false }
     }
 
     /// Adds the next item of the result. Returns [`ControlFlow::Break`] if the
@@ -100,7 +105,11 @@ impl<'a, T: PageItem> PageBuilder<'a, T> {
             self.has_more = true;
             return Ok(ControlFlow::Break(()));
         }
-        self.memory.reserve(bytes)?;
+        if self.bytes + bytes > self.reserved {
+            let more = (self.bytes + bytes - self.reserved).max(RESERVED_AT_ONCE);
+            self.memory.reserve(more)?;
+            self.reserved += more;
+        }
         self.bytes += bytes;
         self.entries.push(item);
         Ok(ControlFlow::Continue(()))
@@ -195,9 +204,10 @@ mod tests {
 
     #[test]
     fn a_page_without_memory_is_an_error() {
-        let memory = Limited(1000);
+        let memory = Limited(RESERVED_AT_ONCE);
         let mut page = PageBuilder::new(9, &memory);
         assert!(page.push(entry(1, 10)).unwrap().is_continue());
-        assert!(matches!(page.push(entry(2, 2000)), Err(ReadError::Overloaded(_))));
+        let large = entry(2, 2 * RESERVED_AT_ONCE);
+        assert!(matches!(page.push(large), Err(ReadError::Overloaded(_))));
     }
 }

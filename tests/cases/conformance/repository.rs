@@ -72,6 +72,9 @@ const CASES: &[Case<Fixture>] = &[
     ("a cursor keeps its position while logs are stored", |store| {
         Box::pin(query::cursor_keeps_its_position_while_logs_are_stored(store))
     }),
+    ("long pages return each log once, in order", |store| {
+        Box::pin(query::long_pages_return_each_log_once_in_order(store))
+    }),
     ("a page is bounded by bytes", |store| Box::pin(query::page_is_bounded_by_bytes(store))),
     ("an event larger than a page is a page of its own", |store| {
         Box::pin(query::event_larger_than_a_page_is_a_page_of_its_own(store))

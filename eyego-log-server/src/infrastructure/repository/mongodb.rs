@@ -7,7 +7,7 @@
 //! | `monitor`, `indexes` | health checks and index builds in the background |
 //! | `repository` | the log entries: the port |
 //! | `insert`, `encode`, `duplicates` | storing |
-//! | `filter`, `metadata_filter`, `decode`, `json` | reading |
+//! | `find`, `filter`, `metadata_filter`, `decode`, `json` | reading |
 //! | `stats` | statistics |
 //! | `tail` | tails, from change streams |
 //! | `dead_letters` | the dead letters |
@@ -22,6 +22,7 @@ mod encode;
 mod erasures;
 mod failure;
 mod filter;
+mod find;
 mod indexes;
 mod insert;
 mod json;

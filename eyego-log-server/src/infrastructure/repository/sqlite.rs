@@ -15,6 +15,7 @@
 mod dead_letters;
 mod erasures;
 mod find;
+mod keys;
 mod purge;
 mod readers;
 mod removal;

@@ -37,8 +37,9 @@ use super::api::Api;
 use super::error::ApiError;
 use super::selection;
 
-/// Number of events of a page. A page ends at 8 MiB, too.
-const PAGE_LIMIT: u32 = 1000;
+/// Number of events of a page. A page ends at 8 MiB, too. Between two pages, the thread
+/// that reads them waits for the next request.
+const PAGE_LIMIT: u32 = 4000;
 
 /// `GET /api/v1/logs/export`
 pub(super) async fn export(

@@ -175,6 +175,28 @@ fn of_size(n: u32, bytes: usize) -> LogEntry {
     entry(n, "ada", "LOGIN", i64::from(n), &format!(r#"{{"a": "{}"}}"#, "x".repeat(bytes)))
 }
 
+pub(super) async fn long_pages_return_each_log_once_in_order(fixture: Fixture) {
+    let repository = fixture.repository();
+    // Stores may read a page in parts, whose sizes depend on those of the logs before.
+    let size = |n| if (200..230).contains(&n) { 100 << 10 } else { 10 };
+    let logs: Vec<_> = (0..500)
+        .map(|n| LogEntry { timestamp: at(i64::from(n / 3)), ..of_size(n, size(n)) })
+        .collect();
+    store(&repository, &logs).await;
+    for order in [Order::Descending, Order::Ascending] {
+        for limit in [32, 33, 240, 500] {
+            let mut query = LogQuery { order, limit, ..LogQuery::default() };
+            let found = all_pages(&repository, &query).await;
+            assert!(found == expected(&logs, &query), "{query:?}");
+            query.start = Start::Page(2);
+            let second = repository.find(&query, unlimited()).await.unwrap();
+            let skipped = limit as usize;
+            let rest = (500 - skipped).min(skipped);
+            assert!(second.entries == found[skipped..skipped + rest], "{query:?}");
+        }
+    }
+}
+
 pub(super) async fn page_is_bounded_by_bytes(fixture: Fixture) {
     const COUNT: u32 = 80;
 

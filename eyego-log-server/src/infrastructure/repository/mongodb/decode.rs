@@ -83,7 +83,9 @@ pub(super) fn time(value: RawBsonRef<'_>) -> Option<Timestamp> {
 /// Decodes metadata. A value that is not an object, which the schema of the legacy
 /// service allowed, becomes the only member of an object.
 fn read_metadata(value: RawBsonRef<'_>, max_bytes: usize) -> Result<Metadata, Undecodable> {
-    let mut text = JsonText::new(max_bytes);
+    // JSON is about as long as BSON.
+    let capacity = value.as_document().map_or(0, |document| document.as_bytes().len());
+    let mut text = JsonText::new(max_bytes, capacity);
     let written = match value {
         RawBsonRef::Null | RawBsonRef::Undefined => return Ok(Metadata::default()),
         RawBsonRef::Document(document) => json::push_object(&mut text, document),
@@ -102,7 +104,7 @@ fn read_metadata(value: RawBsonRef<'_>, max_bytes: usize) -> Result<Metadata, Un
         JsonError::Bson(error) => unreadable(&error),
     })?;
     let text = String::from_utf8(text.bytes).map_err(|error| unreadable(&error))?;
-    Metadata::from_stored(text).map_err(|error| unreadable(&error))
+    Metadata::from_stored(text).ok_or_else(|| unreadable(&"it is not an object"))
 }
 
 #[cfg(test)]

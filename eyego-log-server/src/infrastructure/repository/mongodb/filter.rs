@@ -15,9 +15,25 @@ pub(super) fn of_query(query: &LogQuery) -> Document {
     doc! { "$and": conditions }
 }
 
+/// Returns the filter of the documents of a query after this position.
+pub(super) fn of_query_after(query: &LogQuery, timestamp: DateTime, id: ObjectId) -> Document {
+    let mut conditions = conditions_without_cursor(query);
+    conditions.extend(after_position("timestamp", query.order, timestamp, id));
+    conditions.push(is_event());
+    doc! { "$and": conditions }
+}
+
 /// Returns the conditions of a query. Documents that are not events can fulfil
 /// them.
 pub(super) fn conditions(query: &LogQuery) -> Vec<Document> {
+    let mut conditions = conditions_without_cursor(query);
+    if let Start::After(cursor) = query.start {
+        conditions.extend(after("timestamp", query.order, cursor));
+    }
+    conditions
+}
+
+fn conditions_without_cursor(query: &LogQuery) -> Vec<Document> {
     let mut conditions = Vec::new();
     if let Some(user_id) = &query.user_id {
         conditions.push(doc! { "userId": { "$eq": user_id } });
@@ -31,9 +47,6 @@ pub(super) fn conditions(query: &LogQuery) -> Vec<Document> {
     if let Some(to) = query.to {
         conditions.push(doc! { "timestamp": { "$lt": date(to) } });
     }
-    if let Start::After(cursor) = query.start {
-        conditions.extend(after("timestamp", query.order, cursor));
-    }
     conditions.extend(query.metadata.iter().map(metadata_filter::of));
     conditions
 }
@@ -42,6 +55,10 @@ pub(super) fn conditions(query: &LogQuery) -> Vec<Document> {
 /// the timestamp field.
 pub(super) fn after(time: &str, order: Order, cursor: Cursor) -> [Document; 2] {
     let (at, id) = (date(cursor.timestamp), ObjectId::from_bytes(*cursor.id.as_bytes()));
+    after_position(time, order, at, id)
+}
+
+fn after_position(time: &str, order: Order, at: DateTime, id: ObjectId) -> [Document; 2] {
     let (after, from) = match order {
         Order::Descending => ("$lt", "$lte"),
         Order::Ascending => ("$gt", "$gte"),

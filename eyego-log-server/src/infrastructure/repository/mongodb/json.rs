@@ -32,9 +32,9 @@ pub(super) struct JsonText {
 
 impl JsonText {
     /// Starts a text of about `max_bytes` at most: one number, short name or closing
-    /// bracket per level more.
-    pub(super) fn new(max_bytes: usize) -> Self {
-        Self { bytes: Vec::new(), max_bytes }
+    /// bracket per level more. Has room for `capacity` bytes.
+    pub(super) fn new(max_bytes: usize, capacity: usize) -> Self {
+        Self { bytes: Vec::with_capacity(capacity.min(max_bytes)), max_bytes }
     }
 
     fn check(&self, more: usize) -> Result<()> {
@@ -208,7 +208,7 @@ mod tests {
             "undefined": bson::Bson::Undefined,
         };
         let raw = bson::RawDocumentBuf::try_from(&document).unwrap();
-        let mut out = JsonText::new(usize::MAX);
+        let mut out = JsonText::new(usize::MAX, 0);
         push_object(&mut out, &raw).unwrap();
         let read: serde_json::Value = serde_json::from_slice(&out.bytes).unwrap();
         assert_eq!(
@@ -244,12 +244,12 @@ mod tests {
             ("nested", vec![doc! { "a": "x".repeat(60_000) }; 20].into()),
         ] {
             let raw = bson::RawDocumentBuf::try_from(&doc! { name: value }).unwrap();
-            let mut out = JsonText::new(MAX);
+            let mut out = JsonText::new(MAX, 0);
             let error = push_object(&mut out, &raw).unwrap_err();
             assert!(matches!(error, JsonError::TooLarge), "{name}: {error}");
             assert!(out.bytes.len() <= MAX + LONG_TEXT * 6, "{name}: {}", out.bytes.len());
         }
         let raw = bson::RawDocumentBuf::try_from(&doc! { "a": "x".repeat(MAX - 20) }).unwrap();
-        push_object(&mut JsonText::new(MAX), &raw).unwrap();
+        push_object(&mut JsonText::new(MAX, 0), &raw).unwrap();
     }
 }

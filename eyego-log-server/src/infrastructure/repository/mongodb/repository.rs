@@ -3,24 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bson::raw::RawDocument;
-use bson::{doc, oid::ObjectId};
-use eyego_log_core::query::Order;
+use bson::oid::ObjectId;
 use eyego_log_core::{LogEntry, LogId, LogQuery};
 
 use super::connection::MongoConnection;
 use super::decode::Undecodable;
 use super::insert::{self, Plan};
-use super::operation::{self, MAX_READ_TIME};
-use super::{duplicates, filter, large, stats};
+use super::operation;
+use super::{duplicates, find, large, stats};
 use crate::domain::health::PartHealth;
-use crate::domain::read::{Page, PageBuilder, ReadError, ReadMemory};
+use crate::domain::read::{Page, ReadError, ReadMemory};
 use crate::domain::repository::{LogRepository, StoreError, StoreOutcome};
 use crate::domain::stats::{Stats, StatsQuery};
 use crate::infrastructure::repository::limits::ReadKind;
-
-/// Size in bytes above which a document is worth a break after it.
-const LARGE_DOCUMENT: usize = 64 << 10;
 
 /// Log entries in MongoDB.
 #[derive(Debug, Clone)]
@@ -33,18 +28,6 @@ impl MongoRepository {
     #[must_use]
     pub fn new(connection: Arc<MongoConnection>) -> Self {
         Self { connection }
-    }
-
-    /// Decodes a document, or logs a warning if it is not an event or is too large. One
-    /// such document does not fail the whole page.
-    async fn decode_or_skip(&self, document: &RawDocument) -> Result<Option<LogEntry>, ReadError> {
-        match large::decode(&self.connection, document).await? {
-            Ok(entry) => Ok(Some(entry)),
-            Err(error) => {
-                self.connection.warn_skipped(document, &error.to_string());
-                Ok(None)
-            }
-        }
     }
 }
 
@@ -77,43 +60,7 @@ impl LogRepository for MongoRepository {
     async fn find(&self, query: &LogQuery, memory: Arc<dyn ReadMemory>) -> Result<Page, ReadError> {
         let connection = &*self.connection;
         let _permit = connection.limits().acquire(ReadKind::of(query)).await?;
-        let collection = connection.read_from(&connection.options().collection)?;
-        let direction = match query.order {
-            Order::Descending => -1,
-            Order::Ascending => 1,
-        };
-        let rows = query.limit.saturating_add(1);
-        operation::query(async {
-            let mut cursor = collection
-                .find(filter::of_query(query))
-                .sort(doc! { "timestamp": direction, "_id": direction })
-                .skip(query.skipped_rows())
-                .limit(i64::from(rows))
-                .batch_size(operation::batch_size(rows))
-                .collation(filter::by_bytes())
-                .max_time(MAX_READ_TIME)
-                .await?;
-            let mut page = PageBuilder::new(query.limit, &*memory);
-            let mut left = rows;
-            while cursor.advance().await? {
-                left -= 1;
-                if let Some(entry) = self.decode_or_skip(cursor.current()).await?
-                    && page.push(entry)?.is_break()
-                {
-                    break;
-                }
-                if cursor.current().as_bytes().len() > LARGE_DOCUMENT {
-                    // Decoding a batch of them takes long.
-                    tokio::task::yield_now().await;
-                }
-            }
-            if left == 0 {
-                // Skipped documents may hide that more events follow.
-                page.expect_more();
-            }
-            Ok(page.finish())
-        })
-        .await
+        operation::query(find::find(connection, query, &*memory)).await
     }
 
     async fn stats(

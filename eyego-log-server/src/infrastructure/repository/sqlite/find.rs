@@ -1,166 +1,114 @@
-//! Queries: the SQL statements, merging the segments, and filters.
+//! Queries: the pages, the SQL statements, and filters.
 
-use std::collections::VecDeque;
-
-use eyego_log_core::LogQuery;
 use eyego_log_core::query::{Cursor, MetadataFilter, Order, Start};
+use eyego_log_core::{LogEntry, LogQuery};
 use rusqlite::Row;
 use rusqlite::types::Value;
 
+use super::keys::Keys;
 use super::readers::{QueryError, Snapshot};
-use super::row::{self, ACTION_AFTER_KEY, KEY_COLUMNS, Key, METADATA_AFTER_KEY};
-use super::segments::{self, SEGMENT_BITS, Segment};
+use super::row::{self, ACTION_AFTER_KEY, COLUMNS_AFTER_KEY, KEY_COLUMNS, METADATA_AFTER_KEY};
+use super::segments::{self, SEGMENT_BITS};
 use crate::domain::read::{Page, PageBuilder, ReadMemory};
 
-/// Maximum number of keys that are read at a time.
-const MAX_KEYS_PER_READ: usize = 256;
-
 /// Returns the page that `query` asks for.
-///
-/// Keys are read in the query's order from an index, and only the entries of
-/// the page are read in full.
 pub(super) fn find(
     snapshot: &mut Snapshot<'_>,
     query: &LogQuery,
     memory: &dyn ReadMemory,
 ) -> Result<Page, QueryError> {
-    let connection = snapshot.connection();
+    let mut page = PageBuilder::new(query.limit, memory);
+    if segments::divide(query) {
+        find_by_keys(snapshot, query, &mut page)?;
+    } else {
+        find_by_time(snapshot, query, &mut page)?;
+    }
+    Ok(page.finish())
+}
+
+/// Merges the keys of matching entries from the segments, and reads in full only the
+/// entries of the page.
+fn find_by_keys(
+    snapshot: &mut Snapshot<'_>,
+    query: &LogQuery,
+    page: &mut PageBuilder<'_, LogEntry>,
+) -> Result<(), QueryError> {
+    let mut entry = snapshot.connection().prepare_cached(&row::select_by_seq())?;
     let mut keys = Keys::new(snapshot, query)?;
     for _ in 0..query.skipped_rows() {
         if keys.next()?.is_none() {
             break;
         }
     }
-    let mut page = PageBuilder::new(query.limit, memory);
     while let Some(key) = keys.next()? {
-        if page.push(row::get_by_seq(connection, key.seq)?)?.is_break() {
+        if page.push(entry.query_row([key.seq], row::read_entry)?)?.is_break() {
             break;
         }
     }
-    Ok(page.finish())
+    Ok(())
 }
 
-/// Iterates over the keys of matching entries in the query's order, up to one
-/// past the page. Keys of one user or one action are merged from the segments of
-/// the index by user or by action; all others come from the index by time.
-struct Keys<'a, 'c> {
-    snapshot: &'a mut Snapshot<'c>,
-    query: &'a LogQuery,
-    /// Maximum number of keys still to return.
-    remaining: u64,
-    /// Segments that are not open yet, the next one last.
-    unopened: Vec<Segment>,
-    /// Open sources. Each has at least one buffered key.
-    open: Vec<Source>,
+/// Reads the entries in the order of the index by time.
+fn find_by_time(
+    snapshot: &mut Snapshot<'_>,
+    query: &LogQuery,
+    page: &mut PageBuilder<'_, LogEntry>,
+) -> Result<(), QueryError> {
+    let mut start = query.start;
+    if query.skipped_rows() > 0 {
+        // Without metadata filters, keys are skipped in the index alone.
+        let Some(skipped) = last_skipped(snapshot, query)? else { return Ok(()) };
+        start = Start::After(skipped);
+    }
+    while let Some(examined) = read_by_time(snapshot, query, start, page)? {
+        // The read ended early, for a checkpoint.
+        start = Start::After(examined);
+        snapshot.renew()?;
+    }
+    Ok(())
 }
 
-/// Keys of one segment, or of all entries, in the query's order.
-struct Source {
-    /// Number of the segment. `None` means all entries.
-    segment: Option<i64>,
-    buffered: VecDeque<Key>,
-    /// Position up to which the source has been examined. `None` if no keys follow
-    /// the buffered ones.
-    examined: Option<Cursor>,
+/// Returns the position of the last entry before the page, if there are as many.
+fn last_skipped(
+    snapshot: &mut Snapshot<'_>,
+    query: &LogQuery,
+) -> Result<Option<Cursor>, QueryError> {
+    let mut keys = Keys::new(snapshot, query)?;
+    let mut last = None;
+    for _ in 0..query.skipped_rows() {
+        last = keys.next()?;
+        if last.is_none() {
+            break;
+        }
+    }
+    Ok(last.map(|key| Cursor { timestamp: key.timestamp, id: key.id }))
 }
 
-impl<'a, 'c> Keys<'a, 'c> {
-    fn new(snapshot: &'a mut Snapshot<'c>, query: &'a LogQuery) -> Result<Self, QueryError> {
-        // One key more than the page shows whether there is another page.
-        let remaining = query.skipped_rows().saturating_add(u64::from(query.limit) + 1);
-        let mut keys = Self { snapshot, query, remaining, unopened: Vec::new(), open: Vec::new() };
-        if segments::divide(query) {
-            keys.unopened = segments::of_query(keys.snapshot.connection(), query)?;
-        } else {
-            keys.open(None, query.start)?;
+/// Adds entries to the page, beginning at `start`. Stops early if a checkpoint needs
+/// the snapshot back, and returns the position reached.
+fn read_by_time(
+    snapshot: &Snapshot<'_>,
+    query: &LogQuery,
+    start: Start,
+    page: &mut PageBuilder<'_, LogEntry>,
+) -> Result<Option<Cursor>, QueryError> {
+    let (sql, parameters) = select_columns(query, COLUMNS_AFTER_KEY, start, None);
+    let mut statement = snapshot.connection().prepare_cached(&sql)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+    while let Some(row) = rows.next()? {
+        // Without metadata filters, SQLite's progress handler checks often enough.
+        if !query.metadata.is_empty() {
+            snapshot.check()?;
         }
-        Ok(keys)
-    }
-
-    fn next(&mut self) -> Result<Option<Key>, QueryError> {
-        self.snapshot.check()?;
-        self.snapshot.renew()?;
-        if self.remaining == 0 {
-            return Ok(None);
+        if matches(query, row)? && page.push(row::read_entry(row)?)?.is_break() {
+            break;
         }
-        let (index, key) = loop {
-            let first = self.peek();
-            let may_precede = |segment: &mut Segment| {
-                first.is_none_or(|(_, key)| match self.query.order {
-                    Order::Descending => segment.latest >= key.timestamp,
-                    Order::Ascending => segment.earliest <= key.timestamp,
-                })
-            };
-            if let Some(segment) = self.unopened.pop_if(may_precede) {
-                self.open(Some(segment.number), self.query.start)?;
-            } else if let Some(first) = first {
-                break first;
-            } else {
-                return Ok(None);
-            }
-        };
-        self.remaining -= 1;
-        let source = &mut self.open[index];
-        source.buffered.pop_front();
-        if source.buffered.is_empty() {
-            let Source { segment, examined, .. } = self.open.swap_remove(index);
-            if let Some(examined) = examined
-                && self.remaining > 0
-            {
-                self.open(segment, Start::After(examined))?;
-            }
-        }
-        Ok(Some(key))
-    }
-
-    /// Returns the first buffered key and the index of its source.
-    fn peek(&self) -> Option<(usize, Key)> {
-        let firsts = self.open.iter().enumerate();
-        let firsts = firsts.filter_map(|(index, source)| Some((index, *source.buffered.front()?)));
-        match self.query.order {
-            Order::Descending => firsts.max_by_key(|(_, key)| *key),
-            Order::Ascending => firsts.min_by_key(|(_, key)| *key),
-        }
-    }
-
-    /// Opens the segment, or all entries, with the keys that follow `start`.
-    fn open(&mut self, segment: Option<i64>, mut start: Start) -> Result<(), QueryError> {
-        loop {
-            let source = self.read(segment, start)?;
-            if !source.buffered.is_empty() {
-                self.open.push(source);
-                return Ok(());
-            }
-            let Some(examined) = source.examined else { return Ok(()) };
-            // The read ended early, for a checkpoint.
-            start = Start::After(examined);
-            self.snapshot.renew()?;
-        }
-    }
-
-    /// Reads matching keys, beginning at `start`. Stops early if a checkpoint
-    /// needs the snapshot back.
-    fn read(&self, segment: Option<i64>, start: Start) -> Result<Source, QueryError> {
-        let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(MAX_KEYS_PER_READ);
-        let (sql, parameters) = select(self.query, start, segment);
-        let mut statement = self.snapshot.connection().prepare_cached(&sql)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
-        let mut buffered = VecDeque::with_capacity(limit);
-        let mut examined = None;
-        while buffered.len() < limit && !(examined.is_some() && self.snapshot.is_wanted_back()) {
-            self.snapshot.check()?;
-            let Some(row) = rows.next()? else {
-                examined = None;
-                break;
-            };
+        if snapshot.is_wanted_back() {
             let key = row::read_key(row)?;
-            examined = Some(Cursor { timestamp: key.timestamp, id: key.id });
-            if matches(self.query, row)? {
-                buffered.push_back(key);
-            }
+            return Ok(Some(Cursor { timestamp: key.timestamp, id: key.id }));
         }
-        Ok(Source { segment, buffered, examined })
     }
+    Ok(None)
 }
 
 /// Returns `true` if the row matches the filters that the statement does not

@@ -4,13 +4,10 @@ use eyego_log_core::query::{Cursor, Start};
 
 use super::find;
 use super::readers::{QueryError, Snapshot};
-use super::row::{self, ACTION_AFTER_KEY, METADATA_AFTER_KEY};
+use super::row::{self, ACTION_AFTER_KEY, METADATA_AFTER_KEY, USER_AFTER_KEY};
 use super::segments;
 use crate::domain::read::ReadMemory;
 use crate::domain::stats::{Aggregate, GroupBy, Stats, StatsQuery};
-
-/// Position of the user id in the rows that are counted.
-const USER_AFTER_KEY: usize = 5;
 
 /// Returns the counts that `query` asks for.
 pub(super) fn stats(

@@ -11,7 +11,7 @@ use eyego_log_core::{LogEntry, LogQuery};
 use rusqlite::Connection;
 
 use super::readers::{QueryError, Snapshot};
-use super::row::{self, ENTRY_COLUMNS, SEQ_AFTER_ENTRY};
+use super::row;
 use super::{SqliteRepository, SqliteStore};
 use crate::domain::read::{PageItem as _, ReadError};
 use crate::domain::tail::{BatchSize, LogTail, Tail, TailBatch, TailError, TailedEvent, matches};
@@ -169,26 +169,25 @@ fn read(
     after: i64,
     end: i64,
 ) -> Result<(Events, i64), QueryError> {
-    let mut select = snapshot.connection().prepare_cached(&format!(
-        "SELECT {ENTRY_COLUMNS}, seq FROM logs WHERE seq > ?1 AND seq <= ?2 ORDER BY seq"
-    ))?;
+    let sql = row::select("seq > ?1 AND seq <= ?2 ORDER BY seq");
+    let mut select = snapshot.connection().prepare_cached(&sql)?;
     let mut rows = select.query([after, end])?;
     let (mut events, mut position) = (Vec::new(), after);
     let (mut examined, mut examined_bytes, mut size) = (0, 0, BatchSize::default());
     while examined < MAX_ROWS && examined_bytes < MAX_EXAMINED_BYTES {
         snapshot.check()?;
         let Some(row) = rows.next()? else { return Ok((events, end)) };
-        let entry = row::read_entry(row)?;
+        let (seq, entry) = (row::read_key(row)?.seq, row::read_entry(row)?);
         let entry_bytes = entry.json_bytes();
         if matches(filter, &entry) {
             if !size.add(entry_bytes) {
                 break;
             }
-            events.push((row.get(SEQ_AFTER_ENTRY)?, Arc::new(entry)));
+            events.push((seq, Arc::new(entry)));
         }
         examined += 1;
         examined_bytes += entry_bytes;
-        position = row.get(SEQ_AFTER_ENTRY)?;
+        position = seq;
     }
     Ok((events, position))
 }

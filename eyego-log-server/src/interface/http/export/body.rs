@@ -18,6 +18,10 @@ use crate::interface::http::held_body;
 /// Size at which rows are compressed and handed to the connection.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// The last event of a piece may exceed it. If it is not larger than this, the piece is
+/// not copied to make room.
+const USUAL_EVENT_BYTES: usize = 16 << 10;
+
 /// Where the pages come from. Dropping it ends the task that reads them.
 pub(super) struct Source {
     pub(super) receiver: mpsc::Receiver<Result<FetchedPage, ReadError>>,
@@ -92,6 +96,7 @@ impl Export {
             if *self.source.stop.borrow() {
                 return Err(io::Error::other("the server is stopping"));
             }
+            self.bytes.reserve(PIECE_BYTES + USUAL_EVENT_BYTES);
             while self.bytes.len() < PIECE_BYTES
                 && !self.rows.is_group_full()
                 && let Some(entry) = self.entries.next()
@@ -102,8 +107,7 @@ impl Export {
             let is_page_done = self.entries.as_slice().is_empty();
             self.is_finished = is_page_done && self.is_last_page;
             self.rows.write_group(&mut self.bytes, self.is_finished).await?;
-            self.compressor.write(&self.bytes)?;
-            self.bytes.clear();
+            self.compressor.write(&mut self.bytes)?;
             let bytes = self.compressor.take(self.is_finished)?;
             let share = Arc::clone(&self.share);
             if is_page_done && !self.is_last_page {

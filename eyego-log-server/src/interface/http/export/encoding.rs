@@ -64,12 +64,16 @@ impl Compressor {
         })
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Compresses and removes all of `bytes`.
+    pub(super) fn write(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         match self {
-            Self::Identity(output) => output.write_all(bytes),
-            Self::Gzip(encoder) => encoder.write_all(bytes),
-            Self::Zstd(encoder) => encoder.write_all(bytes),
+            Self::Identity(output) if output.is_empty() => std::mem::swap(output, bytes),
+            Self::Identity(output) => output.append(bytes),
+            Self::Gzip(encoder) => encoder.write_all(bytes)?,
+            Self::Zstd(encoder) => encoder.write_all(bytes)?,
         }
+        bytes.clear();
+        Ok(())
     }
 
     /// Returns what is compressed so far. The last call ends the stream.

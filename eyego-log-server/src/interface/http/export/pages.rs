@@ -51,7 +51,7 @@ impl Pages {
                     return Ok(FetchedPage { entries: page.entries, share, is_last });
                 }
                 Err(ReadError::TimedOut(_)) if self.query.limit > 1 => {
-                    self.query.limit = (self.query.limit / 10).max(1);
+                    self.query.limit = (self.query.limit / 20).max(1);
                 }
                 Err(error) => return Err(error),
             }

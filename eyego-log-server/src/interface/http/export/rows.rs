@@ -92,13 +92,12 @@ impl Rows {
             }
             Self::Csv(columns) => columns.write_row(rows, entry),
             Self::Ndjson => {
-                let start = rows.len();
-                serde_json::to_writer(&mut *rows, entry)?;
+                let mut start = rows.len();
+                entry.append_json(rows);
                 // Metadata keeps the line breaks between its tokens.
-                for byte in &mut rows[start..] {
-                    if matches!(*byte, b'\n' | b'\r') {
-                        *byte = b' ';
-                    }
+                while let Some(place) = memchr::memchr2(b'\n', b'\r', &rows[start..]) {
+                    start += place;
+                    rows[start] = b' ';
                 }
                 rows.push(b'\n');
             }
