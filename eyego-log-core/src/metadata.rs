@@ -106,8 +106,8 @@ impl Metadata {
     /// not an object.
     ///
     /// Only the first and the last character are checked: the text was validated before
-    /// it was stored, and parsing it again takes a third of the time of reading it. If it
-    /// is not JSON after all, serializing it returns an error.
+    /// it was stored, and parsing it again takes long (ADR 0043). If it is not JSON after
+    /// all, serializing it returns an error.
     #[must_use]
     pub fn from_stored(text: impl Into<Box<str>>) -> Option<Self> {
         let text = text.into();
@@ -307,5 +307,16 @@ mod tests {
         assert!(from_queue("[]").is_err());
         let deep = "{\"a\":".repeat(50) + "1" + &"}".repeat(50);
         assert!(from_queue(&deep).is_ok(), "the limit of 32 levels applies to HTTP only");
+    }
+
+    #[test]
+    fn stored_metadata_is_an_object_and_checked_when_it_is_serialized() {
+        let stored = Metadata::from_stored(r#"{"a" : 1}"#).unwrap();
+        assert_eq!(serde_json::to_string(&stored).unwrap(), r#"{"a" : 1}"#);
+        for text in ["", "[]", "null", "{\"a\""] {
+            assert!(Metadata::from_stored(text).is_none(), "{text}");
+        }
+        let damaged = Metadata::from_stored(r#"{"a":}"#).unwrap();
+        assert!(serde_json::to_string(&damaged).is_err());
     }
 }

@@ -23,6 +23,7 @@ mod repository;
 mod row;
 mod segments;
 mod snapshot_gate;
+mod statement;
 mod stats;
 mod tail;
 #[cfg(test)]

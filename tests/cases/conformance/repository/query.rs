@@ -179,9 +179,10 @@ pub(super) async fn long_pages_return_each_log_once_in_order(fixture: Fixture) {
     let repository = fixture.repository();
     // Stores may read a page in parts, whose sizes depend on those of the logs before.
     let size = |n| if (200..230).contains(&n) { 100 << 10 } else { 10 };
-    let logs: Vec<_> = (0..500)
-        .map(|n| LogEntry { timestamp: at(i64::from(n / 3)), ..of_size(n, size(n)) })
-        .collect();
+    let mut logs: Vec<_> = (0..500).map(|n| of_size(n, size(n))).collect();
+    for (n, log) in (0..).zip(&mut logs) {
+        log.timestamp = at(n / 3);
+    }
     store(&repository, &logs).await;
     for order in [Order::Descending, Order::Ascending] {
         for limit in [32, 33, 240, 500] {

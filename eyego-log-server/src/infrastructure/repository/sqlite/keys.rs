@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use eyego_log_core::LogQuery;
 use eyego_log_core::query::{Cursor, Order, Start};
 
-use super::find;
 use super::readers::{QueryError, Snapshot};
 use super::row::{self, Key};
 use super::segments::{self, Segment};
+use super::statement;
 
 /// Maximum number of keys that are read at a time.
 const MAX_KEYS_PER_READ: usize = 256;
@@ -118,7 +118,7 @@ impl<'a, 'c> Keys<'a, 'c> {
     /// needs the snapshot back.
     fn read(&self, segment: Option<i64>, start: Start) -> Result<Source, QueryError> {
         let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(MAX_KEYS_PER_READ);
-        let (sql, parameters) = find::select(self.query, start, segment);
+        let (sql, parameters) = statement::select(self.query, start, segment);
         let mut statement = self.snapshot.connection().prepare_cached(&sql)?;
         let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
         let mut buffered = VecDeque::with_capacity(limit);
@@ -131,7 +131,7 @@ impl<'a, 'c> Keys<'a, 'c> {
             };
             let key = row::read_key(row)?;
             examined = Some(Cursor { timestamp: key.timestamp, id: key.id });
-            if find::matches(self.query, row)? {
+            if statement::matches(self.query, row)? {
                 buffered.push_back(key);
             }
         }

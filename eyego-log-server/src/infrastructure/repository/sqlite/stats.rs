@@ -2,10 +2,9 @@
 
 use eyego_log_core::query::{Cursor, Start};
 
-use super::find;
 use super::readers::{QueryError, Snapshot};
 use super::row::{self, ACTION_AFTER_KEY, METADATA_AFTER_KEY, USER_AFTER_KEY};
-use super::segments;
+use super::{segments, statement};
 use crate::domain::read::ReadMemory;
 use crate::domain::stats::{Aggregate, GroupBy, Stats, StatsQuery};
 
@@ -48,7 +47,7 @@ fn count(
     // Without metadata, the index alone contains all columns.
     let columns =
         if has_metadata { ", action, metadata, user_id" } else { ", action, NULL, user_id" };
-    let (sql, parameters) = find::select_columns(&query.filter, columns, start, segment);
+    let (sql, parameters) = statement::select_columns(&query.filter, columns, start, segment);
     let mut statement = snapshot.connection().prepare_cached(&sql)?;
     let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
     while let Some(row) = rows.next()? {
@@ -57,7 +56,7 @@ fn count(
             snapshot.check()?;
         }
         let key = row::read_key(row)?;
-        if find::matches(&query.filter, row)? {
+        if statement::matches(&query.filter, row)? {
             let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?));
             let user_id = text(USER_AFTER_KEY)?;
             match &query.by {
@@ -67,7 +66,7 @@ fn count(
                 }
                 Some(GroupBy::UserId) => aggregate.add(key.timestamp, user_id, Some(user_id))?,
                 Some(GroupBy::Metadata(path)) => {
-                    let metadata = find::parse_metadata(text(METADATA_AFTER_KEY)?);
+                    let metadata = statement::parse_metadata(text(METADATA_AFTER_KEY)?);
                     let value = path.scalar_text(&metadata);
                     aggregate.add(key.timestamp, user_id, value.as_deref())?;
                 }

@@ -5,9 +5,10 @@ use eyego_log_core::{Action, LogEntry, LogQuery, Metadata, Timestamp, UserId};
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::super::find::{find, select, select_columns};
+use super::super::find::find;
 use super::super::readers::Snapshot;
 use super::super::snapshot_gate::SnapshotGate;
+use super::super::statement::{select, select_columns};
 use super::super::tail;
 use super::super::{FILE, FORMAT, repository};
 use super::{Unlimited, entry, new_store};
