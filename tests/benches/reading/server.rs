@@ -73,8 +73,8 @@ fn peak_rss_bytes(server: &Server) -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Compares ingest of single events while four clients scan, and 100 tails follow a user each or, in
-/// a second run, all events, with ingest alone.
+/// Compares ingest of single events while four clients scan, and while 100 tails follow a user each or
+/// all events, with ingest alone.
 pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server) -> Result<()> {
     server.wait_ready(Duration::from_secs(30)).await?;
     let load = || Load {
@@ -86,10 +86,12 @@ pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server)
     };
     Load { duration: Duration::from_secs(3), ..load() }.run().await?;
     let base = server.base_url();
-    for (tails, of_user, name) in [
-        (0, true, "4 scans"),
-        (100, true, "4 scans and 100 tails of a user each"),
-        (100, false, "4 scans and 100 tails of everything"),
+    for (scanners, tails, of_user, name) in [
+        (0, 100, true, "100 tails of a user each"),
+        (0, 100, false, "100 tails of everything"),
+        (4, 0, true, "4 scans"),
+        (4, 100, true, "4 scans and 100 tails of a user each"),
+        (4, 100, false, "4 scans and 100 tails of everything"),
     ] {
         if !selected.contains(if tails == 0 { "scans" } else { "tails" }) {
             continue;
@@ -97,7 +99,7 @@ pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server)
         let before = load().run().await?.rate();
         let mut readers = JoinSet::new();
         let scans = Arc::new(AtomicU64::new(0));
-        for _ in 0..4 {
+        for _ in 0..scanners {
             readers.spawn(scan(format!("{base}/api/v1/logs?metadata.n=-1"), Arc::clone(&scans)));
         }
         for n in 0..tails {
