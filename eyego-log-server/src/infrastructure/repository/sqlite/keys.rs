@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use eyego_log_core::LogQuery;
 use eyego_log_core::query::{Cursor, Order, Start};
+use rusqlite::CachedStatement;
 
 use super::readers::{QueryError, Snapshot};
 use super::row::{self, Key};
@@ -19,6 +20,9 @@ const MAX_KEYS_PER_READ: usize = 256;
 pub(super) struct Keys<'a, 'c> {
     snapshot: &'a mut Snapshot<'c>,
     query: &'a LogQuery,
+    /// Selects the keys of a segment, its first parameter, or of all entries from the start
+    /// of the query on.
+    first: CachedStatement<'c>,
     /// Maximum number of keys still to return.
     remaining: u64,
     /// Segments that are not open yet, the next one last.
@@ -44,8 +48,15 @@ impl<'a, 'c> Keys<'a, 'c> {
     ) -> Result<Self, QueryError> {
         // One key more than the page shows whether there is another page.
         let remaining = query.skipped_rows().saturating_add(u64::from(query.limit) + 1);
-        let mut keys = Self { snapshot, query, remaining, unopened: Vec::new(), open: Vec::new() };
-        if segments::divide(query) {
+        let is_divided = segments::divide(query);
+        let (sql, parameters) = statement::select(query, query.start, is_divided.then_some(0));
+        let mut first = snapshot.connection().prepare_cached(&sql)?;
+        for (index, parameter) in parameters.into_iter().enumerate() {
+            first.raw_bind_parameter(index + 1, parameter)?;
+        }
+        let (unopened, open) = (Vec::new(), Vec::new());
+        let mut keys = Self { snapshot, query, first, remaining, unopened, open };
+        if is_divided {
             keys.unopened = segments::of_query(keys.snapshot.connection(), query)?;
         } else {
             keys.open(None, query.start)?;
@@ -116,11 +127,19 @@ impl<'a, 'c> Keys<'a, 'c> {
 
     /// Reads matching keys, beginning at `start`. Stops early if a checkpoint
     /// needs the snapshot back.
-    fn read(&self, segment: Option<i64>, start: Start) -> Result<Source, QueryError> {
+    fn read(&mut self, segment: Option<i64>, start: Start) -> Result<Source, QueryError> {
         let limit = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(MAX_KEYS_PER_READ);
-        let (sql, parameters) = statement::select(self.query, start, segment);
-        let mut statement = self.snapshot.connection().prepare_cached(&sql)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(parameters))?;
+        let mut following;
+        let mut rows = if start == self.query.start {
+            if let Some(segment) = segment {
+                self.first.raw_bind_parameter(1, segment)?;
+            }
+            self.first.raw_query()
+        } else {
+            let (sql, parameters) = statement::select(self.query, start, segment);
+            following = self.snapshot.connection().prepare_cached(&sql)?;
+            following.query(rusqlite::params_from_iter(parameters))?
+        };
         let mut buffered = VecDeque::with_capacity(limit);
         let mut examined = None;
         while buffered.len() < limit && !(examined.is_some() && self.snapshot.is_wanted_back()) {

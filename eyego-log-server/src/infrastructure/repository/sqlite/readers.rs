@@ -102,12 +102,13 @@ impl<'a> Snapshot<'a> {
 
     fn begin(&mut self) -> Result<(), QueryError> {
         self.pass = Some(self.gate.enter(self.stop.deadline).ok_or(QueryError::Interrupted)?);
-        Ok(self.connection.execute_batch("BEGIN")?)
+        self.connection.prepare_cached("BEGIN")?.execute([])?;
+        Ok(())
     }
 
     /// Ends the snapshot. Without this, the connection must be closed.
     pub(super) fn end(&mut self) -> Result<(), QueryError> {
-        self.connection.execute_batch("COMMIT")?;
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
         self.pass = None;
         Ok(())
     }
