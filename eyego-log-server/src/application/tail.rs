@@ -9,7 +9,7 @@ use eyego_log_core::{LogEntry, LogId, LogQuery};
 use super::read_budget::{ReadBudget, ReadShare};
 use crate::domain::read::PageItem as _;
 use crate::domain::repository::LogRepository;
-use crate::domain::tail::{LogTail, MAX_BATCH_BYTES, Tail, TailError};
+use crate::domain::tail::{LogTail, MAX_BATCH_BYTES, Tail, TailError, TailedEvent};
 
 /// Starts tails.
 #[derive(Clone)]
@@ -84,11 +84,20 @@ impl std::fmt::Debug for RunningTail {
 /// The next events for a caller.
 #[derive(Debug, Default)]
 pub struct Sent {
-    /// Number of events that were missed before these.
+    /// Events of the backlog. No tail can continue behind them.
+    pub backlog: Vec<LogEntry>,
+    /// Number of events that were missed before the next ones.
     pub skipped: u64,
-    /// Each event, with the token after which the tail continues behind it. Events of the
-    /// backlog have none.
-    pub events: Vec<(Option<String>, Arc<LogEntry>)>,
+    /// Events that were stored after the tail started.
+    pub events: Vec<Arc<TailedEvent>>,
+}
+
+impl Sent {
+    /// Returns whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.skipped == 0 && self.backlog.is_empty() && self.events.is_empty()
+    }
 }
 
 impl Tails {
@@ -161,23 +170,23 @@ impl RunningTail {
                 }
                 Err(_) => true,
             });
-            let events = events.into_iter().map(|event| (Some(event.token), event.entry));
-            Sent { skipped: batch.skipped, events: events.collect() }
+            Sent { backlog: Vec::new(), skipped: batch.skipped, events }
         };
-        self.counters.sent.fetch_add(sent.events.len() as u64, Ordering::Relaxed);
+        let count = sent.backlog.len() + sent.events.len();
+        self.counters.sent.fetch_add(count as u64, Ordering::Relaxed);
         self.counters.skipped.fetch_add(sent.skipped, Ordering::Relaxed);
         Ok(sent)
     }
 
     fn next_of_backlog(&mut self) -> Sent {
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let (mut sent, mut bytes) = (Sent::default(), 0);
         while bytes < MAX_BATCH_BYTES
             && let Some(entry) = self.backlog.next()
         {
             bytes += entry.json_bytes();
-            events.push((None, Arc::new(entry)));
+            sent.backlog.push(entry);
         }
-        Sent { skipped: 0, events }
+        sent
     }
 
     /// Returns the token after which another tail continues, or `None` if a part of the

@@ -1,6 +1,6 @@
 //! The tail port: events in the order in which they are stored.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use eyego_log_core::{LogEntry, LogQuery};
@@ -22,11 +22,17 @@ pub struct BatchSize {
 }
 
 impl BatchSize {
+    /// Returns whether the batch has room for this many events of `bytes` as JSON. An empty
+    /// batch has room for everything.
+    #[must_use]
+    pub fn has_room(&self, events: usize, bytes: usize) -> bool {
+        self.events == 0
+            || (self.events + events <= MAX_BATCH_EVENTS && self.bytes + bytes <= MAX_BATCH_BYTES)
+    }
+
     /// Adds an event of `bytes` as JSON. Returns false if the batch has no room for it.
-    /// The first event always has room.
     pub fn add(&mut self, bytes: usize) -> bool {
-        let has_room = self.events == 0
-            || (self.events < MAX_BATCH_EVENTS && self.bytes + bytes <= MAX_BATCH_BYTES);
+        let has_room = self.has_room(1, bytes);
         if has_room {
             self.events += 1;
             self.bytes += bytes;
@@ -81,16 +87,26 @@ pub struct TailBatch {
     /// many tails with different filters are too slow.
     pub skipped: u64,
     /// The next events, within [`MAX_BATCH_BYTES`] and [`MAX_BATCH_EVENTS`].
-    pub events: Vec<TailedEvent>,
+    pub events: Vec<Arc<TailedEvent>>,
 }
 
-/// An event of a tail.
-#[derive(Debug, Clone)]
+/// An event of a tail. All tails share it.
+#[derive(Debug)]
 pub struct TailedEvent {
     /// Continues a tail after this event.
     pub token: String,
     /// The event.
-    pub entry: Arc<LogEntry>,
+    pub entry: LogEntry,
+    /// The form in which the event is sent to callers, once it has been encoded.
+    pub encoded: OnceLock<Box<[u8]>>,
+}
+
+impl TailedEvent {
+    /// Creates the event, which is not encoded.
+    #[must_use]
+    pub fn new(token: String, entry: LogEntry) -> Self {
+        Self { token, entry, encoded: OnceLock::new() }
+    }
 }
 
 /// The reason a tail cannot start or continue.

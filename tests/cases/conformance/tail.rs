@@ -78,8 +78,8 @@ async fn follow(tail: &Arc<dyn LogTail>, after: Option<&str>) -> Box<dyn Tail> {
 }
 
 /// Reads this many events, and fails if some are skipped.
-async fn read(tail: &mut Box<dyn Tail>, count: usize) -> Vec<TailedEvent> {
-    let mut events: Vec<TailedEvent> = Vec::new();
+async fn read(tail: &mut Box<dyn Tail>, count: usize) -> Vec<Arc<TailedEvent>> {
+    let mut events: Vec<Arc<TailedEvent>> = Vec::new();
     let read = async {
         while events.len() < count {
             let batch = tail.next().await.unwrap();
@@ -93,7 +93,7 @@ async fn read(tail: &mut Box<dyn Tail>, count: usize) -> Vec<TailedEvent> {
     events
 }
 
-fn ids(events: &[TailedEvent]) -> Vec<LogId> {
+fn ids(events: &[Arc<TailedEvent>]) -> Vec<LogId> {
     events.iter().map(|event| event.entry.id).collect()
 }
 
@@ -117,7 +117,7 @@ async fn each_event_is_returned_once_in_the_order_of_storing(f: Fixture) {
     let mut expected = entries.concat();
     expected.push(log(300));
     let events = read(&mut first, expected.len()).await;
-    let returned: Vec<_> = events.iter().map(|event| (*event.entry).clone()).collect();
+    let returned: Vec<_> = events.iter().map(|event| event.entry.clone()).collect();
     // Entries of one call have no order that each store keeps.
     let sorted = |mut entries: Vec<LogEntry>| {
         entries.sort_by_key(|entry| entry.id);
@@ -182,7 +182,7 @@ async fn each_token_continues_after_its_event(f: Fixture) {
     let events = read(&mut live, 20).await;
     let all = ids(&events);
     let tokens: Vec<_> =
-        [start].into_iter().chain(events.into_iter().map(|event| event.token)).collect();
+        [start].into_iter().chain(events.iter().map(|event| event.token.clone())).collect();
     // The events come from memory at first, and from the store once all other tails have ended.
     for is_kept in [true, false] {
         if !is_kept {

@@ -3,6 +3,8 @@
 //! Each event is kept once. Tails have a position in the sequence and read from there
 //! at their own pace. Nothing is kept while there are no tails.
 
+mod chunk;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -10,15 +12,17 @@ use eyego_log_core::{LogEntry, LogQuery};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::domain::read::{PageItem as _, ReadError};
-use crate::domain::tail::{BatchSize, matches};
+use self::chunk::{Chunk, Slot};
+use crate::domain::read::ReadError;
+use crate::domain::tail::{BatchSize, TailBatch, TailedEvent, matches};
 
-/// Maximum size of the events as JSON, with [`OVERHEAD`], in bytes. A tail that falls
-/// behind by more misses events.
+/// Maximum size of the events as JSON, with [`chunk::OVERHEAD`], in bytes. A tail that
+/// falls behind by more misses events.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Memory of an event beside its text.
-const OVERHEAD: usize = 200;
+/// Number of events after which a subscription returns although none of them matched,
+/// so that others on its thread may go first.
+const MAX_EXAMINED: usize = 512;
 
 /// Maximum number of different filters that missed events are matched with. Storing
 /// waits for it, so if tails with more filters miss events, the other tails count all.
@@ -43,18 +47,10 @@ struct State<K> {
     /// All events after this position, up to `end`, are kept.
     start: K,
     end: K,
-    /// Number of the first kept event. Events are numbered in their order.
-    first: u64,
-    slots: VecDeque<Slot<K>>,
+    /// Number that the next event gets. Events are numbered in their order.
+    next: u64,
+    chunks: VecDeque<Chunk<K>>,
     bytes: usize,
-}
-
-#[derive(Debug)]
-struct Slot<K> {
-    position: K,
-    bytes: usize,
-    /// `None` once the event was removed.
-    entry: Option<Arc<LogEntry>>,
 }
 
 /// How far a subscription has read.
@@ -67,20 +63,6 @@ struct Reader<K> {
     after: K,
     /// Number of events for this reader that it has missed and not reported.
     missed: u64,
-}
-
-impl<K> Slot<K> {
-    fn new(position: K, entry: LogEntry) -> Self {
-        let bytes = entry.json_bytes() + OVERHEAD;
-        Self { position, bytes, entry: Some(Arc::new(entry)) }
-    }
-}
-
-/// The next events of a subscription.
-#[derive(Debug)]
-pub(super) struct Taken<K> {
-    pub(super) skipped: u64,
-    pub(super) events: Vec<(K, Arc<LogEntry>)>,
 }
 
 /// A reader of a feed.
@@ -103,8 +85,8 @@ impl<K: Ord + Clone> Feed<K> {
             closed: None,
             start: position.clone(),
             end: position,
-            first: 0,
-            slots: VecDeque::new(),
+            next: 0,
+            chunks: VecDeque::new(),
             bytes: 0,
         };
         Self { state: Mutex::new(state), changed: watch::Sender::new(()), max_bytes: MAX_BYTES }
@@ -124,21 +106,21 @@ impl<K: Ord + Clone> Feed<K> {
         let (filter, position) = (Arc::new(filter.clone()), state.end.clone());
         let id = state.next_reader;
         state.next_reader += 1;
-        let (next, after) = (state.next(), position.clone());
+        let (next, after) = (state.next, position.clone());
         state.readers.insert(id, Reader { filter: Arc::clone(&filter), next, after, missed: 0 });
         let changed = self.changed.subscribe();
         Some(Subscription { feed: Arc::clone(self), changed, id, filter, position })
     }
 
     /// Adds events in their order, the last one at `end`. Calls must not overlap.
-    /// `entries` is not used if nobody is subscribed.
-    pub(super) fn push(&self, end: K, entries: impl Iterator<Item = (K, LogEntry)>) {
-        let mut entries = entries.map(|(position, entry)| Slot::new(position, entry));
-        let mut slots = Vec::new();
-        // Readers are not kept waiting while the entries are copied.
+    /// `events` is not used if nobody is subscribed.
+    pub(super) fn push(&self, end: K, events: impl Iterator<Item = (K, TailedEvent)>) {
+        let mut slots = events.map(|(position, event)| Slot::new(position, event));
+        let mut chunks = Vec::new();
+        // Readers are not kept waiting while the events are copied.
         let has_readers = !self.state.lock().readers.is_empty();
         if has_readers {
-            slots.extend(entries.by_ref());
+            chunks = chunk::divide(slots.by_ref());
         }
         let mut state = self.state.lock();
         state.end = end;
@@ -146,11 +128,17 @@ impl<K: Ord + Clone> Feed<K> {
             state.start = state.end.clone();
             return;
         }
-        // Somebody may have subscribed since, and may already count on these entries.
-        slots.extend(entries);
-        state.bytes += slots.iter().map(|slot| slot.bytes).sum::<usize>();
-        state.slots.extend(slots);
-        state.evict(self.max_bytes);
+        // Somebody may have subscribed since, and may already count on these events.
+        if !has_readers {
+            chunks = chunk::divide(slots);
+        }
+        for chunk in chunks {
+            state.add(chunk);
+        }
+        let evicted = state.evict(self.max_bytes);
+        drop(state);
+        // Releasing many events takes long.
+        drop(evicted);
     }
 
     /// Wakes the readers after [`push`](Self::push).
@@ -160,8 +148,8 @@ impl<K: Ord + Clone> Feed<K> {
 
     /// Removes the events that `is_removed` returns true for.
     pub(super) fn remove(&self, is_removed: impl Fn(&K, &LogEntry) -> bool) {
-        for slot in &mut self.state.lock().slots {
-            slot.entry = slot.entry.take().filter(|entry| !is_removed(&slot.position, entry));
+        for chunk in &mut self.state.lock().chunks {
+            chunk.remove(&is_removed);
         }
     }
 
@@ -182,53 +170,64 @@ impl<K: Ord + Clone> Feed<K> {
 }
 
 impl<K: Ord + Clone> State<K> {
-    /// Returns the number that the next event gets.
-    fn next(&self) -> u64 {
-        self.first + self.slots.len() as u64
+    fn add(&mut self, mut chunk: Chunk<K>) {
+        chunk.first = self.next;
+        self.next = chunk.end();
+        self.bytes += chunk.memory();
+        self.chunks.push_back(chunk);
     }
 
-    /// Drops the oldest events until the others are within `max_bytes`. One is always
-    /// kept.
-    fn evict(&mut self, max_bytes: usize) {
-        let mut count = 0;
-        for slot in self.slots.iter().take(self.slots.len().saturating_sub(1)) {
-            if self.bytes <= max_bytes {
-                break;
-            }
-            self.bytes -= slot.bytes;
-            count += 1;
+    /// Returns the oldest events, until the others are within `max_bytes`. One chunk is
+    /// always kept.
+    fn evict(&mut self, max_bytes: usize) -> Vec<Chunk<K>> {
+        let mut evicted = Vec::new();
+        while self.bytes > max_bytes
+            && self.chunks.len() > 1
+            && let Some(chunk) = self.chunks.pop_front()
+        {
+            self.bytes -= chunk.memory();
+            evicted.push(chunk);
         }
-        let evicted: Vec<_> = self.slots.drain(..count).collect();
-        let Some(last) = evicted.last() else { return };
-        self.start = last.position.clone();
-        let first = self.first;
-        self.first += count as u64;
-        self.count_missed(first, &evicted);
+        if let Some(last) = evicted.last() {
+            self.start = last.last_position().clone();
+            self.count_missed(&evicted);
+        }
+        evicted
     }
 
-    /// Counts what slow readers miss of `evicted`, whose first event has the number
-    /// `first`.
-    fn count_missed(&mut self, first: u64, evicted: &[Slot<K>]) {
-        let end = self.first;
-        let mut checked: Vec<(Arc<LogQuery>, Vec<bool>)> = Vec::new();
+    /// Counts what slow readers miss of `evicted`, which is not empty.
+    fn count_missed(&mut self, evicted: &[Chunk<K>]) {
+        let (first, end) = (evicted[0].first, evicted[evicted.len() - 1].end());
+        if self.readers.values().all(|reader| reader.next >= end) {
+            return;
+        }
+        let slots: Vec<_> = evicted.iter().flat_map(|chunk| chunk.slots.iter()).collect();
+        let mut checked: Vec<(Arc<LogQuery>, Vec<u64>)> = Vec::new();
+        let all = counts(&slots, |_| true);
         for reader in self.readers.values_mut().filter(|reader| reader.next < end) {
             let is_known = checked.iter().any(|(filter, _)| *filter == reader.filter);
             if !is_known && checked.len() < MAX_CHECKED_FILTERS {
-                let matching = evicted.iter().map(|slot| {
-                    slot.entry.as_ref().is_some_and(|entry| matches(&reader.filter, entry))
-                });
-                checked.push((Arc::clone(&reader.filter), matching.collect()));
+                let matching = counts(&slots, |entry| matches(&reader.filter, entry));
+                checked.push((Arc::clone(&reader.filter), matching));
             }
-            let matching = checked.iter().find(|(filter, _)| *filter == reader.filter);
-            let read = usize::try_from(reader.next - first).unwrap_or(usize::MAX);
-            let missed = evicted.iter().enumerate().skip(read).filter(|(n, slot)| {
-                slot.position > reader.after
-                    && matching.map_or(slot.entry.is_some(), |(_, matching)| matching[*n])
-            });
-            reader.missed += missed.count() as u64;
+            let counts = checked.iter().find(|(filter, _)| *filter == reader.filter);
+            let counts = counts.map_or(&all, |(_, counts)| counts);
+            let read = usize::try_from(reader.next.saturating_sub(first)).unwrap_or(usize::MAX);
+            let before = slots.partition_point(|slot| slot.position <= reader.after);
+            reader.missed += counts[read.max(before)];
             reader.next = end;
         }
     }
+}
+
+/// Returns how many events match from each slot on.
+fn counts<K>(slots: &[&Slot<K>], matches: impl Fn(&LogEntry) -> bool) -> Vec<u64> {
+    let mut counts = vec![0; slots.len() + 1];
+    for (n, slot) in slots.iter().enumerate().rev() {
+        let is_match = slot.event.as_ref().is_some_and(|event| matches(&event.entry));
+        counts[n] = counts[n + 1] + u64::from(is_match);
+    }
+    counts
 }
 
 impl<K: Ord + Clone> Subscription<K> {
@@ -243,8 +242,8 @@ impl<K: Ord + Clone> Subscription<K> {
         if *position < state.start {
             return false;
         }
-        let before = state.slots.partition_point(|slot| slot.position <= *position);
-        let next = state.first + before as u64;
+        let chunk = state.chunks.partition_point(|chunk| chunk.last_position() <= position);
+        let next = state.chunks.get(chunk).map_or(state.next, |chunk| chunk.number_after(position));
         if let Some(reader) = state.readers.get_mut(&self.id) {
             // What was missed until now is before the position, or still kept.
             (reader.next, reader.after, reader.missed) = (next, position.clone(), 0);
@@ -257,45 +256,76 @@ impl<K: Ord + Clone> Subscription<K> {
     ///
     /// # Errors
     /// Returns an error if the feed is closed.
-    pub(super) async fn next(&mut self) -> Result<Taken<K>, ReadError> {
+    pub(super) async fn next(&mut self) -> Result<TailBatch, ReadError> {
         loop {
             self.changed.borrow_and_update();
-            if let Some(mut taken) = self.take()? {
-                taken.events.retain(|(_, entry)| matches(&self.filter, entry));
-                return Ok(taken);
+            if let Some(batch) = self.take()? {
+                return Ok(batch);
             }
             // The sender is a part of the feed, which this refers to.
             let _ = self.changed.changed().await;
         }
     }
 
-    /// Reads events whether they match or not. Returns `None` if there is nothing new.
-    fn take(&mut self) -> Result<Option<Taken<K>>, ReadError> {
-        let state = &mut *self.feed.state.lock();
-        let end = state.next();
-        let Some(reader) = state.readers.get_mut(&self.id) else { return Ok(None) };
-        let skipped = std::mem::take(&mut reader.missed);
-        let start = usize::try_from(reader.next - state.first).unwrap_or(usize::MAX);
-        let (mut events, mut size) = (Vec::new(), BatchSize::default());
-        let first = reader.next;
-        for slot in state.slots.iter().skip(start).take_while(|slot| size.add(slot.bytes)) {
-            reader.next += 1;
-            if slot.position <= self.position {
-                continue;
+    /// Returns matching events, or `None` if there is nothing new.
+    fn take(&mut self) -> Result<Option<TailBatch>, ReadError> {
+        let (mut batch, mut size) = (TailBatch::default(), BatchSize::default());
+        let (start, mut examined) = (self.position.clone(), 0);
+        while examined < MAX_EXAMINED {
+            let Some(slots) = self.read(&mut batch, &size, examined == 0)? else { break };
+            // Matching can take long, so it does not keep others waiting.
+            let read = slots.partition_point(|slot| slot.position <= self.position);
+            let unread = &slots[read..];
+            examined += unread.len();
+            if let Some(last) = unread.last() {
+                self.position = last.position.clone();
             }
-            self.position = slot.position.clone();
-            events.extend(slot.entry.clone().map(|entry| (slot.position.clone(), entry)));
+            for slot in unread {
+                if let Some(event) = &slot.event
+                    && matches(&self.filter, &event.entry)
+                {
+                    size.add(slot.bytes);
+                    batch.events.push(Arc::clone(event));
+                }
+            }
         }
-        let is_ahead = reader.next == end && state.end > self.position;
-        if is_ahead {
+        let has_read = examined > 0 || batch.skipped > 0 || self.position > start;
+        Ok(has_read.then_some(batch))
+    }
+
+    /// Reads the next chunk, a part of which may have been read before. Returns `None` if
+    /// there is none, or `batch` has no room for it.
+    fn read(
+        &mut self,
+        batch: &mut TailBatch,
+        size: &BatchSize,
+        is_first: bool,
+    ) -> Result<Option<Arc<[Slot<K>]>>, ReadError> {
+        let state = &mut *self.feed.state.lock();
+        let Some(reader) = state.readers.get_mut(&self.id) else { return Ok(None) };
+        if is_first {
+            batch.skipped += std::mem::take(&mut reader.missed);
+        } else if reader.missed > 0 {
+            // Those were stored after the events of this batch.
+            return Ok(None);
+        }
+        let index = state.chunks.partition_point(|chunk| chunk.end() <= reader.next);
+        if let Some(chunk) = state.chunks.get(index) {
+            if !size.has_room(chunk.slots.len(), chunk.bytes) {
+                return Ok(None);
+            }
+            reader.next = chunk.end();
+            return Ok(Some(Arc::clone(&chunk.slots)));
+        }
+        if state.end > self.position {
             self.position = state.end.clone();
+        } else if let Some(reason) = &state.closed
+            && is_first
+            && batch.skipped == 0
+        {
+            return Err(ReadError::Unavailable(reason.clone()));
         }
-        let has_read = reader.next > first;
-        match &state.closed {
-            _ if has_read || is_ahead || skipped > 0 => Ok(Some(Taken { skipped, events })),
-            Some(reason) => Err(ReadError::Unavailable(reason.clone())),
-            None => Ok(None),
-        }
+        Ok(None)
     }
 }
 
@@ -304,8 +334,7 @@ impl<K: Ord + Clone> Drop for Subscription<K> {
         let mut state = self.feed.state.lock();
         state.readers.remove(&self.id);
         if state.readers.is_empty() {
-            state.first = state.next();
-            state.slots = VecDeque::new();
+            state.chunks = VecDeque::new();
             state.bytes = 0;
             state.start = state.end.clone();
         }

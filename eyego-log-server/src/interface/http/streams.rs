@@ -1,9 +1,12 @@
 //! Limits of responses that last: exports and tails.
 
+mod pace;
+
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(super) use self::pace::TailPace;
 use crate::domain::read::ReadError;
 use crate::domain::tail::MAX_BATCH_BYTES;
 
@@ -24,6 +27,7 @@ pub struct Streams {
     exports: Arc<Semaphore>,
     tails: Arc<Semaphore>,
     large_pieces: LargePieces,
+    tail_pace: Arc<TailPace>,
 }
 
 impl Default for Streams {
@@ -32,6 +36,7 @@ impl Default for Streams {
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
             tails: Arc::new(Semaphore::new(MAX_TAILS)),
             large_pieces: LargePieces(Arc::new(Semaphore::new(LARGE_PIECES_BYTES as usize))),
+            tail_pace: Arc::default(),
         }
     }
 }
@@ -55,6 +60,10 @@ impl Streams {
         Arc::clone(&self.tails)
             .try_acquire_owned()
             .map_err(|_| ReadError::Overloaded("the limit of 1000 tails is reached"))
+    }
+
+    pub(super) fn tail_pace(&self) -> &Arc<TailPace> {
+        &self.tail_pace
     }
 
     pub(super) fn large_pieces(&self) -> &LargePieces {

@@ -20,11 +20,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use self::piece::Piece;
+use self::piece::{MESSAGE_OVERHEAD, Piece};
 use super::access::Permission;
 use super::api::Api;
 use super::error::ApiError;
-use super::streams::LargePieces;
+use super::streams::{LargePieces, TailPace};
 use crate::application::tail::{RunningTail, Sent};
 use crate::domain::read::PageItem as _;
 use crate::domain::tail::TailError;
@@ -70,6 +70,8 @@ async fn start(
         reading: read(tail),
         written: Arc::new(Semaphore::new(1)),
         large_pieces: api.streams.large_pieces().clone(),
+        pace: Arc::clone(api.streams.tail_pace()),
+        piece_bytes: 0,
         check: interval(CHECK_INTERVAL),
         comment: interval(COMMENT_INTERVAL),
         stop: api.stop.clone(),
@@ -126,6 +128,9 @@ struct Stream {
     /// Its permit is a part of the piece that is being written.
     written: Arc<Semaphore>,
     large_pieces: LargePieces,
+    pace: Arc<TailPace>,
+    /// Size of the last piece.
+    piece_bytes: usize,
     check: Interval,
     comment: Interval,
     stop: watch::Receiver<bool>,
@@ -157,9 +162,10 @@ impl Stream {
             Output::Piece(piece) => (Ok(piece), None),
             Output::Events(sent) => {
                 // Before the copy is made, because any number of tails can wait here.
-                let bytes: usize = sent.events.iter().map(|(_, entry)| entry.json_bytes()).sum();
+                let bytes = bytes(&sent);
                 let large = self.large_pieces.reserve(bytes).await;
-                (self.piece(sent), large)
+                self.piece_bytes = bytes;
+                (self.piece(&sent, bytes), large)
             }
         };
         self.comment.reset();
@@ -169,6 +175,8 @@ impl Stream {
     /// Waits until there is something to send. Returns `None` if the key is not valid any
     /// more.
     async fn next_output(&mut self) -> Option<io::Result<Output>> {
+        // Before events are taken: meanwhile, they are kept once for all tails.
+        self.pace.wait(std::mem::take(&mut self.piece_bytes)).await;
         loop {
             tokio::select! {
                 _ = self.check.tick() => {
@@ -186,7 +194,7 @@ impl Stream {
                     self.reading = read(tail);
                     match sent {
                         // Nothing matched. Others on this thread may go first.
-                        Ok(sent) if sent.skipped == 0 && sent.events.is_empty() => {
+                        Ok(sent) if sent.is_empty() => {
                             tokio::task::yield_now().await;
                         }
                         Ok(sent) => return Some(Ok(Output::Events(sent))),
@@ -197,16 +205,19 @@ impl Stream {
         }
     }
 
-    fn piece(&mut self, Sent { skipped, events }: Sent) -> io::Result<Piece> {
-        let mut piece = Piece::default();
-        if skipped > 0 {
-            piece.push_skipped(skipped);
+    fn piece(&mut self, sent: &Sent, bytes: usize) -> io::Result<Piece> {
+        let mut piece = Piece::with_capacity(bytes);
+        for entry in &sent.backlog {
+            piece.push_entry(entry)?;
         }
-        for (token, entry) in events {
-            piece.push_event(token.as_deref(), &entry)?;
-            if token.is_some() {
-                self.sent_position = token;
-            }
+        if sent.skipped > 0 {
+            piece.push_skipped(sent.skipped);
+        }
+        for event in &sent.events {
+            piece.push_event(event)?;
+        }
+        if let Some(last) = sent.events.last() {
+            self.sent_position = Some(last.token.clone());
         }
         Ok(self.with_position(piece))
     }
@@ -221,4 +232,13 @@ impl Stream {
             _ => piece,
         }
     }
+}
+
+/// Returns about how long the messages of these events are, in bytes.
+fn bytes(sent: &Sent) -> usize {
+    let backlog = sent.backlog.iter().map(|entry| entry.json_bytes() + MESSAGE_OVERHEAD);
+    let events = sent.events.iter();
+    let events =
+        events.map(|event| event.entry.json_bytes() + event.token.len() + MESSAGE_OVERHEAD);
+    backlog.chain(events).sum()
 }

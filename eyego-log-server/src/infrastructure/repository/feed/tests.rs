@@ -2,7 +2,9 @@
 
 use eyego_log_core::{Action, LogId, Metadata, Timestamp, UserId};
 
+use super::chunk::OVERHEAD;
 use super::*;
+use crate::domain::read::PageItem as _;
 
 fn entry(n: u8, user: &str, text_bytes: usize) -> LogEntry {
     LogEntry::new(
@@ -18,19 +20,30 @@ fn feed(max_bytes: usize) -> Arc<Feed<u8>> {
     Arc::new(Feed { max_bytes, ..Feed::new(0) })
 }
 
+fn event(n: u8, user: &str, text_bytes: usize) -> (u8, TailedEvent) {
+    (n, TailedEvent::new(n.to_string(), entry(n, user, text_bytes)))
+}
+
+/// Adds these events one by one.
 fn push(feed: &Feed<u8>, numbers: std::ops::RangeInclusive<u8>) {
-    feed.push(*numbers.end(), numbers.map(|n| (n, entry(n, "u", 10))));
+    for n in numbers {
+        feed.push(n, std::iter::once(event(n, "u", 10)));
+    }
     feed.notify();
+}
+
+fn positions(batch: &TailBatch) -> Vec<u8> {
+    batch.events.iter().map(|event| event.token.parse().unwrap()).collect()
 }
 
 /// Reads what is there, as positions, and the number of skipped events.
 fn read(subscription: &mut Subscription<u8>) -> (u64, Vec<u8>) {
-    let (mut skipped, mut positions) = (0, Vec::new());
-    while let Some(taken) = subscription.take().unwrap() {
-        skipped += taken.skipped;
-        positions.extend(taken.events.iter().map(|(position, _)| *position));
+    let (mut skipped, mut read) = (0, Vec::new());
+    while let Some(batch) = subscription.take().unwrap() {
+        skipped += batch.skipped;
+        read.extend(positions(&batch));
     }
-    (skipped, positions)
+    (skipped, read)
 }
 
 #[test]
@@ -75,7 +88,9 @@ fn only_events_that_a_slow_reader_would_have_received_count_as_missed() {
     let of = |user: &str| LogQuery { user_id: Some(user.to_owned()), ..LogQuery::default() };
     let push = |numbers: std::ops::RangeInclusive<u8>| {
         let user = |n: u8| if n.is_multiple_of(5) { "v" } else { "u" };
-        feed.push(*numbers.end(), numbers.map(|n| (n, entry(n, user(n), 10))));
+        for n in numbers {
+            feed.push(n, std::iter::once(event(n, user(n), 10)));
+        }
         feed.notify();
     };
     let mut others = feed.subscribe(&of("nobody")).unwrap();
@@ -83,12 +98,11 @@ fn only_events_that_a_slow_reader_would_have_received_count_as_missed() {
     let mut resumed = feed.subscribe(&LogQuery::default()).unwrap();
     push(1..=2);
     assert!(resumed.seek(&9), "it has read this much before it was disconnected");
-    assert_eq!(read(&mut slow), (0, vec![1, 2]));
+    assert_eq!((read(&mut slow), slow.position()), ((0, vec![]), 2));
     push(3..=20);
     push(21..=32);
-    // The filter is applied to what is returned here by `next` only.
-    assert_eq!(read(&mut slow), (6, vec![31, 32]));
-    assert_eq!(read(&mut others), (0, vec![31, 32]));
+    assert_eq!(read(&mut slow), (6, vec![]));
+    assert_eq!(read(&mut others), (0, vec![]));
     assert_eq!(read(&mut resumed), (21, vec![31, 32]));
 }
 
@@ -121,7 +135,7 @@ fn nothing_is_kept_without_readers() {
     let subscription = feed.subscribe(&LogQuery::default()).unwrap();
     push(&feed, 1..=3);
     drop(subscription);
-    let is_empty = |state: &State<u8>| state.bytes == 0 && state.slots.is_empty();
+    let is_empty = |state: &State<u8>| state.bytes == 0 && state.chunks.is_empty();
     assert!(is_empty(&feed.state.lock()));
     push(&feed, 4..=5);
     let mut subscription = feed.subscribe(&LogQuery::default()).unwrap();
@@ -139,14 +153,41 @@ async fn a_batch_is_bounded_and_has_only_matching_events() {
     let mut subscription = feed.subscribe(&filter).unwrap();
     let sizes = [10_000, 5_000, 5_000, 40_000, 10];
     let users = ["v", "u", "v", "v", "u"];
-    let entries = (1..).zip(sizes.into_iter().zip(users));
-    feed.push(5, entries.map(|(n, (size, user))| (n, entry(n, user, size))));
+    let events = (1..).zip(sizes.into_iter().zip(users));
+    feed.push(5, events.map(|(n, (size, user))| event(n, user, size)));
     let mut batches = Vec::new();
     while subscription.position() < 5 {
-        let taken = subscription.next().await.unwrap();
-        batches.push(taken.events.iter().map(|(position, _)| *position).collect::<Vec<_>>());
+        batches.push(positions(&subscription.next().await.unwrap()));
     }
-    assert_eq!(batches, [vec![1], vec![3], vec![4], vec![]]);
+    assert_eq!(batches, [vec![1, 3], vec![4], vec![]]);
     feed.close("stopped");
     assert!(matches!(subscription.next().await, Err(ReadError::Unavailable(_))));
+}
+
+#[test]
+fn many_events_that_do_not_match_are_passed_over_at_once() {
+    let feed = Arc::new(Feed::new(0));
+    let filter = LogQuery { user_id: Some("v".to_owned()), ..LogQuery::default() };
+    let mut subscription = feed.subscribe(&filter).unwrap();
+    feed.push(5_000, (1..=5_000).map(|n| (n, event(0, "u", 10).1)));
+    let mut batches = 0;
+    while let Some(batch) = subscription.take().unwrap() {
+        assert_eq!(batch.events.len(), 0);
+        batches += 1;
+    }
+    assert_eq!(subscription.position(), 5_000);
+    assert!((2..=10).contains(&batches), "{batches} batches");
+}
+
+#[test]
+fn missed_events_are_reported_before_the_events_after_them() {
+    let feed = feed(0);
+    let mut slow = feed.subscribe(&LogQuery::default()).unwrap();
+    push(&feed, 1..=1);
+    let first = slow.take().unwrap().unwrap();
+    assert_eq!((first.skipped, positions(&first)), (0, vec![1]));
+    push(&feed, 2..=4);
+    let second = slow.take().unwrap().unwrap();
+    assert_eq!((second.skipped, positions(&second)), (2, vec![4]));
+    assert!(slow.take().unwrap().is_none());
 }

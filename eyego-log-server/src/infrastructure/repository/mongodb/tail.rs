@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `changes` | opening change streams, and reading what they return |
 //! | `shared` | the task that reads the shared change stream |
+//! | `pending` | what it has read and tails have not been shown |
 //! | `past` | the change stream of a tail that resumes |
 //! | `token` | tokens |
 
 mod changes;
 mod past;
+mod pending;
 mod shared;
 mod token;
 
@@ -20,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use eyego_log_core::LogQuery;
+use eyego_log_core::{LogEntry, LogQuery};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
@@ -96,7 +98,8 @@ impl MongoTail {
         let feed = Arc::new(Feed::new(position));
         let closed = || ReadError::Unavailable("the change stream is closed".to_owned());
         let subscription = feed.subscribe(filter).ok_or_else(closed)?;
-        self.runtime.spawn(shared::run(Arc::clone(&self.connection), Arc::clone(&feed), stream));
+        let connection = Arc::clone(&self.connection);
+        self.runtime.spawn(shared::run(connection, Arc::clone(&feed), tag, stream));
         *shared = Some(Shared { feed, tag });
         Ok((subscription, tag))
     }
@@ -142,24 +145,15 @@ struct Following {
 #[async_trait]
 impl Tail for Following {
     async fn next(&mut self) -> Result<TailBatch, TailError> {
-        let (skipped, events) = match &mut self.past {
-            Some(past) => {
-                let events = past.read().await?;
-                if past.is_drained() && self.live.seek(past.position()) {
-                    self.past = None;
-                }
-                (0, events)
-            }
-            None => {
-                let taken = self.live.next().await?;
-                (taken.skipped, taken.events)
-            }
+        let Some(past) = &mut self.past else { return Ok(self.live.next().await?) };
+        let events = past.read().await?;
+        if past.is_drained() && self.live.seek(past.position()) {
+            self.past = None;
+        }
+        let event = |(position, entry): (Position, LogEntry)| {
+            Arc::new(TailedEvent::new(self.tag.token(&position), entry))
         };
-        let tag = self.tag;
-        let events = events
-            .into_iter()
-            .map(|(position, entry)| TailedEvent { token: tag.token(&position), entry });
-        Ok(TailBatch { skipped, events: events.collect() })
+        Ok(TailBatch { skipped: 0, events: events.into_iter().map(event).collect() })
     }
 
     fn token(&self) -> String {

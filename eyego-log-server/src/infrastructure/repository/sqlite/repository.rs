@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, params};
 
 use super::readers::Snapshot;
 use super::segments::TouchedSegments;
+use super::tail::TailId;
 use super::{SqliteStore, find, row, stats, tail};
 use crate::domain::health::PartHealth;
 use crate::domain::read::{Page, ReadError, ReadMemory};
@@ -39,8 +40,9 @@ impl LogRepository for SqliteRepository {
         // The writer's thread can outlive this call, so it needs its own copy.
         let entries: Arc<[LogEntry]> = entries.into();
         let (stored, feed) = (Arc::clone(&entries), Arc::clone(&self.store.feed));
+        let tail_id = self.store.tail_id;
         let work = move |connection: &Connection| store(connection, &entries);
-        let committed = move |outcomes: &Stored| outcomes.publish(&feed, &stored);
+        let committed = move |outcomes: &Stored| outcomes.publish(&feed, tail_id, &stored);
         Ok(self.store.writer.write_then(work, committed).await?.outcomes)
     }
 
@@ -79,13 +81,15 @@ pub(super) struct Stored {
 
 impl Stored {
     /// Adds the stored entries to the feed. Rows get consecutive numbers.
-    fn publish(&self, feed: &Feed<i64>, entries: &[LogEntry]) {
+    fn publish(&self, feed: &Feed<i64>, tail_id: TailId, entries: &[LogEntry]) {
         let is_stored = |outcome: &StoreOutcome| *outcome == StoreOutcome::Stored;
         let count = self.outcomes.iter().filter(|outcome| is_stored(outcome)).count();
         let first = self.last_seq + 1 - i64::try_from(count).unwrap_or(i64::MAX);
         let stored = entries.iter().zip(&self.outcomes);
         let stored = stored.filter(|(_, outcome)| is_stored(outcome));
-        feed.push(self.last_seq, (first..).zip(stored.map(|(entry, _)| entry.clone())));
+        let events = (first..).zip(stored);
+        let events = events.map(|(seq, (entry, _))| (seq, tail_id.event(seq, entry.clone())));
+        feed.push(self.last_seq, events);
         feed.notify();
     }
 }

@@ -15,7 +15,7 @@ use super::row;
 use super::{SqliteRepository, SqliteStore};
 use crate::domain::read::{PageItem as _, ReadError};
 use crate::domain::tail::{BatchSize, LogTail, Tail, TailBatch, TailError, TailedEvent, matches};
-use crate::infrastructure::repository::feed::{Subscription, Taken};
+use crate::infrastructure::repository::feed::Subscription;
 use crate::infrastructure::repository::limits::ReadKind;
 
 /// The identity of the file, and the highest number of a deleted row. Files of earlier
@@ -41,9 +41,6 @@ const MAX_EXAMINED_BYTES: usize = 1 << 20;
 
 /// Pause before a read that other queries left no room for is repeated.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// Events with the numbers of their rows.
-type Events = Vec<(i64, Arc<LogEntry>)>;
 
 /// Distinguishes the file from all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +69,11 @@ pub(super) fn keep_last_deleted(connection: &Connection, seq: i64) -> rusqlite::
 }
 
 impl TailId {
+    /// Returns the event in a row with this number.
+    pub(super) fn event(self, seq: i64, entry: LogEntry) -> TailedEvent {
+        TailedEvent::new(self.token(seq), entry)
+    }
+
     fn token(self, seq: i64) -> String {
         format!("e-{:016x}-{seq:x}", self.0)
     }
@@ -124,12 +126,11 @@ impl Tail for SqliteTail {
             if !self.live.seek(&after) {
                 let (events, position) = self.read(after).await?;
                 self.behind = Some(position);
-                return Ok(self.batch(Taken { skipped: 0, events }));
+                return Ok(TailBatch { skipped: 0, events });
             }
             self.behind = None;
         }
-        let taken = self.live.next().await?;
-        Ok(self.batch(taken))
+        Ok(self.live.next().await?)
     }
 
     fn token(&self) -> String {
@@ -138,23 +139,16 @@ impl Tail for SqliteTail {
 }
 
 impl SqliteTail {
-    fn batch(&self, taken: Taken<i64>) -> TailBatch {
-        let id = self.store.tail_id;
-        let events = taken.events.into_iter();
-        let events = events.map(|(seq, entry)| TailedEvent { token: id.token(seq), entry });
-        TailBatch { skipped: taken.skipped, events: events.collect() }
-    }
-
     /// Reads the matching entries after a row, and returns the row up to which all were
     /// examined.
-    async fn read(&self, after: i64) -> Result<(Events, i64), ReadError> {
+    async fn read(&self, after: i64) -> Result<(Vec<Arc<TailedEvent>>, i64), ReadError> {
         let closed = |_| ReadError::Unavailable("the store is closed".to_owned());
         let _permit = self.store.tail_reads.acquire().await.map_err(closed)?;
         // Rows that are committed, but not in the feed yet, are left to the feed.
         let end = self.store.feed.end();
         loop {
-            let filter = self.filter.clone();
-            let read = move |snapshot: &mut Snapshot<'_>| read(snapshot, &filter, after, end);
+            let (id, filter) = (self.store.tail_id, self.filter.clone());
+            let read = move |snapshot: &mut Snapshot<'_>| read(snapshot, id, &filter, after, end);
             match self.store.readers.read(ReadKind::Range, read).await {
                 Err(ReadError::Overloaded(_)) => tokio::time::sleep(PAUSE).await,
                 result => return result,
@@ -165,10 +159,11 @@ impl SqliteTail {
 
 fn read(
     snapshot: &Snapshot<'_>,
+    id: TailId,
     filter: &LogQuery,
     after: i64,
     end: i64,
-) -> Result<(Events, i64), QueryError> {
+) -> Result<(Vec<Arc<TailedEvent>>, i64), QueryError> {
     let sql = row::select("seq > ?1 AND seq <= ?2 ORDER BY seq");
     let mut select = snapshot.connection().prepare_cached(&sql)?;
     let mut rows = select.query([after, end])?;
@@ -183,7 +178,7 @@ fn read(
             if !size.add(entry_bytes) {
                 break;
             }
-            events.push((seq, Arc::new(entry)));
+            events.push(Arc::new(id.event(seq, entry)));
         }
         examined += 1;
         examined_bytes += entry_bytes;

@@ -5,6 +5,11 @@ use std::io;
 use bytes::Bytes;
 use eyego_log_core::LogEntry;
 
+use crate::domain::tail::TailedEvent;
+
+/// How much longer a message is than its event and token, in bytes.
+pub(super) const MESSAGE_OVERHEAD: usize = 24;
+
 /// A part of the stream that consists of whole messages.
 #[derive(Debug, Default)]
 pub(super) struct Piece(Vec<u8>);
@@ -22,13 +27,34 @@ impl<H> AsRef<[u8]> for Held<H> {
 }
 
 impl Piece {
+    /// Returns an empty piece with memory for this many bytes.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// Returns a comment, which clients ignore.
     pub(super) fn comment() -> Self {
         Self(b": nothing new\n\n".to_vec())
     }
 
-    /// Adds an event.
-    pub(super) fn push_event(&mut self, token: Option<&str>, entry: &LogEntry) -> io::Result<()> {
+    /// Adds an event of the backlog, which has no id.
+    pub(super) fn push_entry(&mut self, entry: &LogEntry) -> io::Result<()> {
+        self.push(None, entry)
+    }
+
+    /// Adds an event. Its first tail encodes it for all (ADR 0044).
+    pub(super) fn push_event(&mut self, event: &TailedEvent) -> io::Result<()> {
+        if let Some(encoded) = event.encoded.get() {
+            self.0.extend_from_slice(encoded);
+            return Ok(());
+        }
+        let start = self.0.len();
+        self.push(Some(&event.token), &event.entry)?;
+        event.encoded.get_or_init(|| self.0[start..].into());
+        Ok(())
+    }
+
+    fn push(&mut self, token: Option<&str>, entry: &LogEntry) -> io::Result<()> {
         self.0.extend_from_slice(b"event: log\n");
         if let Some(token) = token {
             self.push_line("id", token);
@@ -89,14 +115,18 @@ mod tests {
         );
         let mut piece = Piece::default();
         piece.push_skipped(12);
-        piece.push_event(None, &entry).unwrap();
-        piece.push_event(Some("t-1"), &entry).unwrap();
+        piece.push_entry(&entry).unwrap();
+        let event = TailedEvent::new("t-1".to_owned(), entry);
+        // The second time, it is already encoded.
+        for _ in 0..2 {
+            piece.push_event(&event).unwrap();
+        }
         let text = String::from_utf8(piece.with_position("t-2").into_bytes(()).to_vec()).unwrap();
         let data = "data: {\"id\":\"010101010101010101010101\",\"userId\":\"a\\nb\\r\",\"action\":\"A\",\
                     \"timestamp\":\"1970-01-01T00:00:00.000Z\",\"metadata\":{\"a\":   \"x\\ny\"}}";
         let expected = format!(
             "event: skipped\ndata: {{\"count\":12}}\n\nevent: log\n{data}\n\n\
-             event: log\nid: t-1\n{data}\n\nid: t-2\n\n"
+             event: log\nid: t-1\n{data}\n\nevent: log\nid: t-1\n{data}\n\nid: t-2\n\n"
         );
         assert_eq!(text, expected);
     }

@@ -25,7 +25,7 @@ pub(super) struct Past {
     stream: Changes,
     position: Position,
     /// Events that a batch had no room for.
-    left: Vec<(Position, Arc<LogEntry>)>,
+    left: Vec<(Position, LogEntry)>,
     /// The position behind `left`.
     examined: Position,
     _permit: OwnedSemaphorePermit,
@@ -69,7 +69,7 @@ impl Past {
     }
 
     /// Returns the next matching events that still exist. There may be none.
-    pub(super) async fn read(&mut self) -> Result<Vec<(Position, Arc<LogEntry>)>, TailError> {
+    pub(super) async fn read(&mut self) -> Result<Vec<(Position, LogEntry)>, TailError> {
         if self.left.is_empty() {
             self.fetch().await?;
         }
@@ -98,7 +98,7 @@ impl Past {
                 && matches(&self.filter, &entry)
             {
                 bytes += entry.json_bytes();
-                events.push((Arc::clone(&position), Arc::new(entry)));
+                events.push((Arc::clone(&position), entry));
             }
             self.examined = position;
             if bytes >= MAX_BATCH_BYTES {
@@ -118,7 +118,7 @@ impl Past {
 /// removed.
 async fn existing(
     connection: &MongoConnection,
-    events: &[(Position, Arc<LogEntry>)],
+    events: &[(Position, LogEntry)],
 ) -> Result<HashSet<LogId>, ReadError> {
     let ids: Vec<_> =
         events.iter().map(|(_, entry)| ObjectId::from_bytes(*entry.id.as_bytes())).collect();

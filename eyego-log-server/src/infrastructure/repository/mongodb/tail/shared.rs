@@ -1,16 +1,14 @@
 //! The task that reads the change stream which all tails share.
 
-use std::collections::HashSet;
-use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eyego_log_core::LogId;
 use tokio::time::{Instant, sleep};
 
 use super::changes::{self, Change, Changes};
-use super::token::{self, Position};
+use super::pending::Pending;
+use super::token::{self, CollectionTag, Position};
 use crate::domain::read::ReadError;
 use crate::domain::tail::TailError;
 use crate::infrastructure::repository::feed::Feed;
@@ -30,11 +28,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn run(
     connection: Arc<MongoConnection>,
     feed: Arc<Feed<Position>>,
+    tag: CollectionTag,
     stream: Changes,
 ) {
     let mut stopped = connection.stopped();
     let error = tokio::select! {
-        result = follow(&connection, &feed, stream) => result,
+        result = follow(&connection, &feed, tag, stream) => result,
         _ = stopped.wait_for(|stopped| *stopped) => {
             Err(ReadError::Unavailable("MongoDB is closed".to_owned()).into())
         }
@@ -48,10 +47,11 @@ pub(super) async fn run(
 async fn follow(
     connection: &MongoConnection,
     feed: &Feed<Position>,
+    tag: CollectionTag,
     mut stream: Changes,
 ) -> Result<(), TailError> {
     loop {
-        match read(connection, feed, &mut stream).await {
+        match read(connection, feed, tag, &mut stream).await {
             Ok(()) => return Ok(()),
             Err(TailError::Read(ReadError::Unavailable(reason))) => {
                 tracing::info!(reason, "the change stream broke and is opened again");
@@ -72,27 +72,30 @@ async fn follow(
     }
 }
 
-/// Reads until no tail is open.
+/// Reads until no tail is open. After an error, what tails have not been shown is read
+/// again from the end of the feed.
 async fn read(
     connection: &MongoConnection,
     feed: &Feed<Position>,
+    tag: CollectionTag,
     stream: &mut Changes,
 ) -> Result<(), TailError> {
-    let mut removed = HashSet::new();
+    let mut pending = Pending::default();
     // When the first change was added that tails have not been woken for.
-    let mut pending: Option<Instant> = None;
+    let mut waiting: Option<Instant> = None;
     let mut notified = Instant::now();
     loop {
         let change = {
             let mut next = pin!(changes::next(stream));
             loop {
-                let left = pending.map_or(LINGER, |since| LINGER.saturating_sub(since.elapsed()));
+                let left = waiting.map_or(LINGER, |since| LINGER.saturating_sub(since.elapsed()));
                 tokio::select! {
                     biased;
                     change = &mut next => break change?,
-                    () = sleep(left), if pending.is_some() => {
-                        (pending, notified) = (None, Instant::now());
-                        publish(feed, &mut removed);
+                    () = sleep(left), if waiting.is_some() => {
+                        (waiting, notified) = (None, Instant::now());
+                        pending.apply(feed, tag);
+                        feed.notify();
                     }
                 }
             }
@@ -101,41 +104,29 @@ async fn read(
             Some(change) => {
                 let Some(position) = changes::position_of(&change) else { continue };
                 match changes::read(connection, &change).await? {
-                    Change::Stored(Some(entry)) => {
-                        feed.push(Arc::clone(&position), iter::once((position, entry)));
-                    }
-                    Change::Stored(None) => feed.push(position, iter::empty()),
-                    Change::Removed(id) => {
-                        removed.extend(id);
-                        feed.push(position, iter::empty());
-                    }
+                    Change::Stored(Some(entry)) => pending.store(position, entry),
+                    Change::Stored(None) => pending.reach(position),
+                    Change::Removed(id) => pending.remove(position, id),
                 }
-                pending.get_or_insert_with(Instant::now);
+                waiting.get_or_insert_with(Instant::now);
             }
             None => {
                 if let Some(end) = stream.resume_token().as_ref().and_then(token::position) {
-                    feed.push(end, iter::empty());
+                    pending.reach(end);
                 }
+                pending.apply(feed, tag);
                 if notified.elapsed() >= POSITION_INTERVAL {
-                    pending.get_or_insert_with(Instant::now);
+                    waiting.get_or_insert_with(Instant::now);
                 }
             }
         }
-        if pending.is_some_and(|since| since.elapsed() >= LINGER) {
-            (pending, notified) = (None, Instant::now());
-            publish(feed, &mut removed);
+        if pending.is_full() || waiting.is_some_and(|since| since.elapsed() >= LINGER) {
+            (waiting, notified) = (None, Instant::now());
+            pending.apply(feed, tag);
+            feed.notify();
         }
         if feed.close_if_unused() {
             return Ok(());
         }
     }
-}
-
-/// Removes what was removed from the store, and wakes the tails.
-fn publish(feed: &Feed<Position>, removed: &mut HashSet<LogId>) {
-    if !removed.is_empty() {
-        feed.remove(|_, entry| removed.contains(&entry.id));
-        removed.clear();
-    }
-    feed.notify();
 }

@@ -27,7 +27,7 @@ const MAX_AHEAD: u64 = 60;
 
 /// Distinguishes a collection from all others, also from one that was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CollectionTag(u32);
+pub(super) struct CollectionTag(pub(super) u32);
 
 /// Returns the tag of the collection of log entries: a part of its UUID, or zero if the
 /// collection does not exist yet.
