@@ -9,4 +9,7 @@ import "./styles/data.css";
 import "./styles/pipeline.css";
 import { App } from "./app";
 
-render(<App />, document.getElementById("app")!);
+const app = document.getElementById("app")!;
+// What the page shows until the script has run.
+app.replaceChildren();
+render(<App />, app);
