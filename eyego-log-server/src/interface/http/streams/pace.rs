@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 /// Maximum rate of all tails together, in bytes per second for each core.
-const BYTES_PER_SECOND: u32 = 64 << 20;
+const BYTES_PER_SECOND: u32 = 32 << 20;
 
 /// Time without a limit after a pause.
 const BURST: Duration = Duration::from_millis(100);
