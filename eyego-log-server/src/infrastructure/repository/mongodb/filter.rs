@@ -15,30 +15,12 @@ pub(super) fn of_query(query: &LogQuery) -> Document {
     doc! { "$and": conditions }
 }
 
-/// Returns the filter of a query, for what follows the position. Unless `events_only`,
-/// documents that are not events can pass it, and MongoDB evaluates no expression.
-pub(super) fn of_query_after(
-    query: &LogQuery,
-    position: Option<(DateTime, ObjectId)>,
-    events_only: bool,
-) -> Document {
-    let mut conditions = match position {
-        None => conditions(query),
-        Some((timestamp, id)) => {
-            let mut conditions = conditions_without_cursor(query);
-            conditions.extend(after_position("timestamp", query.order, timestamp, id));
-            conditions
-        }
-    };
-    if events_only {
-        conditions.push(is_event());
-    }
-    // `$and` needs a condition.
-    if conditions.is_empty() {
-        Document::new()
-    } else {
-        doc! { "$and": conditions }
-    }
+/// Returns the filter of the documents of a query after this position.
+pub(super) fn of_query_after(query: &LogQuery, timestamp: DateTime, id: ObjectId) -> Document {
+    let mut conditions = conditions_without_cursor(query);
+    conditions.extend(after_position("timestamp", query.order, timestamp, id));
+    conditions.push(is_event());
+    doc! { "$and": conditions }
 }
 
 /// Returns the conditions of a query. Documents that are not events can fulfil

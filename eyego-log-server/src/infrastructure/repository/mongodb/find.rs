@@ -2,7 +2,7 @@
 
 use bson::oid::ObjectId;
 use bson::raw::RawDocument;
-use bson::{DateTime, doc};
+use bson::{DateTime, Document, doc};
 use eyego_log_core::query::Order;
 use eyego_log_core::{LogEntry, LogQuery};
 
@@ -35,58 +35,42 @@ pub(super) async fn find(
     // Documents up to one past the page.
     let mut remaining = usize::try_from(query.limit).unwrap_or(usize::MAX).saturating_add(1);
     let mut batch = Batch {
-        after: None,
+        filter: filter::of_query(query),
+        skip: query.skipped_rows(),
         limit: FIRST_BATCH.min(remaining),
-        // What a page by number skips has to be events.
-        events_only: query.skipped_rows() > 0,
     };
     loop {
         let read = batch.read(connection, query, &mut page).await?;
-        remaining -= read.documents;
-        batch.after = read.last.or(batch.after);
-        match read.end {
-            End::Result | End::Page => break,
-            End::NotAnEvent => batch.events_only = true,
-            End::Batch => batch.limit = BATCH_BYTES * batch.limit / read.bytes.max(1),
-        }
+        let Some((timestamp, id)) = read.last else { break };
+        remaining -= batch.limit;
         if remaining == 0 {
             // Skipped documents may hide that more events follow.
             page.expect_more();
             break;
         }
-        batch.limit = batch.limit.max(FIRST_BATCH).min(remaining);
+        let limit = BATCH_BYTES * batch.limit / read.bytes.max(1);
+        batch = Batch {
+            filter: filter::of_query_after(query, timestamp, id),
+            skip: 0,
+            limit: limit.max(FIRST_BATCH).min(remaining),
+        };
     }
     Ok(page.finish())
 }
 
-/// Position of a document in the order of the result.
-type Position = (DateTime, ObjectId);
-
 /// Some of the documents of a page.
 struct Batch {
-    after: Option<Position>,
+    filter: Document,
+    skip: u64,
     limit: usize,
-    /// Whether MongoDB recognizes what is not an event. It evaluates an expression for
-    /// that, so it is asked to only once there is such a document.
-    events_only: bool,
 }
 
 /// What has been read of a batch.
+#[derive(Default)]
 struct Read {
-    documents: usize,
     bytes: usize,
-    last: Option<Position>,
-    end: End,
-}
-
-/// Why no more of a batch has been read.
-enum End {
-    /// The batch ends here, the result may not.
-    Batch,
-    Result,
-    Page,
-    /// The next document is not an event.
-    NotAnEvent,
+    /// Position of the last document, unless the result or the page ends before it.
+    last: Option<(DateTime, ObjectId)>,
 }
 
 impl Batch {
@@ -105,41 +89,30 @@ impl Batch {
         let collection = connection.read_from(&connection.options().collection);
         let mut cursor = collection
             .map_err(ReadError::from)?
-            .find(filter::of_query_after(query, self.after, self.events_only))
+            .find(self.filter.clone())
             .sort(doc! { "timestamp": direction, "_id": direction })
-            .skip(if self.after.is_none() { query.skipped_rows() } else { 0 })
+            .skip(self.skip)
             .limit(i64::from(limit))
             .batch_size(limit)
             .collation(filter::by_bytes())
             .max_time(MAX_READ_TIME)
             .await?;
-        let mut read = Read { documents: 0, bytes: 0, last: None, end: End::Result };
+        let (mut read, mut count) = (Read::default(), 0);
         while cursor.advance().await? {
             let document = cursor.current();
             let bytes = document.as_bytes().len();
+            (read.bytes, count) = (read.bytes + bytes, count + 1);
             match large::decode(connection, document).await? {
                 Ok(entry) => {
-                    let id = ObjectId::from_bytes(*entry.id.as_bytes());
-                    read.last = Some((filter::date(entry.timestamp), id));
                     if page.push(entry)?.is_break() {
-                        read.end = End::Page;
-                        break;
+                        return Ok(Read::default());
                     }
                 }
-                Err(_) if !self.events_only => {
-                    read.end = End::NotAnEvent;
-                    break;
-                }
                 // One such document does not fail the whole page.
-                Err(error) => {
-                    connection.warn_skipped(document, &error.to_string());
-                    read.last = position(document);
-                }
+                Err(error) => connection.warn_skipped(document, &error.to_string()),
             }
-            read.documents += 1;
-            read.bytes += bytes;
-            if read.documents == self.limit {
-                read.end = End::Batch;
+            if count == self.limit {
+                read.last = position(document);
             }
             if bytes > LARGE_DOCUMENT {
                 // Decoding a batch of them takes long.
@@ -150,7 +123,7 @@ impl Batch {
     }
 }
 
-/// Returns the position of a document that MongoDB recognizes as an event.
-fn position(document: &RawDocument) -> Option<Position> {
+/// Returns the position of a document, which all that the filter lets through have.
+fn position(document: &RawDocument) -> Option<(DateTime, ObjectId)> {
     Some((document.get_datetime("timestamp").ok()?, document.get_object_id("_id").ok()?))
 }
