@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::conformance::{at, id};
 use crate::fixture::{
-    Deployment, TIMEOUT, get, logs, open_data_dir, post, post_log, ready, send, stored, url,
+    Deployment, TIMEOUT, get, logged, logs, open_data_dir, post, post_log, ready, send, stored, url,
 };
 use crate::metrics::{Scrape, scrape_until};
 
@@ -349,7 +349,7 @@ async fn thousand_conflicts_are_a_few_log_lines() {
     }
     settled(&server, 2000.0).await;
     assert_eq!(conflicts(&server).await.len(), 1000);
-    let log = server.log();
+    let log = logged(&server, "id_conflict").await;
     let lines = log.lines().filter(|line| line.contains("id_conflict")).count();
     assert!((1..=4).contains(&lines), "{lines} lines:\n{log}");
 }

@@ -32,7 +32,9 @@ use crate::conformance::removal::RemovalFixture;
 use crate::conformance::repository::RepositoryFixture;
 use crate::conformance::tail::TailFixture;
 use crate::conformance::{self, entry};
-use crate::fixture::{TIMEOUT, embedded_server, get, open_data_dir, post_log, ready, stored};
+use crate::fixture::{
+    TIMEOUT, embedded_server, get, logged, open_data_dir, post_log, ready, stored,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queue_conforms_to_its_port() {
@@ -289,7 +291,7 @@ async fn files_are_accessible_to_their_owner_only() {
     std::fs::set_permissions(server.data_dir(), Permissions::from_mode(0o755)).unwrap();
     server.restart().await.unwrap();
     assert_eq!(mode(server.data_dir()), 0o755);
-    assert!(server.log().contains(warning), "{}", server.log());
+    logged(&server, warning).await;
 }
 
 /// Posts an event until it is refused, for up to 10 s, and returns the reason in readiness.

@@ -214,6 +214,17 @@ pub(crate) async fn stored(server: &Server, id: &str) -> Value {
 
 /// Opens a data directory. A child that another test has just started can hold the lock of a closed
 /// directory until it executes its program.
+/// Waits until the server has logged `text`, which a thread of its own writes, and returns the log.
+pub(crate) async fn logged(server: &Server, text: &str) -> String {
+    eventually("the log", TIMEOUT, async || {
+        let log = server.log();
+        ensure!(log.contains(text), "no {text} in\n{log}");
+        Ok(log)
+    })
+    .await
+    .unwrap()
+}
+
 pub(crate) fn open_data_dir(path: &Path) -> Arc<DataDir> {
     let what = "the lock of the data directory";
     eventually_blocking(what, TIMEOUT, || Ok(DataDir::open(path)?)).unwrap()

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::server_with;
-use crate::fixture::{NDJSON, TIMEOUT, get, post_bytes, post_log, ready, stored};
+use crate::fixture::{NDJSON, TIMEOUT, get, logged, post_bytes, post_log, ready, stored};
 use crate::metrics::Scrape;
 
 const MIB: usize = 1 << 20;
@@ -134,8 +134,9 @@ async fn idle_connections_make_room_and_health_has_a_reserve() {
     })
     .await
     .unwrap();
-    let warnings = server.log().matches("the limit of connections is reached").count();
-    assert_eq!(warnings, 1, "{}", server.log());
+    let warning = "the limit of connections is reached";
+    let log = logged(&server, warning).await;
+    assert_eq!(log.matches(warning).count(), 1, "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

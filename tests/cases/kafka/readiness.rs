@@ -9,7 +9,7 @@ use stack::kafka::{Kafka, KafkaOptions};
 use stack::server::Server;
 
 use super::admin::Operator;
-use crate::fixture::{Deployment, TIMEOUT, get, post_log, ready};
+use crate::fixture::{Deployment, TIMEOUT, get, logged, post_log, ready};
 
 /// Readiness must notice a failure within this time.
 const NOTICED: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ async fn too_few_in_sync_replicas_are_reported_with_the_topic() {
             assert_eq!(status, 503, "{body}");
         }
     }
-    let log = server.log();
+    let log = logged(&server, "did not acknowledge events").await;
     let warnings: Vec<_> =
         log.lines().filter(|line| line.contains("did not acknowledge events")).collect();
     assert!((1..=3).contains(&warnings.len()), "{warnings:?}");

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::messages::Messages;
 use super::{TAIL, event, post_action, store_all};
-use crate::fixture::{TIMEOUT, embedded_server, get, ready, url};
+use crate::fixture::{TIMEOUT, embedded_server, get, logged, ready, url};
 use crate::metrics::{Scrape, scrape_until};
 
 const MAX_TAILS: usize = 1000;
@@ -136,8 +136,8 @@ async fn tail_ends_when_its_key_is_removed_and_counts_as_a_request_of_the_key() 
     assert_eq!(get(&server, TAIL).await.0, 401);
     let mut tail = Messages::request(request(&reader)).await;
     tail.position().await;
-    let log = server.log();
-    assert!(log.contains("/api/v1/logs/tail") && log.contains("reader"), "{log}");
+    let log = logged(&server, "/api/v1/logs/tail").await;
+    assert!(log.contains("reader"), "{log}");
     keys.remove("reader").unwrap();
     let ended = tokio::time::timeout(std::time::Duration::from_secs(10), tail.expect_end()).await;
     ended.expect("the tail outlives its key");
