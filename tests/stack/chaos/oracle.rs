@@ -5,7 +5,8 @@
 //! - Each acknowledged event is stored exactly once, unchanged and under its id, or is one dead
 //!   letter with a reason.
 //! - Each event that was not acknowledged is stored at most once, and unchanged.
-//! - Each poison message in the topic is one dead letter with a reason and unchanged bytes.
+//! - Each poison message in the topic is one dead letter with a reason and unchanged bytes. Its producer
+//!   is not idempotent, so the topic can contain one twice, at different positions.
 //! - No event and no dead letter of an erased user that was received before the erasure is left; each
 //!   later event is stored exactly once.
 //! - No event that is older than its retention is left, and none came back; all others are kept.
@@ -31,7 +32,8 @@ pub(super) struct Oracle<'a> {
     erased: Option<&'a ErasedUsers>,
     aged: Option<&'a AgedEvents>,
     seen: Vec<bool>,
-    seen_poison: Vec<bool>,
+    /// The positions in the topic at which each poison message was found.
+    seen_poison: Vec<Vec<String>>,
     violations: Violations,
     found: Found,
 }
@@ -58,7 +60,7 @@ impl<'a> Oracle<'a> {
             erased: None,
             aged: None,
             seen: vec![false; index(ack_log.events())],
-            seen_poison: vec![false; index(ack_log.poison())],
+            seen_poison: vec![Vec::new(); index(ack_log.poison())],
             violations: Violations::default(),
             found: Found::default(),
         }
@@ -126,9 +128,14 @@ impl<'a> Oracle<'a> {
             self.violations.add(format!("a dead letter has no reason: {dead_letter}"));
         }
         if let Some(n) = poison::number(raw).filter(|n| *n < self.ack_log.poison()) {
-            if std::mem::replace(&mut self.seen_poison[index(n)], true) {
-                self.violations.add(format!("poison {n} has two dead letters"));
+            let position =
+                ["partition", "offset", "queuedAt"].map(|name| dead_letter[name].to_string());
+            let position = position.join(" ");
+            let seen = &mut self.seen_poison[index(n)];
+            if seen.contains(&position) {
+                self.violations.add(format!("poison {n} has two dead letters: {dead_letter}"));
             }
+            seen.push(position);
             return;
         }
         let event = serde_json::from_slice(raw).ok().as_ref().and_then(number);
@@ -155,7 +162,8 @@ impl<'a> Oracle<'a> {
         }
         for n in 0..self.ack_log.poison() {
             let has_value = poison::value(n).is_some();
-            if has_value && self.ack_log.is_poison_sent(n) && !self.seen_poison[index(n)] {
+            if has_value && self.ack_log.is_poison_sent(n) && self.seen_poison[index(n)].is_empty()
+            {
                 self.violations.add(format!("poison {n} has no dead letter"));
             }
         }

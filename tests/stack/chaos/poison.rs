@@ -16,8 +16,9 @@ pub(super) struct Poisoner {
     topic: String,
 }
 
-/// Creates a producer of records that no server sends. It sends each once at most: it does not retry,
-/// and an idempotent producer sends some twice when the topic is replaced.
+/// Creates a producer of records that no server sends. It does not retry, and it is not idempotent: such
+/// a producer sends some twice when the topic is replaced. This one can send some twice when a leader
+/// changes: librdkafka always sends again what the old leader refuses, although that can have appended it.
 pub(super) fn producer(brokers: &str) -> Result<FutureProducer> {
     let producer = ClientConfig::new()
         .set("bootstrap.servers", brokers)

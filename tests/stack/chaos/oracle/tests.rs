@@ -147,6 +147,9 @@ fn dead_letters_are_checked() {
     let mut store = complete();
     store.dead_letters.push((reason(), poison::value(3).unwrap_or_default()));
     store.must_detect("poison 3 has two dead letters");
+    // Its producer sent it twice.
+    store.dead_letters.last_mut().unwrap().0["offset"] = json!(7);
+    assert_eq!(store.check().1, "");
     let mut store = complete();
     store.dead_letters[0].0 = json!({"code": "x", "message": ""});
     store.must_detect("has no reason");
