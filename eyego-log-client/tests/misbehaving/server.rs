@@ -1,10 +1,13 @@
 //! A server of raw sockets, which misbehaves until it is told to behave.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType};
 
 /// What a server does with each connection while it misbehaves. An error, such as
 /// a connection that the client has closed, ends the connection.
@@ -101,23 +104,27 @@ pub(crate) fn accepted(received: &Received) -> String {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
-    /// Does not accept connections while the server misbehaves.
-    refuses: bool,
+    /// A socket that does not listen, so that connections are refused and nobody else gets the port.
+    refusing: Mutex<Option<OwnedFd>>,
 }
 
 impl Server {
     /// Starts a server. Without a misbehavior, it refuses connections.
     pub(crate) fn start(misbehavior: Option<Misbehavior>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = Self { address, shared: Arc::default(), refuses: misbehavior.is_none() };
-        if let Some(misbehavior) = misbehavior {
-            server.accept(listener, misbehavior);
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = rustix::net::getsockname(&socket).unwrap().try_into().unwrap();
+        let server = Self { address, shared: Arc::default(), refusing: Mutex::default() };
+        match misbehavior {
+            Some(misbehavior) => server.accept(socket, misbehavior),
+            None => *server.refusing.lock().unwrap() = Some(socket),
         }
         server
     }
 
-    fn accept(&self, listener: TcpListener, misbehavior: Misbehavior) {
+    fn accept(&self, socket: OwnedFd, misbehavior: Misbehavior) {
+        rustix::net::listen(&socket, 128).unwrap();
+        let listener = TcpListener::from(socket);
         let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -146,9 +153,8 @@ impl Server {
     /// Accepts all events from now on, except on connections that hang.
     pub(crate) fn behave(&self) {
         self.shared.behaves.store(true, Ordering::SeqCst);
-        if self.refuses {
-            let listener = TcpListener::bind(self.address).unwrap();
-            self.accept(listener, |connection| connection.respond(accepted));
+        if let Some(socket) = self.refusing.lock().unwrap().take() {
+            self.accept(socket, |connection| connection.respond(accepted));
         }
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Found {
     pub(super) unacknowledged: u64,
     /// Dead letters that are events of the callers.
     pub(super) dead_events: u64,
+    /// Poison messages that are in the topic again, at another position.
+    pub(super) repeated_poison: u64,
     /// Acknowledged events that are not stored.
     pub(super) lost: u64,
 }
@@ -132,6 +134,7 @@ impl<'a> Oracle<'a> {
                 ["partition", "offset", "queuedAt"].map(|name| dead_letter[name].to_string());
             let position = position.join(" ");
             let seen = &mut self.seen_poison[index(n)];
+            self.found.repeated_poison += u64::from(!seen.is_empty());
             if seen.contains(&position) {
                 self.violations.add(format!("poison {n} has two dead letters: {dead_letter}"));
             }
