@@ -33,11 +33,7 @@ fn find_by_keys(
 ) -> Result<(), QueryError> {
     let mut entry = snapshot.connection().prepare_cached(&row::select_by_seq())?;
     let mut keys = Keys::new(snapshot, query)?;
-    for _ in 0..query.skipped_rows() {
-        if keys.next()?.is_none() {
-            break;
-        }
-    }
+    keys.skip_to_page()?;
     while let Some(key) = keys.next()? {
         if page.push(entry.query_row([key.seq], row::read_entry)?)?.is_break() {
             break;
@@ -55,8 +51,8 @@ fn find_by_time(
     let mut start = query.start;
     if query.skipped_rows() > 0 {
         // Without metadata filters, keys are skipped in the index alone.
-        let Some(skipped) = last_skipped(snapshot, query)? else { return Ok(()) };
-        start = Start::After(skipped);
+        let Some(last) = Keys::new(snapshot, query)?.skip_to_page()? else { return Ok(()) };
+        start = Start::After(last.cursor());
     }
     while let Some(examined) = read_by_time(snapshot, query, start, page)? {
         // The read ended early, for a checkpoint.
@@ -64,22 +60,6 @@ fn find_by_time(
         snapshot.renew()?;
     }
     Ok(())
-}
-
-/// Returns the position of the last entry before the page, if there are as many.
-fn last_skipped(
-    snapshot: &mut Snapshot<'_>,
-    query: &LogQuery,
-) -> Result<Option<Cursor>, QueryError> {
-    let mut keys = Keys::new(snapshot, query)?;
-    let mut last = None;
-    for _ in 0..query.skipped_rows() {
-        last = keys.next()?;
-        if last.is_none() {
-            break;
-        }
-    }
-    Ok(last.map(|key| Cursor { timestamp: key.timestamp, id: key.id }))
 }
 
 /// Adds entries to the page, beginning at `start`. Stops early if a checkpoint needs
@@ -102,8 +82,7 @@ fn read_by_time(
             break;
         }
         if snapshot.is_wanted_back() {
-            let key = row::read_key(row)?;
-            return Ok(Some(Cursor { timestamp: key.timestamp, id: key.id }));
+            return Ok(Some(row::read_key(row)?.cursor()));
         }
     }
     Ok(None)

@@ -64,6 +64,19 @@ impl<'a, 'c> Keys<'a, 'c> {
         Ok(keys)
     }
 
+    /// Passes over the keys before the page. Returns the last one, or `None` if there are
+    /// fewer or none to pass over.
+    pub(super) fn skip_to_page(&mut self) -> Result<Option<Key>, QueryError> {
+        let mut last = None;
+        for _ in 0..self.query.skipped_rows() {
+            last = self.next()?;
+            if last.is_none() {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
     pub(super) fn next(&mut self) -> Result<Option<Key>, QueryError> {
         self.snapshot.check()?;
         self.snapshot.renew()?;
@@ -149,7 +162,7 @@ impl<'a, 'c> Keys<'a, 'c> {
                 break;
             };
             let key = row::read_key(row)?;
-            examined = Some(Cursor { timestamp: key.timestamp, id: key.id });
+            examined = Some(key.cursor());
             if statement::matches(self.query, row)? {
                 buffered.push_back(key);
             }

@@ -4,7 +4,6 @@
 //! [`store`]: crate::domain::repository::LogRepository::store
 
 use async_trait::async_trait;
-use eyego_log_core::query::Cursor;
 use eyego_log_core::{LogId, Timestamp, UserId};
 use rusqlite::{Connection, params};
 
@@ -126,7 +125,7 @@ fn delete_expired(
         if retention.is_expired(&action, key.timestamp, now) {
             expired.push(key.seq);
         }
-        last = Some(Cursor { timestamp: key.timestamp, id: key.id });
+        last = Some(key.cursor());
         examined += 1;
     }
     drop(rows);

@@ -1,6 +1,7 @@
 //! Rows of the table of log entries: their columns, and how rows are read. All
 //! column positions are in this file.
 
+use eyego_log_core::query::Cursor;
 use eyego_log_core::{Action, LogEntry, LogId, Metadata, Timestamp, UserId};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -24,6 +25,13 @@ pub(super) struct Key {
     pub(super) timestamp: Timestamp,
     pub(super) id: LogId,
     pub(super) seq: i64,
+}
+
+impl Key {
+    /// Returns the position without the place.
+    pub(super) fn cursor(self) -> Cursor {
+        Cursor { timestamp: self.timestamp, id: self.id }
+    }
 }
 
 /// Reads the key in a row of [`KEY_COLUMNS`].

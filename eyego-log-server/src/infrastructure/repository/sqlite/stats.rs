@@ -73,7 +73,7 @@ fn count(
             }
         }
         if snapshot.is_wanted_back() {
-            return Ok(Some(Cursor { timestamp: key.timestamp, id: key.id }));
+            return Ok(Some(key.cursor()));
         }
     }
     Ok(None)
