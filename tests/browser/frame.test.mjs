@@ -55,6 +55,21 @@ describe("frame", () => {
       assert.equal(await page.getByRole("dialog").count(), 0);
     }));
 
+  test("a shortcut works as soon as what it acts on is shown", () =>
+    visit(shared, "", async (page) => {
+      await page.addInitScript(() => {
+        const observer = new MutationObserver(() => {
+          if (!document.querySelector(".pager")) return;
+          observer.disconnect();
+          dispatchEvent(new KeyboardEvent("keydown", { key: "]" }));
+        });
+        observer.observe(document, { childList: true, subtree: true });
+      });
+      await page.goto(`${shared.proxy.url}#/explore?last=7d`);
+      await page.reload();
+      await page.getByText("Page 2").waitFor();
+    }));
+
   test("the theme follows the system until one is chosen, and the choice is kept", () =>
     visit(shared, "", async (page) => {
       const mode = () => page.evaluate(() => document.documentElement.dataset.theme);

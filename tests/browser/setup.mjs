@@ -56,9 +56,7 @@ export async function visit(shared, view, use, { width = 1440, height = 900, the
   });
   try {
     await page.goto(proxy.url + view);
-    // Shortcuts work from the first frame after the page has been drawn.
     await page.locator("header.top").waitFor();
-    await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(resolve)))));
     await use(page, context);
     const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     if (overflow > 0) problems.push(`the page is ${overflow} px wider than the window`);

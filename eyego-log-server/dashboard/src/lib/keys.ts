@@ -1,6 +1,6 @@
 // Keyboard shortcuts: one list, which the help dialog shows.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { createSetting } from "./store";
 
 /** Some assistive software types single characters; such users switch shortcuts off. */
@@ -27,7 +27,8 @@ function isTyping(target: EventTarget | null): boolean {
 export function useKeys(handlers: Record<string, (event: KeyboardEvent) => void>): void {
   const latest = useRef(handlers);
   latest.current = handlers;
-  useEffect(() => {
+  // Before the browser paints, so that a key works as soon as what it acts on can be seen.
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
       if (document.querySelector("dialog[open]")) return;

@@ -1,7 +1,7 @@
 // A panel beside the data, over it on narrow screens. Esc closes it.
 
 import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { useKeys } from "../lib/keys";
 import { Icon } from "./icons";
 
@@ -14,7 +14,7 @@ interface Props {
 
 export function Drawer({ label, title, onClose, children }: Props): JSX.Element {
   const ref = useRef<HTMLElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = document.activeElement;
     // On a narrow screen the panel covers the table, so the focus must follow.
     if (matchMedia("(max-width: 60rem)").matches) ref.current?.querySelector<HTMLElement>(".drawer-close")?.focus();

@@ -1,7 +1,7 @@
 // Events as a table. One row at a time is in the tab order; arrow keys move between rows.
 
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Event } from "../lib/events";
 import { summarize, visible } from "../lib/json";
 import { useKeys } from "../lib/keys";
@@ -26,7 +26,7 @@ export function EventTable({ events, hasDates, selected, onOpen, caption, fresh 
   const [current, setCurrent] = useState(0);
   const position = Math.min(current, Math.max(events.length - 1, 0));
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     const index = events.findIndex(({ id }) => id === selected);
     if (index >= 0) setCurrent(index);
   }, [selected, events]);
