@@ -53,6 +53,8 @@ pub struct Observed {
     pub retries: u64,
     /// The time from the moment at which an event was due until it was acknowledged, ascending.
     pub latencies: Vec<u32>,
+    /// The 99th percentile in each tenth of the time.
+    pub p99_by_tenth: Vec<Duration>,
 }
 
 impl Observed {
@@ -107,8 +109,15 @@ impl SteadyCaller {
             caller.context("a caller panicked")??;
         }
         let mut latencies = self.seen.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        let tenth = (latencies.len() / 10).max(1);
+        let p99_by_tenth = latencies.chunks_exact_mut(tenth).map(|tenth| {
+            tenth.sort_unstable();
+            Duration::from_micros(tenth[tenth.len() * 99 / 100].into())
+        });
+        let p99_by_tenth = p99_by_tenth.collect();
         latencies.sort_unstable();
         Ok(Observed {
+            p99_by_tenth,
             acknowledged: self.seen.acknowledged.load(Relaxed),
             given_up: self.seen.given_up.load(Relaxed),
             retries: self.seen.retries.load(Relaxed),

@@ -1,9 +1,12 @@
 //! Connections for reading. Queries run on blocking threads, a few of each kind at
 //! a time and with a time limit.
 
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLockReadGuard};
@@ -23,6 +26,10 @@ const MAX_READS: (usize, usize, usize) = (8, 8, 4);
 /// Number of virtual machine instructions after which a running query checks
 /// whether it is cancelled. They take some tens of microseconds.
 const STEPS_PER_CHECK: i32 = 1000;
+
+/// Time after which a query yields the CPU. Otherwise the scheduler gives a thread that
+/// computes about 3 ms at a time, for which the threads of ingest would wait (ADR 0045).
+const TURN: Duration = Duration::from_micros(50);
 
 /// Time after its deadline at which a query is no longer waited for.
 const GRACE: Duration = Duration::from_millis(500);
@@ -68,16 +75,28 @@ pub(super) struct Snapshot<'a> {
     pass: Option<RwLockReadGuard<'a, ()>>,
 }
 
-/// When a query has to stop.
+/// When a query has to stop, and when it lets other threads run.
 #[derive(Clone)]
 struct Stop {
     is_cancelled: Arc<AtomicBool>,
     deadline: Instant,
+    yielded: Cell<Instant>,
 }
 
 impl Stop {
-    fn is_due(&self) -> bool {
-        self.is_cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+    fn at(deadline: Instant, is_cancelled: Arc<AtomicBool>) -> Self {
+        Self { is_cancelled, deadline, yielded: Cell::new(Instant::now()) }
+    }
+
+    /// Lets other threads run if the turn of the query is over, and returns whether it has
+    /// to stop.
+    fn must_stop(&self) -> bool {
+        let now = Instant::now();
+        if now.duration_since(self.yielded.get()) >= TURN {
+            thread::yield_now();
+            self.yielded.set(Instant::now());
+        }
+        self.is_cancelled.load(Ordering::Relaxed) || now >= self.deadline
     }
 }
 
@@ -96,7 +115,7 @@ impl<'a> Snapshot<'a> {
     #[cfg(test)]
     pub(super) fn unlimited(connection: &'a Connection, gate: &'a SnapshotGate) -> Self {
         let deadline = Instant::now() + Duration::from_secs(3600);
-        let stop = Stop { is_cancelled: Arc::default(), deadline };
+        let stop = Stop::at(deadline, Arc::default());
         Self::take(connection, gate, stop).unwrap()
     }
 
@@ -119,7 +138,7 @@ impl<'a> Snapshot<'a> {
 
     /// Returns an error if the query has to stop. To be called for each row.
     pub(super) fn check(&self) -> Result<(), QueryError> {
-        if self.stop.is_due() { Err(QueryError::Interrupted) } else { Ok(()) }
+        if self.stop.must_stop() { Err(QueryError::Interrupted) } else { Ok(()) }
     }
 
     /// Returns `true` if [`renew`](Self::renew) should be called soon.
@@ -158,7 +177,7 @@ impl Readers {
         let permit = self.limits.acquire(kind).await?;
         let deadline = Instant::now() + self.timeout;
         let cancel = CancelOnDrop::default();
-        let stop = Stop { is_cancelled: Arc::clone(&cancel.0), deadline };
+        let stop = Stop::at(deadline, Arc::clone(&cancel.0));
         let (path, idle, gate) =
             (self.path.clone(), Arc::clone(&self.idle), Arc::clone(&self.gate));
         let running = spawn_blocking(move || {
@@ -169,8 +188,8 @@ impl Readers {
                 Some(connection) => connection,
                 None => embedded::open_for_reading(&path)?,
             };
-            let progress = stop.clone();
-            connection.progress_handler(STEPS_PER_CHECK, Some(move || progress.is_due()))?;
+            let progress = AssertUnwindSafe(stop.clone());
+            connection.progress_handler(STEPS_PER_CHECK, Some(move || progress.must_stop()))?;
             let mut snapshot = Snapshot::take(&connection, &gate, stop)?;
             let output = work(&mut snapshot)?;
             snapshot.end()?;
