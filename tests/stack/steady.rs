@@ -53,7 +53,7 @@ pub struct Observed {
     pub retries: u64,
     /// The time from the moment at which an event was due until it was acknowledged, ascending.
     pub latencies: Vec<u32>,
-    /// The 99th percentile in each tenth of the time.
+    /// The 99th percentile of each tenth of the acknowledgements, in their order.
     pub p99_by_tenth: Vec<Duration>,
 }
 
@@ -61,9 +61,14 @@ impl Observed {
     /// Returns the latency that this many of a thousand events did not exceed.
     #[must_use]
     pub fn per_mille(&self, share: usize) -> Duration {
-        let index = self.latencies.len().saturating_sub(1) * share / 1000;
-        Duration::from_micros(self.latencies.get(index).copied().unwrap_or_default().into())
+        per_mille(&self.latencies, share)
     }
+}
+
+/// Returns the latency that this many of a thousand did not exceed. Expects ascending latencies.
+fn per_mille(latencies: &[u32], share: usize) -> Duration {
+    let index = latencies.len().saturating_sub(1) * share / 1000;
+    Duration::from_micros(latencies.get(index).copied().unwrap_or_default().into())
 }
 
 /// Returns the id of event `n`.
@@ -112,7 +117,7 @@ impl SteadyCaller {
         let tenth = (latencies.len() / 10).max(1);
         let p99_by_tenth = latencies.chunks_exact_mut(tenth).map(|tenth| {
             tenth.sort_unstable();
-            Duration::from_micros(tenth[tenth.len() * 99 / 100].into())
+            per_mille(tenth, 990)
         });
         let p99_by_tenth = p99_by_tenth.collect();
         latencies.sort_unstable();
