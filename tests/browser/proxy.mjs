@@ -1,10 +1,8 @@
-// A proxy between the browser and the server. It adds faults, and stands in for the reading routes that
-// the server does not have yet: it computes their responses from the server's own list of events.
+// A proxy between the browser and the server, which adds faults.
 
 import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import http from "node:http";
-import { standIn } from "./stand_in.mjs";
 
 /**
  * Starts a proxy for the server at `target`. `prefix` is a path that it removes, such as `/tools/logs`. With
@@ -16,10 +14,6 @@ export async function startProxy(target, { prefix = "", dist = process.env.EYEGO
     fault: () => undefined,
     /** Every request so far: `METHOD path`. */
     requests: [],
-    /** Stand-ins are used only where the server has no route. */
-    standIns: true,
-    /** What the stand-in for erasures has been asked for. */
-    erasures: [],
     /** The open tails: `{response}`. */
     tails: new Set(),
   };
@@ -68,7 +62,6 @@ async function handle(proxy, target, prefix, dist, request, response) {
       return;
     }
   }
-  if (proxy.standIns && (await standIn(proxy, target, request, url, response))) return;
   await forward(proxy, url, request, response);
 }
 

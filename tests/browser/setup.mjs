@@ -39,7 +39,6 @@ export function useBrowser(target = SERVER, options = {}) {
 export async function visit(shared, view, use, { width = 1440, height = 900, theme = "light", context: options = {} } = {}) {
   const { browser, proxy } = shared;
   proxy.fault = () => undefined;
-  proxy.standIns = true;
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, timezoneId: "Europe/Berlin", ...options });
   context.setDefaultTimeout(TIMEOUT);
   const problems = [];

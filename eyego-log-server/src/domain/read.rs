@@ -50,6 +50,17 @@ pub trait ReadMemory: Send + Sync {
     fn reserve(&self, bytes: usize) -> Result<(), ReadError>;
 }
 
+/// Memory without a limit.
+#[cfg(test)]
+pub(crate) struct Unlimited;
+
+#[cfg(test)]
+impl ReadMemory for Unlimited {
+    fn reserve(&self, _bytes: usize) -> Result<(), ReadError> {
+        Ok(())
+    }
+}
+
 /// One page of a result, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T = LogEntry> {

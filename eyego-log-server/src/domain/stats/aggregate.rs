@@ -264,14 +264,7 @@ mod tests {
     use eyego_log_core::LogQuery;
 
     use super::*;
-
-    struct Unlimited;
-
-    impl ReadMemory for Unlimited {
-        fn reserve(&self, _bytes: usize) -> Result<(), ReadError> {
-            Ok(())
-        }
-    }
+    use crate::domain::read::Unlimited;
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millis(millis).unwrap()

@@ -12,19 +12,11 @@ use tempfile::TempDir;
 
 use super::readers::{QueryError, Snapshot};
 use super::*;
-use crate::domain::read::{ReadError, ReadMemory};
+use crate::domain::read::{ReadError, Unlimited};
 use crate::domain::repository::{LogRepository, StoreError, StoreOutcome};
 use crate::infrastructure::repository::limits::ReadKind;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-struct Unlimited;
-
-impl ReadMemory for Unlimited {
-    fn reserve(&self, _bytes: usize) -> Result<(), ReadError> {
-        Ok(())
-    }
-}
 
 fn new_store() -> (TempDir, Arc<SqliteStore>) {
     let dir = tempfile::tempdir().unwrap();
