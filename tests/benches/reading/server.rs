@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use stack::load::{Load, single_requests};
 use stack::server::Server;
+use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use crate::Selection;
@@ -75,6 +76,9 @@ fn peak_rss_bytes(server: &Server) -> Result<u64> {
 
 /// Compares ingest of single events while four clients scan, and while 100 tails follow a user each or
 /// all events, with ingest alone.
+///
+/// Beside programs that compute at idle priority, ingest loses what any work costs it that leaves no CPU
+/// idle: a thread that wakes finds no idle CPU, and caches are shared.
 pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server) -> Result<()> {
     server.wait_ready(Duration::from_secs(30)).await?;
     let load = || Load {
@@ -87,6 +91,7 @@ pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server)
     Load { duration: Duration::from_secs(3), ..load() }.run().await?;
     let base = server.base_url();
     for (scanners, tails, of_user, name) in [
+        (0, 0, true, "programs at idle priority"),
         (0, 100, true, "100 tails of a user each"),
         (0, 100, false, "100 tails of everything"),
         (4, 0, true, "4 scans"),
@@ -97,6 +102,7 @@ pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server)
             continue;
         }
         let before = load().run().await?.rate();
+        let idlers = if scanners + tails == 0 { idlers()? } else { Vec::new() };
         let mut readers = JoinSet::new();
         let scans = Arc::new(AtomicU64::new(0));
         for _ in 0..scanners {
@@ -109,6 +115,7 @@ pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server)
         }
         let beside = load().run().await?;
         readers.shutdown().await;
+        drop(idlers);
         let after = load().run().await?.rate();
         let alone = f64::midpoint(before, after);
         println!(
@@ -121,6 +128,18 @@ pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server)
         );
     }
     Ok(())
+}
+
+/// Starts a program for each CPU that computes whenever the CPU would be idle, until dropped.
+fn idlers() -> Result<Vec<Child>> {
+    let start = |_| {
+        Command::new("chrt")
+            .args(["--idle", "0", "sh", "-c", "while :; do :; done"])
+            .kill_on_drop(true)
+            .spawn()
+            .context("chrt of util-linux")
+    };
+    (0..std::thread::available_parallelism()?.get()).map(start).collect()
 }
 
 /// Scans again and again. A scan that exceeds its time limit is followed by the next one.
