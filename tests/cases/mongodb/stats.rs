@@ -80,16 +80,33 @@ async fn statistics_are_the_same_whoever_groups_the_events() {
     without_indexes.repository().store(&many_entries()).await.unwrap();
     assert_eq!(all_stats(&without_indexes).await, grouped);
 
-    // Arrays match like their elements, but are not events.
+    // Any document that is not an event is left out, also if it is the only one.
     let at = DateTime::from_millis(5 * HOUR);
-    let invalid = [
+    let not_events = [
+        doc! { "_id": 7, "userId": "user-7", "action": "A3", "timestamp": at },
+        doc! { "_id": "~", "userId": "user-7", "action": "A3", "timestamp": at },
+        doc! { "userId": "", "action": "A3", "timestamp": at },
+        doc! { "userId": 7, "action": "A3", "timestamp": at },
+        doc! { "action": "A3", "timestamp": at },
+        doc! { "userId": "user-7", "action": "", "timestamp": at },
+        doc! { "userId": "user-7", "action": {}, "timestamp": at },
+        doc! { "userId": "user-7", "timestamp": at },
+        doc! { "userId": "user-7", "action": "A3", "timestamp": 7 },
+    ];
+    for document in not_events {
+        let inserted = store.logs().await.insert_one(document).await.unwrap();
+        assert_eq!(all_stats(&store).await, grouped);
+        let filter = doc! { "_id": inserted.inserted_id };
+        store.logs().await.delete_one(filter).await.unwrap();
+    }
+
+    // Arrays match like their elements, but are not events.
+    let arrays = [
         doc! { "userId": ["user-7"], "action": "A3", "timestamp": at },
         doc! { "userId": "user-7", "action": ["A3"], "timestamp": at },
         doc! { "userId": "user-7", "action": "A3", "timestamp": [at] },
-        doc! { "userId": "user-7", "action": "", "timestamp": at },
-        doc! { "_id": 7, "userId": "user-7", "action": "A3", "timestamp": at },
     ];
-    for document in invalid {
+    for document in arrays {
         store.logs().await.insert_one(document).await.unwrap();
         assert_eq!(all_stats(&store).await, grouped);
     }

@@ -8,8 +8,10 @@ use bson::raw::RawDocument;
 use bson::{Document, RawBsonRef, RawDocumentBuf, doc};
 use eyego_log_core::LogEntry;
 use mongodb::error::ErrorKind;
+use mongodb::options::Hint;
 use mongodb::{Collection, Cursor};
 
+use self::pipeline::Content;
 use super::connection::MongoConnection;
 use super::failure::{Class, class_of};
 use super::operation::QueryError;
@@ -54,16 +56,18 @@ async fn in_mongodb(
     query: &StatsQuery,
     memory: &dyn ReadMemory,
 ) -> Result<Option<Stats>, QueryError> {
-    let Some(counts) = pipeline::counts(query) else { return Ok(None) };
+    let may_have_arrays = may_have_arrays(collection, query);
+    let (may_have_arrays, content) = futures_util::try_join!(may_have_arrays, content(collection))?;
+    let Some(counts) = pipeline::counts(query, content) else { return Ok(None) };
     // An array that contains a user or an action matches like that user or action.
-    if may_have_arrays(collection, query).await? {
+    if may_have_arrays {
         return Ok(None);
     }
     let grouped = async |pipeline: Vec<Document>| {
         collection
             .aggregate(pipeline)
             .with_type::<RawDocumentBuf>()
-            .hint(mongodb::options::Hint::Keys(pipeline::index(&query.filter)))
+            .hint(Hint::Keys(pipeline::index(&query.filter)))
             .batch_size(BATCH)
             // Past 100 MB, counting here is faster.
             .allow_disk_use(false)
@@ -72,7 +76,7 @@ async fn in_mongodb(
             .await
     };
     let users = async {
-        match pipeline::users(query) {
+        match pipeline::users(query, content) {
             Some(pipeline) => grouped(pipeline).await.map(Some),
             None => Ok(None),
         }
@@ -106,7 +110,7 @@ async fn may_have_arrays(
 ) -> Result<bool, QueryError> {
     let find = doc! {
         "find": collection.name(),
-        "filter": pipeline::matching(&query.filter),
+        "filter": pipeline::matching(&query.filter, Content::Any),
         "hint": pipeline::index(&query.filter),
         "collation": { "locale": "simple" },
     };
@@ -114,6 +118,23 @@ async fn may_have_arrays(
     let database = collection.client().database(&collection.namespace().db);
     let plan = database.run_command(explain).await?;
     Ok(pipeline::is_multikey(&plan))
+}
+
+/// Returns what the collection contains. Takes a search in three indexes.
+async fn content(collection: &Collection<RawDocumentBuf>) -> Result<Content, QueryError> {
+    for (filter, index) in pipeline::not_events() {
+        let found = collection
+            .find_one(filter)
+            .hint(Hint::Keys(index))
+            .projection(doc! { "_id": 1 })
+            .collation(filter::by_bytes())
+            .max_time(operation::MAX_READ_TIME)
+            .await?;
+        if found.is_some() {
+            return Ok(Content::Any);
+        }
+    }
+    Ok(Content::Events)
 }
 
 /// Returns whether MongoDB works, but refuses this pipeline: because the index is
