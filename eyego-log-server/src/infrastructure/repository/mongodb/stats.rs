@@ -56,16 +56,17 @@ async fn in_mongodb(
     query: &StatsQuery,
     memory: &dyn ReadMemory,
 ) -> Result<Option<Stats>, QueryError> {
+    let Some(counts) = pipeline::counts(query) else { return Ok(None) };
     let may_have_arrays = may_have_arrays(collection, query);
     let (may_have_arrays, content) = futures_util::try_join!(may_have_arrays, content(collection))?;
-    let Some(counts) = pipeline::counts(query, content) else { return Ok(None) };
     // An array that contains a user or an action matches like that user or action.
     if may_have_arrays {
         return Ok(None);
     }
-    let grouped = async |pipeline: Vec<Document>| {
+    let matching = pipeline::matching(&query.filter, content);
+    let grouped = async |group: Document| {
         collection
-            .aggregate(pipeline)
+            .aggregate([doc! { "$match": matching.clone() }, doc! { "$group": group }])
             .with_type::<RawDocumentBuf>()
             .hint(Hint::Keys(pipeline::index(&query.filter)))
             .batch_size(BATCH)
@@ -76,8 +77,8 @@ async fn in_mongodb(
             .await
     };
     let users = async {
-        match pipeline::users(query, content) {
-            Some(pipeline) => grouped(pipeline).await.map(Some),
+        match pipeline::users(query) {
+            Some(group) => grouped(group).await.map(Some),
             None => Ok(None),
         }
     };

@@ -1,4 +1,5 @@
-//! The pipelines by which MongoDB groups events, and their results. This module does no I/O.
+//! The stages of the pipelines by which MongoDB groups events, and their results. This module does
+//! no I/O.
 //!
 //! They read one index and no document. If the collection may contain other documents than
 //! events, types are conditions on indexed fields, because `$type` for each event would take as
@@ -33,27 +34,25 @@ struct Stretch {
     millis: i64,
 }
 
-/// Returns the pipeline that counts the events by bucket and value, or `None` if
+/// Returns the group that counts the events by bucket and value, or `None` if
 /// MongoDB cannot group them as this program does.
-pub(super) fn counts(query: &StatsQuery, content: Content) -> Option<Vec<Document>> {
+pub(super) fn counts(query: &StatsQuery) -> Option<Document> {
     let mut key = vec![bucket(&query.starts)?];
     match value(query)? {
         "" => {}
         field => key.push(Bson::from(field)),
     }
-    let group = doc! { "_id": key, "n": { "$sum": 1 } };
-    Some(vec![doc! { "$match": matching(&query.filter, content) }, doc! { "$group": group }])
+    Some(doc! { "_id": key, "n": { "$sum": 1 } })
 }
 
-/// Returns the pipeline that finds the users of each value, or `None` if the values
+/// Returns the group that finds the users of each value, or `None` if the values
 /// are the users.
-pub(super) fn users(query: &StatsQuery, content: Content) -> Option<Vec<Document>> {
-    let group = match value(query)? {
-        "" => doc! { "_id": "$userId" },
-        "$userId" => return None,
-        field => doc! { "_id": field, "users": { "$addToSet": "$userId" } },
-    };
-    Some(vec![doc! { "$match": matching(&query.filter, content) }, doc! { "$group": group }])
+pub(super) fn users(query: &StatsQuery) -> Option<Document> {
+    match value(query)? {
+        "" => Some(doc! { "_id": "$userId" }),
+        "$userId" => None,
+        field => Some(doc! { "_id": field, "users": { "$addToSet": "$userId" } }),
+    }
 }
 
 /// Returns the field to group by, empty if there is no group.
