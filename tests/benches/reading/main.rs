@@ -22,7 +22,8 @@ use anyhow::{Context, Result, ensure};
 
 const DEFAULT_EVENTS: u64 = 1_000_000;
 
-const STORES: [&str; 2] = ["embedded", "mongodb"];
+/// `kafka` is MongoDB with Kafka in front of it, for ingest beside readers only.
+const STORES: [&str; 3] = ["embedded", "mongodb", "kafka"];
 /// `scans` and `tails` measure ingest beside them.
 const PARTS: [&str; 6] = ["queries", "export", "delay", "scans", "tails", "memory"];
 
@@ -71,6 +72,9 @@ fn main() -> Result<()> {
         }
         if selected.contains("mongodb") {
             mongodb::run(&selected, events).await?;
+        }
+        if selected.contains("kafka") {
+            mongodb::run_behind_kafka(&selected, events).await?;
         }
         Ok(())
     })

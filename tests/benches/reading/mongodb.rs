@@ -1,6 +1,7 @@
 //! MongoDB through the port, and through its own driver.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -13,8 +14,9 @@ use eyego_log_server::infrastructure::repository::mongodb::{
     MongoConnection, MongoOptions, MongoRepository,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use stack::kafka::Kafka;
 use stack::mongodb::{Mongo, MongoOptions as StackOptions};
-use stack::server::Server;
+use stack::server::{Server, ServerBuilder};
 use stack::{Purpose, eventually};
 
 use crate::data::{self, BUSY_USER, NEVER_DONE, RARE};
@@ -23,28 +25,11 @@ use crate::{Selection, head, server, tails};
 
 const DATABASE: &str = "bench";
 
+/// A broker reaches its speed after about 45 s of load.
+const KAFKA_WARM_UP: Duration = Duration::from_secs(45);
+
 pub(crate) async fn run(selected: &Selection, events: u64) -> Result<()> {
-    let mongo = Mongo::start(StackOptions::default().purpose(Purpose::Benchmarks)).await?;
-    let connection = MongoConnection::start(MongoOptions {
-        uri: mongo.uri().to_owned(),
-        database: DATABASE.to_owned(),
-        collection: "logs".to_owned(),
-        create_indexes: true,
-    })?;
-    let repository = MongoRepository::new(connection.clone());
-    eventually("the indexes to be created", Duration::from_secs(60), async || {
-        let state = repository.health().state;
-        ensure!(state == PartState::Up, "{state:?}");
-        Ok(())
-    })
-    .await?;
-    let began = Instant::now();
-    let stored = futures_util::stream::iter(data::bulks(events, 1_000)).map(|bulk| {
-        let repository = repository.clone();
-        async move { anyhow::Ok(repository.store(&bulk?).await?) }
-    });
-    stored.buffer_unordered(4).try_for_each(|_| async { Ok(()) }).await?;
-    println!("stored {:.0}/s", events as f64 / began.elapsed().as_secs_f64());
+    let (mongo, connection, repository) = filled(events).await?;
     let measured = match selected.contains("queries") {
         true => Some(queries::measure(&repository).await?),
         false => None,
@@ -57,12 +42,7 @@ pub(crate) async fn run(selected: &Selection, events: u64) -> Result<()> {
         compare(measured, &logs, events).await?;
     }
 
-    let builder = || {
-        Server::builder()
-            .env("EYEGO_MONGODB_URI", mongo.uri())
-            .env("EYEGO_MONGODB_DATABASE", DATABASE)
-    };
-    let running = builder().start().await?;
+    let running = server_of(&mongo).start().await?;
     running.wait_ready(Duration::from_secs(30)).await?;
     if selected.contains("export") {
         let handle = tokio::runtime::Handle::current();
@@ -85,9 +65,53 @@ pub(crate) async fn run(selected: &Selection, events: u64) -> Result<()> {
     server::ingest_beside_readers(selected, &running).await?;
     drop(running);
     if selected.contains("memory") {
-        tails::memory(builder()).await?;
+        tails::memory(server_of(&mongo)).await?;
     }
     Ok(())
+}
+
+/// Measures ingest to Kafka beside readers of MongoDB, into which the same server stores.
+pub(crate) async fn run_behind_kafka(selected: &Selection, events: u64) -> Result<()> {
+    let kafka = Kafka::shared_with(Purpose::Benchmarks).await?;
+    let (mongo, connection, _) = filled(events).await?;
+    connection.shutdown(Instant::now() + Duration::from_secs(10)).await;
+    let running = server_of(&mongo)
+        .env("EYEGO_KAFKA_BROKERS", kafka.bootstrap())
+        .env("EYEGO_KAFKA_TOPIC", stack::unique("bench"))
+        .start()
+        .await?;
+    server::warm_up(&running, KAFKA_WARM_UP).await?;
+    server::ingest_beside_readers(selected, &running).await
+}
+
+/// Starts MongoDB and stores the events.
+async fn filled(events: u64) -> Result<(Mongo, Arc<MongoConnection>, MongoRepository)> {
+    let mongo = Mongo::start(StackOptions::default().purpose(Purpose::Benchmarks)).await?;
+    let connection = MongoConnection::start(MongoOptions {
+        uri: mongo.uri().to_owned(),
+        database: DATABASE.to_owned(),
+        collection: "logs".to_owned(),
+        create_indexes: true,
+    })?;
+    let repository = MongoRepository::new(connection.clone());
+    eventually("the indexes to be created", Duration::from_secs(60), async || {
+        let state = repository.health().state;
+        ensure!(state == PartState::Up, "{state:?}");
+        Ok(())
+    })
+    .await?;
+    let began = Instant::now();
+    let stored = futures_util::stream::iter(data::bulks(events, 1_000)).map(|bulk| {
+        let repository = repository.clone();
+        async move { anyhow::Ok(repository.store(&bulk?).await?) }
+    });
+    stored.buffer_unordered(4).try_for_each(|_| async { Ok(()) }).await?;
+    println!("stored {:.0}/s", events as f64 / began.elapsed().as_secs_f64());
+    Ok((mongo, connection, repository))
+}
+
+fn server_of(mongo: &Mongo) -> ServerBuilder {
+    Server::builder().env("EYEGO_MONGODB_URI", mongo.uri()).env("EYEGO_MONGODB_DATABASE", DATABASE)
 }
 
 /// Compares queries with the same ones through the driver, with the ideal indexes.

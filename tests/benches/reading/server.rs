@@ -16,6 +16,7 @@ use crate::Selection;
 
 /// How long ingest is measured, alone and beside scans.
 const LOAD: Duration = Duration::from_secs(10);
+const WARM_UP: Duration = Duration::from_secs(3);
 
 /// Exports everything as NDJSON, and compares with a raw cursor that writes to a socket.
 pub(crate) async fn export(
@@ -80,15 +81,8 @@ fn peak_rss_bytes(server: &Server) -> Result<u64> {
 /// Beside programs that compute at idle priority, ingest loses what any work costs it that leaves no CPU
 /// idle: a thread that wakes finds no idle CPU, and caches are shared.
 pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server) -> Result<()> {
-    server.wait_ready(Duration::from_secs(30)).await?;
-    let load = || Load {
-        address: server.address(),
-        connections: 64,
-        duration: LOAD,
-        request: single_requests(),
-        rate: None,
-    };
-    Load { duration: Duration::from_secs(3), ..load() }.run().await?;
+    warm_up(server, WARM_UP).await?;
+    let load = || ingest(server, LOAD);
     let base = server.base_url();
     for (scanners, tails, of_user, name) in [
         (0, 0, true, "programs at idle priority"),
@@ -128,6 +122,23 @@ pub(crate) async fn ingest_beside_readers(selected: &Selection, server: &Server)
         );
     }
     Ok(())
+}
+
+/// Ingests single events for a while.
+pub(crate) async fn warm_up(server: &Server, duration: Duration) -> Result<()> {
+    server.wait_ready(Duration::from_secs(30)).await?;
+    ingest(server, duration).run().await?;
+    Ok(())
+}
+
+fn ingest(server: &Server, duration: Duration) -> Load {
+    Load {
+        address: server.address(),
+        connections: 64,
+        duration,
+        request: single_requests(),
+        rate: None,
+    }
 }
 
 /// Starts a program for each CPU that computes whenever the CPU would be idle, until dropped.

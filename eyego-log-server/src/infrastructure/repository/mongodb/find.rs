@@ -11,9 +11,9 @@ use super::operation::{MAX_READ_TIME, QueryError};
 use super::{filter, large};
 use crate::domain::read::{Page, PageBuilder, ReadError, ReadMemory};
 
-/// Number of documents of the first batch of a page. With events of the default maximum
-/// size, it has 8 MiB, as much as a page.
-const FIRST_BATCH: usize = 32;
+/// Number of documents of the first batch of a page: a page of 50 events needs one batch only. With
+/// events of the default maximum size, it has 13 MiB. MongoDB returns at most 16 MiB.
+const FIRST_BATCH: usize = 51;
 
 /// Size that the batches after it should have, in bytes.
 const BATCH_BYTES: usize = 1 << 20;
