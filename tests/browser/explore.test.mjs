@@ -5,7 +5,8 @@ import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
-import { addFilter, column, EMPTY_SERVER, eventually, get, rows, SERVER, total, useBrowser, visit } from "./setup.mjs";
+import { stored } from "./data.mjs";
+import { addFilter, column, EMPTY_SERVER, eventually, get, post, rows, SERVER, total, useBrowser, visit } from "./setup.mjs";
 
 describe("explore", () => {
   const shared = useBrowser();
@@ -32,6 +33,92 @@ describe("explore", () => {
       await page.goBack();
       await page.getByRole("button", { name: "Last 1h", pressed: true }).waitFor();
     }));
+
+  test("a drag zooms to what was shown when it began, even if new data arrives during it", () =>
+    visit(shared, "#/explore?last=24h", async (page) => {
+      await total(page);
+      const box = await page.locator(".histogram .u-over").boundingBox();
+      await page.mouse.move(box.x + box.width * 0.25, box.y + 50);
+      await page.mouse.down();
+      await page.mouse.move(box.x + box.width * 0.4, box.y + 60, { steps: 5 });
+      await Promise.all([page.waitForResponse((response) => response.url().includes("/api/v1/stats")), page.keyboard.press("r")]);
+      await page.waitForTimeout(300);
+      await page.mouse.move(box.x + box.width * 0.75, box.y + 60, { steps: 5 });
+      await page.mouse.up();
+      await page.waitForURL(/from=.*&to=/);
+      const params = new URLSearchParams(new URL(page.url()).hash.split("?")[1]);
+      const hours = (Date.parse(params.get("to")) - Date.parse(params.get("from"))) / 3_600_000;
+      assert.ok(hours > 11.5 && hours < 12.5, `${hours} of 24 hours`);
+    }));
+
+  test("another value of a metadata path replaces the first", () =>
+    visit(shared, "#/explore?last=7d&metadata.country=DE", async (page) => {
+      await page.locator(".chip", { hasText: "DE" }).waitFor();
+      await addFilter(page, "metadata.country=FR");
+      await page.locator(".chip", { hasText: "FR" }).waitFor();
+      assert.equal(await page.locator(".chip").count(), 1);
+      assert.deepEqual(new URLSearchParams(page.url().split("?")[1]).getAll("metadata.country"), ["FR"]);
+      await rows(page).first().waitFor();
+    }));
+
+  test("events ahead of the browser's clock are counted", () =>
+    visit(shared, "#/live", async (page) => {
+      const userId = `ahead-${Date.now()}`;
+      await post(SERVER, { userId, action: "AHEAD" });
+      await stored(SERVER, userId);
+      await page.addInitScript(() => {
+        const now = Date.now;
+        Date.now = () => now() - 2 * 3_600_000;
+      });
+      await page.goto("about:blank");
+      await page.goto(`${shared.proxy.url}#/explore?userId=${userId}`);
+      await rows(page).first().waitFor();
+      assert.equal(await total(page), 1);
+      await page.locator("button.legend-item", { hasText: "AHEAD" }).waitFor();
+    }));
+
+  test("the histogram of a long range shows years", () =>
+    visit(shared, `#/explore?from=${new Date(Date.now() - 400 * 86_400_000).toISOString()}&to=${new Date().toISOString()}`, async (page) => {
+      await total(page);
+      const box = await page.locator(".histogram .u-over").boundingBox();
+      await eventually("a tooltip with a year", async () => {
+        for (let left = 1; left < 30; left += 1) {
+          await page.mouse.move(box.x + box.width - left, box.y + 50);
+          const [head] = await page.locator(".tooltip-head").allInnerTexts();
+          if (head !== undefined) return /^\d{1,2} [A-Z][a-z]{2} \d{4}\b/.test(head);
+        }
+        return false;
+      });
+    }));
+
+  for (const [reported, sent] of [["Etc/Unknown", "UTC"], ["+00:00", "UTC"], ["+03:00", "Etc/GMT-3"], ["-05:00", "Etc/GMT+5"], ["+05:30", "UTC"]]) {
+    test(`a browser in the zone ${reported} asks in ${sent}`, () =>
+      visit(shared, "#/live", async (page) => {
+        await page.addInitScript((timeZone) => {
+          const resolved = Intl.DateTimeFormat.prototype.resolvedOptions;
+          Intl.DateTimeFormat.prototype.resolvedOptions = function () {
+            return { ...resolved.call(this), timeZone };
+          };
+        }, reported);
+        await page.goto("about:blank");
+        const [request] = await Promise.all([page.waitForRequest((one) => one.url().includes("/api/v1/stats")), page.goto(`${shared.proxy.url}#/explore`)]);
+        assert.equal(new URL(request.url()).searchParams.get("tz"), sent);
+        assert.ok((await total(page)) > 100);
+        await rows(page).first().waitFor();
+      }));
+  }
+
+  for (const event of ["zzz", "export", "000000000000000000000000"]) {
+    test(`an address with the unknown event ${event} says that there is none`, () =>
+      visit(shared, `#/explore?last=7d&event=${event}`, async (page) => {
+        const banner = page.getByRole("alert").filter({ hasText: "cannot be found" });
+        await banner.waitFor();
+        await rows(page).first().waitFor();
+        await banner.getByRole("button", { name: "Close" }).click();
+        await banner.waitFor({ state: "detached" });
+        assert.doesNotMatch(page.url(), /event=/);
+      }));
+  }
 
   test("typing a user id filters, and Backspace removes the filter", () =>
     visit(shared, "#/explore?last=7d", async (page) => {
@@ -172,6 +259,59 @@ describe("explore", () => {
       await page.getByRole("button", { name: "CSV" }).click();
       await page.getByRole("alert").filter({ hasText: "Export is not available on this server" }).waitFor();
       assert.equal(saved, 0);
+    }));
+
+  test("an export is requested after the file is chosen, and a failed one leaves no file", () =>
+    visit(shared, "#/live", async (page) => {
+      await page.addInitScript(() => {
+        Object.defineProperty(Navigator.prototype, "webdriver", { get: () => false });
+        globalThis.calls = [];
+        globalThis.isCancelled = true;
+        const cancel = ReadableStreamDefaultReader.prototype.cancel;
+        ReadableStreamDefaultReader.prototype.cancel = function () {
+          globalThis.calls.push("cancel");
+          return cancel.call(this);
+        };
+        globalThis.showSaveFilePicker = async () => {
+          if (globalThis.isCancelled) throw new DOMException("The user aborted a request.", "AbortError");
+          const call = (name) => async () => void globalThis.calls.push(name);
+          const write = async () => {
+            if (globalThis.isFull) throw new DOMException("The disk is full.", "QuotaExceededError");
+          };
+          return {
+            createWritable: async () => ({ write, close: call("close"), abort: call("abort") }),
+            getFile: async () => new Blob([]),
+            remove: call("remove"),
+          };
+        };
+      });
+      await page.goto("about:blank");
+      await page.goto(`${shared.proxy.url}#/explore?last=7d&action=PAYMENT_FAILED`);
+      await rows(page).first().waitFor();
+      const requests = () => shared.proxy.requests.filter((request) => request.includes("/logs/export")).length;
+      const before = requests();
+      const ndjson = page.getByRole("button", { name: "NDJSON" });
+      await page.getByRole("button", { name: "Export" }).click();
+      await ndjson.click();
+      await ndjson.waitFor();
+      await page.waitForTimeout(300);
+      assert.equal(requests(), before, "a cancelled dialog sends no request");
+      await page.evaluate(() => { globalThis.isCancelled = false; });
+      shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/export") ? { cut: true } : undefined);
+      await ndjson.click();
+      await page.getByRole("alert").filter({ hasText: "cannot be reached" }).waitFor();
+      assert.deepEqual(await page.evaluate(() => globalThis.calls), ["abort", "remove"]);
+      shared.proxy.fault = () => undefined;
+      await page.getByRole("button", { name: "Back" }).click();
+      await ndjson.click();
+      await page.getByText("Saved eyego-logs").waitFor();
+      assert.deepEqual(await page.evaluate(() => globalThis.calls), ["abort", "remove", "close"]);
+      await page.evaluate(() => { globalThis.calls = []; globalThis.isFull = true; });
+      await page.getByRole("button", { name: "Export" }).click();
+      await page.getByRole("button", { name: "Export" }).click();
+      await ndjson.click();
+      await page.getByRole("alert").filter({ hasText: "The file could not be saved." }).waitFor();
+      assert.deepEqual(await page.evaluate(() => globalThis.calls), ["cancel", "abort", "remove"]);
     }));
 
   test("100,000 matching rows can be browsed", () =>

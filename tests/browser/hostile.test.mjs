@@ -32,6 +32,18 @@ describe("hostile data", () => {
       await page.locator(".json-string", { hasText: "a\\u0000b" }).waitFor();
     }));
 
+  test("ignorable characters and stray variation selectors are shown as escapes", () =>
+    visit(shared, view("hostile-invisible"), async (page) => {
+      await rows(page).first().locator(".row-open").click();
+      await page.locator(".json-string", { hasText: "a\\u061cb\\u3164c\\u2800d\\ufe00e\\ufe0ff\\u206ag\\ufff9h\\u{e0041}i1\\ufe0fj" }).waitFor();
+      await page.locator(".json-string", { hasText: "❤️ 1️⃣" }).waitFor();
+    }));
+
+  test("a long action as a filter fits a narrow window", () =>
+    visit(shared, `#/explore?action=${"A".repeat(128)}`, async (page) => {
+      await page.locator(".chip", { hasText: "AAAA" }).waitFor();
+    }, { width: 360 }));
+
   test("an emoji of several is one, and its joiner is not shown", () =>
     visit(shared, view("u".repeat(256)), async (page) => {
       await rows(page).first().locator(".col-meta", { hasText: "emoji 👩‍👩‍👧‍👦" }).waitFor();

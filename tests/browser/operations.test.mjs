@@ -164,6 +164,16 @@ describe("erasures", () => {
       assert.ok(shared.proxy.requests.includes("DELETE /api/v1/users/live-nobody%20%3Cb%3E/logs"));
     }));
 
+  test("users whose ids a browser cannot put into a path are left to the command line", () =>
+    visit(shared, "#/erasures", async (page) => {
+      for (const userId of [".", ".."]) {
+        await page.getByLabel("User id", { exact: true }).fill(userId);
+        await page.getByRole("button", { name: "Erase…" }).click();
+        await page.getByRole("alert").filter({ hasText: `eyego-log-server erase ${userId}` }).waitFor();
+      }
+      assert.equal(await page.getByRole("dialog").count(), 0);
+    }));
+
   test("a server without erasures says so", () =>
     visit(shared, "#/explore", async (page) => {
       shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/erasures") ? { status: 404, body: { status: "fail", message: "no such route: /api/v1/erasures" } } : undefined);

@@ -40,6 +40,18 @@ describe("session", () => {
       assert.equal(await page.evaluate(() => sessionStorage.length), 0);
     }));
 
+  test("a key that no header can have is refused like any other wrong key", () =>
+    visit(shared, "", async (page) => {
+      const dialog = page.getByRole("dialog", { name: "Sign in with a key" });
+      await dialog.getByLabel("API key").fill("eyego_reader_ключ");
+      await page.keyboard.press("Enter");
+      await dialog.getByText("The server does not accept this key").waitFor();
+      assert.equal(await page.getByText("cannot be reached").count(), 0);
+      await dialog.getByLabel("API key").fill(KEY);
+      await page.keyboard.press("Enter");
+      await rows(page).first().waitFor();
+    }));
+
   test("a missing scope is named where it is missing, and the rest works", () =>
     visit(shared, "", async (page) => {
       await page.getByLabel("API key").fill(KEY);

@@ -9,6 +9,7 @@ mod refusals;
 mod removal;
 mod startup;
 mod stats;
+mod tail;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

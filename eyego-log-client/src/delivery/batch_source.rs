@@ -25,6 +25,9 @@ use crate::spool::{Extent, Spool, Unread};
 /// How long the spool is not written after a failure.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
+/// How long the spool is not read while its records are unavailable.
+const PAUSE_WHILE_UNAVAILABLE: Duration = Duration::from_millis(500);
+
 /// The fraction of the buffer that spooled batches may occupy in memory.
 const HELD_FRACTION: usize = 4;
 
@@ -39,6 +42,8 @@ pub(crate) enum Effect {
     Unreadable { epoch: u64, events: u64, acks: Acks, reason: LossReason, message: String },
     /// A write to the spool failed.
     SpoolFailed(io::Error),
+    /// Spooled events cannot be read at present.
+    SpoolUnavailable { message: String },
 }
 
 /// Where the next batch to send comes from.
@@ -79,6 +84,8 @@ struct Spooling {
     /// A batch that could not be written to the spool.
     unwritten: Option<Batch>,
     failing_until: Option<Instant>,
+    /// When to read again after records were unavailable.
+    unavailable_until: Option<Instant>,
     /// Spooled events that were handed out and are not settled.
     handed_out: u64,
 }
@@ -109,6 +116,7 @@ impl BatchSource {
             marks: VecDeque::from([Mark { epoch: 0, extent: found, acks: Acks::default() }]),
             unwritten: None,
             failing_until: None,
+            unavailable_until: None,
             handed_out: 0,
         });
         Self { spooling }
@@ -119,13 +127,13 @@ impl BatchSource {
         self.spooling.as_ref().map(|spooling| spooling.spool.bytes())
     }
 
-    /// Syncs the spool if that is due, and ends a pause after a failure.
+    /// Syncs the spool if that is due, and ends pauses after failures.
     pub(crate) fn maintain(&mut self, now: Instant) -> Option<Effect> {
         let spooling = self.spooling.as_mut()?;
         let synced = spooling.spool.sync_if_due(now);
         let effect = synced.err().map(|error| spooling.fail(error, now));
-        if spooling.failing_until.is_some_and(|until| until <= now) {
-            spooling.failing_until = None;
+        for pause in [&mut spooling.failing_until, &mut spooling.unavailable_until] {
+            *pause = pause.filter(|until| *until > now);
         }
         effect
     }
@@ -141,7 +149,9 @@ impl BatchSource {
     }
 
     pub(crate) fn is_spool_failing(&self) -> bool {
-        self.spooling.as_ref().is_some_and(|spooling| spooling.failing_until.is_some())
+        self.spooling.as_ref().is_some_and(|spooling| {
+            spooling.failing_until.is_some() || spooling.unavailable_until.is_some()
+        })
     }
 
     /// Writes a batch to the spool. Requires that
@@ -152,10 +162,10 @@ impl BatchSource {
 
     /// Returns where the next batch comes from. `pending_bytes` is the buffer
     /// memory in use.
-    pub(crate) fn next(&mut self, pending_bytes: usize) -> (Next, Vec<Effect>) {
+    pub(crate) fn next(&mut self, pending_bytes: usize, now: Instant) -> (Next, Vec<Effect>) {
         match &mut self.spooling {
             None => (Next::Queue, Vec::new()),
-            Some(spooling) => spooling.next(pending_bytes),
+            Some(spooling) => spooling.next(pending_bytes, now),
         }
     }
 
@@ -231,9 +241,9 @@ impl Spooling {
         Effect::SpoolFailed(error)
     }
 
-    fn next(&mut self, pending_bytes: usize) -> (Next, Vec<Effect>) {
+    fn next(&mut self, pending_bytes: usize, now: Instant) -> (Next, Vec<Effect>) {
         let mut effects = Vec::new();
-        let next = if let Some(batch) = self.next_spooled(pending_bytes, &mut effects) {
+        let next = if let Some(batch) = self.next_spooled(pending_bytes, now, &mut effects) {
             self.handed_out += batch.len() as u64;
             Next::Batch(batch)
         } else if self.has_spooled() {
@@ -253,12 +263,17 @@ impl Spooling {
         !self.held.is_empty() || self.spool.has_unread()
     }
 
-    fn next_spooled(&mut self, pending_bytes: usize, effects: &mut Vec<Effect>) -> Option<Batch> {
+    fn next_spooled(
+        &mut self,
+        pending_bytes: usize,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Batch> {
         if let Some(batch) = self.held.pop_front() {
             self.held_bytes -= batch.cost();
             return Some(batch);
         }
-        while self.can_read(pending_bytes) {
+        while self.unavailable_until.is_none() && self.can_read(pending_bytes) {
             match self.spool.read()? {
                 Unread::Lines { segment, lines, expires_at } => {
                     let mut batch = Batch::from_lines(lines);
@@ -281,6 +296,10 @@ impl Spooling {
                         message: message.clone(),
                     }));
                     self.spool.settle(segment, lost.events);
+                }
+                Unread::Unavailable { message } => {
+                    self.unavailable_until = Some(now + PAUSE_WHILE_UNAVAILABLE);
+                    effects.push(Effect::SpoolUnavailable { message });
                 }
             }
         }
@@ -333,9 +352,11 @@ impl Spooling {
     ) -> Option<Instant> {
         let accepts_batches = self.accepts_batches();
         let write_at = if accepts_batches { due_at } else { self.failing_until };
-        let send_at = if self.has_spooled() {
-            let can_send = !self.held.is_empty() || self.can_read(pending_bytes);
-            can_send.then_some(now)
+        let send_at = if !self.held.is_empty() {
+            Some(now)
+        } else if self.has_spooled() {
+            let can_read = self.can_read(pending_bytes);
+            can_read.then(|| self.unavailable_until.unwrap_or(now))
         } else if self.unwritten.is_some() {
             Some(now)
         } else {

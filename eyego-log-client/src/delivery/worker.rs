@@ -304,6 +304,9 @@ impl Worker {
                 let message = format!("it cannot be written ({error}), so events wait in memory");
                 self.note_spool_failure(&message);
             }
+            Effect::SpoolUnavailable { message } => {
+                self.reporter.note(ProblemKind::Spool, "spooled events wait: ", &message);
+            }
         }
     }
 
@@ -333,7 +336,7 @@ impl Worker {
     }
 
     fn next_batch(&mut self, now: Instant) -> Option<Batch> {
-        let (next, effects) = self.source.next(self.queue.pending_bytes());
+        let (next, effects) = self.source.next(self.queue.pending_bytes(), now);
         effects.into_iter().for_each(|effect| self.apply(effect));
         let batch = match next {
             Next::Batch(batch) => batch,

@@ -22,11 +22,11 @@
 //! # futures_executor::block_on(run());
 //! ```
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eyego_log_core::wire::IngestRequest;
-use eyego_log_core::{LogEntry, Timestamp};
+use eyego_log_core::{LogEntry, LogId, Timestamp};
 
 use http::header::CONTENT_ENCODING;
 use http::{Method, StatusCode};
@@ -60,6 +60,8 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Recorded {
     events: Vec<LogEntry>,
+    /// The ids of `events`.
+    ids: HashSet<LogId>,
     /// Responses to return instead of recording.
     responses: VecDeque<Response>,
 }
@@ -140,8 +142,7 @@ impl Recorder {
             if let Ok(event) = IngestRequest::parse(line, now)
                 && let Some(id) = event.id
             {
-                let is_new = recorded.events.iter().all(|known| known.id != id);
-                if is_new {
+                if recorded.ids.insert(id) {
                     recorded.events.push(event.into_entry(id, now));
                 }
                 accepted += 1;

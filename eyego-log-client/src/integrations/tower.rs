@@ -43,7 +43,8 @@ use crate::model::event::Event;
 /// A layer that logs requests; see the [module documentation](self).
 ///
 /// Logging never delays or fails a request. If the buffer is full, the event is
-/// counted as lost. An invalid event is counted in
+/// counted as lost, also with [`Overflow::Block`](crate::Overflow::Block). An event
+/// that a closure does not create because it panics, and an invalid event is counted in
 /// [`Stats::invalid`](crate::Stats::invalid) and reported to
 /// [`on_problem`](crate::ClientBuilder::on_problem).
 ///
@@ -116,7 +117,12 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let pending = (self.inspect)(&request).map(|kept| Pending {
+        let inspected = catch_unwind(AssertUnwindSafe(|| (self.inspect)(&request)));
+        let kept = inspected.unwrap_or_else(|_| {
+            self.client.note_panic_in_layer();
+            None
+        });
+        let pending = kept.map(|kept| Pending {
             client: self.client.clone(),
             event: self.event.clone(),
             kept: Some(kept),
@@ -144,9 +150,13 @@ where
     E: Fn(Kept, Option<&Response>) -> Event<'static, M>,
     M: Serialize,
 {
+    /// Logs the request once. A panic of the program's closure does not fail the
+    /// request; while the service panics, a second one would abort the process.
     fn log(&mut self, response: Option<&Response>) {
-        if let Some(kept) = self.kept.take() {
-            self.client.log_for_layer(&(self.event)(kept, response));
+        let Some(kept) = self.kept.take() else { return };
+        let log = || self.client.log_for_layer(&(self.event)(kept, response), false);
+        if catch_unwind(AssertUnwindSafe(log)).is_err() {
+            self.client.note_panic_in_layer();
         }
     }
 }
@@ -157,8 +167,7 @@ where
     M: Serialize,
 {
     fn drop(&mut self) {
-        // A second panic while the service panics would abort the process.
-        drop(catch_unwind(AssertUnwindSafe(|| self.log(None))));
+        self.log(None);
     }
 }
 

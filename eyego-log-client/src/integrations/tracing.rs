@@ -166,9 +166,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TracingLayer {
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         if self.has_span_fields
             && let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
         {
-            values.record(fields);
+            // A value may itself log while it is formatted, which reads the span.
+            let mut recorded = Fields::default();
+            values.record(&mut recorded);
+            if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+                fields.update(recorded);
+            }
         }
     }
 
@@ -184,7 +188,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TracingLayer {
         self.enrich(event, &context, &mut found);
         if let (Some(user_id), Some(action)) = (found.user_id, found.action) {
             // A `tracing` call cannot fail, so errors are counted and reported.
-            self.client.log_for_layer(&Event::new(user_id, action).metadata(found.metadata));
+            let event = Event::new(user_id, action).metadata(found.metadata);
+            self.client.log_for_layer(&event, true);
         }
     }
 }
@@ -208,6 +213,13 @@ impl Fields {
                 self.metadata.insert(name.clone(), value.clone());
             }
         }
+    }
+
+    /// Replaces the fields that `newer` has.
+    fn update(&mut self, newer: Self) {
+        self.user_id = newer.user_id.or(self.user_id.take());
+        self.action = newer.action.or(self.action.take());
+        self.metadata.extend(newer.metadata);
     }
 
     fn take(&mut self, field: &Field, value: Value) {

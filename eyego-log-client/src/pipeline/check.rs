@@ -19,6 +19,7 @@ const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
 /// FNV-1a, but over words of four bytes as far as possible: each step waits for
 /// the one before it, so single bytes would take four times as long.
+#[inline]
 fn extend_hash(hash: u64, bytes: &[u8]) -> u64 {
     let step = |hash: u64, word: u32| (hash ^ u64::from(word)).wrapping_mul(FNV_PRIME);
     let (words, rest) = bytes.as_chunks();
@@ -82,6 +83,7 @@ impl Findings {
         self.keys[..self.outer_keys].contains(&hash)
     }
 
+    #[inline]
     fn open(&mut self) {
         match self.first_keys.get_mut(self.depth) {
             Some(first) => *first = self.key_count,
@@ -90,6 +92,7 @@ impl Findings {
         self.depth += 1;
     }
 
+    #[inline]
     fn close(&mut self) {
         if self.depth == 1 {
             self.outer_keys = self.key_count;
@@ -100,6 +103,7 @@ impl Findings {
         }
     }
 
+    #[inline]
     fn begin_key(&mut self) {
         self.in_key = true;
         self.key = FNV_OFFSET_BASIS;
@@ -107,10 +111,12 @@ impl Findings {
 
     /// Adds a fragment of a key to its hash. Two keys with the same hash
     /// only make the metadata suspect.
+    #[inline]
     fn hash_key(&mut self, fragment: &[u8]) {
         self.key = extend_hash(self.key, fragment);
     }
 
+    #[inline]
     fn end_key(&mut self) {
         self.in_key = false;
         let first = self.depth.checked_sub(1).and_then(|depth| self.first_keys.get(depth));

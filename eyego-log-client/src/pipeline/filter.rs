@@ -15,8 +15,13 @@ use crate::model::draft::DraftEvent;
 /// [`ClientBuilder::before_send`](crate::ClientBuilder::before_send).
 pub(crate) type BeforeSend = Arc<dyn Fn(DraftEvent) -> Option<DraftEvent> + Send + Sync>;
 
+/// The number of clients whose functions can log to one another.
+const MAX_NESTED: usize = 8;
+
 thread_local! {
-    static IN_BEFORE_SEND: Cell<bool> = const { Cell::new(false) };
+    /// The functions that are running on this thread, as addresses, outermost first. It has
+    /// no destructor, so that it exists while the thread ends.
+    static RUNNING: Cell<[usize; MAX_NESTED]> = const { Cell::new([0; MAX_NESTED]) };
 }
 
 /// What [`Filter::review`] decides about an event.
@@ -26,8 +31,9 @@ pub(crate) enum Review {
     Keep,
     Replace(Box<DraftEvent>),
     Drop,
-    /// The function panicked, so it is not known whether the event may be logged.
-    Panicked,
+    /// The function did not decide whether the event may be logged. The text is
+    /// the reason.
+    Failed(&'static str),
 }
 
 #[derive(Clone)]
@@ -46,20 +52,27 @@ impl Filter {
     }
 
     /// Passes the event in `line` to the program's function. An event that the
-    /// function itself logs is kept, because the function would call itself.
+    /// function itself logs is kept, because the function would call itself. The
+    /// function of another client is called.
     pub(crate) fn review(&self, line: &[u8]) -> Review {
         let Some(hook) = &self.before_send else { return Review::Keep };
-        if IN_BEFORE_SEND.get() {
+        let (address, outer) = (Arc::as_ptr(hook).addr(), RUNNING.get());
+        if outer.contains(&address) {
             return Review::Keep;
         }
+        let Some(free) = outer.iter().position(|running| *running == 0) else {
+            return Review::Failed("before_send functions log to one another too deeply");
+        };
         let Some(draft) = DraftEvent::from_line(line) else { return Review::Keep };
-        IN_BEFORE_SEND.set(true);
+        let mut running = outer;
+        running[free] = address;
+        RUNNING.set(running);
         let result = catch_unwind(AssertUnwindSafe(|| hook(draft)));
-        IN_BEFORE_SEND.set(false);
+        RUNNING.set(outer);
         match result {
             Ok(Some(draft)) => Review::Replace(Box::new(draft)),
             Ok(None) => Review::Drop,
-            Err(_) => Review::Panicked,
+            Err(_) => Review::Failed("before_send panicked"),
         }
     }
 }

@@ -19,6 +19,9 @@ const MAX_QUEUED_WITH_DELIVERIES: usize = MAX_QUEUED_BYTES / 2;
 /// The number of single events that are passed to the hook together.
 const MAX_MERGED: usize = 500;
 
+/// The size in bytes of the segment that holds their lines.
+const MERGED_BYTES: usize = 256 << 10;
+
 /// Settled events that are passed to a hook together.
 pub(super) struct SettledEvents {
     /// `None` if the events were delivered.
@@ -93,22 +96,24 @@ impl ReportQueue {
     /// Adds one lost event, to the last ones if they were lost for the same reason.
     /// Returns whether it is to be reported separately from those.
     pub(super) fn push_line(&mut self, reason: LossReason, message: &str, line: &[u8]) -> bool {
-        let bytes = Batch::cost_of(line.len());
-        if is_in_hook() || self.bytes + bytes > MAX_QUEUED_BYTES {
+        if is_in_hook() || self.bytes + Batch::cost_of(line.len()) > MAX_QUEUED_BYTES {
             self.unreported += 1;
             return false;
         }
         if let Some(last) = self.queued.back_mut()
             && (last.reason == Some(reason) && last.message == message)
             && (1..MAX_MERGED).contains(&last.batch.len())
+            && last.batch.bytes().len() + line.len() <= MERGED_BYTES
         {
+            self.bytes -= last.bytes;
             last.batch.push(line, None);
-            last.bytes += bytes;
-            self.bytes += bytes;
+            last.bytes = last.batch.resident_bytes();
+            self.bytes += last.bytes;
             return false;
         }
-        let mut batch = Batch::new(0);
+        let mut batch = Batch::new(MERGED_BYTES);
         batch.push(line, None);
+        let bytes = batch.resident_bytes();
         let (reason, message) = (Some(reason), message.to_owned());
         self.push(SettledEvents { reason, message, batch, unreadable: 0, bytes });
         true

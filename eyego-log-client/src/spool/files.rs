@@ -12,13 +12,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::errors::ConfigError;
 use crate::model::loss_reason::LossReason;
+use crate::model::os_error::is_shortage;
 use crate::spool::directory::{
     create_file, is_deleted, open_lock_file, path_of, spool_files, sync_dir,
 };
 use crate::spool::format::{HEADER_BYTES, Header, MAGIC};
 use crate::spool::options::{SpoolOptions, SpoolSync};
 use crate::spool::record::{Recovered, Unread};
-use crate::spool::recovery::{self, quarantine_record};
+use crate::spool::recovery::{self, quarantine, quarantine_record};
 use crate::spool::segment::{Record, Segment};
 
 /// The size at which a file is complete, in bytes.
@@ -77,16 +78,23 @@ impl Spool {
             checked_at: None,
             lock: Some(lock),
         };
+        let files = spool_files(&dir).map_err(unusable)?;
+        spool.next_number = files.last().map_or(0, |(newest, _)| newest + 1);
+        // Reports a directory that is not writable now rather than later, and before
+        // anything in it is changed. Delivery can end a shortage of disk space.
+        match spool.begin_segment() {
+            Err(error) if !is_shortage(&error) => return Err(unusable(error)),
+            _ => {}
+        }
+        let newest = spool.segments.pop_back();
         let mut recovered = Recovered::default();
-        for (number, path) in spool_files(&dir).map_err(unusable)? {
-            spool.next_number = number + 1;
+        for (number, path) in files {
             if let Some(segment) = recovery::open(number, path, &mut recovered).map_err(unusable)? {
                 spool.bytes += segment.file_bytes;
                 spool.segments.push_back(segment);
             }
         }
-        // Reports a directory that is not writable now rather than later.
-        spool.begin_segment().map_err(unusable)?;
+        spool.segments.extend(newest);
         Ok((spool, recovered))
     }
 
@@ -179,8 +187,15 @@ impl Spool {
                 }
                 lost(extent, LossReason::Damaged, message)
             }
+            Record::Unavailable(error) => {
+                let message = format!("{} cannot be read now: {error}", segment.path.display());
+                Unread::Unavailable { message }
+            }
             Record::Failed { lost: extent, error } => {
-                let message = format!("{} cannot be read: {error}", segment.path.display());
+                let message = format!(
+                    "{} cannot be read: {error}; it is quarantined once its other events are settled",
+                    segment.path.display()
+                );
                 if is_newest {
                     self.writer = None;
                 }
@@ -218,7 +233,10 @@ impl Spool {
         }
         // If the file cannot be deleted, the next process sends its events
         // again, under the same ids.
-        let _ = fs::remove_file(&segment.path);
+        let _ = match segment.is_unreadable {
+            true => quarantine(&segment.path).map(drop),
+            false => fs::remove_file(&segment.path),
+        };
         self.bytes -= bytes;
         self.segments.remove(index);
     }
@@ -285,12 +303,12 @@ impl Spool {
         }
         let path = path_of(&self.options.dir, self.next_number);
         let mut file = create_file(&path)?;
-        if let Err(error) = file.write_all(&MAGIC) {
+        let written = file.write_all(&MAGIC).and_then(|()| sync_dir(&self.options.dir));
+        if let Err(error) = written {
             // The first error is the one to return.
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        sync_dir(&self.options.dir)?;
         let segment = Segment::empty(self.next_number, path);
         self.next_number += 1;
         self.bytes += segment.file_bytes;

@@ -59,4 +59,7 @@ pub(crate) enum Unread {
     },
     /// The record, or the rest of its file, is lost.
     Lost { segment: u64, lost: Extent, reason: LossReason, message: String },
+    /// The record cannot be read at present, because descriptors or memory are
+    /// missing.
+    Unavailable { message: String },
 }

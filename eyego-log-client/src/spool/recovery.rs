@@ -3,11 +3,12 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::model::loss_reason::LossReason;
+use crate::model::os_error::is_shortage;
 use crate::spool::directory::{create_file, files_with_extension};
 use crate::spool::format::{Header, MAGIC, count_lines};
 use crate::spool::record::{Extent, LostInFile, Recovered};
@@ -26,7 +27,8 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Opens a file. Returns `None` if it contains no event that can be read.
 ///
 /// # Errors
-/// Returns the I/O error if the file cannot be opened.
+/// Returns the I/O error if the file cannot be opened, or not be read for want of
+/// descriptors or memory. It is left as it is then.
 pub(super) fn open(
     number: u64,
     path: PathBuf,
@@ -43,6 +45,7 @@ pub(super) fn open(
     };
     let found = match found {
         Ok(found) => found,
+        Err(error) if is_shortage(&error) => return Err(error),
         Err(error) => {
             let kept = match quarantine(&path) {
                 Ok(kept) => format!("it is kept as {}", kept.display()),
@@ -79,41 +82,72 @@ fn repair(path: &Path, recovered: &mut Recovered) -> io::Result<Extent> {
     if bytes.len() < MAGIC.len() && contents.damaged == 0 {
         return Ok(Extent::default());
     }
-    let kept = quarantine(path)?;
-    let kept = kept.display();
-    if contents.damaged > 0 {
-        let message = format!("{shown} is damaged; it is kept as {kept}");
-        recovered.lose(LossReason::Damaged, contents.damaged, message);
-    }
-    let copied = copy(path, &contents);
-    if let Err(error) = copied {
-        let _ = fs::remove_file(path);
-        let events = extent_of(&contents).events;
-        if events > 0 {
-            let message =
-                format!("{shown} is damaged and cannot be copied: {error}; it is kept as {kept}");
-            recovered.lose(LossReason::Damaged, events, message);
+    let kept = match replace(path, &contents) {
+        Ok(kept) => format!("it is kept as {}", kept.display()),
+        Err(error) => {
+            overwrite(path, &contents)?;
+            format!("it cannot be kept: {error}")
         }
-        return Ok(Extent::default());
+    };
+    if contents.damaged > 0 {
+        let message = format!("{shown} is damaged; {kept}");
+        recovered.lose(LossReason::Damaged, contents.damaged, message);
     }
     Ok(extent_of(&contents))
 }
 
-/// Replaces an incomplete record at the end by one with its complete lines.
+/// Replaces an incomplete record at the end by one with its complete lines, which
+/// are in their place already: that needs no disk space.
 fn complete(path: &Path, contents: &Contents<'_>) -> io::Result<()> {
-    let mut file = File::options().append(true).open(path)?;
-    file.set_len(contents.complete_bytes as u64)?;
-    write_record(&mut file, contents.torn_lines)
+    let mut file = File::options().write(true).open(path)?;
+    file.seek(SeekFrom::Start(contents.complete_bytes as u64))?;
+    write_record(&mut file, contents.torn_lines)?;
+    let end = file.stream_position()?;
+    file.set_len(end)
 }
 
-/// Creates a file with the undamaged records.
-fn copy(path: &Path, contents: &Contents<'_>) -> io::Result<()> {
-    let mut file = create_file(path)?;
+/// Replaces a damaged file by one with its undamaged records, at once. Returns
+/// where the damaged one is kept.
+fn replace(path: &Path, contents: &Contents<'_>) -> io::Result<PathBuf> {
+    let copy = path.with_extension("copy");
+    // An earlier process may have left it.
+    let _ = fs::remove_file(&copy);
+    let kept = path.with_extension(QUARANTINED);
+    let written = create_file(&copy).and_then(|mut file| write(&mut file, contents));
+    let replaced = written.and_then(|_| keep(path, &kept)).and_then(|()| fs::rename(&copy, path));
+    if let Err(error) = replaced {
+        let _ = fs::remove_file(&copy);
+        let _ = fs::remove_file(&kept);
+        return Err(error);
+    }
+    remove_old(path);
+    Ok(kept)
+}
+
+/// Gives a file a second name or, if the file system has no links, copies it.
+fn keep(path: &Path, kept: &Path) -> io::Result<()> {
+    let _ = fs::remove_file(kept);
+    fs::hard_link(path, kept).or_else(|_| fs::copy(path, kept).map(drop))
+}
+
+/// Writes the undamaged records over a damaged file, which needs no disk space.
+/// If this is interrupted, the next process finds some of them twice, under the
+/// same ids.
+fn overwrite(path: &Path, contents: &Contents<'_>) -> io::Result<()> {
+    let mut file = File::options().write(true).open(path)?;
+    let end = write(&mut file, contents)?;
+    file.set_len(end)
+}
+
+/// Writes the undamaged records and returns their size in bytes.
+fn write(file: &mut File, contents: &Contents<'_>) -> io::Result<u64> {
     file.write_all(&MAGIC)?;
     for lines in contents.records.iter().copied().chain([contents.torn_lines]) {
-        write_record(&mut file, lines)?;
+        write_record(file, lines)?;
     }
-    file.sync_data()
+    let end = file.stream_position()?;
+    file.sync_data()?;
+    Ok(end)
 }
 
 fn write_record(file: &mut File, lines: &[u8]) -> io::Result<()> {
@@ -138,7 +172,7 @@ fn extent_of(contents: &Contents<'_>) -> Extent {
 }
 
 /// Renames a file so that it is not opened again. Returns its new path.
-fn quarantine(path: &Path) -> io::Result<PathBuf> {
+pub(super) fn quarantine(path: &Path) -> io::Result<PathBuf> {
     let kept = path.with_extension(QUARANTINED);
     fs::rename(path, &kept)?;
     remove_old(path);

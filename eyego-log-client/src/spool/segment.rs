@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::model::os_error::is_shortage;
 use crate::spool::format::{HEADER_BYTES, Header, MAGIC, count_lines};
 use crate::spool::record::Extent;
 use crate::spool::repair::resync;
@@ -61,6 +62,8 @@ pub(super) struct Segment {
     /// The number of events that are delivered or lost.
     pub(super) settled: u64,
     pub(super) unread: Extent,
+    /// Whether records are lost because the file could not be read.
+    pub(super) is_unreadable: bool,
     /// When the last record was written.
     pub(super) written_at: SystemTime,
     /// The position of the next unread record.
@@ -82,6 +85,8 @@ pub(super) enum Record {
         lost: Extent,
         error: io::Error,
     },
+    /// The record cannot be read at present.
+    Unavailable(io::Error),
 }
 
 impl Segment {
@@ -96,6 +101,7 @@ impl Segment {
             events: 0,
             settled: 0,
             unread: Extent::default(),
+            is_unreadable: false,
             written_at: SystemTime::now(),
             read_at: bytes,
             reader: None,
@@ -135,10 +141,14 @@ impl Segment {
 
     /// Reads the next unread record.
     pub(super) fn read(&mut self) -> Record {
-        let record = self.try_read().unwrap_or_else(|error| {
-            let lost = self.skip_unread();
-            Record::Failed { lost, error }
-        });
+        let record = match self.try_read() {
+            Ok(record) => record,
+            Err(error) if is_shortage(&error) => Record::Unavailable(error),
+            Err(error) => {
+                self.is_unreadable = true;
+                Record::Failed { lost: self.skip_unread(), error }
+            }
+        };
         if self.unread.records == 0 {
             self.reader = None;
         }

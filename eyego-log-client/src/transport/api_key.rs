@@ -37,6 +37,9 @@ struct Loaded {
 struct Version {
     modified: Option<SystemTime>,
     length: u64,
+    /// The inode, and when it was changed in any way. A program that copies a file
+    /// can give the copy the time at which the original was modified.
+    inode: (u64, i64, i64),
 }
 
 /// The key for one attempt.
@@ -111,7 +114,15 @@ impl KeyFile {
 
 fn version(path: &Path) -> Option<Version> {
     let metadata = std::fs::metadata(path).ok()?;
-    Some(Version { modified: metadata.modified().ok(), length: metadata.len() })
+    #[cfg(unix)]
+    let inode = {
+        use std::os::unix::fs::MetadataExt as _;
+
+        (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+    };
+    #[cfg(not(unix))]
+    let inode = (0, 0, 0);
+    Some(Version { modified: metadata.modified().ok(), length: metadata.len(), inode })
 }
 
 fn read(path: &Path) -> Result<HeaderValue, SetupError> {
@@ -179,6 +190,23 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(text(&key), "Bearer third-key", "the previous key is kept");
         assert!(key.current().problem.unwrap().contains("cannot be read"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_replaced_file_is_read_whatever_its_length_and_time() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let [path, new] = ["key", "new"].map(|name| dir.path().join(name));
+        let time = SystemTime::UNIX_EPOCH;
+        let write_at = |path: &Path, text| {
+            write(path, text);
+            std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        };
+        write_at(&path, "first");
+        let key = ApiKey::from_file(path.clone()).unwrap();
+        write_at(&new, "other");
+        std::fs::rename(&new, &path).unwrap();
+        assert_eq!(text(&key), "Bearer other");
     }
 
     #[test]

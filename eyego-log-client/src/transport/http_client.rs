@@ -77,6 +77,7 @@ impl HttpTransport {
         let (head, body) = request.into_parts();
         let mut url = Url::parse(&head.uri.to_string()).map_err(failed)?;
         let mut redirected = None;
+        let mut visited = Vec::new();
         for _ in 0..=MAX_REDIRECTS {
             let client = self.client(url.scheme() == "https")?;
             let request = client.request(head.method.clone(), url.clone());
@@ -87,7 +88,10 @@ impl HttpTransport {
                 return Ok(Opened { response, redirected: redirected.map(RedirectedTo) });
             };
             redirected = Some(target.to_string());
-            url = target;
+            visited.push(std::mem::replace(&mut url, target));
+            if visited.contains(&url) {
+                return Err(TransportError::new(format!("a circle of redirects, back to {url}")));
+            }
         }
         Err(TransportError::new(format!("more than {MAX_REDIRECTS} redirects, the last to {url}")))
     }

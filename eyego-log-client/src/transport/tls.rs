@@ -1,10 +1,10 @@
 //! The TLS options: which certificates are trusted, and the client's own.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::errors::ConfigError;
+use crate::model::os_error::is_out_of_descriptors;
 use crate::transport::describe::error_chain;
 
 /// The TLS options that refer to files.
@@ -45,13 +45,6 @@ pub(crate) fn read_file(option: &'static str, path: &Path) -> Result<Vec<u8>, Se
             SetupError::Config(ConfigError::new(option, problem))
         }
     })
-}
-
-/// Returns whether the process or the system has no free file descriptor.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// Explains why the HTTP client could not be built.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use eyego_log_client::testing::{Recorder, response};
 use eyego_log_client::tower::RequestLogLayer;
 use eyego_log_client::transport::http::StatusCode;
-use eyego_log_client::{Client, Event, LossReason, blocking};
+use eyego_log_client::{Client, Event, LossReason, Overflow, blocking};
 use serde_json::json;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tracing_subscriber::prelude::*;
@@ -173,6 +173,68 @@ async fn the_tower_layer_logs_selected_requests() {
     assert_eq!(logged.metadata.as_json(), r#"{"response":8}"#);
 }
 
+#[tokio::test]
+async fn the_tower_layer_neither_delays_nor_fails_a_request() {
+    let recorder = Recorder::new();
+    let client = quick("http://test")
+        .transport(recorder.clone())
+        .linger(Duration::from_secs(60))
+        .max_buffer_bytes(2 << 20)
+        .overflow(Overflow::Block(Duration::from_secs(60)))
+        .build()
+        .unwrap();
+    let layer = RequestLogLayer::new(
+        client.clone(),
+        |request: &&str| match *request {
+            "inspect panics" => panic!("expected by the test"),
+            request => Some(request.to_owned()),
+        },
+        |request, _: Option<&usize>| match &*request {
+            "event panics" => panic!("expected by the test"),
+            _ => Event::new("ada", "REQUEST").metadata(json!({"text": "x".repeat(200_000)})),
+        },
+    );
+    let inner =
+        service_fn(|request: &'static str| async move { Ok::<_, Infallible>(request.len()) });
+    let mut service = ServiceBuilder::new().layer(layer).service(inner);
+    let began = std::time::Instant::now();
+    let more_than_fit = ["logged"; 20];
+    for request in ["inspect panics", "event panics"].into_iter().chain(more_than_fit) {
+        service.ready().await.unwrap();
+        assert_eq!((&mut service).oneshot(request).await, Ok(request.len()));
+    }
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(client.flush().await.is_settled());
+    let stats = client.stats();
+    let lost = stats.lost.get(LossReason::Overflow);
+    assert!(stats.invalid == 2 && lost > 0, "{stats:?}");
+    assert_eq!(recorder.with_action("REQUEST").len() as u64 + lost, 20);
+}
+
+#[test]
+fn a_value_that_is_recorded_may_log_itself() {
+    struct Logging;
+
+    impl std::fmt::Debug for Logging {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            tracing::info!(action = "INNER");
+            f.write_str("value")
+        }
+    }
+
+    let (client, recorder) = recording_client();
+    let layer = eyego_log_client::tracing::TracingLayer::new(client.clone()).with_span_fields(true);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let span = tracing::info_span!("request", userId = "ada", value = tracing::field::Empty);
+        let _entered = span.enter();
+        span.record("value", tracing::field::debug(Logging));
+        tracing::info!(action = "OUTER");
+    });
+    assert!(futures_executor::block_on(client.flush()).all_delivered());
+    assert_eq!(recorder.single("INNER").user_id.as_str(), "ada");
+    assert_eq!(recorder.single("OUTER").metadata.to_map()["value"], "value");
+}
+
 #[test]
 fn the_tracing_layer_ignores_events_of_the_clients_own_thread() {
     let (client, recorder) = recording_client();
@@ -287,7 +349,8 @@ fn a_guard_delivers_everything_at_the_end_of_a_runtime() {
     let (client, recorder) = recording_client();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async move {
-        let _guard = client.guard();
+        // The longest duration does not overflow.
+        let _guard = client.guard().timeout(Duration::MAX);
         client.log(Event::new("ada", "A")).unwrap();
     });
     assert_eq!(recorder.events().len(), 1);

@@ -105,6 +105,28 @@ async fn before_send_may_log_itself() {
 }
 
 #[tokio::test]
+async fn before_send_of_another_client_is_called_for_what_before_send_logs() {
+    let (audit, audited) = recording(|builder| {
+        builder.before_send(|mut event: DraftEvent| {
+            event.metadata.remove("password");
+            Some(event)
+        })
+    });
+    let auditing = audit.clone();
+    let (client, recorder) = recording(|builder| {
+        builder.before_send(move |event| {
+            let copy = Event::new("ada", "AUDIT").metadata(json!({"password": "secret", "n": 1}));
+            auditing.log(copy).ok()?;
+            Some(event)
+        })
+    });
+    client.log(Event::new("ada", "LOGIN")).unwrap();
+    assert!(client.flush().await.all_delivered() && audit.flush().await.all_delivered());
+    assert_eq!(recorder.events().len(), 1);
+    assert_eq!(audited.single("AUDIT").metadata.as_json(), r#"{"n":1}"#);
+}
+
+#[tokio::test]
 async fn scopes_add_metadata_and_the_innermost_wins() {
     let (client, recorder) =
         recording(|builder| builder.common_metadata(json!({"service": "shop", "level": 0})));

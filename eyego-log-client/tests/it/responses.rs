@@ -312,6 +312,28 @@ async fn a_redirect_to_the_same_host_is_followed_with_the_events_and_the_key() {
 }
 
 #[tokio::test]
+async fn a_circle_of_redirects_is_left_at_once() {
+    let server = FakeServer::start(|_, _| {
+        ResponseTemplate::new(307).insert_header("location", "/api/v1/logs/batch")
+    })
+    .await;
+    let client = server.client().delivery_timeout(Duration::ZERO).build().unwrap();
+    let report = client.send(Event::new("a", "A")).await;
+    let requests = server.server.received_requests().await.unwrap().len();
+    let paths: Vec<_> = server
+        .server
+        .received_requests()
+        .await
+        .unwrap()
+        .iter()
+        .map(|r| r.url.path().to_owned())
+        .collect();
+    assert!(requests <= 2, "{paths:?}: {report:?}");
+    let message = client.stats().last_problem.unwrap().message;
+    assert!(message.contains("a circle of redirects"), "{message}");
+}
+
+#[tokio::test]
 async fn own_headers_are_sent_with_every_request() {
     let server = FakeServer::start(|_, seen| accepted(seen)).await;
     let client = server.client().header("X-Tenant", "a").header("user-agent", "mine");

@@ -213,14 +213,19 @@ impl Client {
     }
 
     /// Logs an event for a layer, which cannot return an error to its caller. An
-    /// invalid event is therefore reported as a problem.
+    /// invalid event is therefore reported as a problem. `may_block` allows it to
+    /// wait for room if the overflow policy does.
     #[cfg_attr(
         not(any(feature = "tracing", feature = "tower")),
         expect(dead_code, reason = "only the layers call it")
     )]
-    pub(crate) fn log_for_layer<M: Serialize>(&self, event: &Event<'_, M>) {
+    pub(crate) fn log_for_layer<M: Serialize>(&self, event: &Event<'_, M>, may_block: bool) {
+        let enqueue = |queue: &EventQueue, line: &[u8]| match may_block {
+            true => queue.enqueue(line, None),
+            false => queue.enqueue_now(line),
+        };
         if let Err(error @ (LogError::Invalid(_) | LogError::TooLarge { .. })) =
-            self.accept(event, |queue, line| queue.enqueue(line, None))
+            self.accept(event, enqueue)
         {
             let introduction = format!(
                 "a layer logs an invalid event of user {:.100} with action {:.100}: ",
@@ -228,6 +233,17 @@ impl Client {
             );
             self.inner.reporter.note(ProblemKind::Invalid, &introduction, &error.to_string());
         }
+    }
+}
+
+impl Client {
+    /// Counts and reports an event that a layer's closure did not create, because
+    /// it panicked.
+    #[cfg(feature = "tower")]
+    pub(crate) fn note_panic_in_layer(&self) {
+        let Inner { queue, reporter, .. } = &*self.inner;
+        queue.update_stats(|stats| stats.invalid += 1);
+        reporter.note(ProblemKind::Invalid, "a request is not logged: ", "a closure panicked");
     }
 }
 
@@ -256,9 +272,8 @@ impl Inner {
                 queue.update_stats(|stats| stats.filtered += 1);
                 Ok(())
             }
-            Review::Panicked => {
+            Review::Failed(message) => {
                 queue.update_stats(|stats| stats.filtered += 1);
-                let message = "before_send panicked";
                 reporter.note(ProblemKind::Invalid, "an event is dropped: ", message);
                 Ok(())
             }

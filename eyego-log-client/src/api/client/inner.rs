@@ -75,7 +75,7 @@ impl Inner {
         self.give_up_without_thread();
         let is_in_hook = is_in_hook();
         // A hook would wait for itself.
-        self.queue.wait_closed(timeout + GRACE);
+        self.queue.wait_closed(deadline.saturating_duration_since(Instant::now()) + GRACE);
         if !is_in_hook {
             self.reporter.wait_drained(deadline + GRACE);
         }

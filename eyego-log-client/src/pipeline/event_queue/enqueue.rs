@@ -32,10 +32,15 @@ impl EventQueue {
     /// if the client is shut down.
     pub(crate) fn enqueue(&self, line: &[u8], ack: Option<Ack>) -> Result<(), LogError> {
         let may_block = ack.is_none();
-        self.offer(line, ack, may_block).map_err(|Refusal { state, reason, error }| {
-            self.refuse(state, line, reason);
-            error
-        })
+        self.offer(line, ack, may_block).map_err(|refusal| self.count(refusal, line))
+    }
+
+    /// Adds an encoded event to the buffer without blocking, or counts it as lost.
+    ///
+    /// # Errors
+    /// Returns the errors of [`enqueue`](Self::enqueue).
+    pub(crate) fn enqueue_now(&self, line: &[u8]) -> Result<(), LogError> {
+        self.offer(line, None, false).map_err(|refusal| self.count(refusal, line))
     }
 
     /// Adds an encoded event to the buffer without blocking. Counts nothing if it
@@ -71,10 +76,7 @@ impl EventQueue {
                 self.worker.notify_one();
                 Ok(Some(receiver))
             }
-            Err(Refusal { state, reason, error }) => {
-                self.refuse(state, line, reason);
-                Err(error)
-            }
+            Err(refusal) => Err(self.count(refusal, line)),
         }
     }
 
@@ -112,6 +114,12 @@ impl EventQueue {
             self.worker.notify_one();
         }
         Ok(())
+    }
+
+    /// Counts a refused event as lost and returns its error.
+    fn count(&self, Refusal { state, reason, error }: Refusal<'_>, line: &[u8]) -> LogError {
+        self.refuse(state, line, reason);
+        error
     }
 
     /// Counts and reports an event that is not accepted. Millions of events can

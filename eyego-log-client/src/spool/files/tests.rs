@@ -40,6 +40,7 @@ fn read_all(spool: &mut Spool) -> (Vec<(u64, Vec<u8>)>, Extent) {
                 total_lost.add(lost);
                 spool.settle(segment, lost.events);
             }
+            Unread::Unavailable { message } => panic!("{message}"),
         }
     }
     (read, total_lost)
@@ -112,6 +113,56 @@ fn an_unreadable_file_is_quarantined() {
     let lost: Vec<_> = recovered.lost.iter().map(|lost| (lost.reason, lost.events)).collect();
     assert_eq!(lost, [(LossReason::Damaged, 3), (LossReason::Damaged, 1)]);
     assert!(recovered.lost[0].message.contains("it is kept as"), "{recovered:?}");
+    assert!(!path.exists() && path.with_extension("quarantined").exists());
+}
+
+/// Writes a file of three records, the second of which has a damaged header. Returns its path.
+fn damaged_file(dir: &Path) -> PathBuf {
+    let (mut spool, _) = open(dir);
+    for lines in [b"first\n".as_slice(), b"second\n", b"third\n"] {
+        append(&mut spool, lines, false);
+    }
+    drop(spool);
+    let path = files(dir).remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    let second = MAGIC.len() + HEADER_BYTES + b"first\n".len();
+    bytes[second..second + HEADER_BYTES].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn the_undamaged_records_of_a_file_are_read_even_if_it_cannot_be_copied() {
+    for has_room in [true, false] {
+        let dir = TempDir::new().unwrap();
+        let path = damaged_file(dir.path());
+        if !has_room {
+            // The copy cannot be created, as on a full disk.
+            fs::create_dir(path.with_extension("copy")).unwrap();
+        }
+        let (mut spool, recovered) = open(dir.path());
+        assert_eq!(recovered.lost.len(), 1, "{recovered:?}");
+        assert_eq!((recovered.lost[0].events, recovered.found.events), (1, 2));
+        let is_kept = path.with_extension("quarantined").exists();
+        assert_eq!(is_kept, has_room, "{recovered:?}");
+        let (read, lost) = read_all(&mut spool);
+        let read: Vec<_> = read.into_iter().map(|(_, lines)| lines).collect();
+        assert_eq!((read, lost.events), (vec![b"first\n".to_vec(), b"third\n".to_vec()], 0));
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_kept() {
+    let dir = TempDir::new().unwrap();
+    let (mut spool, _) = open(dir.path());
+    append(&mut spool, b"first\n", false);
+    append(&mut spool, b"second\n", false);
+    let path = files(dir.path()).remove(0);
+    // Reading a directory fails, and not for want of descriptors or memory.
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    fs::create_dir(&path).unwrap();
+    let (read, lost) = read_all(&mut spool);
+    assert_eq!((read.len(), lost.events), (0, 2));
     assert!(!path.exists() && path.with_extension("quarantined").exists());
 }
 
@@ -239,7 +290,9 @@ proptest! {
                         unread.pop_front();
                         handed_out.push((segment, lines));
                     }
-                    Some(Unread::Lost { message, .. }) => panic!("{message}"),
+                    Some(Unread::Lost { message, .. } | Unread::Unavailable { message }) => {
+                        panic!("{message}")
+                    }
                     None => prop_assert!(unread.is_empty()),
                 },
                 Action::Settle(index) => if !handed_out.is_empty() {

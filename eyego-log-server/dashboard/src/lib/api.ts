@@ -40,6 +40,11 @@ export function apiUrl(path: string, query?: URLSearchParams): string {
  * Throws a `Failure`, or an `AbortError` if `signal` is aborted.
  */
 export async function request(path: string, options: RequestOptions = {}): Promise<Response> {
+  const sent = key.get();
+  if (!/^[\x20-\x7e]*$/.test(sent)) {
+    // A header cannot have other characters: `fetch` would fail as it does without a network.
+    throw unauthorized(sent, "The server does not accept this key: keys consist of ASCII characters.");
+  }
   const controller = new AbortController();
   const { signal, timeout = 30_000 } = options;
   const abort = (): void => controller.abort(signal?.reason);
@@ -52,7 +57,6 @@ export async function request(path: string, options: RequestOptions = {}): Promi
   }, timeout);
   try {
     const headers: Record<string, string> = { ...options.headers };
-    const sent = key.get();
     if (sent !== "") headers["authorization"] = `Bearer ${sent}`;
     if (options.body !== undefined) headers["content-type"] = "application/json";
     const response = await fetch(apiUrl(path, options.query), {
@@ -103,10 +107,15 @@ async function failure(path: string, response: Response, sent: string): Promise<
     const reason = sent === ""
       ? "This server requires an API key. Whoever operates it creates one with the command: eyego-log-server keys new"
       : `The server does not accept this key: ${message}`;
-    if (sent === key.get()) refusal.set(reason);
-    return new Failure(kind, reason, status, response.headers.get("x-request-id"));
+    return unauthorized(sent, reason, status, response.headers.get("x-request-id"));
   }
   return new Failure(kind, message, status, response.headers.get("x-request-id"));
+}
+
+/** Asks for another key, unless the user has entered one since. */
+function unauthorized(sent: string, reason: string, status = 0, requestId: string | null = null): Failure {
+  if (sent === key.get()) refusal.set(reason);
+  return new Failure("unauthorized", reason, status, requestId);
 }
 
 function kindOf(path: string, status: number, body: ErrorBody): Kind {

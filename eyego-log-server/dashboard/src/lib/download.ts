@@ -12,6 +12,9 @@ interface SaveTarget {
 
 interface FileHandle {
   createWritable(): Promise<{ write(chunk: Uint8Array): Promise<void>; close(): Promise<void>; abort(): Promise<void> }>;
+  getFile(): Promise<Blob>;
+  /** Not in every browser. */
+  remove?(): Promise<void>;
 }
 
 type Picker = (options: { suggestedName: string }) => Promise<FileHandle>;
@@ -20,8 +23,17 @@ type Picker = (options: { suggestedName: string }) => Promise<FileHandle>;
 async function target(name: string): Promise<SaveTarget> {
   const picker = (window as unknown as { showSaveFilePicker?: Picker }).showSaveFilePicker;
   if (picker && window.isSecureContext && !navigator.webdriver) {
-    const file = await (await picker({ suggestedName: name })).createWritable();
-    return { write: (chunk) => file.write(chunk), finish: () => file.close(), discard: () => file.abort() };
+    const handle = await picker({ suggestedName: name });
+    const file = await handle.createWritable();
+    return {
+      write: (chunk) => file.write(chunk),
+      finish: () => file.close(),
+      async discard() {
+        // Chunks go to a temporary file, which this removes. The picked file is still empty.
+        await file.abort().catch(() => undefined);
+        if ((await handle.getFile()).size === 0) await handle.remove?.();
+      },
+    };
   }
   const chunks: BlobPart[] = [];
   return {
@@ -44,7 +56,8 @@ async function target(name: string): Promise<SaveTarget> {
 /**
  * Saves all events that `query` selects. `onProgress` gets the number of bytes so far.
  *
- * Throws a `Failure`; a file that is incomplete is discarded, never saved as if it were whole.
+ * Throws a `Failure`, or a `DOMException` if the file cannot be written, the user closes the dialog or `signal` is
+ * aborted. An incomplete file is discarded, never saved as if it were whole.
  */
 export async function download(
   query: URLSearchParams,
@@ -55,11 +68,14 @@ export async function download(
   const name = `eyego-logs-${new Date().toISOString().slice(0, 19).replaceAll(":", "")}.${format}`;
   const sent = new URLSearchParams(query);
   sent.set("format", format);
-  const response = await request("api/v1/logs/export", { query: sent, signal });
+  // The dialog is first: browsers open it only in response to a click, and the server limits how long and how many
+  // responses may wait for it.
   const save = await target(name);
+  let reader: ReadableStreamDefaultReader<Uint8Array> | undefined;
   let bytes = 0;
   try {
-    const reader = response.body!.getReader();
+    const response = await request("api/v1/logs/export", { query: sent, signal });
+    reader = response.body!.getReader();
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
@@ -67,11 +83,12 @@ export async function download(
       await save.write(value);
       onProgress(bytes);
     }
+    await save.finish();
   } catch (error) {
-    await save.discard();
-    if (signal.aborted) throw error;
+    await reader?.cancel().catch(() => undefined);
+    await save.discard().catch(() => undefined);
+    if (signal.aborted || error instanceof Failure || error instanceof DOMException) throw error;
     throw new Failure("failed", "The export was cut off and has been discarded. Try again, or narrow the time range.");
   }
-  await save.finish();
   return name;
 }

@@ -80,6 +80,11 @@ export function listEvents(query: URLSearchParams, signal?: AbortSignal): Promis
   return getJson("api/v1/logs", options(query, signal));
 }
 
+/** Whether a text has the form of an id, and is not the name of another route below `logs`. */
+export function isEventId(text: string): boolean {
+  return /^[0-9a-f]{24}$/i.test(text);
+}
+
 export async function getEvent(id: string, signal?: AbortSignal): Promise<Event> {
   const found = await getJson<{ data: Event }>(`api/v1/logs/${encodeURIComponent(id)}`, options(undefined, signal));
   return found.data;

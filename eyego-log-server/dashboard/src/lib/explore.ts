@@ -35,10 +35,9 @@ export interface Overview {
 
 /** The statistics of a view, or `null` if this server has none. */
 export async function loadOverview(filters: Filter[], span: Span, by: string, signal: AbortSignal): Promise<Overview | null> {
-  const now = Date.now();
   try {
-    const to = span.to ?? now;
-    const from = span.from ?? (await firstTime(filters, signal)) ?? to - 3_600_000;
+    const to = span.to ?? (await openEnd(filters, signal));
+    const from = span.from ?? (await outermostTime(filters, { from: null, to: null }, "asc", signal)) ?? to - 3_600_000;
     const query = selection(filters, { from, to: Math.max(to, from + 1) });
     query.set("interval", "auto");
     query.set("tz", zoneName());
@@ -52,12 +51,19 @@ export async function loadOverview(filters: Filter[], span: Span, by: string, si
   }
 }
 
-async function firstTime(filters: Filter[], signal: AbortSignal): Promise<number | null> {
-  const query = selection(filters);
+/** Now, or after the latest event if that is later: the events may be ahead of the clock of the browser. */
+async function openEnd(filters: Filter[], signal: AbortSignal): Promise<number> {
+  const now = Date.now();
+  const latest = await outermostTime(filters, { from: now, to: null }, "desc", signal);
+  return latest === null ? now : latest + 1;
+}
+
+async function outermostTime(filters: Filter[], span: Span, order: "asc" | "desc", signal: AbortSignal): Promise<number | null> {
+  const query = selection(filters, span);
   query.set("limit", "1");
-  query.set("order", "asc");
-  const first = (await listEvents(query, signal)).data[0];
-  return first ? Date.parse(first.timestamp) : null;
+  query.set("order", order);
+  const event = (await listEvents(query, signal)).data[0];
+  return event ? Date.parse(event.timestamp) : null;
 }
 
 export interface Rows extends Page<Event> {

@@ -44,18 +44,26 @@ export function filterText(value: Json): string {
   return typeof value === "string" ? value : printJson(value);
 }
 
-/** Characters that are invisible or change the direction of the text around them. */
-const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
+/** Characters that are invisible or change the direction of the text around them, except tabs and line feeds. */
+const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\u2028\u2029\u2800\ufff9-\ufffb]/gu;
 
-/** An emoji that consists of several, which a joiner (U+200D) between them makes one. */
-const JOINED = /\p{Extended_Pictographic}[\ufe0f\u{1f3fb}-\u{1f3ff}]?(?:\u200d\p{Extended_Pictographic}[\ufe0f\u{1f3fb}-\u{1f3ff}]?)+/gu;
+/**
+ * An emoji whose invisible characters are part of it: the joiner (U+200D) between emoji that form one, and the variation
+ * selector (U+FE0F) after an emoji or within a keycap.
+ */
+const EMOJI = /[0-9#*]\ufe0f\u20e3|\p{Extended_Pictographic}[\ufe0f\u{1f3fb}-\u{1f3ff}]?(?:\u200d\p{Extended_Pictographic}[\ufe0f\u{1f3fb}-\u{1f3ff}]?)*/gu;
+
+function escapeCharacter(character: string): string {
+  const hex = character.codePointAt(0)!.toString(16);
+  return hex.length > 4 ? `\\u{${hex}}` : `\\u${hex.padStart(4, "0")}`;
+}
 
 /** Replaces invisible characters with their escapes, so that text cannot pose as something else. */
 export function visible(text: string): string {
-  const escape = (part: string): string => part.replace(INVISIBLE, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  const escape = (part: string): string => part.replace(INVISIBLE, escapeCharacter);
   let shown = "";
   let end = 0;
-  for (const { 0: emoji, index } of text.matchAll(JOINED)) {
+  for (const { 0: emoji, index } of text.matchAll(EMOJI)) {
     shown += escape(text.slice(end, index)) + emoji;
     end = index + emoji.length;
   }

@@ -70,14 +70,10 @@ export function parseFilters(params: URLSearchParams): Filter[] {
   return [...params].filter(([name, value]) => isFilter(name, value)).map(([name, value]) => ({ name, value }));
 }
 
-/** Returns the parameters with one filter more. A user or an action replaces the previous one. */
+/** Returns the parameters with a filter, which replaces one of the same name: the server refuses repeated names. */
 export function withFilter(params: URLSearchParams, filter: Filter): URLSearchParams {
   const next = new URLSearchParams(params);
-  if (filter.name.startsWith("metadata.")) {
-    if (!next.getAll(filter.name).includes(filter.value)) next.append(filter.name, filter.value);
-  } else {
-    next.set(filter.name, filter.value);
-  }
+  next.set(filter.name, filter.value);
   return next;
 }
 

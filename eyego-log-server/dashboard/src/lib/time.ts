@@ -8,10 +8,38 @@ export const zone = createSetting("zone", ["local", "utc"] as const);
 export const clock = createStore(Date.now());
 setInterval(() => clock.set(Date.now()), 5_000);
 
-/** The IANA name of the chosen zone. */
+/** The IANA name of the chosen zone, which both the browser and the server accept. */
 export function zoneName(): string {
   if (zone.get() === "utc") return "UTC";
-  return Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+  return ianaName(Intl.DateTimeFormat().resolvedOptions().timeZone);
+}
+
+const names = new Map<string | undefined, string>();
+
+/**
+ * Returns the IANA name of a zone that the browser reports. A browser may report an offset, such as `+03:00`, or a
+ * zone that it does not know itself. The result is then a zone of the same offset, or UTC if there is none.
+ */
+export function ianaName(reported: string | undefined): string {
+  let name = names.get(reported);
+  if (name === undefined) {
+    const [, sign, hours, minutes] = /^([+-])(\d\d):(\d\d)$/.exec(reported ?? "") ?? [];
+    // The sign in these names is inverted: `Etc/GMT-3` is three hours ahead of UTC.
+    const offset = minutes === "00" && Number(hours) > 0 ? `Etc/GMT${sign === "+" ? "-" : "+"}${Number(hours)}` : "UTC";
+    name = sign === undefined ? reported || "UTC" : offset;
+    if (!isKnown(name)) name = "UTC";
+    names.set(reported, name);
+  }
+  return name;
+}
+
+function isKnown(name: string): boolean {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: name });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The chosen zone with its offset, such as `Europe/Berlin, UTC+1`. */
@@ -85,10 +113,18 @@ export function dateTime(time: number, precision: "minute" | "second" | "millis"
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/** `26 Nov` in the chosen zone. */
-export function shortDay(time: number): string {
+/** `26 Nov` or `26 Nov 2026` in the chosen zone. */
+export function shortDay(time: number, hasYear: boolean): string {
   const f = fields(time);
-  return `${Number(f.day)} ${MONTHS[Number(f.month) - 1] ?? ""}`;
+  const text = `${Number(f.day)} ${MONTHS[Number(f.month) - 1] ?? ""}`;
+  return hasYear ? `${text} ${f.year}` : text;
+}
+
+/** Whether the days of a range need their year to be understood. */
+export function needsYear(from: number, to: number, now: number): boolean {
+  if (to - from > 300 * 86_400_000) return true;
+  const { year } = fields(now);
+  return fields(from).year !== year || fields(to).year !== year;
 }
 
 /** `3 min ago`, `in 2 h`. */
@@ -119,6 +155,6 @@ export function toInput(time: number): string {
 /** The time that a `datetime-local` input means in the chosen zone, or `null`. */
 export function fromInput(text: string): number | null {
   if (text === "") return null;
-  const time = Date.parse(zone.get() === "utc" ? `${text}Z` : text);
+  const time = Date.parse(zoneName() === "UTC" ? `${text}Z` : text);
   return Number.isNaN(time) ? null : time;
 }

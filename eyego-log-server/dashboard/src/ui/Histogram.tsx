@@ -1,14 +1,14 @@
 // Events over time, stacked. Dragging selects a time range.
 
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { count, plural, short } from "../lib/format";
 import { visible } from "../lib/json";
 import type { Histogram as Data } from "../lib/series";
 import { useStore } from "../lib/store";
 import { theme } from "../lib/theme";
-import { dateTime, shortDay, timeOfDay, zone } from "../lib/time";
+import { dateTime, needsYear, shortDay, timeOfDay, zone, zoneName } from "../lib/time";
 
 const HEIGHT = 148;
 
@@ -25,19 +25,34 @@ interface Hover {
   left: number;
 }
 
-export function Histogram({ data, from, to, otherLabel, onBrush }: Props): JSX.Element {
+export function Histogram({ data: latestData, from: latestFrom, to: latestTo, otherLabel, onBrush }: Props): JSX.Element {
   const host = useRef<HTMLDivElement>(null);
   const brush = useRef(onBrush);
   brush.current = onBrush;
   const [hover, setHover] = useState<Hover | null>(null);
   const mode = useStore(theme);
   const zoneMode = useStore(zone);
+  const [isDragging, setDragging] = useState(false);
+
+  // A new plot during a drag would end it, or select another range: the drag ends first.
+  const latest = useMemo(() => ({ data: latestData, from: latestFrom, to: latestTo }), [latestData, latestFrom, latestTo, mode, zoneMode]);
+  const shown = useRef(latest);
+  if (!isDragging) shown.current = latest;
+  const { data, from, to } = shown.current;
+  const hasYear = needsYear(from, to, Date.now());
+
+  useEffect(() => {
+    const end = (): void => setDragging(false);
+    // The plot has handled the end of the drag when the event reaches the window.
+    addEventListener("mouseup", end);
+    return () => removeEventListener("mouseup", end);
+  }, []);
 
   useEffect(() => {
     const element = host.current!;
     setHover(null);
     const plot = new uPlot(
-      options(element, data, from, to, setHover, (a, b) => brush.current(a, b)),
+      options(element, data, from, to, hasYear, setHover, (a, b) => brush.current(a, b)),
       stack(data),
       element,
     );
@@ -47,24 +62,30 @@ export function Histogram({ data, from, to, otherLabel, onBrush }: Props): JSX.E
       observer.disconnect();
       plot.destroy();
     };
-  }, [data, from, to, mode, zoneMode]);
+  }, [shown.current]);
 
   const total = data.totals.reduce((sum, value) => sum + value, 0);
   return (
     <div class="histogram">
-      <div ref={host} role="img" aria-label={`${plural(total, "event")} from ${dateTime(from, "second")} to ${dateTime(to, "second")}`} />
-      {hover && <Tooltip data={data} hover={hover} otherLabel={otherLabel} />}
+      <div
+        ref={host}
+        role="img"
+        aria-label={`${plural(total, "event")} from ${dateTime(from, "second")} to ${dateTime(to, "second")}`}
+        onMouseDown={({ button }) => button === 0 && setDragging(true)}
+      />
+      {hover && <Tooltip data={data} hover={hover} hasYear={hasYear} otherLabel={otherLabel} />}
     </div>
   );
 }
 
-function Tooltip({ data, hover, otherLabel }: { data: Data; hover: Hover; otherLabel: string }): JSX.Element {
+function Tooltip({ data, hover, hasYear, otherLabel }: { data: Data; hover: Hover; hasYear: boolean; otherLabel: string }): JSX.Element {
   const start = data.starts[hover.index]! * 1000;
+  const date = shortDay(start, hasYear);
   const isRight = hover.left > 0.6;
   return (
     <div class={`tooltip ${isRight ? "tooltip-right" : ""}`} style={{ [isRight ? "right" : "left"]: `${(isRight ? 1 - hover.left : hover.left) * 100}%` }}>
       <div class="tooltip-head">
-        <span>{data.step >= 86400 ? shortDay(start) : `${shortDay(start)} ${timeOfDay(start, "minute")}`}</span>
+        <span>{data.step >= 86400 ? date : `${date} ${timeOfDay(start, "minute")}`}</span>
         <b>{count(data.totals[hover.index]!)}</b>
       </div>
       {data.series.filter((one) => one.counts[hover.index]! > 0).map((one) => (
@@ -94,6 +115,7 @@ function options(
   data: Data,
   from: number,
   to: number,
+  hasYear: boolean,
   setHover: (hover: Hover | null) => void,
   onBrush: (from: number, to: number) => void,
 ): uPlot.Options {
@@ -109,13 +131,14 @@ function options(
     // The last label of the time axis is centred on the right edge.
     padding: [8, 18, 0, 0],
     legend: { show: false },
+    tzDate: (time) => uPlot.tzDate(new Date(time * 1000), zoneName()),
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
     scales: {
       x: { time: true, range: () => [from / 1000, to / 1000] },
       y: { range: (_plot, _min, max) => [0, Math.max(1, max * 1.05)] },
     },
     axes: [
-      { ...axis, grid: { show: false }, size: 26, space: 72, values: (_plot, splits, _axis, _space, step) => labels(splits, step) },
+      { ...axis, grid: { show: false }, size: 26, space: hasYear ? 84 : 72, values: (_plot, splits, _axis, _space, step) => labels(splits, step, hasYear) },
       {
         ...axis,
         grid: { stroke: colour("--line"), width: 1 },
@@ -148,11 +171,11 @@ function options(
   };
 }
 
-function labels(splits: number[], step: number): string[] {
+function labels(splits: number[], step: number, hasYear: boolean): string[] {
   let before = "";
   return splits.map((split) => {
     const time = split * 1000;
-    const date = shortDay(time);
+    const date = shortDay(time, hasYear);
     if (step >= 86400) return date;
     const isMidnight = timeOfDay(time, "minute") === "00:00";
     const text = before !== "" && before !== date && isMidnight ? date : timeOfDay(time, step < 60 ? "second" : "minute");

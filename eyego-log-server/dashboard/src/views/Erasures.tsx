@@ -62,12 +62,15 @@ export function Erasures(): JSX.Element {
           class="erase-form"
           onSubmit={(event) => {
             event.preventDefault();
-            if (userId !== "") setAsking(true);
+            // Browsers resolve these in a path, even if they are encoded, and would send another request.
+            const isDotSegment = userId === "." || userId === "..";
+            if (isDotSegment) setProblem(`A browser cannot request the erasure of the user "${userId}". Use the command line: eyego-log-server erase ${userId}`);
+            else if (userId !== "") setAsking(true);
           }}
         >
           <label class="field">
             User id
-            <input autocomplete="off" spellcheck={false} value={userId} onInput={(event) => setUserId(event.currentTarget.value)} />
+            <input autocomplete="off" spellcheck={false} value={userId} onInput={(event) => { setProblem(null); setUserId(event.currentTarget.value); }} />
           </label>
           <button type="submit" class="danger" disabled={userId === ""}>Erase…</button>
         </form>

@@ -2,7 +2,8 @@
 
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { type Event, getEvent, selection } from "../lib/events";
+import { Failure } from "../lib/api";
+import { type Event, getEvent, isEventId, selection } from "../lib/events";
 import { loadOverview, loadRows, resolve } from "../lib/explore";
 import { scalarPaths } from "../lib/json";
 import { useKeys } from "../lib/keys";
@@ -25,6 +26,7 @@ import { Skeleton } from "../ui/Skeleton";
 import { Ago } from "../ui/Time";
 
 const REFRESH = 10_000;
+const NOT_FOUND = "The event of this address cannot be found. It does not exist, or it has been deleted.";
 
 export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
   const range = parseRange(params);
@@ -49,14 +51,25 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
 
   const events = rows.data?.data ?? [];
   const [opened, setOpened] = useState<Event | null>(null);
+  /** Why the event of the address is not shown. */
+  const [missing, setMissing] = useState<{ id: string; message: string } | null>(null);
   const wanted = params.get("event");
   useEffect(() => {
     if (wanted === null) return setOpened(null);
     if (opened?.id === wanted) return;
     const known = events.find(({ id }) => id === wanted);
     if (known) return setOpened(known);
+    const fail = (message: string): void => {
+      setOpened(null);
+      setMissing({ id: wanted, message });
+    };
+    if (!isEventId(wanted)) return fail(NOT_FOUND);
     const controller = new AbortController();
-    getEvent(wanted, controller.signal).then(setOpened, () => undefined);
+    getEvent(wanted, controller.signal).then(setOpened, (error: unknown) => {
+      if (controller.signal.aborted) return;
+      const isAbsent = error instanceof Failure && error.status === 404;
+      fail(isAbsent ? NOT_FOUND : `The event of this address cannot be shown: ${error instanceof Failure ? error.message : String(error)}`);
+    });
     return () => controller.abort();
   }, [wanted, rows.data]);
 
@@ -111,6 +124,13 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
               onBrush={(from, to) => onRange({ kind: "span", from: Math.floor(from), to: Math.ceil(to) })}
               onFilter={(filter) => change(filtered(params, filter))}
             />}
+      {missing !== null && missing.id === wanted && opened === null && (
+        <div class="banner" role="alert">
+          <Icon name="warn" />
+          <span>{missing.message}</span>
+          <button type="button" onClick={() => navigate("explore", set("event", null), true)}>Close</button>
+        </div>
+      )}
       {rows.failure && rows.data && <Stale failure={rows.failure} onRetry={rows.reload} />}
       <div class="split">
         <section class="panel rows" aria-label="Events" aria-busy={rows.isLoading}>

@@ -28,7 +28,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
 use self::past::Past;
-use self::token::{CollectionTag, Position};
+use self::token::{CollectionTag, Position, StreamTag};
 use super::connection::MongoConnection;
 use crate::domain::health::PartState;
 use crate::domain::read::ReadError;
@@ -50,13 +50,15 @@ pub struct MongoTail {
     /// Reads the shared change stream, apart from the threads that serve requests.
     runtime: Handle,
     shared: Mutex<Option<Shared>>,
+    /// The tag of tokens from before the collection exists.
+    provisional: CollectionTag,
     resuming: Arc<Semaphore>,
 }
 
 /// What the shared change stream returned last.
 struct Shared {
     feed: Arc<Feed<Position>>,
-    tag: CollectionTag,
+    tag: Arc<StreamTag>,
 }
 
 impl fmt::Debug for MongoTail {
@@ -74,14 +76,20 @@ impl MongoTail {
     #[must_use]
     pub fn new(connection: Arc<MongoConnection>) -> Self {
         let resuming = Arc::new(Semaphore::new(MAX_RESUMING));
-        Self { connection, runtime: Handle::current(), shared: Mutex::default(), resuming }
+        Self {
+            connection,
+            runtime: Handle::current(),
+            shared: Mutex::default(),
+            provisional: CollectionTag::provisional(),
+            resuming,
+        }
     }
 
     /// Subscribes to the shared change stream. Opens it if it is not open.
     async fn subscribe(
         &self,
         filter: &LogQuery,
-    ) -> Result<(Subscription<Position>, CollectionTag), TailError> {
+    ) -> Result<(Subscription<Position>, Arc<StreamTag>), TailError> {
         if let PartState::Down(reason) = self.connection.health().state {
             return Err(ReadError::Unavailable(reason).into());
         }
@@ -91,16 +99,17 @@ impl MongoTail {
         if let Some(Shared { feed, tag }) = &*shared
             && let Some(subscription) = feed.subscribe(filter)
         {
-            return Ok((subscription, *tag));
+            return Ok((subscription, Arc::clone(tag)));
         }
-        let tag = token::tag(&self.connection).await?;
         let (stream, position) = changes::open_at_end(&self.connection).await?;
+        let tag = Arc::new(StreamTag::new(self.provisional));
+        tag.update(&self.connection).await?;
         let feed = Arc::new(Feed::new(position));
         let closed = || ReadError::Unavailable("the change stream is closed".to_owned());
         let subscription = feed.subscribe(filter).ok_or_else(closed)?;
         let connection = Arc::clone(&self.connection);
-        self.runtime.spawn(shared::run(connection, Arc::clone(&feed), tag, stream));
-        *shared = Some(Shared { feed, tag });
+        self.runtime.spawn(shared::run(connection, Arc::clone(&feed), Arc::clone(&tag), stream));
+        *shared = Some(Shared { feed, tag: Arc::clone(&tag) });
         Ok((subscription, tag))
     }
 }
@@ -137,7 +146,7 @@ impl LogTail for MongoTail {
 /// A tail.
 struct Following {
     live: Subscription<Position>,
-    tag: CollectionTag,
+    tag: Arc<StreamTag>,
     /// The stream to read until the shared one has all that follows.
     past: Option<Past>,
 }
@@ -150,16 +159,18 @@ impl Tail for Following {
         if past.is_drained() && self.live.seek(past.position()) {
             self.past = None;
         }
+        let tag = self.tag.current();
         let event = |(position, entry): (Position, LogEntry)| {
-            Arc::new(TailedEvent::new(self.tag.token(&position), entry))
+            Arc::new(TailedEvent::new(tag.token(&position), entry))
         };
         Ok(TailBatch { skipped: 0, events: events.into_iter().map(event).collect() })
     }
 
     fn token(&self) -> String {
+        let tag = self.tag.current();
         match &self.past {
-            Some(past) => self.tag.token(past.position()),
-            None => self.tag.token(&self.live.position()),
+            Some(past) => tag.token(past.position()),
+            None => tag.token(&self.live.position()),
         }
     }
 }

@@ -41,6 +41,16 @@ pub(super) enum Change {
     Removed(Option<LogId>),
 }
 
+/// What a change stream returns next.
+pub(super) enum Next {
+    Change(RawDocumentBuf),
+    /// There was no change within a second.
+    Idle,
+    /// The collection was dropped or renamed. Nothing follows, also if the change stream is
+    /// opened again at the same position.
+    Dropped,
+}
+
 /// Opens a change stream at the current end, and returns that position.
 pub(super) async fn open_at_end(
     connection: &MongoConnection,
@@ -51,9 +61,14 @@ pub(super) async fn open_at_end(
     }
     // The first response has changes, so the position is known only after one of them.
     let no_position = || ReadError::Failed("a change stream has no resume token".to_owned());
-    let change = next(&mut stream).await?.ok_or_else(no_position)?;
-    let position = position_of(&change).ok_or_else(no_position)?;
-    Ok((stream, position))
+    match next(&mut stream).await? {
+        Next::Change(change) => {
+            let position = position_of(&change).ok_or_else(no_position)?;
+            Ok((stream, position))
+        }
+        Next::Idle => Err(no_position().into()),
+        Next::Dropped => Err(dropped().into()),
+    }
 }
 
 /// Opens a change stream after a position. `with_removals` includes removed events.
@@ -87,17 +102,19 @@ fn of_events(with_removals: bool) -> Document {
     doc! { "$match": { "operationType": { "$in": types } } }
 }
 
-/// Returns the next change, or `None` if there is none within a second.
-pub(super) async fn next(stream: &mut Changes) -> Result<Option<RawDocumentBuf>, TailError> {
+/// Waits up to a second for the next change.
+pub(super) async fn next(stream: &mut Changes) -> Result<Next, TailError> {
     match stream.next_if_any().await {
-        Ok(Some(change)) => Ok(Some(change)),
-        Ok(None) if stream.is_alive() => Ok(None),
-        Ok(None) => {
-            let reason = "the collection of events was dropped or renamed".to_owned();
-            Err(ReadError::Unavailable(reason).into())
-        }
+        Ok(Some(change)) => Ok(Next::Change(change)),
+        Ok(None) if stream.is_alive() => Ok(Next::Idle),
+        Ok(None) => Ok(Next::Dropped),
         Err(error) => Err(tail_error(&error, false)),
     }
+}
+
+/// Returns the error of tails whose collection was dropped.
+pub(super) fn dropped() -> ReadError {
+    ReadError::Failed("the collection of events was dropped or renamed".to_owned())
 }
 
 /// Converts an error. `is_resumed` is true if the client's token can be

@@ -8,7 +8,7 @@ use eyego_log_core::{LogEntry, LogId, LogQuery};
 use mongodb::options::ReadConcern;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::changes::{self, Change, Changes};
+use super::changes::{self, Change, Changes, Next};
 use super::token::{self, Position};
 use crate::domain::read::{PageItem as _, ReadError};
 use crate::domain::tail::{BatchSize, MAX_BATCH_BYTES, TailError, matches};
@@ -87,11 +87,15 @@ impl Past {
     async fn fetch(&mut self) -> Result<(), TailError> {
         let (mut events, mut bytes) = (Vec::new(), 0);
         for _ in 0..MAX_CHANGES {
-            let Some(change) = changes::next(&mut self.stream).await? else {
-                if let Some(token) = self.stream.resume_token() {
-                    self.examined = token::position(&token).unwrap_or(self.examined.clone());
+            let change = match changes::next(&mut self.stream).await? {
+                Next::Change(change) => change,
+                Next::Idle => {
+                    if let Some(token) = self.stream.resume_token() {
+                        self.examined = token::position(&token).unwrap_or(self.examined.clone());
+                    }
+                    break;
                 }
-                break;
+                Next::Dropped => return Err(TailError::TokenTooOld),
             };
             let Some(position) = changes::position_of(&change) else { continue };
             if let Change::Stored(Some(entry)) = changes::read(&self.connection, &change).await?

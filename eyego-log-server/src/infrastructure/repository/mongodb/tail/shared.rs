@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::changes::{self, Change, Changes};
+use super::changes::{self, Change, Changes, Next};
 use super::pending::Pending;
-use super::token::{self, CollectionTag, Position};
+use super::token::{self, Position, StreamTag};
 use crate::domain::read::ReadError;
 use crate::domain::tail::TailError;
 use crate::infrastructure::repository::feed::Feed;
@@ -23,17 +23,17 @@ const POSITION_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause before the change stream is opened again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Reads the change stream into `feed`, until no tail is open. After an outage it
-/// continues from its position.
+/// Reads the change stream into `feed`, until no tail is open or the collection is dropped.
+/// After an outage it continues from its position.
 pub(super) async fn run(
     connection: Arc<MongoConnection>,
     feed: Arc<Feed<Position>>,
-    tag: CollectionTag,
+    tag: Arc<StreamTag>,
     stream: Changes,
 ) {
     let mut stopped = connection.stopped();
     let error = tokio::select! {
-        result = follow(&connection, &feed, tag, stream) => result,
+        result = follow(&connection, &feed, &tag, stream) => result,
         _ = stopped.wait_for(|stopped| *stopped) => {
             Err(ReadError::Unavailable("MongoDB is closed".to_owned()).into())
         }
@@ -47,7 +47,7 @@ pub(super) async fn run(
 async fn follow(
     connection: &MongoConnection,
     feed: &Feed<Position>,
-    tag: CollectionTag,
+    tag: &StreamTag,
     mut stream: Changes,
 ) -> Result<(), TailError> {
     loop {
@@ -77,7 +77,7 @@ async fn follow(
 async fn read(
     connection: &MongoConnection,
     feed: &Feed<Position>,
-    tag: CollectionTag,
+    tag: &StreamTag,
     stream: &mut Changes,
 ) -> Result<(), TailError> {
     let mut pending = Pending::default();
@@ -85,23 +85,25 @@ async fn read(
     let mut waiting: Option<Instant> = None;
     let mut notified = Instant::now();
     loop {
-        let change = {
+        let next = {
             let mut next = pin!(changes::next(stream));
             loop {
                 let left = waiting.map_or(LINGER, |since| LINGER.saturating_sub(since.elapsed()));
                 tokio::select! {
                     biased;
-                    change = &mut next => break change?,
+                    next = &mut next => break next?,
                     () = sleep(left), if waiting.is_some() => {
                         (waiting, notified) = (None, Instant::now());
-                        pending.apply(feed, tag);
+                        pending.apply(feed, tag.current());
                         feed.notify();
                     }
                 }
             }
         };
-        match change {
-            Some(change) => {
+        // The collection can have been created since.
+        tag.update(connection).await?;
+        match next {
+            Next::Change(change) => {
                 let Some(position) = changes::position_of(&change) else { continue };
                 match changes::read(connection, &change).await? {
                     Change::Stored(Some(entry)) => pending.store(position, entry),
@@ -110,11 +112,12 @@ async fn read(
                 }
                 waiting.get_or_insert_with(Instant::now);
             }
-            None => {
+            Next::Dropped => return Err(changes::dropped().into()),
+            Next::Idle => {
                 if let Some(end) = stream.resume_token().as_ref().and_then(token::position) {
                     pending.reach(end);
                 }
-                pending.apply(feed, tag);
+                pending.apply(feed, tag.current());
                 if notified.elapsed() >= POSITION_INTERVAL {
                     waiting.get_or_insert_with(Instant::now);
                 }
@@ -122,7 +125,7 @@ async fn read(
         }
         if pending.is_full() || waiting.is_some_and(|since| since.elapsed() >= LINGER) {
             (waiting, notified) = (None, Instant::now());
-            pending.apply(feed, tag);
+            pending.apply(feed, tag.current());
             feed.notify();
         }
         if feed.close_if_unused() {

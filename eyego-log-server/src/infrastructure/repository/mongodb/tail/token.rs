@@ -3,9 +3,10 @@
 //! A position is the text of MongoDB's resume token: hexadecimal digits whose order is
 //! that of the changes. The token has a tag of the collection in front.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use bson::{RawDocumentBuf, doc};
+use bson::spec::BinarySubtype;
+use bson::{Bson, RawDocumentBuf, doc};
 use mongodb::change_stream::event::ResumeToken;
 
 use crate::domain::read::ReadError;
@@ -29,9 +30,49 @@ const MAX_AHEAD: u64 = 60;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CollectionTag(pub(super) u32);
 
-/// Returns the tag of the collection of log entries: a part of its UUID, or zero if the
-/// collection does not exist yet.
-pub(super) async fn tag(connection: &MongoConnection) -> Result<CollectionTag, ReadError> {
+/// The tag of the collection that a change stream follows. The collection can be created
+/// after the change stream was opened.
+#[derive(Debug)]
+pub(super) struct StreamTag {
+    /// The tag until the collection exists. Only this process accepts it.
+    provisional: CollectionTag,
+    collection: OnceLock<CollectionTag>,
+}
+
+impl StreamTag {
+    pub(super) fn new(provisional: CollectionTag) -> Self {
+        Self { provisional, collection: OnceLock::new() }
+    }
+
+    /// Looks the collection's tag up, unless it is known. The change stream must be open:
+    /// it ends when the collection is dropped, so the tag never changes later.
+    pub(super) async fn update(&self, connection: &MongoConnection) -> Result<(), ReadError> {
+        if self.collection.get().is_none()
+            && let Some(tag) = tag_of_collection(connection).await?
+        {
+            self.collection.get_or_init(|| tag);
+        }
+        Ok(())
+    }
+
+    /// Returns the tag for new tokens.
+    pub(super) fn current(&self) -> CollectionTag {
+        self.collection.get().copied().unwrap_or(self.provisional)
+    }
+
+    /// Returns the position, unless the token is of another collection. A provisional token
+    /// from before a drop is accepted here: the change stream from its position ends at the
+    /// drop.
+    pub(super) fn parse(&self, token: &str) -> Option<Position> {
+        self.current().parse(token).or_else(|| self.provisional.parse(token))
+    }
+}
+
+/// Returns the tag of the collection of log entries, a part of its UUID. Returns `None` if
+/// the collection does not exist.
+async fn tag_of_collection(
+    connection: &MongoConnection,
+) -> Result<Option<CollectionTag>, ReadError> {
     let database = connection.database()?;
     let command = doc! {
         "listCollections": 1,
@@ -42,12 +83,21 @@ pub(super) async fn tag(connection: &MongoConnection) -> Result<CollectionTag, R
     let batch = listed.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
     let batch = batch.map_err(|error| Failure::transient(error.to_string()))?;
     let info = batch.first().and_then(|collection| collection.as_document()?.get("info"));
-    let uuid = info.and_then(|info| info.as_document()?.get_binary_generic("uuid").ok());
-    let start = uuid.and_then(|uuid| uuid.first_chunk::<4>());
-    Ok(CollectionTag(start.map_or(0, |start| u32::from_be_bytes(*start))))
+    Ok(info.and_then(|info| CollectionTag::of_uuid(info.as_document()?.get("uuid")?)))
 }
 
 impl CollectionTag {
+    /// Creates a tag that no other process has, for a collection that does not exist yet.
+    pub(super) fn provisional() -> Self {
+        Self(fastrand::u32(..))
+    }
+
+    fn of_uuid(uuid: &Bson) -> Option<Self> {
+        let Bson::Binary(uuid) = uuid else { return None };
+        let start = uuid.bytes.first_chunk().filter(|_| uuid.subtype == BinarySubtype::Uuid)?;
+        Some(Self(u32::from_be_bytes(*start)))
+    }
+
     pub(super) fn token(self, position: &str) -> String {
         format!("m-{:08x}-{position}", self.0)
     }
@@ -60,7 +110,7 @@ impl CollectionTag {
             && position.len() >= TIME_MARK.len() + SECONDS_DIGITS
             && position.len().is_multiple_of(2)
             && position.bytes().all(is_upper_hex);
-        let is_same = tag == format!("{:08x}", self.0) || tag == "00000000";
+        let is_same = tag == format!("{:08x}", self.0);
         (is_position && is_same).then(|| position.into())
     }
 }
@@ -101,8 +151,7 @@ mod tests {
         let token = tag.token(DATA);
         assert_eq!(tag.parse(&token).as_deref(), Some(DATA));
         assert_eq!(CollectionTag(0xac).parse(&token), None);
-        let before_its_creation = CollectionTag(0).token(DATA);
-        assert_eq!(tag.parse(&before_its_creation).as_deref(), Some(DATA));
+        assert_eq!(tag.parse(&CollectionTag(0).token(DATA)), None);
         for wrong in [
             "",
             "m-",
@@ -115,6 +164,24 @@ mod tests {
         ] {
             assert_eq!(tag.parse(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_tag_is_the_start_of_the_uuid() {
+        let uuid = bson::Uuid::from_bytes([0xab; 16]);
+        assert_eq!(CollectionTag::of_uuid(&uuid.into()), Some(CollectionTag(0xabab_abab)));
+        assert_eq!(CollectionTag::of_uuid(&Bson::Null), None);
+    }
+
+    #[test]
+    fn a_provisional_token_is_accepted_once_the_collection_exists() {
+        let tag = StreamTag::new(CollectionTag(1));
+        let provisional = tag.current().token(DATA);
+        tag.collection.set(CollectionTag(2)).unwrap();
+        assert_eq!(tag.current(), CollectionTag(2));
+        assert_eq!(tag.parse(&provisional).as_deref(), Some(DATA));
+        assert_eq!(tag.parse(&tag.current().token(DATA)).as_deref(), Some(DATA));
+        assert_eq!(tag.parse(&CollectionTag(3).token(DATA)), None);
     }
 
     #[test]
