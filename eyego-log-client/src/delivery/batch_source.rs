@@ -84,7 +84,7 @@ struct Spooling {
     /// A batch that could not be written to the spool.
     unwritten: Option<Batch>,
     failing_until: Option<Instant>,
-    /// When to read again after records were unavailable.
+    /// When to read again after records were unavailable, until one was read.
     unavailable_until: Option<Instant>,
     /// Spooled events that were handed out and are not settled.
     handed_out: u64,
@@ -127,13 +127,13 @@ impl BatchSource {
         self.spooling.as_ref().map(|spooling| spooling.spool.bytes())
     }
 
-    /// Syncs the spool if that is due, and ends pauses after failures.
+    /// Syncs the spool if that is due, and ends a pause after a failure.
     pub(crate) fn maintain(&mut self, now: Instant) -> Option<Effect> {
         let spooling = self.spooling.as_mut()?;
         let synced = spooling.spool.sync_if_due(now);
         let effect = synced.err().map(|error| spooling.fail(error, now));
-        for pause in [&mut spooling.failing_until, &mut spooling.unavailable_until] {
-            *pause = pause.filter(|until| *until > now);
+        if spooling.failing_until.is_some_and(|until| until <= now) {
+            spooling.failing_until = None;
         }
         effect
     }
@@ -273,8 +273,13 @@ impl Spooling {
             self.held_bytes -= batch.cost();
             return Some(batch);
         }
-        while self.unavailable_until.is_none() && self.can_read(pending_bytes) {
-            match self.spool.read()? {
+        if self.unavailable_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        while self.can_read(pending_bytes) {
+            let unread = self.spool.read()?;
+            self.unavailable_until = None;
+            match unread {
                 Unread::Lines { segment, lines, expires_at } => {
                     let mut batch = Batch::from_lines(lines);
                     for mark in self.unmark(Extent::record(batch.len() as u64)) {
@@ -300,6 +305,7 @@ impl Spooling {
                 Unread::Unavailable { message } => {
                     self.unavailable_until = Some(now + PAUSE_WHILE_UNAVAILABLE);
                     effects.push(Effect::SpoolUnavailable { message });
+                    return None;
                 }
             }
         }
@@ -356,7 +362,7 @@ impl Spooling {
             Some(now)
         } else if self.has_spooled() {
             let can_read = self.can_read(pending_bytes);
-            can_read.then(|| self.unavailable_until.unwrap_or(now))
+            can_read.then(|| self.unavailable_until.map_or(now, |until| until.max(now)))
         } else if self.unwritten.is_some() {
             Some(now)
         } else {

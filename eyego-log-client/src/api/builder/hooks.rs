@@ -63,8 +63,9 @@ impl ClientBuilder {
     /// decoded and encoded again for it. A dropped event is counted in
     /// [`Stats::filtered`](crate::Stats::filtered), and `log` returns its id. A
     /// changed event is validated again. If the function panics, the event is
-    /// dropped, and the problem is reported. It may log events itself; it is not
-    /// called for those.
+    /// dropped, and the problem is reported. It may log events itself. It is not
+    /// called for those; the function of another client is called for what it logs
+    /// to that client.
     pub fn before_send(
         mut self,
         hook: impl Fn(DraftEvent) -> Option<DraftEvent> + Send + Sync + 'static,

@@ -11,17 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use eyego_log_client::LossReason;
-use eyego_log_client::testing::Recorder;
-use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
 use tempfile::TempDir;
 use wiremock::ResponseTemplate;
 
 use super::{UNREACHABLE, event, events_on_disk, files, spooling};
 use crate::eventually::{TIMEOUT, eventually};
 use crate::server::{FakeServer, accepted};
-
-/// A spool of this size in bytes has files of 512 KiB.
-const SMALL_SPOOL: u64 = 4 << 20;
 
 /// Returns the command that runs a test of this binary as a separate program.
 fn program(name: &str, dir: &Path) -> Command {
@@ -113,80 +108,6 @@ async fn writes_to_a_disk_that_fills() {
     assert_eq!(stats.delivered, 500, "{report:?}");
     assert!(stats.unspooled > 0 && stats.unspooled < 500, "{report:?}");
     assert_eq!(reported.load(Ordering::SeqCst), 1, "the problem is reported once");
-}
-
-/// A transport that lets a request pass for each permit of its gate, and all of them once the gate
-/// is closed.
-struct Gated {
-    gate: Arc<tokio::sync::Semaphore>,
-    recorder: Recorder,
-}
-
-impl Transport for Gated {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-        Box::pin(async {
-            if let Ok(permit) = self.gate.acquire().await {
-                permit.forget();
-            }
-            self.recorder.send(request).await
-        })
-    }
-}
-
-#[cfg(unix)]
-#[test]
-#[ignore = "a program that another test runs"]
-fn reads_the_spool_without_a_free_descriptor() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let gate = Arc::new(tokio::sync::Semaphore::new(0));
-    let recorder = Recorder::new();
-    let transport = Gated { gate: Arc::clone(&gate), recorder: recorder.clone() };
-    let (problems, seen) = std::sync::mpsc::channel();
-    let problems = std::sync::Mutex::new(problems);
-    let client = spooling("http://test", &dir_of_program())
-        .spool_max_bytes(SMALL_SPOOL)
-        .transport(transport)
-        .on_problem(move |problem| drop(problems.lock().unwrap().send(problem.to_owned())))
-        .build()
-        .unwrap();
-    let recovered = client.stats().recovered;
-    let limit = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
-    setrlimit(Resource::Nofile, limit).unwrap();
-    let mut files = Vec::new();
-    eventually("the problem is reported", || {
-        // Takes what a spool file that was read to its end has released, before the next one is
-        // opened for the next request.
-        files.extend(std::iter::from_fn(|| fs::File::open("/dev/null").ok()));
-        if gate.available_permits() == 0 {
-            gate.add_permits(1);
-        }
-        seen.try_iter().any(|problem: String| problem.contains("spooled events wait"))
-    });
-    drop(files);
-    gate.close();
-    let report = futures_executor::block_on(client.flush_within(TIMEOUT));
-    assert!(report.all_delivered(), "{report:?}");
-    assert_eq!(recorder.events().len() as u64, recovered);
-}
-
-#[cfg(unix)]
-#[test]
-fn spooled_events_wait_while_no_descriptor_is_free() {
-    let dir = TempDir::new().unwrap();
-    let client = spooling(UNREACHABLE, dir.path()).spool_max_bytes(SMALL_SPOOL);
-    let client = client.max_batch_events(50).build().unwrap();
-    for n in 0..3000 {
-        client.log(event(n)).unwrap();
-    }
-    let shutdown = client.shutdown_within(Duration::from_millis(500));
-    // Nothing is delivered, and everything stays in the spool.
-    drop(futures_executor::block_on(shutdown));
-    assert_eq!(events_on_disk(dir.path()), 3000);
-    assert!(files(dir.path()).len() > 2, "each file needs a descriptor of its own");
-    let status = program("reads_the_spool_without_a_free_descriptor", dir.path()).status();
-    assert!(status.unwrap().success());
-    assert!(files(dir.path()).is_empty());
 }
 
 /// A limit on the file size makes a write fail halfway, like a full disk.
