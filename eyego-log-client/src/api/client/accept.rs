@@ -234,9 +234,7 @@ impl Client {
             self.inner.reporter.note(ProblemKind::Invalid, &introduction, &error.to_string());
         }
     }
-}
 
-impl Client {
     /// Counts and reports an event that a layer's closure did not create, because
     /// it panicked.
     #[cfg(feature = "tower")]
