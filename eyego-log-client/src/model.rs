@@ -13,4 +13,5 @@ pub(crate) mod os_error;
 pub(crate) mod overflow;
 pub(crate) mod problem;
 pub(crate) mod report;
+pub(crate) mod setup_error;
 pub(crate) mod stats;

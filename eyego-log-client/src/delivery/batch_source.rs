@@ -100,26 +100,33 @@ struct Mark {
 }
 
 impl BatchSource {
-    /// `found` is what an earlier process left in the spool.
-    pub(crate) fn new(
-        spool: Option<(Spool, Extent)>,
+    /// Creates a source without a spool.
+    pub(crate) fn from_memory() -> Self {
+        Self { spooling: None }
+    }
+
+    /// `found` is what an earlier process left in the spool, and belongs to `epoch`.
+    pub(crate) fn from_spool(
+        spool: Spool,
+        found: Extent,
+        epoch: u64,
         max_batch_bytes: usize,
         max_buffer_bytes: usize,
     ) -> Self {
-        let spooling = spool.map(|(spool, found)| Spooling {
+        let spooling = Spooling {
             spool,
             max_held_bytes: max_buffer_bytes / HELD_FRACTION,
             max_batch_bytes,
             max_buffer_bytes,
             held: VecDeque::new(),
             held_bytes: 0,
-            marks: VecDeque::from([Mark { epoch: 0, extent: found, acks: Acks::default() }]),
+            marks: VecDeque::from([Mark { epoch, extent: found, acks: Acks::default() }]),
             unwritten: None,
             failing_until: None,
             unavailable_until: None,
             handed_out: 0,
-        });
-        Self { spooling }
+        };
+        Self { spooling: Some(spooling) }
     }
 
     /// Returns the spool's size in bytes, or `None` without a spool.

@@ -4,12 +4,12 @@
 //! The thread runs its own single-threaded runtime, so the client works under
 //! any runtime of the program, and without one.
 
+pub(crate) mod start;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-
-use tokio::runtime::{self, Runtime};
 
 use crate::delivery::batch_source::{BatchSource, Effect, Next};
 use crate::delivery::compress::Compressor;
@@ -22,6 +22,7 @@ use crate::pipeline::batch::{Acknowledgement, Batch, SettledBatch};
 use crate::pipeline::event_queue::EventQueue;
 use crate::pipeline::problems::ProblemKind;
 use crate::pipeline::reporter::Reporter;
+use crate::spool::SpoolOptions;
 use crate::sync::{Notify, mark_own_thread};
 
 /// A worker that panics more often than this without a delivery in between
@@ -31,11 +32,6 @@ const MAX_PANICS: u32 = 10;
 /// The pause before a worker that panicked is restarted.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// The pauses between attempts to create the runtime. They are short because
-/// deadlines of callers are kept only in between.
-const MIN_RUNTIME_PAUSE: Duration = Duration::from_millis(10);
-const MAX_RUNTIME_PAUSE: Duration = Duration::from_millis(100);
-
 pub(crate) struct Worker {
     pub(crate) queue: Arc<EventQueue>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -43,6 +39,8 @@ pub(crate) struct Worker {
     /// Notified when the queue or the mailbox has work.
     pub(crate) notify: Arc<Notify>,
     pub(crate) sender: Sender,
+    /// The spool, if no file descriptor was free when the client was built.
+    pub(crate) unopened_spool: Option<SpoolOptions>,
     pub(crate) source: BatchSource,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) delivery_timeout: Duration,
@@ -100,33 +98,13 @@ impl Worker {
     /// # Errors
     /// Returns a description if the worker panicked.
     fn run_until_panic(&mut self) -> Result<(), String> {
-        let Some(runtime) = self.create_runtime() else { return Ok(()) };
+        let Some(runtime) = self.prepare() else { return Ok(()) };
         // Each call leaves the state machines consistent, so they can be reused
         // after a panic.
         let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run())));
         // A name lookup may still be blocking one of the runtime's threads.
         runtime.shutdown_background();
         result.map_err(|panic| format!("it panicked: {}", panic_message(&*panic)))
-    }
-
-    /// Creates the runtime. That needs free file descriptors, so it is repeated
-    /// until it succeeds, and events wait in the buffer. Returns `None` if the
-    /// client is closed meanwhile.
-    fn create_runtime(&self) -> Option<Runtime> {
-        let mut pause = MIN_RUNTIME_PAUSE;
-        loop {
-            match runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => return Some(runtime),
-                Err(error) => {
-                    let message = format!("cannot create the runtime of its thread: {error}");
-                    let introduction = "delivery is failing and will be retried: ";
-                    self.reporter.note(ProblemKind::Delivery, introduction, &message);
-                }
-            }
-            self.queue.run_timers(Instant::now())?;
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(MAX_RUNTIME_PAUSE);
-        }
     }
 
     async fn run(&mut self) {

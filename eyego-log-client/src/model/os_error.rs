@@ -1,6 +1,6 @@
 //! Errors of the operating system that say nothing about the file they concern.
 
-use std::io::{Error, ErrorKind};
+use std::io::Error;
 
 /// Returns whether the process or the system has no free file descriptor.
 pub(crate) fn is_out_of_descriptors(error: &Error) -> bool {
@@ -13,6 +13,8 @@ pub(crate) fn is_out_of_descriptors(error: &Error) -> bool {
 /// descriptors, memory or disk space.
 #[cfg(feature = "spool")]
 pub(crate) fn is_shortage(error: &Error) -> bool {
+    use std::io::ErrorKind;
+
     const SHORTAGES: [ErrorKind; 4] = [
         ErrorKind::StorageFull,
         ErrorKind::QuotaExceeded,

@@ -44,12 +44,17 @@ impl Accounting {
         self.epochs[index] += 1;
     }
 
-    /// Counts events that an earlier process left in the spool.
-    pub(crate) fn recover(&mut self, found: u64) {
+    /// Counts events that an earlier process left in the spool. Returns their
+    /// epoch.
+    pub(crate) fn recover(&mut self, found: u64) -> u64 {
         self.stats.accepted += found;
         self.stats.recovered += found;
         self.stats.pending += found;
-        self.epochs.push_back(found);
+        match self.epochs.front_mut() {
+            Some(pending) => *pending += found,
+            None => self.epochs.push_back(found),
+        }
+        self.first_epoch
     }
 
     /// Counts events that an earlier process left in the spool and that cannot

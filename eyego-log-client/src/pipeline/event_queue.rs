@@ -119,19 +119,20 @@ impl EventQueue {
     }
 
     /// Counts the events that an earlier process left in the spool, and those
-    /// that cannot be read any more.
-    pub(crate) fn recover(&self, found: u64, lost: &[LostInFile]) {
-        {
+    /// that cannot be read any more. Returns the epoch of the former.
+    pub(crate) fn recover(&self, found: u64, lost: &[LostInFile]) -> u64 {
+        let epoch = {
             let mut state = self.state();
-            state.accounting.recover(found);
             for LostInFile { reason, events, .. } in lost {
                 state.accounting.recover_lost(*reason, *events);
             }
-        }
+            state.accounting.recover(found)
+        };
         for LostInFile { reason, events, message } in lost {
             self.reporter.note_loss(*reason, message);
             self.reporter.report_unreadable(*reason, message, *events);
         }
+        epoch
     }
 
     /// Removes what callers with deadlines asked for since the last call.

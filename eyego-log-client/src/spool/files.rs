@@ -12,7 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::errors::ConfigError;
 use crate::model::loss_reason::LossReason;
-use crate::model::os_error::is_shortage;
+use crate::model::os_error::{is_out_of_descriptors, is_shortage};
+use crate::model::setup_error::SetupError;
 use crate::spool::directory::{
     create_file, is_deleted, open_lock_file, path_of, spool_files, sync_dir,
 };
@@ -53,23 +54,30 @@ impl Spool {
     /// Locks the directory, creating it if necessary, and scans the files in it.
     ///
     /// # Errors
-    /// Returns a [`ConfigError`] if the directory cannot be created, written or
+    /// Returns a [`SetupError`] if the directory cannot be created, written or
     /// read, or if another client has locked it. Damage is not an error.
-    pub(crate) fn open(options: SpoolOptions) -> Result<(Self, Recovered), ConfigError> {
-        let dir = options.dir.clone();
+    pub(crate) fn open(options: &SpoolOptions) -> Result<(Self, Recovered), SetupError> {
+        let dir = &options.dir;
         let invalid =
             |problem: String| ConfigError::new("spool_dir", format!("{} {problem}", dir.display()));
-        let unusable = |error: io::Error| invalid(format!("cannot be used: {error}"));
-        let lock = lock_directory(&options).map_err(|error| match error {
+        let unusable = |error: io::Error| {
+            let invalid = invalid(format!("cannot be used: {error}"));
+            if is_out_of_descriptors(&error) {
+                SetupError::NoDescriptor(invalid.to_string())
+            } else {
+                SetupError::Config(invalid)
+            }
+        };
+        let lock = lock_directory(options).map_err(|error| match error {
             TryLockError::WouldBlock => {
                 let problem = "is in use by another client of this or another process; \
                                each client needs its own directory";
-                invalid(problem.to_owned())
+                invalid(problem.to_owned()).into()
             }
             TryLockError::Error(error) => unusable(error),
         })?;
         let mut spool = Self {
-            options,
+            options: options.clone(),
             segments: VecDeque::new(),
             writer: None,
             next_number: 0,
@@ -78,7 +86,7 @@ impl Spool {
             checked_at: None,
             lock: Some(lock),
         };
-        let files = spool_files(&dir).map_err(unusable)?;
+        let files = spool_files(dir).map_err(unusable)?;
         spool.next_number = files.last().map_or(0, |(newest, _)| newest + 1);
         // Reports a directory that is not writable now rather than later, and before
         // anything in it is changed. Delivery can end a shortage of disk space.

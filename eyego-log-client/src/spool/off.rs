@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Instant;
 
-use crate::model::errors::ConfigError;
+use crate::model::setup_error::SetupError;
 use crate::spool::record::{Recovered, Unread};
 
 #[derive(Debug, Clone)]
@@ -14,9 +14,8 @@ pub(crate) enum SpoolOptions {}
 pub(crate) enum Spool {}
 
 impl Spool {
-    #[expect(clippy::needless_pass_by_value, reason = "the same signature with the feature")]
-    pub(crate) fn open(options: SpoolOptions) -> Result<(Self, Recovered), ConfigError> {
-        match options {}
+    pub(crate) fn open(options: &SpoolOptions) -> Result<(Self, Recovered), SetupError> {
+        match *options {}
     }
 
     pub(crate) fn bytes(&self) -> u64 {

@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use http::HeaderValue;
 
 use crate::model::errors::ConfigError;
-use crate::transport::tls::{SetupError, read_file};
+use crate::model::setup_error::SetupError;
+use crate::transport::tls::read_file;
 
 /// The source of the `authorization` header.
 pub(crate) enum ApiKey {

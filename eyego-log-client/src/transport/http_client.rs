@@ -10,8 +10,9 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 
 use crate::model::errors::ConfigError;
+use crate::model::setup_error::SetupError;
 use crate::transport::describe::{CutOff, RedirectedTo};
-use crate::transport::tls::{self, SetupError, TlsFiles};
+use crate::transport::tls::{self, TlsFiles};
 use crate::transport::{
     BoxFuture, Request, Response, ResponseBody, ResponseLimit, StreamingResponse, Transport,
     TransportError,

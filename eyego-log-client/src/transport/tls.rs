@@ -1,10 +1,10 @@
 //! The TLS options: which certificates are trusted, and the client's own.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::model::errors::ConfigError;
 use crate::model::os_error::is_out_of_descriptors;
+use crate::model::setup_error::SetupError;
 use crate::transport::describe::error_chain;
 
 /// The TLS options that refer to files.
@@ -12,24 +12,6 @@ use crate::transport::describe::error_chain;
 pub(crate) struct TlsFiles {
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) identity_file: Option<PathBuf>,
-}
-
-/// Why a part of the transport could not be created.
-#[derive(Debug)]
-pub(crate) enum SetupError {
-    /// The options are wrong, so another attempt would fail as well.
-    Config(ConfigError),
-    /// The process has no free file descriptor. Another attempt may succeed.
-    NoDescriptor(String),
-}
-
-impl fmt::Display for SetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => error.fmt(f),
-            Self::NoDescriptor(message) => f.write_str(message),
-        }
-    }
 }
 
 /// Reads a file that the option `option` names.
@@ -74,8 +56,9 @@ mod enabled {
 
     use reqwest::{Certificate, ClientBuilder, Identity};
 
-    use super::{SetupError, TlsFiles, error_chain, read_file};
+    use super::{TlsFiles, error_chain, read_file};
     use crate::model::errors::ConfigError;
+    use crate::model::setup_error::SetupError;
 
     /// Sets the certificates. The system's are loaded only if TLS is needed,
     /// because that takes milliseconds and may fail.

@@ -121,21 +121,24 @@ async fn the_proxy_of_the_environment_is_used() {
     run_program("sends_directly", &[&nobody[..], &[("EYEGO_TEST_URL", &uri)]].concat());
 }
 
-/// Opens files until the process has no descriptor left, builds a client, logs,
-/// and closes the files.
+/// Limits the process to 64 files and opens them all.
+#[cfg(unix)]
+fn take_all_descriptors() -> Vec<std::fs::File> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
+}
+
+/// Builds a client while the process has no free descriptor, logs, and closes
+/// the files.
 #[cfg(unix)]
 #[test]
 #[ignore = "a program that another test runs"]
 fn builds_a_client_without_a_free_descriptor() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
     let url = std::env::var("EYEGO_TEST_URL").unwrap();
-    let limit = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
-    setrlimit(Resource::Nofile, limit).unwrap();
-    let mut files = Vec::new();
-    while let Ok(file) = std::fs::File::open("/dev/null") {
-        files.push(file);
-    }
+    let files = take_all_descriptors();
     let client = quick(&url).build().unwrap();
     client.log(Event::new("a", "A")).unwrap();
     let runtime = futures_executor::block_on(client.flush_within(Duration::from_millis(300)));
@@ -160,4 +163,37 @@ async fn a_client_built_without_a_free_descriptor_delivers_once_there_is_one() {
     let uri = server.server.uri();
     run_program("builds_a_client_without_a_free_descriptor", &[("EYEGO_TEST_URL", &uri)]);
     assert_eq!(server.seen().len(), 1);
+}
+
+/// Leaves an event in the spool, builds another client with it while the process
+/// has no free descriptor, logs, and closes the files.
+#[cfg(all(unix, feature = "spool"))]
+#[test]
+#[ignore = "a program that another test runs"]
+fn opens_the_spool_without_a_free_descriptor() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let left = quick("http://127.0.0.1:1").spool_dir(dir.path()).build().unwrap();
+    left.log(Event::new("a", "EARLIER")).unwrap();
+    let report = futures_executor::block_on(left.shutdown_within(Duration::from_millis(50)));
+    assert_eq!(report.stats.pending, 1, "{report:?}");
+
+    let files = take_all_descriptors();
+    let url = std::env::var("EYEGO_TEST_URL").unwrap();
+    let client = quick(&url).spool_dir(dir.path()).build().unwrap();
+    client.log(Event::new("a", "LATER")).unwrap();
+    let waiting = futures_executor::block_on(client.flush_within(Duration::from_millis(300)));
+    assert_eq!((waiting.unsettled, waiting.stats.recovered), (1, 0), "{waiting:?}");
+    drop(files);
+    let report = futures_executor::block_on(client.flush_within(TIMEOUT));
+    assert!(report.all_delivered(), "{report:?}");
+    assert_eq!((report.stats.delivered, report.stats.unspooled), (2, 0), "{report:?}");
+}
+
+#[cfg(all(unix, feature = "spool"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_is_opened_once_there_is_a_free_descriptor() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let uri = server.server.uri();
+    run_program("opens_the_spool_without_a_free_descriptor", &[("EYEGO_TEST_URL", &uri)]);
+    assert_eq!(server.seen().len(), 2);
 }

@@ -14,13 +14,13 @@ use crate::delivery::dispatch::Dispatcher;
 use crate::delivery::mailbox::Mailbox;
 use crate::delivery::sender::Sender;
 use crate::delivery::starter::Starter;
-use crate::delivery::worker::Worker;
+use crate::delivery::worker::{Worker, start};
 use crate::model::errors::ConfigError;
 use crate::model::loss_reason::LossReason;
+use crate::model::setup_error::SetupError;
 use crate::pipeline::event_queue::EventQueue;
 use crate::pipeline::filter::Filter;
 use crate::pipeline::reporter::Reporter;
-use crate::spool::Spool;
 use crate::sync::Notify;
 use crate::sync::process::Process;
 use crate::sync::timer::Timer;
@@ -33,7 +33,8 @@ impl ClientBuilder {
     /// Returns a [`ConfigError`] that names the option if an option is invalid
     /// or contradicts another, if a file cannot be read, or if the spool directory
     /// cannot be used. If the thread cannot be started, that is reported as a problem,
-    /// and later calls of the client try again.
+    /// and later calls of the client try again. If the process has no free file
+    /// descriptor, files and the spool are opened once there is one.
     pub fn build(self) -> Result<Client, ConfigError> {
         if self.is_disabled() {
             validate_disabled(&self)?;
@@ -52,20 +53,18 @@ impl ClientBuilder {
             filter,
             context,
         } = validate(self)?;
-        let spool = spool.map(Spool::open).transpose()?;
         let notify = Arc::new(Notify::new());
         let process = Arc::new(Process::current());
         let reporter = Reporter::new(hooks);
         let queue = Arc::new(EventQueue::new(queue, reporter.clone(), Arc::clone(&notify)));
         let mailbox = Arc::new(Mailbox::new(Arc::clone(&notify), Arc::clone(&process)));
         let endpoint = Arc::new(endpoint);
-        let spool = spool.map(|(spool, recovered)| {
-            queue.recover(recovered.found.events, &recovered.lost);
-            queue.update_stats(|stats| stats.spool_bytes = spool.bytes());
-            (spool, recovered.found)
-        });
-        let options = queue.options();
-        let source = BatchSource::new(spool, options.batch.bytes, options.max_bytes);
+        let source = spool.as_ref().map(|options| start::open_spool(options, &queue)).transpose();
+        let (source, unopened_spool) = match source {
+            Ok(source) => (source.unwrap_or_else(BatchSource::from_memory), None),
+            Err(SetupError::NoDescriptor(_)) => (BatchSource::from_memory(), spool),
+            Err(SetupError::Config(error)) => return Err(error),
+        };
         let timer = Timer::default();
         let sender = Sender {
             transport,
@@ -81,6 +80,7 @@ impl ClientBuilder {
             reporter: reporter.clone(),
             notify,
             sender,
+            unopened_spool,
             source,
             dispatcher,
             delivery_timeout,
