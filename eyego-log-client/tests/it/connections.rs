@@ -4,11 +4,17 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+#[cfg(all(unix, feature = "spool"))]
+use eyego_log_client::Overflow;
+#[cfg(all(unix, feature = "spool"))]
+use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
 use eyego_log_client::{Client, Event, LossReason, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::eventually::TIMEOUT;
+#[cfg(all(unix, feature = "spool"))]
+use crate::eventually::eventually;
 use crate::server::{FakeServer, accepted, quick};
 
 /// Starts a server that writes the next of these responses to each connection
@@ -121,24 +127,24 @@ async fn the_proxy_of_the_environment_is_used() {
     run_program("sends_directly", &[&nobody[..], &[("EYEGO_TEST_URL", &uri)]].concat());
 }
 
-/// Limits the process to 64 files and opens them all.
+/// Sets the maximum number of open files of the process. Those that are open
+/// stay open.
 #[cfg(unix)]
-fn take_all_descriptors() -> Vec<std::fs::File> {
+fn limit_descriptors(max: u64) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-    let limit = Rlimit { current: Some(64), ..getrlimit(Resource::Nofile) };
+    let limit = Rlimit { current: Some(max), ..getrlimit(Resource::Nofile) };
     setrlimit(Resource::Nofile, limit).unwrap();
-    std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect()
 }
 
-/// Builds a client while the process has no free descriptor, logs, and closes
-/// the files.
+/// Builds a client while the process has no free descriptor, logs, and ends the
+/// shortage.
 #[cfg(unix)]
 #[test]
 #[ignore = "a program that another test runs"]
 fn builds_a_client_without_a_free_descriptor() {
     let url = std::env::var("EYEGO_TEST_URL").unwrap();
-    let files = take_all_descriptors();
+    limit_descriptors(0);
     let client = quick(&url).build().unwrap();
     client.log(Event::new("a", "A")).unwrap();
     let runtime = futures_executor::block_on(client.flush_within(Duration::from_millis(300)));
@@ -151,7 +157,7 @@ fn builds_a_client_without_a_free_descriptor() {
         Client::builder("https://localhost:1").build().map(drop)
     });
     assert!(read.is_ok(), "{read:?}");
-    drop(files);
+    limit_descriptors(64);
     let report = futures_executor::block_on(client.flush_within(TIMEOUT));
     assert!(report.all_delivered(), "{report:?}");
 }
@@ -166,7 +172,7 @@ async fn a_client_built_without_a_free_descriptor_delivers_once_there_is_one() {
 }
 
 /// Leaves an event in the spool, builds another client with it while the process
-/// has no free descriptor, logs, and closes the files.
+/// has no free descriptor, logs, and ends the shortage.
 #[cfg(all(unix, feature = "spool"))]
 #[test]
 #[ignore = "a program that another test runs"]
@@ -177,13 +183,13 @@ fn opens_the_spool_without_a_free_descriptor() {
     let report = futures_executor::block_on(left.shutdown_within(Duration::from_millis(50)));
     assert_eq!(report.stats.pending, 1, "{report:?}");
 
-    let files = take_all_descriptors();
+    limit_descriptors(0);
     let url = std::env::var("EYEGO_TEST_URL").unwrap();
     let client = quick(&url).spool_dir(dir.path()).build().unwrap();
     client.log(Event::new("a", "LATER")).unwrap();
     let waiting = futures_executor::block_on(client.flush_within(Duration::from_millis(300)));
     assert_eq!((waiting.unsettled, waiting.stats.recovered), (1, 0), "{waiting:?}");
-    drop(files);
+    limit_descriptors(64);
     let report = futures_executor::block_on(client.flush_within(TIMEOUT));
     assert!(report.all_delivered(), "{report:?}");
     assert_eq!((report.stats.delivered, report.stats.unspooled), (2, 0), "{report:?}");
@@ -196,4 +202,71 @@ async fn a_spool_is_opened_once_there_is_a_free_descriptor() {
     let uri = server.server.uri();
     run_program("opens_the_spool_without_a_free_descriptor", &[("EYEGO_TEST_URL", &uri)]);
     assert_eq!(server.seen().len(), 2);
+}
+
+/// A transport without a connection, which needs no descriptor. The server is
+/// down until the switch is set.
+#[cfg(all(unix, feature = "spool"))]
+#[derive(Default)]
+struct Switched {
+    is_up: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[cfg(all(unix, feature = "spool"))]
+impl Transport for Switched {
+    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        let count = request.body().iter().filter(|byte| **byte == b'\n').count();
+        let is_up = self.is_up.load(std::sync::atomic::Ordering::SeqCst);
+        let body = format!(r#"{{"accepted":{count},"rejected":[]}}"#);
+        let response = if is_up {
+            crate::server::response(202, &body)
+        } else {
+            crate::server::response(503, "{}")
+        };
+        Box::pin(std::future::ready(Ok(response)))
+    }
+}
+
+/// Spools more events than stay in memory, delivers them without a free descriptor
+/// as far as possible, and ends the shortage.
+#[cfg(all(unix, feature = "spool"))]
+#[test]
+#[ignore = "a program that another test runs"]
+fn reads_the_spool_without_a_free_descriptor() {
+    const EVENTS: u64 = 10_000;
+    let dir = tempfile::TempDir::new().unwrap();
+    let transport = Switched::default();
+    let is_up = std::sync::Arc::clone(&transport.is_up);
+    let client = quick("http://h")
+        .transport(transport)
+        .compression(false)
+        .spool_dir(dir.path())
+        // A file has an eighth of this.
+        .spool_max_bytes(8 << 20)
+        .max_batch_bytes(64 << 10)
+        .max_buffer_bytes(256 << 10)
+        .overflow(Overflow::Block(TIMEOUT))
+        .delivery_timeout(Duration::ZERO)
+        .build()
+        .unwrap();
+    for n in 0..EVENTS {
+        client.log(Event::new("a", "A").field("text", "x".repeat(300)).field("n", n)).unwrap();
+    }
+    limit_descriptors(0);
+    is_up.store(true, std::sync::atomic::Ordering::SeqCst);
+    eventually("the shortage is visible", || {
+        let problem = client.stats().last_problem;
+        problem.is_some_and(|problem| problem.message.contains("cannot be read now"))
+    });
+    let stats = client.stats();
+    assert!(stats.lost.total() == 0 && stats.delivered < EVENTS, "{stats:?}");
+    limit_descriptors(64);
+    let report = futures_executor::block_on(client.flush_within(TIMEOUT));
+    assert!(report.all_delivered() && report.stats.delivered == EVENTS, "{report:?}");
+}
+
+#[cfg(all(unix, feature = "spool"))]
+#[test]
+fn spooled_events_wait_for_a_free_descriptor() {
+    run_program("reads_the_spool_without_a_free_descriptor", &[]);
 }

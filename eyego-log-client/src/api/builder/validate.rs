@@ -87,6 +87,13 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
     let spool = builder.spool_options()?;
     #[cfg(not(feature = "spool"))]
     let spool = None;
+    let mut max_in_flight = builder.max_in_flight;
+    if spool.is_some() {
+        // The other half accepts events, and takes them to the spool, while the
+        // server is down.
+        let half = builder.max_buffer_bytes / builder.max_batch_bytes / 2;
+        max_in_flight = max_in_flight.min(half);
+    }
     let (endpoint, transport) = builder.connection.open()?;
     Ok(Validated {
         endpoint,
@@ -98,7 +105,7 @@ pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, Conf
                 max: builder.retry_max,
                 delivery_timeout: builder.delivery_timeout,
             },
-            max_in_flight: builder.max_in_flight,
+            max_in_flight,
             compression: builder.compression,
             max_batch_events: builder.max_batch_events,
             max_refused_bytes: builder.max_buffer_bytes / 2,
