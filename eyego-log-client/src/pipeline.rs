@@ -7,6 +7,7 @@ pub(crate) mod batch;
 mod buffer;
 mod check;
 pub(crate) mod context;
+pub(crate) mod deadlines;
 pub(crate) mod encode;
 pub(crate) mod event_queue;
 pub(crate) mod filter;

@@ -40,10 +40,40 @@ pub(crate) struct Ticket(u64);
 #[derive(Debug)]
 struct InFlight {
     ticket: Ticket,
+    /// The ticket of a second request with the same batch. The ids of the events
+    /// make it safe.
+    second: Option<Ticket>,
+    /// A second request is to be sent.
+    is_second_due: bool,
+    sent_at: Instant,
     batch: Batch,
     is_compressed: bool,
     /// The events were refused before.
     is_refused: bool,
+}
+
+impl InFlight {
+    fn has(&self, ticket: Ticket) -> bool {
+        self.ticket == ticket || self.second == Some(ticket)
+    }
+
+    /// Ends one of two requests. Returns `false` if there is only one.
+    fn end_one(&mut self, ticket: Ticket) -> bool {
+        let Some(second) = self.second.take() else { return false };
+        if self.ticket == ticket {
+            self.ticket = second;
+        }
+        true
+    }
+}
+
+/// A batch in flight.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+    /// The server refused these events before, while it accepted others.
+    pub(crate) is_refused: bool,
 }
 
 /// A batch to send.
@@ -129,6 +159,9 @@ impl Dispatcher {
 
     /// Returns the next batch to send now.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<OutgoingBatch<'_>> {
+        if let Some(index) = self.in_flight.iter().position(|sent| sent.is_second_due) {
+            return self.send_again(index, now);
+        }
         if !self.may_send(now) {
             return None;
         }
@@ -153,15 +186,39 @@ impl Dispatcher {
             let opened_at = batch.opened_at.unwrap_or(now);
             batch.timeout_started_at.get_or_insert(opened_at);
         }
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
+        let ticket = self.take_ticket();
         self.pace.begin_attempt(now);
         let is_compressed =
             self.options.compression && batch.bytes().len() > MAX_UNCOMPRESSED_BYTES;
         let timeout = self.request_timeout(&batch, now);
-        self.in_flight.push(InFlight { ticket, batch, is_compressed, is_refused });
+        self.in_flight.push(InFlight {
+            ticket,
+            second: None,
+            is_second_due: false,
+            sent_at: now,
+            batch,
+            is_compressed,
+            is_refused,
+        });
         let InFlight { batch, .. } = self.in_flight.last()?;
         Some(OutgoingBatch { ticket, batch, is_compressed, timeout })
+    }
+
+    /// Sends a batch again whose request has no response yet.
+    fn send_again(&mut self, index: usize, now: Instant) -> Option<OutgoingBatch<'_>> {
+        let ticket = self.take_ticket();
+        let timeout = self.request_timeout(&self.in_flight.get(index)?.batch, now);
+        let sent = self.in_flight.get_mut(index)?;
+        sent.is_second_due = false;
+        sent.second = Some(ticket);
+        let InFlight { batch, is_compressed, .. } = sent;
+        Some(OutgoingBatch { ticket, batch, is_compressed: *is_compressed, timeout })
+    }
+
+    fn take_ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
     }
 
     /// Returns as many events of a batch as fit into `limit` bytes, at least one,
@@ -179,12 +236,12 @@ impl Dispatcher {
         parts.pop()
     }
 
-    /// Returns the number of events in the batch with this ticket, and their
-    /// size in bytes.
-    pub(crate) fn size_of(&self, ticket: Ticket) -> Option<(usize, usize)> {
-        let mut in_flight = self.in_flight.iter();
-        let sent = in_flight.find(|sent| sent.ticket == ticket)?;
-        Some((sent.batch.len(), sent.batch.bytes().len()))
+    /// Returns the batch with this ticket, unless another request has settled it.
+    pub(crate) fn sent(&self, ticket: Ticket) -> Option<Sent> {
+        let InFlight { batch, is_refused, .. } =
+            self.in_flight.iter().find(|sent| sent.has(ticket))?;
+        let (events, bytes) = (batch.len(), batch.bytes().len());
+        Some(Sent { events, bytes, is_refused: *is_refused })
     }
 
     /// Requeues all batches in flight because their responses will not arrive.

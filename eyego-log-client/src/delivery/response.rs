@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::delivery::retry::retry_after;
 use crate::model::loss_reason::LossReason;
-use crate::transport::describe::{Attempt, describe, error_chain, header, server_message};
+use crate::transport::describe::{Attempt, describe, error_chain, header, server_message, source};
 use crate::transport::{Response, TransportResult};
 
 /// What a response means for the events of a batch.
@@ -79,7 +79,7 @@ pub(crate) fn classify(result: &TransportResult, events: usize, now: SystemTime)
     let pause = header(response, "retry-after").and_then(|value| retry_after(value, now));
     let status = response.status().as_u16();
     if matches!(status, 200..=299 | 400 | 413 | 503)
-        && let Some(classification) = classify_items(response.body(), events, pause)
+        && let Some(classification) = classify_items(response, events, pause)
     {
         return classification;
     }
@@ -116,32 +116,38 @@ fn attempt(response: &Response) -> Option<&Attempt> {
 
 /// Returns `None` if the body is not a response to a batch of this size.
 fn classify_items(
-    body: &[u8],
+    response: &Response,
     events: usize,
     retry_after: Option<Duration>,
 ) -> Option<Classification> {
-    let BatchBody { accepted, rejected } = serde_json::from_slice(body).ok()?;
+    let BatchBody { accepted, rejected } = serde_json::from_slice(response.body()).ok()?;
     if accepted.checked_add(rejected.len()) != Some(events) {
         return None;
     }
     if rejected.is_empty() {
         return Some(Classification::Delivered);
     }
-    let mut rejected: Vec<Rejected> = rejected.into_iter().map(Rejected::from).collect();
+    let source = source(response);
+    let rejected = rejected.into_iter().map(|item| item.rejected(&source));
+    let mut rejected: Vec<Rejected> = rejected.collect();
     rejected.sort_by_key(|item| item.index);
     let is_unique = rejected.is_sorted_by(|a, b| a.index < b.index);
     let is_in_range = rejected.last().is_some_and(|last| last.index < events);
     (is_unique && is_in_range).then_some(Classification::PerItem { rejected, retry_after })
 }
 
-impl From<RejectedItem> for Rejected {
-    fn from(item: RejectedItem) -> Self {
+impl RejectedItem {
+    /// `source` says which response contains the item.
+    fn rejected(self, source: &str) -> Rejected {
         let lost =
-            if item.code == "too_large" { LossReason::TooLarge } else { LossReason::Invalid };
-        let reason = (!item.retryable).then_some(lost);
-        let message =
-            if item.message.is_empty() { format!("code {}", item.code) } else { item.message };
-        Self { index: item.index, reason, message }
+            if self.code == "too_large" { LossReason::TooLarge } else { LossReason::Invalid };
+        let reason = (!self.retryable).then_some(lost);
+        let message = if self.message.is_empty() {
+            format!("{source}: code {}", self.code)
+        } else {
+            format!("{source}: {}", self.message)
+        };
+        Rejected { index: self.index, reason, message }
     }
 }
 
@@ -178,8 +184,10 @@ mod tests {
             {"index": 2, "code": "queue_full", "message": "full", "retryable": true},
             {"index": 0, "code": "too_large", "message": "large", "retryable": false},
         ]});
-        let rejected =
-            |index, reason, message: &str| Rejected { index, reason, message: message.to_owned() };
+        let rejected = |index, reason, message: &str| {
+            let message = format!("the server responded with status 207: {message}");
+            Rejected { index, reason, message }
+        };
         let rejected =
             vec![rejected(0, Some(LossReason::TooLarge), "large"), rejected(2, None, "full")];
         let expected = Classification::PerItem { rejected, retry_after: None };

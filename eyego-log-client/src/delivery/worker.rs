@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::delivery::batch_source::{BatchSource, Effect, Next};
 use crate::delivery::compress::Compressor;
-use crate::delivery::dispatch::Dispatcher;
+use crate::delivery::dispatch::{Dispatcher, Sent};
 use crate::delivery::mailbox::{Completion, Mailbox, Messages};
 use crate::delivery::response::{self, Classification};
 use crate::delivery::sender::Sender;
@@ -135,7 +135,8 @@ impl Worker {
     fn handle_response(&mut self, completion: &Completion) {
         let Completion { ticket, result, duration } = completion;
         let (ticket, duration) = (*ticket, *duration);
-        let Some((events, bytes)) = self.dispatcher.size_of(ticket) else { return };
+        let Some(sent) = self.dispatcher.sent(ticket) else { return };
+        let events = sent.events;
         let now = SystemTime::now();
         let classification = response::classify(result, events, now);
         let has_accepted = match &classification {
@@ -150,7 +151,7 @@ impl Worker {
                 stats.last_success = Some(now.into());
             }
         });
-        self.note_problems(&classification, events, bytes);
+        self.note_problems(&classification, sent);
         let refused_key = match &classification {
             Classification::Unauthorized { message, .. } => Some(message.clone()),
             _ => None,
@@ -174,7 +175,8 @@ impl Worker {
     }
 
     /// Counts failed requests and notes what is wrong, or that all is well.
-    fn note_problems(&self, classification: &Classification, events: usize, bytes: usize) {
+    fn note_problems(&self, classification: &Classification, sent: Sent) {
+        let Sent { events, bytes, is_refused } = sent;
         match classification {
             Classification::Delivered => self.reporter.resolve(&ProblemKind::OF_SERVER),
             Classification::PerItem { rejected, .. } => {
@@ -185,7 +187,7 @@ impl Worker {
                     self.reporter.resolve(&ProblemKind::OF_SERVER);
                 }
                 match first {
-                    Some(first) if count < events => {
+                    Some(first) if count < events || is_refused => {
                         let introduction =
                             format!("the server refuses {count} of {events} events for now: ");
                         self.reporter.note(ProblemKind::Refusal, &introduction, &first.message);
@@ -230,7 +232,7 @@ impl Worker {
         if urgency.attempt_wanted {
             self.dispatcher.want_attempt(now);
         }
-        for deadline in urgency.deadlines {
+        for deadline in urgency.deadlines.iter() {
             self.dispatcher.wait_until(deadline, now);
         }
         self.dispatcher.advance(self.queue.oldest_at(), now);

@@ -130,6 +130,17 @@ impl ReportQueue {
         self.queued.push_back(events);
     }
 
+    /// Gives up what is queued, because nothing can report it any more.
+    pub(super) fn give_up(&mut self) {
+        while let Some(SettledEvents { reason, batch, unreadable, .. }) = self.pop() {
+            let events = batch.len() as u64 + unreadable;
+            match reason {
+                Some(_) => self.unreported += events,
+                None => self.unreported_deliveries += events,
+            }
+        }
+    }
+
     /// Removes the oldest events.
     pub(super) fn pop(&mut self) -> Option<SettledEvents> {
         let events = self.queued.pop_front()?;

@@ -204,6 +204,11 @@ impl Reporter {
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("eyego-log-report".to_owned());
         state.has_thread = thread.spawn(move || shared.run()).is_ok();
+        if state.is_closed && !state.has_thread {
+            // There is no later report that could start the thread.
+            state.settled.give_up();
+            state.waiters.clear();
+        }
     }
 }
 

@@ -93,7 +93,14 @@ pub(crate) fn describe(response: &Response) -> String {
     text
 }
 
-fn describe_to(text: &mut String, response: &Response) -> fmt::Result {
+/// Describes which response of the server contains a message: the request's URL and the status.
+pub(crate) fn source(response: &Response) -> String {
+    let mut text = String::new();
+    let _ = source_to(&mut text, response, "the server responded");
+    text
+}
+
+fn source_to(text: &mut String, response: &Response, subject: &str) -> fmt::Result {
     let extensions = response.extensions();
     if let Some(attempt) = extensions.get::<Attempt>() {
         write!(text, "{attempt}: ")?;
@@ -101,15 +108,21 @@ fn describe_to(text: &mut String, response: &Response) -> fmt::Result {
     if let Some(RedirectedTo(url)) = extensions.get() {
         write!(text, "redirected to {}: ", beginning(url, SHOWN_URL_BYTES))?;
     }
-    let status = response.status().as_u16();
-    let message = server_message(response);
-    match &message {
-        Some(_) => write!(text, "the server responded with status {status}")?,
-        None => write!(text, "unexpected response with status {status}")?,
-    }
+    write!(text, "{subject} with status {}", response.status().as_u16())?;
     if let Some(id) = header(response, "x-request-id") {
         write!(text, " (request {})", beginning(id, SHOWN_BYTES))?;
     }
+    Ok(())
+}
+
+fn describe_to(text: &mut String, response: &Response) -> fmt::Result {
+    let extensions = response.extensions();
+    let message = server_message(response);
+    let subject = match &message {
+        Some(_) => "the server responded",
+        None => "unexpected response",
+    };
+    source_to(text, response, subject)?;
     if response.status().is_redirection()
         && let Some(location) = response.headers().get(LOCATION)
     {

@@ -23,6 +23,10 @@ use crate::transport::{
 /// would have to be retried.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The size that the pieces of a body have at least on average, in bytes. A body in
+/// smaller ones costs more time than it is worth, and is cut off.
+const MIN_PIECE_BYTES: usize = 32;
+
 /// How many redirects of one request are followed.
 const MAX_REDIRECTS: usize = 3;
 
@@ -187,10 +191,12 @@ async fn receive(
 ) -> Result<Response, TransportError> {
     let mut body = BytesMut::new();
     let mut is_cut_off = false;
+    let mut pieces = 0_usize;
     while let Some(chunk) = received.chunk().await.map_err(without_url)? {
+        pieces += 1;
         let room = limit - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() > room {
+        if chunk.len() > room || pieces > limit / MIN_PIECE_BYTES {
             // Dropping the response closes its connection or stream.
             is_cut_off = true;
             break;
@@ -200,7 +206,8 @@ async fn receive(
     *response.status_mut() = received.status();
     *response.headers_mut() = std::mem::take(received.headers_mut());
     if is_cut_off {
-        response.extensions_mut().insert(CutOff(limit));
+        let read = response.body().len();
+        response.extensions_mut().insert(CutOff(read));
     }
     Ok(response)
 }

@@ -64,6 +64,36 @@ async fn a_refused_user_does_not_delay_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lasting_refusal_is_one_problem_that_names_the_response() {
+    let server = FakeServer::start(|_, seen| refuse_user(seen, "refused")).await;
+    let reported = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let problems = Arc::clone(&reported);
+    let client = server
+        .client()
+        .retry(Duration::from_millis(20), Duration::from_millis(50))
+        .on_problem(move |problem| problems.lock().unwrap().push(problem.to_owned()))
+        .build()
+        .unwrap();
+    let begin = Instant::now();
+    let is_refused_alone = |seen: &Seen| seen.users().iter().all(|user| *user == "refused");
+    let mut logged = 0;
+    // Problems are reported at most once per second.
+    eventually("refused events are retried for some seconds", || {
+        for user in ["a", "refused"] {
+            client.log(Event::new(user, "A")).unwrap();
+        }
+        logged += 1;
+        let retries = server.seen().iter().filter(|seen| is_refused_alone(seen)).count();
+        retries > 20 && begin.elapsed() > Duration::from_secs(3)
+    });
+    eventually("the others are delivered", || client.stats().delivered == logged);
+    let problem = client.stats().last_problem.unwrap().message;
+    assert!(problem.contains("/logs/batch") && problem.contains("with status"), "{problem}");
+    let reported = reported.lock().unwrap();
+    assert!(reported.len() == 1 && reported[0].contains("events for now"), "{reported:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_every_request_is_not_stormed() {
     for status in [400, 401, 404, 413] {
         let server = FakeServer::start(move |_, _| {

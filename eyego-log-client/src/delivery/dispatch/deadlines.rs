@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::delivery::dispatch::{Dispatcher, LAST_ATTEMPT};
+use crate::delivery::dispatch::{Dispatcher, InFlight, LAST_ATTEMPT};
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
 
@@ -21,7 +21,8 @@ impl Dispatcher {
     }
 
     /// Makes last attempts due: those for callers, and those for events whose
-    /// delivery timeout expires soon. `oldest_at` is when the oldest event in the
+    /// delivery timeout expires soon. A batch whose request hangs is sent again
+    /// then, because the server may be well for other requests. `oldest_at` is when the oldest event in the
     /// event queue was added. Call this before [`poll`](Self::poll).
     pub(crate) fn advance(&mut self, oldest_at: Option<Instant>, now: Instant) {
         let oldest_at = oldest_at.map(|at| self.last_attempt_of(at));
@@ -31,9 +32,22 @@ impl Dispatcher {
             self.pace.take_last_chance();
             self.hurry(now);
         }
-        if self.pace.advance(now) {
+        let is_for_caller = self.pace.advance(now);
+        if is_for_caller {
             self.hurry(now);
         }
+        let times: Vec<_> =
+            self.in_flight.iter().map(|sent| self.last_attempt_in_flight(sent)).collect();
+        for (sent, at) in self.in_flight.iter_mut().zip(times) {
+            let hangs = sent.second.is_none() && sent.sent_at + LAST_ATTEMPT <= now;
+            sent.is_second_due |= hangs && (is_for_caller || at.is_some_and(|at| is_due(&at)));
+        }
+    }
+
+    /// Returns when a batch in flight is sent again because its events expire soon.
+    fn last_attempt_in_flight(&self, sent: &InFlight) -> Option<Instant> {
+        let at = self.last_attempt_of(started_at(&sent.batch)?);
+        (sent.second.is_none() && !self.options.retry.delivery_timeout.is_zero()).then_some(at)
     }
 
     /// Returns when the last attempts for all waiting batches are made.
@@ -57,7 +71,12 @@ impl Dispatcher {
     pub(super) fn request_timeout(&self, batch: &Batch, now: Instant) -> Duration {
         let most = self.options.request_timeout;
         let left = self.expires_at(batch).map(|at| at.saturating_duration_since(now));
-        left.map_or(most, |left| left.clamp(LAST_ATTEMPT.min(most), most))
+        match left {
+            None => most,
+            // A batch that expires only after an attempt.
+            Some(Duration::ZERO) => LAST_ATTEMPT.min(most),
+            Some(left) => left.min(most),
+        }
     }
 
     /// Returns when the batch expires, or `None` if its delivery timeout has not
@@ -114,7 +133,8 @@ impl Dispatcher {
         let expiry = self.waiting().filter(|batch| batch.segment.is_none() && !timeout.is_zero());
         let expiry = expiry.filter_map(|batch| self.expires_at(batch)).min();
         let is_ahead = |at: &Instant| self.advanced_to.is_none_or(|now| *at > now);
-        let last_attempt = self.last_attempts().filter(is_ahead).min();
+        let in_flight = self.in_flight.iter().filter_map(|sent| self.last_attempt_in_flight(sent));
+        let last_attempt = self.last_attempts().chain(in_flight).filter(is_ahead).min();
         [self.send_at(), expiry, last_attempt].into_iter().flatten().min()
     }
 

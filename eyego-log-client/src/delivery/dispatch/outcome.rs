@@ -17,8 +17,16 @@ impl Dispatcher {
         classification: Classification,
         now: Instant,
     ) -> Vec<SettledBatch> {
-        let position = self.in_flight.iter().position(|sent| sent.ticket == ticket);
+        let position = self.in_flight.iter().position(|sent| sent.has(ticket));
         let Some(position) = position else { return Vec::new() };
+        let is_failure = matches!(
+            classification,
+            Classification::Retry { .. } | Classification::UnexpectedResponse(_)
+        );
+        if is_failure && self.in_flight[position].end_one(ticket) {
+            // The other request decides.
+            return Vec::new();
+        }
         let InFlight { mut batch, is_compressed, is_refused, .. } = self.in_flight.remove(position);
         if is_refused && !matches!(classification, Classification::PerItem { .. }) {
             let is_delivered = classification == Classification::Delivered;

@@ -5,10 +5,11 @@
 //! pauses that grow. A caller with a deadline gets an attempt at once, further
 //! ones each second, and one shortly before its deadline.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::delivery::retry::RetryPolicy;
+use crate::pipeline::deadlines::Deadlines;
 
 /// The pause between attempts while a caller with a deadline waits.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
@@ -18,9 +19,6 @@ const MAX_WANTED: usize = 3;
 
 /// The time before a caller's deadline that its last attempt may take.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
-
-/// The number of last attempts that are planned separately.
-const MAX_PLANNED: usize = 64;
 
 /// The number of responses without an accepted event that cause no pause yet.
 /// A single invalid event causes up to two in a row, because its batch is split.
@@ -51,7 +49,7 @@ pub(crate) struct Pace {
     /// The latest deadline of all callers.
     waiting_until: Option<Instant>,
     /// When a last attempt is to be made for a caller.
-    planned: BTreeSet<Instant>,
+    planned: Deadlines,
 }
 
 impl Pace {
@@ -68,7 +66,7 @@ impl Pace {
             last_chance: false,
             wanted_attempts: VecDeque::new(),
             waiting_until: None,
-            planned: BTreeSet::new(),
+            planned: Deadlines::default(),
         }
     }
 
@@ -91,7 +89,7 @@ impl Pace {
     pub(crate) fn wait_until(&mut self, deadline: Instant, now: Instant) {
         let timeout = deadline.saturating_duration_since(now);
         self.waiting_until = self.waiting_until.max(Some(deadline));
-        self.plan(deadline - LAST_ATTEMPT.min(timeout / 4));
+        self.planned.add(deadline - LAST_ATTEMPT.min(timeout / 4));
     }
 
     /// Notes that a last attempt is to be made, even if the server asked for a
@@ -106,20 +104,10 @@ impl Pace {
         self.attempt_wanted || self.last_chance
     }
 
-    fn plan(&mut self, at: Instant) {
-        if self.planned.len() < MAX_PLANNED {
-            self.planned.insert(at);
-        }
-    }
-
     /// Turns planned attempts whose time has come into wanted ones. Returns
     /// whether there was one.
     pub(crate) fn advance(&mut self, now: Instant) -> bool {
-        let mut has_come = false;
-        while self.planned.first().is_some_and(|at| *at <= now) {
-            self.planned.pop_first();
-            has_come = true;
-        }
+        let has_come = self.planned.remove_past(now);
         self.last_chance |= has_come;
         if self.waiting_until.is_some_and(|until| until <= now) {
             self.waiting_until = None;
@@ -160,7 +148,7 @@ impl Pace {
 
     /// Returns when [`advance`](Self::advance) has something to do.
     pub(crate) fn planned_at(&self) -> Option<Instant> {
-        self.planned.first().copied()
+        self.planned.first()
     }
 
     /// Records that a request is sent.
@@ -276,6 +264,18 @@ mod tests {
         let planned = pace.planned_at().unwrap();
         pace.advance(planned);
         assert!(planned < now + 8 * SECOND && pace.may_send(planned));
+    }
+
+    #[test]
+    fn many_other_callers_take_no_last_attempt_away() {
+        let (mut pace, now) = (pace(), Instant::now());
+        pace.begin_attempt(now);
+        pace.fail(Some(300 * SECOND), now);
+        for caller in 0..5000 {
+            pace.wait_until(now + 100 * SECOND + SECOND / 1000 * caller, now);
+        }
+        pace.wait_until(now + 4 * SECOND, now);
+        assert_eq!(pace.planned_at(), Some(now + 3 * SECOND));
     }
 
     proptest! {

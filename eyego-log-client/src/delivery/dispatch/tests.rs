@@ -165,6 +165,61 @@ fn a_waiting_caller_gets_an_attempt_during_a_pause() {
     assert!(send(&mut dispatcher, now).is_some(), "further attempts follow each second");
 }
 
+/// Sends four batches whose requests hang.
+fn hanging(start: Instant) -> (Dispatcher, Vec<Ticket>) {
+    let mut dispatcher = dispatcher();
+    (0..4).for_each(|_| {
+        let mut batch = batch(1);
+        batch.opened_at = Some(start);
+        dispatcher.offer(batch);
+    });
+    dispatcher.advance(None, start);
+    let tickets: Vec<_> = std::iter::from_fn(|| send(&mut dispatcher, start)).collect();
+    assert_eq!(tickets.len(), 4);
+    (dispatcher, tickets)
+}
+
+#[test]
+fn batches_whose_requests_hang_are_sent_again_before_a_deadline() {
+    let start = Instant::now();
+    let (mut dispatcher, first) = hanging(start);
+    let now = start + Duration::from_secs(2);
+    dispatcher.want_attempt(now);
+    dispatcher.wait_until(now + Duration::from_secs(5), now);
+    dispatcher.advance(None, now);
+    assert!(send(&mut dispatcher, now).is_none(), "they may still get a response");
+    let now = dispatcher.planned_at().unwrap();
+    dispatcher.advance(None, now);
+    let second: Vec<_> = std::iter::from_fn(|| send(&mut dispatcher, now)).collect();
+    assert_eq!(second.len(), 4);
+
+    let settle = |dispatcher: &mut Dispatcher, ticket, response| {
+        dispatcher.handle_response(ticket, response, now).len()
+    };
+    assert_eq!(settle(&mut dispatcher, second[0], Classification::Delivered), 1);
+    assert_eq!(settle(&mut dispatcher, first[0], Classification::Delivered), 0);
+    assert_eq!(settle(&mut dispatcher, first[1], busy(None)), 0);
+    assert_eq!(settle(&mut dispatcher, second[1], Classification::Delivered), 1);
+    assert_eq!(settle(&mut dispatcher, second[2], busy(None)), 0);
+    assert_eq!(settle(&mut dispatcher, first[2], Classification::Delivered), 1);
+    assert_eq!(settle(&mut dispatcher, first[3], busy(None)), 0);
+    assert!(dispatcher.retrying.is_empty());
+    assert_eq!(settle(&mut dispatcher, second[3], busy(None)), 0);
+    assert_eq!(dispatcher.drain().len(), 1, "both requests of the last batch failed");
+}
+
+#[test]
+fn a_batch_whose_request_hangs_is_sent_again_before_it_expires() {
+    let start = Instant::now();
+    let (mut dispatcher, _) = hanging(start);
+    let now = dispatcher.wake_at().unwrap();
+    assert_eq!(now - start, POLICY.delivery_timeout - LAST_ATTEMPT);
+    dispatcher.advance(None, now);
+    assert_eq!(std::iter::from_fn(|| send(&mut dispatcher, now)).count(), 4);
+    dispatcher.advance(None, now + Duration::from_millis(1));
+    assert!(send(&mut dispatcher, now).is_none(), "a third request is not sent");
+}
+
 /// Responds to a batch like a server that refuses some events for now.
 fn respond_partly(
     dispatcher: &mut Dispatcher,
@@ -199,7 +254,7 @@ fn refused_events_do_not_delay_the_others_and_are_delivered_in_the_end() {
             // retried for the second time.
             let is_refused =
                 dispatcher.in_flight.iter().any(|sent| sent.ticket == ticket && sent.is_refused);
-            let events = dispatcher.size_of(ticket).unwrap().0;
+            let events = dispatcher.sent(ticket).unwrap().events;
             if is_refused {
                 refused_requests += 1;
                 let all: Vec<_> = (0..events).collect();
@@ -327,7 +382,7 @@ fn a_batch_that_always_fails_does_not_block_the_others() {
     let end = now + Duration::from_secs(30);
     while now < end && delivered < 50 {
         while let Some(ticket) = send(&mut dispatcher, now) {
-            if dispatcher.size_of(ticket).map(|(events, _)| events) == Some(7) {
+            if dispatcher.sent(ticket).map(|sent| sent.events) == Some(7) {
                 dispatcher.handle_response(ticket, busy(None), now);
             } else {
                 delivered +=

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::pipeline::deadlines::Deadlines;
+
 /// What callers with deadlines ask of the worker.
 #[derive(Debug, Default)]
 pub(crate) struct Urgency {
@@ -9,19 +11,12 @@ pub(crate) struct Urgency {
     /// paused.
     pub(crate) attempt_wanted: bool,
     /// When callers stop waiting.
-    pub(crate) deadlines: Vec<Instant>,
+    pub(crate) deadlines: Deadlines,
 }
 
 impl Urgency {
-    /// The number of deadlines that are kept apart.
-    const MAX_DEADLINES: usize = 64;
-
     pub(super) fn add(&mut self, deadline: Instant) {
         self.attempt_wanted = true;
-        if self.deadlines.len() < Self::MAX_DEADLINES {
-            self.deadlines.push(deadline);
-        } else if let Some(last) = self.deadlines.last_mut() {
-            *last = deadline.max(*last);
-        }
+        self.deadlines.add(deadline);
     }
 }
