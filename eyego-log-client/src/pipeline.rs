@@ -3,6 +3,7 @@
 //! Nothing here does I/O. The worker in `delivery` takes the batches out.
 
 pub(crate) mod accounting;
+mod backlog;
 pub(crate) mod batch;
 mod buffer;
 mod check;
@@ -16,5 +17,6 @@ mod memory;
 pub(crate) mod problems;
 mod report_queue;
 pub(crate) mod reporter;
+mod spares;
 
 pub(crate) use buffer::BatchLimits;

@@ -3,6 +3,7 @@
 //! A batch is filled in place. Its lines are copied only when a response requires
 //! splitting it.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -158,9 +159,19 @@ impl Batch {
         self.bytes.len() + OVERHEAD * self.ends.len()
     }
 
-    /// Returns whether the memory is a segment that a later batch can use.
+    /// Returns whether a later batch can use the memory.
     pub(crate) fn is_reusable(&self) -> bool {
         self.bytes.segment_bytes() > 0
+    }
+
+    /// Returns whether the lines are so few that they need no segment of their own.
+    pub(crate) fn is_small(&self) -> bool {
+        self.bytes.is_small()
+    }
+
+    /// Returns whether the memory is a segment, even if there are few lines.
+    pub(crate) fn has_segment(&self) -> bool {
+        self.bytes.has_segment()
     }
 
     /// Returns the memory that the events occupy, including what is kept for
@@ -173,10 +184,31 @@ impl Batch {
         Lines { bytes: self.bytes.as_slice(), ends: &self.ends }
     }
 
-    /// Reserves room for the content of `other`.
-    pub(crate) fn reserve_like(&mut self, other: &Self) {
-        self.ends.reserve(other.ends.len());
-        self.bytes.reserve(other.bytes.len());
+    /// Reserves room for `events` lines of `bytes` bytes together.
+    pub(crate) fn reserve(&mut self, events: usize, bytes: usize) {
+        self.ends.reserve(events);
+        self.bytes.reserve(bytes);
+    }
+
+    /// Moves all lines of `other` to the end of this batch. `other` is empty then.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        let (events, start) = (self.ends.len(), self.bytes.len());
+        self.bytes.extend(other.bytes.as_slice());
+        let start = u32::try_from(start).unwrap_or(u32::MAX);
+        self.ends.extend(other.ends.iter().map(|end| start.saturating_add(*end)));
+        self.acks.0.extend(other.take_acks().0.into_iter().map(|(at, ack)| (events + at, ack)));
+        other.clear();
+    }
+
+    /// Copies some lines to `target`, and moves their acknowledgements there.
+    pub(crate) fn copy_lines(&mut self, range: Range<usize>, target: &mut Self) {
+        let start_of = |at: usize| at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let (start, end) = (start_of(range.start), start_of(range.end));
+        target.bytes.extend(&self.bytes.as_slice()[start as usize..end as usize]);
+        target.ends.extend(self.ends[range.clone()].iter().map(|end| end - start));
+        let is_inside = |(at, _): &mut (usize, Ack)| range.contains(at);
+        let acks = self.acks.0.extract_if(.., is_inside);
+        target.acks.0.extend(acks.map(|(at, ack)| (at - range.start, ack)));
     }
 
     /// If the memory is larger than [`cost`](Self::cost) tells, moves the content

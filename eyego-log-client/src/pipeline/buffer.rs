@@ -3,19 +3,11 @@
 //! The buffer is a pure state machine that receives the time as an argument.
 //! The event queue locks it and decides whether an event fits.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::pipeline::backlog::Backlog;
 use crate::pipeline::batch::{Ack, Batch};
-
-/// The number of empty batches whose memory an idle client keeps.
-const MAX_IDLE_SPARES: usize = 4;
-
-/// The number of complete batches from which on they are a backlog.
-const BACKLOG: usize = 8;
-
-/// How long a client has recycled no batch before it counts as idle.
-const IDLE_AFTER: Duration = Duration::from_secs(5);
+use crate::pipeline::spares::Spares;
 
 /// When a batch is complete.
 #[derive(Debug, Clone, Copy)]
@@ -41,13 +33,8 @@ pub(crate) struct Buffer {
     open: Batch,
     /// The open batch does not linger, because a caller waits for it.
     is_urgent: bool,
-    sealed: VecDeque<Batch>,
-    /// Empty batches to reuse, the most recently used last.
-    spares: VecDeque<Batch>,
-    /// The memory that `spares` occupy, in bytes.
-    spare_bytes: usize,
-    /// When a batch was last added to `spares`.
-    recycled_at: Option<Instant>,
+    sealed: Backlog,
+    spares: Spares,
     epoch: u64,
     /// The epoch ends with the open batch.
     epoch_ends: bool,
@@ -61,10 +48,8 @@ impl Buffer {
             limits,
             open: Batch::new(limits.bytes),
             is_urgent: false,
-            sealed: VecDeque::new(),
-            spares: VecDeque::with_capacity(MAX_IDLE_SPARES),
-            spare_bytes: 0,
-            recycled_at: None,
+            sealed: Backlog::new(),
+            spares: Spares::new(limits.bytes),
             epoch: 0,
             epoch_ends: false,
             // The first epoch contains the events that were recovered.
@@ -104,21 +89,13 @@ impl Buffer {
         if self.open.is_empty() {
             return;
         }
-        if self.sealed.len() > BACKLOG
-            && let Some(unused) = self.open.compact()
-        {
-            self.spare_bytes += unused.resident_bytes();
-            self.spares.push_back(unused);
-        }
-        let mut next = match self.spares.pop_back() {
-            Some(spare) => {
-                self.spare_bytes -= spare.resident_bytes();
-                spare
-            }
-            None => Batch::new(self.limits.bytes),
+        let (events, bytes) = (self.open.len(), self.open.bytes().len());
+        let full = std::mem::replace(&mut self.open, Batch::new(self.limits.bytes));
+        self.open = match self.sealed.push(full) {
+            Some(unused) => unused,
+            None => self.spares.take(),
         };
-        next.reserve_like(&self.open);
-        self.sealed.push_back(std::mem::replace(&mut self.open, next));
+        self.open.reserve(events, bytes);
         self.is_urgent = false;
         if self.epoch_ends {
             self.begin_epoch();
@@ -153,7 +130,7 @@ impl Buffer {
         if self.sealed.is_empty() && self.due_at().is_some_and(|due| due <= now) {
             self.seal();
         }
-        self.sealed.pop_front()
+        self.sealed.pop(&mut self.spares)
     }
 
     /// Removes the oldest batch, whether or not it is due.
@@ -161,13 +138,13 @@ impl Buffer {
         if self.sealed.is_empty() {
             self.seal();
         }
-        self.sealed.pop_front()
+        self.sealed.pop(&mut self.spares)
     }
 
     /// Returns when the first event of the oldest batch was added.
     pub(crate) fn oldest_at(&self) -> Option<Instant> {
-        let oldest = self.sealed.front().unwrap_or(&self.open);
-        oldest.opened_at.filter(|_| !oldest.is_empty())
+        let open_at = || self.open.opened_at.filter(|_| !self.open.is_empty());
+        self.sealed.oldest_at().or_else(open_at)
     }
 
     /// Returns when the next batch is due. A batch does not linger if a caller
@@ -178,38 +155,25 @@ impl Buffer {
         Some(if is_ready { opened_at } else { opened_at + self.limits.linger })
     }
 
-    /// Keeps a settled batch so that its memory can be reused, if all spares
-    /// together then occupy at most `max_bytes`.
-    pub(crate) fn recycle(&mut self, mut batch: Batch, max_bytes: usize, now: Instant) {
-        self.recycled_at = Some(now);
-        if batch.is_reusable() && self.spare_bytes + batch.resident_bytes() <= max_bytes {
-            batch.clear();
-            self.spare_bytes += batch.resident_bytes();
-            self.spares.push_back(batch);
-        }
+    /// Keeps the memory of a settled batch, if all spares together then occupy at most
+    /// `max_bytes`.
+    pub(crate) fn recycle(&mut self, batch: Batch, max_bytes: usize, now: Instant) {
+        self.spares.recycle(batch, max_bytes, now);
     }
 
     /// Releases spares until they occupy at most `max_bytes`.
     pub(crate) fn limit_spares(&mut self, max_bytes: usize) {
-        while self.spare_bytes > max_bytes
-            && let Some(spare) = self.spares.pop_front()
-        {
-            self.spare_bytes -= spare.resident_bytes();
-        }
+        self.spares.limit(max_bytes);
     }
 
     /// Releases most spares of an idle client. Returns when to call it again.
     pub(crate) fn trim(&mut self, now: Instant) -> Option<Instant> {
-        let has_excess = self.spares.len() > MAX_IDLE_SPARES || self.spares.capacity() > 64;
-        let idle_at = self.recycled_at.filter(|_| has_excess)? + IDLE_AFTER;
+        let idle_at = self.spares.excess_at()?;
         if now < idle_at {
             return Some(idle_at);
         }
-        let excess = self.spares.len().saturating_sub(MAX_IDLE_SPARES);
-        drop(self.spares.drain(..excess));
-        self.spares.shrink_to_fit();
+        self.spares.release_excess();
         self.sealed.shrink_to_fit();
-        self.spare_bytes = self.spares.iter().map(Batch::resident_bytes).sum();
         None
     }
 }
@@ -268,22 +232,5 @@ mod tests {
         assert_eq!(buffer.take_oldest().unwrap().epoch, 1);
         assert_eq!(buffer.end_epoch(), 1);
         assert_eq!(buffer.push(b"d\n", None, || start).epoch, 2);
-    }
-
-    #[test]
-    fn spare_memory_is_bounded_and_released_when_idle() {
-        let now = Instant::now();
-        let mut buffer = Buffer::new(LIMITS);
-        for _ in 0..40 {
-            buffer.push(b"1234567\n", None, || now);
-            buffer.seal();
-        }
-        let batches: Vec<_> = std::iter::from_fn(|| buffer.take_oldest()).collect();
-        let capacity = batches[0].resident_bytes();
-        batches.into_iter().for_each(|batch| buffer.recycle(batch, 20 * capacity, now));
-        assert!((10..=20).contains(&buffer.spares.len()), "{}", buffer.spares.len());
-        assert_eq!(buffer.trim(now), Some(now + IDLE_AFTER));
-        assert_eq!(buffer.trim(now + IDLE_AFTER), None);
-        assert_eq!(buffer.spares.len(), MAX_IDLE_SPARES);
     }
 }

@@ -64,6 +64,16 @@ impl Memory {
         self.segment_bytes
     }
 
+    /// Returns whether the content needs no segment of its own.
+    pub(crate) fn is_small(&self) -> bool {
+        self.len() <= MAX_HEAP_BYTES
+    }
+
+    /// Returns whether this occupies a segment.
+    pub(crate) fn has_segment(&self) -> bool {
+        matches!(self.store, Store::Mapped { .. })
+    }
+
     /// Returns the memory that this occupies, whether or not it is in use.
     pub(crate) fn resident_bytes(&self) -> usize {
         match &self.store {

@@ -21,6 +21,7 @@ const MARGIN: usize = 20 * MIB;
 
 const BUFFER_VARIABLE: &str = "EYEGO_TEST_BUFFER_MIB";
 const OVERFLOW_VARIABLE: &str = "EYEGO_TEST_OVERFLOW";
+const BATCH_VARIABLE: &str = "EYEGO_TEST_BATCH_EVENTS";
 
 /// Accepts all events while its gate is open.
 struct Gated(Arc<Semaphore>);
@@ -76,6 +77,7 @@ fn child_that_fills_and_drains() {
         .transport(Gated(Arc::clone(&gate)))
         .compression(false)
         .request_timeout(Duration::from_secs(300))
+        .max_batch_events(variable(BATCH_VARIABLE).parse().unwrap())
         .max_buffer_bytes(buffer)
         .overflow(overflow)
         .build()
@@ -106,12 +108,13 @@ fn child_that_fills_and_drains() {
 
 #[track_caller]
 #[expect(clippy::print_stdout, reason = "the figures are of interest")]
-fn assert_memory_is_bounded(buffer_mib: usize) {
+fn assert_memory_is_bounded(buffer_mib: usize, batch_events: usize) {
     for overflow in ["drop-newest", "drop-oldest", "block"] {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "memory::child_that_fills_and_drains", "--nocapture"])
             .env(BUFFER_VARIABLE, buffer_mib.to_string())
             .env(OVERFLOW_VARIABLE, overflow)
+            .env(BATCH_VARIABLE, batch_events.to_string())
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
@@ -124,10 +127,15 @@ fn assert_memory_is_bounded(buffer_mib: usize) {
 
 #[test]
 fn a_small_buffer_bounds_the_memory_of_the_process() {
-    assert_memory_is_bounded(32);
+    assert_memory_is_bounded(32, 500);
 }
 
 #[test]
 fn a_large_buffer_bounds_the_memory_of_the_process() {
-    assert_memory_is_bounded(256);
+    assert_memory_is_bounded(256, 500);
+}
+
+#[test]
+fn small_batches_bound_the_memory_of_the_process() {
+    assert_memory_is_bounded(64, 20);
 }
