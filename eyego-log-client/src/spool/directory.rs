@@ -64,16 +64,24 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
-/// Returns whether an open file has no name any more.
+/// Returns whether a file exists, as far as that can be determined.
+pub(super) fn exists(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
+}
+
+/// Returns whether an open file was deleted, or moved away from its path.
+pub(super) fn is_deleted(file: &File, path: &Path) -> bool {
+    has_no_name(file) || !exists(path)
+}
+
 #[cfg(unix)]
-pub(super) fn is_deleted(file: &File, _: &Path) -> bool {
+fn has_no_name(file: &File) -> bool {
     use std::os::unix::fs::MetadataExt as _;
 
     file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
 }
 
-/// Returns whether an open file has no name any more.
 #[cfg(not(unix))]
-pub(super) fn is_deleted(_: &File, path: &Path) -> bool {
-    !path.exists()
+fn has_no_name(_: &File) -> bool {
+    false
 }
