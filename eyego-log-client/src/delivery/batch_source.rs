@@ -125,6 +125,7 @@ impl BatchSource {
         max_batch_bytes: usize,
         max_buffer_bytes: usize,
     ) -> Self {
+        let recovered = Mark { epoch, extent: found, acks: Acks::default() };
         let spooling = Spooling {
             spool,
             max_held_bytes: max_buffer_bytes / HELD_FRACTION,
@@ -132,7 +133,7 @@ impl BatchSource {
             max_buffer_bytes,
             held: VecDeque::new(),
             held_bytes: 0,
-            marks: VecDeque::from([Mark { epoch, extent: found, acks: Acks::default() }]),
+            marks: (found.records > 0).then_some(recovered).into_iter().collect(),
             unwritten: None,
             failing_until: None,
             is_failing: false,
@@ -183,9 +184,9 @@ impl BatchSource {
     }
 
     pub(crate) fn is_spool_failing(&self) -> bool {
-        self.spooling.as_ref().is_some_and(|spooling| {
-            spooling.is_failing || spooling.unavailable_until.is_some()
-        })
+        self.spooling
+            .as_ref()
+            .is_some_and(|spooling| spooling.is_failing || spooling.unavailable_until.is_some())
     }
 
     /// Writes a batch to the spool. Requires that
@@ -432,13 +433,7 @@ impl Spooling {
     }
 
     /// Counts the next records on disk as lost.
-    fn lose(
-        &mut self,
-        lost: Extent,
-        reason: LossReason,
-        message: &str,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn lose(&mut self, lost: Extent, reason: LossReason, message: &str, effects: &mut Vec<Effect>) {
         let marks = self.unmark(lost).into_iter();
         effects.extend(marks.map(|Mark { epoch, extent, acks }| Effect::Unreadable {
             epoch,

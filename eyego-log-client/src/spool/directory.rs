@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The name of the lock file.
+pub(super) const LOCK: &str = "lock";
+
 /// The extension of the file names.
 const EXTENSION: &str = "spool";
 
@@ -14,7 +17,7 @@ pub(super) fn open_lock_file(dir: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(dir)?;
-    private().create(true).truncate(false).write(true).open(dir.join("lock"))
+    private().create(true).truncate(false).write(true).open(dir.join(LOCK))
 }
 
 /// Creates a file that only this user can read. Its content is appended.
@@ -66,7 +69,10 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 
 /// Returns whether a file exists, as far as that can be determined.
 pub(super) fn exists(path: &Path) -> bool {
-    path.try_exists().unwrap_or(true)
+    let is_missing = |error: io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    };
+    !fs::metadata(path).is_err_and(is_missing)
 }
 
 /// Returns whether an open file was deleted, or moved away from its path.

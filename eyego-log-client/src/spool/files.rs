@@ -15,7 +15,7 @@ use crate::model::loss_reason::LossReason;
 use crate::model::os_error::{is_out_of_descriptors, is_shortage};
 use crate::model::setup_error::SetupError;
 use crate::spool::directory::{
-    create_file, exists, is_deleted, open_lock_file, path_of, spool_files, sync_dir,
+    LOCK, create_file, exists, is_deleted, open_lock_file, path_of, spool_files, sync_dir,
 };
 use crate::spool::format::{HEADER_BYTES, Header, MAGIC};
 use crate::spool::options::{SpoolOptions, SpoolSync};
@@ -344,9 +344,6 @@ impl Spool {
         }
         self.writer = None;
         self.dirty_since = None;
-        if !exists(&self.options.dir.join("lock")) {
-            self.lock = None;
-        }
         let number = newest.number;
         let mut on_disk = 0;
         for segment in self.segments.iter_mut().filter(|segment| !exists(&segment.path)) {
@@ -375,6 +372,9 @@ impl Spool {
             self.sync()?;
         }
         self.writer = None;
+        if !exists(&self.options.dir.join(LOCK)) {
+            self.lock = None;
+        }
         if self.lock.is_none() {
             self.lock = Some(lock_directory(&self.options)?);
         }

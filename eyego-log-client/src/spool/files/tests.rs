@@ -237,6 +237,51 @@ fn events_of_a_deleted_file_are_counted() {
     assert!(!spool.has_unread());
 }
 
+/// A line break is destroyed, or one is created. The header has the number of
+/// events.
+#[test]
+fn a_damaged_line_break_does_not_change_the_number_of_events() {
+    for (at, bit) in [(3, 0x01), (2, 0x40)] {
+        let dir = TempDir::new().unwrap();
+        let (mut spool, _) = open(dir.path());
+        append(&mut spool, b"11J\n22J\n33J\n", false);
+        append(&mut spool, b"44J\n", false);
+        drop(spool);
+        let path = files(dir.path()).remove(0);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[MAGIC.len() + HEADER_BYTES + at] ^= bit;
+        fs::write(&path, &bytes).unwrap();
+        for _ in 0..2 {
+            // The process that reads the record may die before it settles the others.
+            let (mut spool, recovered) = open(dir.path());
+            assert_eq!(recovered.found, Extent { records: 2, events: 4 });
+            let Some(Unread::Lost { lost, message, .. }) = spool.read() else { panic!() };
+            assert_eq!(lost, Extent::record(3));
+            assert!(message.contains("it is kept as"), "{message}");
+        }
+        let (mut spool, _) = open(dir.path());
+        let (read, _) = read_all(&mut spool);
+        assert_eq!(read.len(), 1);
+        spool.settle(read[0].0, 1);
+        assert!(!path.exists());
+    }
+}
+
+#[test]
+fn a_file_that_was_moved_away_counts_as_deleted() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("spool");
+    let (mut spool, _) = open(&path);
+    let number = append(&mut spool, &record(0, 3), false);
+    assert!(spool.has_file(number));
+    fs::rename(&path, dir.path().join("moved")).unwrap();
+    spool.check_writer().unwrap_err();
+    assert!(!spool.has_file(number));
+    assert_eq!(spool.unread(), [(Extent { records: 1, events: 3 }, false)]);
+    spool.prepare_to_write().unwrap();
+    assert!(spool.has_file(number + 1) && files(&path).len() == 1);
+}
+
 #[derive(Debug, Clone)]
 enum Action {
     Append { events: usize, is_held: bool },
