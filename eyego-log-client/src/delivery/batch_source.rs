@@ -520,5 +520,6 @@ fn damaged(epoch: u64, Extent { events, .. }: Extent) -> Option<Effect> {
     })
 }
 
-#[cfg(all(test, feature = "spool"))]
+#[cfg(test)]
+#[cfg(feature = "spool")]
 mod tests;

@@ -184,7 +184,9 @@ fn a_file_that_was_exchanged_settles_exactly_the_pending_events() {
     let (dir, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     for (dir, records) in [(&dir, ["1\n2\n3\n", "4\n"]), (&other, ["5\n", "6\n"])] {
         let mut source = open(dir.path());
-        records.map(|lines| source.spool(batch(lines), Instant::now()));
+        for lines in records {
+            source.spool(batch(lines), Instant::now());
+        }
         source.close(Vec::new(), Instant::now());
     }
     let mut source = open(dir.path());
