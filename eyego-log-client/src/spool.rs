@@ -40,4 +40,4 @@ pub(crate) use off::{Spool, SpoolOptions};
 pub(crate) use options::SpoolOptions;
 #[cfg(feature = "spool")]
 pub use options::SpoolSync;
-pub(crate) use record::{Extent, LostInFile, Unread};
+pub(crate) use record::{Extent, LostInFile, TOO_OLD, Unread};

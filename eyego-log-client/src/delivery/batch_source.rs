@@ -9,7 +9,9 @@
 //! first.
 //!
 //! A spool that is full or cannot be written does not stop delivery. Batches
-//! that were not spooled wait in memory and are sent after all spooled ones.
+//! that were not spooled wait in memory and are sent after all spooled ones. A
+//! batch whose write failed, or whose file was deleted, is written again after a
+//! pause and when the client ends.
 //!
 //! The source owns the spool and nothing else: the worker hands it batches and
 //! applies the [`Effect`]s that it returns.
@@ -38,6 +40,8 @@ pub(crate) enum Effect {
     Spilled(Batch),
     /// A batch of this cost was read back into memory.
     Refilled { cost: usize },
+    /// The batch has reached the maximum age of the spool.
+    Expired(Batch),
     /// Spooled events can no longer be delivered.
     Unreadable { epoch: u64, events: u64, acks: Acks, reason: LossReason, message: String },
     /// A write to the spool failed.
@@ -55,12 +59,17 @@ pub(crate) enum Next {
     Nothing,
 }
 
-/// Batches that were not sent when the client ended.
+/// What was not settled when the client ended.
 #[derive(Debug, Default)]
 pub(crate) struct Remaining {
-    pub(crate) batches: Vec<Batch>,
+    /// Batches in memory that remain in the spool.
+    pub(crate) spooled: Vec<Batch>,
     /// The acknowledgements of batches that are only on disk.
     pub(crate) spooled_acks: Vec<Acks>,
+    /// Batches that are not in the spool.
+    pub(crate) unspooled: Vec<Batch>,
+    /// The events that were only in deleted files.
+    pub(crate) effects: Vec<Effect>,
 }
 
 #[derive(Debug)]
@@ -83,7 +92,10 @@ struct Spooling {
     marks: VecDeque<Mark>,
     /// A batch that could not be written to the spool.
     unwritten: Option<Batch>,
+    /// When the spool is written again after a failure.
     failing_until: Option<Instant>,
+    /// Whether no batch was written since a failure.
+    is_failing: bool,
     /// When to read again after records were unavailable, until one was read.
     unavailable_until: Option<Instant>,
     /// Spooled events that were handed out and are not settled.
@@ -113,6 +125,7 @@ impl BatchSource {
         max_batch_bytes: usize,
         max_buffer_bytes: usize,
     ) -> Self {
+        let recovered = Mark { epoch, extent: found, acks: Acks::default() };
         let spooling = Spooling {
             spool,
             max_held_bytes: max_buffer_bytes / HELD_FRACTION,
@@ -120,9 +133,10 @@ impl BatchSource {
             max_buffer_bytes,
             held: VecDeque::new(),
             held_bytes: 0,
-            marks: VecDeque::from([Mark { epoch, extent: found, acks: Acks::default() }]),
+            marks: (found.records > 0).then_some(recovered).into_iter().collect(),
             unwritten: None,
             failing_until: None,
+            is_failing: false,
             unavailable_until: None,
             handed_out: 0,
         };
@@ -134,15 +148,29 @@ impl BatchSource {
         self.spooling.as_ref().map(|spooling| spooling.spool.bytes())
     }
 
-    /// Syncs the spool if that is due, and ends a pause after a failure.
-    pub(crate) fn maintain(&mut self, now: Instant) -> Option<Effect> {
-        let spooling = self.spooling.as_mut()?;
-        let synced = spooling.spool.sync_if_due(now);
-        let effect = synced.err().map(|error| spooling.fail(error, now));
-        if spooling.failing_until.is_some_and(|until| until <= now) {
-            spooling.failing_until = None;
+    /// Does what is due: syncs the spool, gives up events that are too old, and
+    /// writes again after a failure.
+    pub(crate) fn maintain(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(spooling) = &mut self.spooling {
+            spooling.maintain(now, &mut effects);
         }
-        effect
+        effects
+    }
+
+    /// Makes a last attempt to write batches that are not on disk, before
+    /// [`close`](Self::close).
+    pub(crate) fn prepare_to_close(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(spooling) = &mut self.spooling {
+            let checked = spooling.spool.check_writer();
+            effects.extend(checked.err().map(|error| spooling.fail(error, now)));
+            if spooling.failing_until.is_some() {
+                spooling.failing_until = Some(now);
+            }
+            spooling.maintain(now, &mut effects);
+        }
+        effects
     }
 
     /// Returns whether due batches must be passed to [`spool`](Self::spool).
@@ -156,9 +184,9 @@ impl BatchSource {
     }
 
     pub(crate) fn is_spool_failing(&self) -> bool {
-        self.spooling.as_ref().is_some_and(|spooling| {
-            spooling.failing_until.is_some() || spooling.unavailable_until.is_some()
-        })
+        self.spooling
+            .as_ref()
+            .is_some_and(|spooling| spooling.is_failing || spooling.unavailable_until.is_some())
     }
 
     /// Writes a batch to the spool. Requires that
@@ -201,12 +229,13 @@ impl BatchSource {
     }
 
     /// Closes the spool, which unlocks its directory, and returns what was not
-    /// sent.
-    pub(crate) fn close(&mut self) -> Remaining {
-        let Some(spooling) = self.spooling.take() else { return Remaining::default() };
-        let batches = spooling.unwritten.into_iter().chain(spooling.held).collect();
-        let spooled_acks = spooling.marks.into_iter().map(|mark| mark.acks).collect();
-        Remaining { batches, spooled_acks }
+    /// settled. `batches` are those that were handed out; they are written to the
+    /// spool unless they are on disk.
+    pub(crate) fn close(&mut self, batches: Vec<Batch>, now: Instant) -> Remaining {
+        match self.spooling.take() {
+            Some(spooling) => spooling.close(batches, now),
+            None => Remaining { unspooled: batches, ..Remaining::default() },
+        }
     }
 }
 
@@ -219,6 +248,91 @@ impl Spooling {
         self.unwritten.is_none() && self.failing_until.is_none() && self.has_room()
     }
 
+    fn maintain(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if let Err(error) = self.spool.sync_if_due(now) {
+            effects.push(self.fail(error, now));
+        }
+        self.expire(now, effects);
+        if self.failing_until.is_some_and(|until| until <= now) {
+            self.failing_until = None;
+            if let Err(error) = self.write_held(now) {
+                effects.push(self.fail(error, now));
+            }
+        }
+        if self.failing_until.is_none()
+            && self.has_room()
+            && let Some(batch) = self.unwritten.take()
+        {
+            effects.extend(self.write(batch, now));
+        }
+    }
+
+    /// Creates the directory again if it was deleted, and writes the held batches
+    /// whose files were deleted again.
+    fn write_held(&mut self, now: Instant) -> io::Result<()> {
+        self.spool.prepare_to_write()?;
+        for batch in &mut self.held {
+            let Some(deleted) = batch.segment.filter(|segment| !self.spool.has_file(*segment))
+            else {
+                continue;
+            };
+            if !self.spool.has_room(batch.bytes().len()) {
+                break;
+            }
+            batch.segment = Some(self.spool.append(batch.bytes(), batch.len(), true, now)?);
+            self.spool.settle(deleted, batch.len() as u64);
+            self.is_failing = false;
+        }
+        Ok(())
+    }
+
+    /// Gives up events that have reached the maximum age of the spool.
+    fn expire(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let is_expired = |batch: &Batch| batch.expires_at.is_some_and(|at| at <= now);
+        while self.held.front().is_some_and(is_expired)
+            && let Some(batch) = self.held.pop_front()
+        {
+            self.held_bytes -= batch.cost();
+            if let Some(segment) = batch.segment {
+                self.spool.settle(segment, batch.len() as u64);
+            }
+            effects.push(Effect::Expired(batch));
+        }
+        while let Some(Unread::Lost { lost, reason, message }) = self.spool.take_expired() {
+            self.lose(lost, reason, &message, effects);
+        }
+    }
+
+    fn close(mut self, batches: Vec<Batch>, now: Instant) -> Remaining {
+        let mut remaining = Remaining::default();
+        for (unread, is_on_disk) in self.spool.unread() {
+            if is_on_disk {
+                let acks = self.unmark(unread).into_iter().map(|mark| mark.acks);
+                remaining.spooled_acks.extend(acks);
+            } else {
+                let message = "the spool file was deleted";
+                self.lose(unread, LossReason::Damaged, message, &mut remaining.effects);
+            }
+        }
+        let held = std::mem::take(&mut self.held);
+        let mut can_write = true;
+        for batch in batches.into_iter().chain(held).chain(self.unwritten.take()) {
+            let is_on_disk = batch.segment.is_some_and(|segment| self.spool.has_file(segment));
+            if !is_on_disk && can_write && self.spool.has_room(batch.bytes().len()) {
+                can_write = self.spool.append(batch.bytes(), batch.len(), false, now).is_ok();
+                if can_write {
+                    remaining.spooled.push(batch);
+                    continue;
+                }
+            }
+            match is_on_disk {
+                true => remaining.spooled.push(batch),
+                false => remaining.unspooled.push(batch),
+            }
+        }
+        remaining
+    }
+
     fn write(&mut self, mut batch: Batch, now: Instant) -> Option<Effect> {
         let fits = self.held_bytes + batch.cost() <= self.max_held_bytes;
         let is_held = self.marks.is_empty() && fits;
@@ -229,6 +343,7 @@ impl Spooling {
                 Some(self.fail(error, now))
             }
             Ok(segment) if is_held => {
+                self.is_failing = false;
                 batch.segment = Some(segment);
                 batch.expires_at = self.spool.expires_at(now);
                 self.held_bytes += batch.cost();
@@ -236,6 +351,7 @@ impl Spooling {
                 None
             }
             Ok(_) => {
+                self.is_failing = false;
                 self.mark(batch.epoch, events as u64, batch.take_acks());
                 Some(Effect::Spilled(batch))
             }
@@ -245,6 +361,7 @@ impl Spooling {
     /// Pauses writing after a failure.
     fn fail(&mut self, error: io::Error, now: Instant) -> Effect {
         self.failing_until = Some(now + PAUSE_AFTER_FAILURE);
+        self.is_failing = true;
         Effect::SpoolFailed(error)
     }
 
@@ -276,6 +393,7 @@ impl Spooling {
         now: Instant,
         effects: &mut Vec<Effect>,
     ) -> Option<Batch> {
+        self.expire(now, effects);
         if let Some(batch) = self.held.pop_front() {
             self.held_bytes -= batch.cost();
             return Some(batch);
@@ -289,25 +407,20 @@ impl Spooling {
             match unread {
                 Unread::Lines { segment, lines, expires_at } => {
                     let mut batch = Batch::from_lines(lines);
-                    for mark in self.unmark(Extent::record(batch.len() as u64)) {
+                    let read = Extent::record(batch.len() as u64);
+                    for mark in self.unmark(read) {
                         batch.epoch = mark.epoch;
                         batch.set_acks(mark.acks);
+                        // What is left of the mark was in its damaged records.
+                        effects.extend(damaged(mark.epoch, mark.extent.without(read)));
                     }
                     batch.segment = Some(segment);
                     batch.expires_at = expires_at;
                     effects.push(Effect::Refilled { cost: batch.cost() });
                     return Some(batch);
                 }
-                Unread::Lost { segment, lost, reason, message } => {
-                    let marks = self.unmark(lost);
-                    effects.extend(marks.into_iter().map(|mark| Effect::Unreadable {
-                        epoch: mark.epoch,
-                        events: mark.extent.events,
-                        acks: mark.acks,
-                        reason,
-                        message: message.clone(),
-                    }));
-                    self.spool.settle(segment, lost.events);
+                Unread::Lost { lost, reason, message } => {
+                    self.lose(lost, reason, &message, effects);
                 }
                 Unread::Unavailable { message } => {
                     self.unavailable_until = Some(now + PAUSE_WHILE_UNAVAILABLE);
@@ -317,6 +430,18 @@ impl Spooling {
             }
         }
         None
+    }
+
+    /// Counts the next records on disk as lost.
+    fn lose(&mut self, lost: Extent, reason: LossReason, message: &str, effects: &mut Vec<Effect>) {
+        let marks = self.unmark(lost).into_iter();
+        effects.extend(marks.map(|Mark { epoch, extent, acks }| Effect::Unreadable {
+            epoch,
+            events: extent.events,
+            acks,
+            reason,
+            message: message.to_owned(),
+        }));
     }
 
     /// Returns whether there is memory for a batch from disk. One batch is
@@ -348,8 +473,10 @@ impl Spooling {
                 left.remove(first.extent);
                 marks.extend(self.marks.pop_front());
             } else {
+                let before = first.extent;
                 first.extent.remove(left);
-                marks.push(Mark { epoch: first.epoch, extent: left, acks: Acks::default() });
+                let extent = before.without(first.extent);
+                marks.push(Mark { epoch: first.epoch, extent, acks: Acks::default() });
                 break;
             }
         }
@@ -375,7 +502,24 @@ impl Spooling {
         } else {
             due_at.filter(|_| !accepts_batches)
         };
+        let held_expiry = self.held.front().and_then(|batch| batch.expires_at);
+        let expiry = [held_expiry, self.spool.next_expiry(now)];
         let times = [write_at, send_at.and_then(can_send_at), self.spool.sync_at()];
-        times.into_iter().flatten().min()
+        times.into_iter().chain(expiry).flatten().min()
     }
 }
+
+/// Counts events that a file should have contained as lost.
+fn damaged(epoch: u64, Extent { events, .. }: Extent) -> Option<Effect> {
+    (events > 0).then(|| Effect::Unreadable {
+        epoch,
+        events,
+        acks: Acks::default(),
+        reason: LossReason::Damaged,
+        message: "a spool file contains fewer events than were written".to_owned(),
+    })
+}
+
+#[cfg(test)]
+#[cfg(feature = "spool")]
+mod tests;

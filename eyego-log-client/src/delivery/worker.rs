@@ -18,11 +18,11 @@ use crate::delivery::mailbox::{Completion, Mailbox, Messages};
 use crate::delivery::response::{self, Classification};
 use crate::delivery::sender::Sender;
 use crate::model::loss_reason::LossReason;
-use crate::pipeline::batch::{Acknowledgement, Batch, SettledBatch};
+use crate::pipeline::batch::{Acknowledgement, Batch, Outcome, SettledBatch};
 use crate::pipeline::event_queue::EventQueue;
 use crate::pipeline::problems::ProblemKind;
 use crate::pipeline::reporter::Reporter;
-use crate::spool::SpoolOptions;
+use crate::spool::{SpoolOptions, TOO_OLD};
 use crate::sync::{Notify, mark_own_thread};
 
 /// A worker that panics more often than this without a delivery in between
@@ -81,16 +81,18 @@ impl Worker {
 
     /// Spools what can be spooled and settles the rest as lost.
     fn finish(&mut self, reason: LossReason, message: &str) {
-        self.spool_due_batches(Instant::now());
-        let remaining = self.source.close();
+        let now = Instant::now();
+        let effects = self.source.prepare_to_close(now);
+        effects.into_iter().for_each(|effect| self.apply(effect));
+        self.spool_due_batches(now);
+        let remaining = self.source.close(self.dispatcher.drain(), now);
+        remaining.effects.into_iter().for_each(|effect| self.apply(effect));
         for acks in remaining.spooled_acks {
             acks.send(&Acknowledgement::Spooled);
         }
-        let batches = self.dispatcher.drain().into_iter().chain(remaining.batches);
-        let (spooled, lost): (Vec<_>, Vec<_>) = batches.partition(|batch| batch.segment.is_some());
-        spooled.into_iter().for_each(|batch| self.queue.leave_in_spool(batch));
+        remaining.spooled.into_iter().for_each(|batch| self.queue.leave_in_spool(batch));
         self.mailbox.close();
-        self.queue.finish(reason, lost, message);
+        self.queue.finish(reason, remaining.unspooled, message);
     }
 
     /// Runs the worker until the client is closed.
@@ -253,9 +255,8 @@ impl Worker {
 
     /// Moves due batches from the queue into the spool, if there is one.
     fn spool_due_batches(&mut self, now: Instant) {
-        if let Some(effect) = self.source.maintain(now) {
-            self.apply(effect);
-        }
+        let effects = self.source.maintain(now);
+        effects.into_iter().for_each(|effect| self.apply(effect));
         while self.source.accepts_batches()
             && let Some(batch) = self.queue.take_due(now)
         {
@@ -277,6 +278,10 @@ impl Worker {
         match effect {
             Effect::Spilled(batch) => self.queue.spill(batch),
             Effect::Refilled { cost } => self.queue.refill(cost),
+            Effect::Expired(batch) => {
+                let outcome = Outcome::lost(LossReason::Expired, TOO_OLD);
+                self.queue.settle(SettledBatch { batch, outcome });
+            }
             Effect::Unreadable { epoch, events, acks, reason, message } => {
                 self.queue.lose_unreadable(epoch, events, acks, reason, &message);
             }

@@ -81,17 +81,24 @@ impl Accounting {
         self.stats.lost.add(reason, 1);
     }
 
-    /// Counts pending events as delivered or lost.
+    /// Counts pending events as delivered or lost. If a damaged spool file
+    /// contains more events than it was expected to, only as many as are pending
+    /// are counted.
     pub(crate) fn settle(&mut self, epoch: u64, count: u64, cost: usize, outcome: &Outcome) {
+        let index = epoch.checked_sub(self.first_epoch).and_then(|n| usize::try_from(n).ok());
+        let count = match index.and_then(|index| self.epochs.get_mut(index)) {
+            Some(pending) => {
+                let count = count.min(*pending);
+                *pending -= count;
+                count
+            }
+            None => 0,
+        };
         self.stats.pending -= count;
         self.stats.pending_bytes -= cost;
         match outcome {
             Outcome::Delivered => self.stats.delivered += count,
             Outcome::Lost { reason, .. } => self.stats.lost.add(*reason, count),
-        }
-        let index = usize::try_from(epoch - self.first_epoch).unwrap_or(usize::MAX);
-        if let Some(pending) = self.epochs.get_mut(index) {
-            *pending -= count;
         }
         // The last epoch is kept because events may still be added to it.
         while self.epochs.len() > 1 && self.epochs.front() == Some(&0) {
@@ -171,6 +178,22 @@ mod tests {
         accounting.settle(1, 1, 10, &Outcome::Delivered);
         drop(accounting.take_resolved());
         assert_eq!(second.try_recv(), Err(TryRecvError::Closed));
+    }
+
+    #[test]
+    fn no_more_events_are_settled_than_are_pending() {
+        let mut accounting = Accounting::default();
+        let epoch = accounting.recover(3);
+        accounting.accept(1, 10);
+        accounting.settle(epoch, 2, 0, &Outcome::Delivered);
+        accounting.settle(epoch, 5, 0, &Outcome::lost(LossReason::Damaged, "damaged"));
+        // The epoch is over.
+        accounting.settle(epoch, 1, 0, &Outcome::Delivered);
+        let stats = &accounting.stats;
+        assert_eq!((stats.delivered, stats.lost.total(), stats.pending), (2, 1, 1));
+        assert!(stats.is_balanced());
+        accounting.settle(1, 1, 10, &Outcome::Delivered);
+        assert_eq!(accounting.wait(1).try_recv(), Err(TryRecvError::Closed));
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The name of the lock file.
+pub(super) const LOCK: &str = "lock";
+
 /// The extension of the file names.
 const EXTENSION: &str = "spool";
 
@@ -14,7 +17,7 @@ pub(super) fn open_lock_file(dir: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(dir)?;
-    private().create(true).truncate(false).write(true).open(dir.join("lock"))
+    private().create(true).truncate(false).write(true).open(dir.join(LOCK))
 }
 
 /// Creates a file that only this user can read. Its content is appended.
@@ -64,16 +67,27 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
-/// Returns whether an open file has no name any more.
+/// Returns whether a file exists, as far as that can be determined.
+pub(super) fn exists(path: &Path) -> bool {
+    let is_missing = |error: io::Error| {
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    };
+    !fs::metadata(path).is_err_and(is_missing)
+}
+
+/// Returns whether an open file was deleted, or moved away from its path.
+pub(super) fn is_deleted(file: &File, path: &Path) -> bool {
+    has_no_name(file) || !exists(path)
+}
+
 #[cfg(unix)]
-pub(super) fn is_deleted(file: &File, _: &Path) -> bool {
+fn has_no_name(file: &File) -> bool {
     use std::os::unix::fs::MetadataExt as _;
 
     file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
 }
 
-/// Returns whether an open file has no name any more.
 #[cfg(not(unix))]
-pub(super) fn is_deleted(_: &File, path: &Path) -> bool {
-    !path.exists()
+fn has_no_name(_: &File) -> bool {
+    false
 }

@@ -15,11 +15,11 @@ use crate::model::loss_reason::LossReason;
 use crate::model::os_error::{is_out_of_descriptors, is_shortage};
 use crate::model::setup_error::SetupError;
 use crate::spool::directory::{
-    create_file, is_deleted, open_lock_file, path_of, spool_files, sync_dir,
+    LOCK, create_file, exists, is_deleted, open_lock_file, path_of, spool_files, sync_dir,
 };
 use crate::spool::format::{HEADER_BYTES, Header, MAGIC};
 use crate::spool::options::{SpoolOptions, SpoolSync};
-use crate::spool::record::{Recovered, Unread};
+use crate::spool::record::{Extent, Recovered, TOO_OLD, Unread};
 use crate::spool::recovery::{self, quarantine, quarantine_record};
 use crate::spool::segment::{Record, Segment};
 
@@ -122,9 +122,21 @@ impl Spool {
         self.segments.iter().any(|segment| segment.unread.records > 0)
     }
 
+    /// Returns whether the file with this number still exists.
+    pub(crate) fn has_file(&self, number: u64) -> bool {
+        let mut segments = self.segments.iter();
+        segments.any(|segment| segment.number == number && exists(&segment.path))
+    }
+
+    /// Returns what is unread in each file, and whether the file still exists.
+    pub(crate) fn unread(&self) -> Vec<(Extent, bool)> {
+        let with_unread = self.segments.iter().filter(|segment| segment.unread.records > 0);
+        with_unread.map(|segment| (segment.unread, exists(&segment.path))).collect()
+    }
+
     /// Appends a record and returns the number of its file. If `is_held` is
     /// true, the caller keeps the batch in memory and the record is not read
-    /// back; there must be no unread record then.
+    /// back.
     ///
     /// # Errors
     /// Returns the I/O error if the record could not be written or synced. It is
@@ -141,7 +153,9 @@ impl Spool {
         self.check_writer()?;
         let segment_bytes = SEGMENT_BYTES.min(self.options.max_bytes / MIN_SEGMENTS);
         let is_full = self.segments.back().is_none_or(|newest| newest.bytes >= segment_bytes);
-        if self.writer.is_none() || is_full {
+        // Held records come before the unread ones of their file.
+        let has_unread = self.segments.back().is_some_and(|newest| newest.unread.records > 0);
+        if self.writer.is_none() || is_full || (is_held && has_unread) {
             self.begin_segment()?;
         }
         if let Err(error) = self.write(header, lines) {
@@ -169,19 +183,16 @@ impl Spool {
 
     /// Reads the next unread record. Records that are too old are not read.
     pub(crate) fn read(&mut self) -> Option<Unread> {
-        let has_unread = |segment: &Segment| segment.unread.records > 0;
-        let index = self.segments.iter().position(has_unread)?;
+        if let Some(expired) = self.take_expired() {
+            return Some(expired);
+        }
+        let index = self.next_unread()?;
         let is_newest = index + 1 == self.segments.len();
+        let left = self.time_left(index);
         let segment = &mut self.segments[index];
         let number = segment.number;
-        let lost = |lost, reason, message| Unread::Lost { segment: number, lost, reason, message };
-        let age = SystemTime::now().duration_since(segment.written_at).unwrap_or_default();
-        let left = self.options.max_age.map(|max| max.saturating_sub(age));
-        if left == Some(Duration::ZERO) {
-            let message = "the events are older than spool_max_age".to_owned();
-            return Some(lost(segment.skip_unread(), LossReason::Expired, message));
-        }
-        Some(match segment.read() {
+        let lost = |lost, reason, message| Unread::Lost { lost, reason, message };
+        let unread = match segment.read() {
             Record::Lines(lines) => {
                 let expires_at = left.map(|left| Instant::now() + left);
                 Unread::Lines { segment: number, lines, expires_at }
@@ -209,7 +220,42 @@ impl Spool {
                 }
                 lost(extent, LossReason::Damaged, message)
             }
-        })
+        };
+        if matches!(unread, Unread::Lost { .. }) {
+            self.delete_if_done(number);
+        }
+        Some(unread)
+    }
+
+    /// Gives up the unread records of the oldest file if they are too old.
+    pub(crate) fn take_expired(&mut self) -> Option<Unread> {
+        let index = self.next_unread()?;
+        if self.time_left(index) != Some(Duration::ZERO) {
+            return None;
+        }
+        let segment = &mut self.segments[index];
+        let (number, lost) = (segment.number, segment.skip_unread());
+        self.delete_if_done(number);
+        let message = TOO_OLD.to_owned();
+        Some(Unread::Lost { lost, reason: LossReason::Expired, message })
+    }
+
+    /// Returns when [`take_expired`](Self::take_expired) has something to do.
+    pub(crate) fn next_expiry(&self, now: Instant) -> Option<Instant> {
+        Some(now + self.time_left(self.next_unread()?)?)
+    }
+
+    /// Returns the index of the oldest file with an unread record.
+    fn next_unread(&self) -> Option<usize> {
+        self.segments.iter().position(|segment| segment.unread.records > 0)
+    }
+
+    /// Returns how long it takes until a file reaches the maximum age.
+    fn time_left(&self, index: usize) -> Option<Duration> {
+        let max_age = self.options.max_age?;
+        let written_at = self.segments.get(index)?.written_at;
+        let age = SystemTime::now().duration_since(written_at).unwrap_or_default();
+        Some(max_age.saturating_sub(age))
     }
 
     /// Returns when events that are spooled now reach their maximum age.
@@ -217,15 +263,22 @@ impl Spool {
         self.options.max_age.map(|max| now + max)
     }
 
-    /// Records that events of this file are delivered or lost, and deletes the
-    /// file once that is true of all its events.
+    /// Records that events of this file that were held or read are delivered or
+    /// lost, and deletes the file once that is true of all its events.
     pub(crate) fn settle(&mut self, number: u64, events: u64) {
+        let mut segments = self.segments.iter_mut();
+        if let Some(segment) = segments.find(|segment| segment.number == number) {
+            segment.settle(events);
+            self.delete_if_done(number);
+        }
+    }
+
+    fn delete_if_done(&mut self, number: u64) {
         let Some(index) = self.segments.iter().position(|segment| segment.number == number) else {
             return;
         };
         let is_newest = index + 1 == self.segments.len();
         let segment = &mut self.segments[index];
-        segment.settled += events;
         if !segment.is_done() {
             return;
         }
@@ -279,7 +332,10 @@ impl Spool {
 
     /// Notices that the newest file was deleted. Writing to it would be of no
     /// use; the next file is created in a new directory.
-    fn check_writer(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Returns an error that says so if the file was deleted.
+    pub(crate) fn check_writer(&mut self) -> io::Result<()> {
         let (Some(writer), Some(newest)) = (&self.writer, self.segments.back()) else {
             return Ok(());
         };
@@ -288,16 +344,26 @@ impl Spool {
         }
         self.writer = None;
         self.dirty_since = None;
-        if !self.options.dir.join("lock").exists() {
-            self.lock = None;
-        }
         let number = newest.number;
-        let on_disk: u64 = self.segments.iter().map(|segment| segment.unread.events).sum();
-        self.settle(number, 0);
+        let mut on_disk = 0;
+        for segment in self.segments.iter_mut().filter(|segment| !exists(&segment.path)) {
+            on_disk += segment.unread.events;
+            self.bytes -= std::mem::take(&mut segment.file_bytes);
+        }
+        self.delete_if_done(number);
         Err(io::Error::new(
             io::ErrorKind::NotFound,
-            format!("its files were deleted, and up to {on_disk} events that were only there"),
+            format!("its files were deleted, and {on_disk} events that were only there"),
         ))
+    }
+
+    /// Makes sure that there is a file to write to. Creates the directory again if
+    /// it was deleted.
+    ///
+    /// # Errors
+    /// Returns the I/O error if the file could not be created.
+    pub(crate) fn prepare_to_write(&mut self) -> io::Result<()> {
+        if self.writer.is_none() { self.begin_segment() } else { Ok(()) }
     }
 
     /// Creates the next file.
@@ -306,6 +372,9 @@ impl Spool {
             self.sync()?;
         }
         self.writer = None;
+        if !exists(&self.options.dir.join(LOCK)) {
+            self.lock = None;
+        }
         if self.lock.is_none() {
             self.lock = Some(lock_directory(&self.options)?);
         }
@@ -335,7 +404,7 @@ impl Spool {
         let _ = writer.set_len(newest.bytes);
         self.dirty_since = None;
         let number = newest.number;
-        self.settle(number, 0);
+        self.delete_if_done(number);
     }
 }
 

@@ -4,6 +4,9 @@ use std::time::Instant;
 
 use crate::model::loss_reason::LossReason;
 
+/// Why events expire that reach the maximum age of the spool.
+pub(crate) const TOO_OLD: &str = "the events are older than spool_max_age";
+
 /// A number of records and the events in them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Extent {
@@ -23,8 +26,16 @@ impl Extent {
     }
 
     pub(crate) fn remove(&mut self, other: Self) {
-        self.records = self.records.saturating_sub(other.records);
-        self.events = self.events.saturating_sub(other.events);
+        *self = self.without(other);
+    }
+
+    /// Returns what is left after `other` is removed. The counts can be estimates,
+    /// so each of them is at least zero.
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self {
+            records: self.records.saturating_sub(other.records),
+            events: self.events.saturating_sub(other.events),
+        }
     }
 }
 
@@ -58,7 +69,7 @@ pub(crate) enum Unread {
         expires_at: Option<Instant>,
     },
     /// The record, or the rest of its file, is lost.
-    Lost { segment: u64, lost: Extent, reason: LossReason, message: String },
+    Lost { lost: Extent, reason: LossReason, message: String },
     /// The record cannot be read at present, because descriptors or memory are
     /// missing.
     Unavailable { message: String },

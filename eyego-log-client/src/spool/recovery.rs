@@ -182,12 +182,17 @@ pub(super) fn quarantine(path: &Path) -> io::Result<PathBuf> {
 /// Keeps the bytes of a damaged record. Returns a description of what happened.
 pub(super) fn quarantine_record(path: &Path, bytes: &[u8]) -> String {
     let kept = path.with_extension(format!("{:08x}.{QUARANTINED}", crc32fast::hash(bytes)));
+    // An earlier process may have kept the same record.
+    let _ = fs::remove_file(&kept);
     match create_file(&kept).and_then(|mut file| file.write_all(bytes)) {
         Ok(()) => {
             remove_old(path);
             format!("it is kept as {}", kept.display())
         }
-        Err(error) => format!("it cannot be kept: {error}"),
+        Err(error) => {
+            let _ = fs::remove_file(&kept);
+            format!("it cannot be kept: {error}")
+        }
     }
 }
 

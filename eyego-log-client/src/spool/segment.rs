@@ -58,9 +58,9 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
     /// The length of the file.
     pub(super) file_bytes: u64,
-    pub(super) events: u64,
-    /// The number of events that are delivered or lost.
-    pub(super) settled: u64,
+    /// The number of events that the caller holds in memory, until they are
+    /// settled. It does not depend on what a damaged file says.
+    outstanding: u64,
     pub(super) unread: Extent,
     /// Whether records are lost because the file could not be read.
     pub(super) is_unreadable: bool,
@@ -98,8 +98,7 @@ impl Segment {
             path,
             bytes,
             file_bytes: bytes,
-            events: 0,
-            settled: 0,
+            outstanding: 0,
             unread: Extent::default(),
             is_unreadable: false,
             written_at: SystemTime::now(),
@@ -117,26 +116,32 @@ impl Segment {
         written_at: SystemTime,
     ) -> Self {
         let empty = Self::empty(number, path);
-        Self { bytes, file_bytes: bytes, events: found.events, unread: found, written_at, ..empty }
+        Self { bytes, file_bytes: bytes, unread: found, written_at, ..empty }
     }
 
     /// Accounts for an appended record. A record that is held in memory will not
-    /// be read.
+    /// be read; there must be no unread record before it.
     pub(super) fn append(&mut self, header: Header, is_held: bool) {
         self.bytes += header.record_bytes();
         self.file_bytes = self.bytes;
         self.written_at = SystemTime::now();
-        self.events += u64::from(header.events);
         if is_held {
+            self.outstanding += u64::from(header.events);
             self.read_at = self.bytes;
         } else {
             self.unread.add(header.extent());
         }
     }
 
+    /// Accounts for events that are delivered or lost after they were held or
+    /// read.
+    pub(super) fn settle(&mut self, events: u64) {
+        self.outstanding = self.outstanding.saturating_sub(events);
+    }
+
     /// Returns whether all events are settled, so that the file can be deleted.
     pub(super) fn is_done(&self) -> bool {
-        self.unread.records == 0 && self.settled >= self.events
+        self.unread.records == 0 && self.outstanding == 0
     }
 
     /// Reads the next unread record.
@@ -170,12 +175,13 @@ impl Segment {
         reader.seek(SeekFrom::Start(self.read_at))?;
         let mut header = [0; HEADER_BYTES];
         reader.read_exact(&mut header)?;
-        let (lines, is_intact) = match Header::decode(header) {
+        let (lines, is_intact, events) = match Header::decode(header) {
             Some(header) => {
                 let mut lines = vec![0; header.length as usize];
                 reader.read_exact(&mut lines)?;
                 let is_intact = header.matches(&lines);
-                (lines, is_intact)
+                // The line breaks of damaged lines do not tell the number of events.
+                (lines, is_intact, header.events.into())
             }
             None => {
                 // The file has been intact when it was opened or written.
@@ -183,30 +189,29 @@ impl Segment {
                 let left = self.bytes.saturating_sub(self.read_at + HEADER_BYTES as u64);
                 (&mut reader).take(left).read_to_end(&mut rest)?;
                 let (lines, is_intact) = resync(header, &rest);
-                (lines.to_vec(), is_intact)
+                (lines.to_vec(), is_intact, count_lines(lines).max(1))
             }
         };
         self.read_at += (HEADER_BYTES + lines.len()) as u64;
         self.reader = Some(reader);
-        let extent = Extent::record(count_lines(&lines).max(1));
+        let extent = Extent::record(events);
         if is_intact {
             self.unread.remove(extent);
+            self.outstanding += events;
             return Ok(Record::Lines(lines));
         }
         Ok(Record::Damaged { lost: self.lose(extent), bytes: lines })
     }
 
     /// Removes a damaged record from the unread ones. The last one takes with it
-    /// what is left, because the number of events is an estimate.
+    /// what is left, because the number of events may be an estimate.
     fn lose(&mut self, estimate: Extent) -> Extent {
         let before = self.unread;
         self.unread.remove(estimate);
         if self.unread.records == 0 || self.read_at >= self.bytes {
             self.unread = Extent::default();
         }
-        let (records, events) =
-            (before.records - self.unread.records, before.events - self.unread.events);
-        Extent { records, events }
+        before.without(self.unread)
     }
 
     /// Resets the segment after its file was truncated.

@@ -351,6 +351,101 @@ async fn a_deleted_directory_is_reported_counted_and_created_again() {
     });
 }
 
+/// The server is down, and the directory is deleted shortly before the shutdown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_spools_what_is_in_memory_although_the_directory_was_deleted() {
+    let root = TempDir::new().unwrap();
+    let dir = root.path().join("spool");
+    let client = spooling(UNREACHABLE, &dir).max_batch_events(10).build().unwrap();
+    for n in 0..400 {
+        client.log(event(n)).unwrap();
+    }
+    eventually("all events are on disk", || events_on_disk(&dir) == 400);
+    fs::remove_dir_all(&dir).unwrap();
+    let report = client.shutdown_within(Duration::from_millis(50)).await;
+    assert_eq!((report.stats.pending, report.stats.lost.total()), (400, 0), "{report:?}");
+
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let client = spooling(&server.server.uri(), &dir).build().unwrap();
+    assert_eq!(client.stats().recovered, 400);
+    assert!(client.flush_within(TIMEOUT).await.all_delivered());
+}
+
+/// The spool cannot be written for some time while the server is down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_spools_events_that_could_not_be_written_before() {
+    let root = TempDir::new().unwrap();
+    let dir = root.path().join("spool");
+    let is_reported = Arc::new(AtomicBool::new(false));
+    let reported = Arc::clone(&is_reported);
+    let hook = move |problem: &str| {
+        reported.fetch_or(problem.contains("the spool accepts no events"), Ordering::SeqCst);
+    };
+    let client = spooling(UNREACHABLE, &dir).max_batch_events(10).on_problem(hook);
+    let client = client.build().unwrap();
+    client.log(event(0)).unwrap();
+    eventually("the event is on disk", || events_on_disk(&dir) == 1);
+    fs::remove_dir_all(&dir).unwrap();
+    fs::write(&dir, "").unwrap();
+    for n in 1..100 {
+        client.log(event(n)).unwrap();
+    }
+    eventually("it is reported", || is_reported.load(Ordering::SeqCst));
+    fs::remove_file(&dir).unwrap();
+    let report = client.shutdown_within(Duration::from_millis(50)).await;
+    assert_eq!((report.stats.pending, report.stats.lost.total()), (100, 0), "{report:?}");
+    assert_eq!(events_on_disk(&dir), 100);
+}
+
+/// No attempt is needed for events to expire, and no event is delivered too late.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_expire_while_the_server_is_down() {
+    let dir = TempDir::new().unwrap();
+    let client = spooling(UNREACHABLE, dir.path())
+        .max_batch_events(10)
+        .spool_max_age(Duration::from_secs(1))
+        .build()
+        .unwrap();
+    for n in 0..400 {
+        client.log(event(n)).unwrap();
+    }
+    let begin = Instant::now();
+    eventually("all events are lost", || client.stats().pending == 0);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let stats = client.stats();
+    assert_eq!((stats.lost.get(LossReason::Expired), stats.pending_bytes), (400, 0));
+    assert!(stats.is_balanced(), "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_line_break_loses_only_its_batch() {
+    let dir = TempDir::new().unwrap();
+    let client = spooling(UNREACHABLE, dir.path())
+        .max_batch_events(10)
+        .linger(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    for n in 0..100 {
+        client.log(event(n)).unwrap();
+    }
+    let _ = client.shutdown_within(Duration::from_millis(50)).await;
+    let file = files(dir.path()).pop().unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    // After an event in the middle of the second batch.
+    let (at, _) = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(14).unwrap();
+    bytes[at] ^= 1;
+    fs::write(&file, bytes).unwrap();
+
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let client = spooling(&server.server.uri(), dir.path()).build().unwrap();
+    let report = client.flush_within(TIMEOUT).await;
+    assert!(report.is_settled() && report.stats.is_balanced(), "{report:?}");
+    assert_eq!(report.stats.delivered, 90);
+    assert_eq!(report.stats.lost.get(LossReason::Damaged), 10, "{report:?}");
+    let _ = client.shutdown().await;
+    assert!(!file.exists());
+}
+
 #[test]
 fn invalid_spool_options_are_named_in_the_error() {
     let dir = TempDir::new().unwrap();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::delivery::dispatch::{Dispatcher, InFlight, LAST_ATTEMPT};
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
+use crate::spool::TOO_OLD;
 
 impl Dispatcher {
     /// Notes that a caller began to wait: an attempt is made even if requests are
@@ -92,15 +93,15 @@ impl Dispatcher {
         time + (timeout - LAST_ATTEMPT.min(self.options.request_timeout).min(timeout / 2))
     }
 
-    /// Removes the batches whose delivery timeout has expired. With a timeout of
-    /// zero, an event expires only after its first attempt. Spooled events always
-    /// expire after an attempt, because their timeout begins while they wait.
+    /// Removes the batches whose delivery timeout has expired, or that have reached
+    /// the maximum age of the spool. With a timeout of zero, an event expires only
+    /// after its first attempt. The timeout of spooled events always expires after
+    /// an attempt, because it begins while they wait.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<SettledBatch> {
         let timeout = self.options.retry.delivery_timeout;
-        let is_expired = |batch: &Batch| {
-            batch.segment.is_none() && started_at(batch).is_some_and(|at| at + timeout <= now)
-        };
-        if timeout.is_zero() || !self.waiting().any(is_expired) {
+        let is_expired =
+            |batch: &Batch| expires_while_waiting_at(batch, timeout).is_some_and(|at| at <= now);
+        if !self.waiting().any(is_expired) {
             return Vec::new();
         }
         let mut expired = self.refused.take_expired(is_expired);
@@ -120,6 +121,7 @@ impl Dispatcher {
     pub(crate) fn expired(&self, batch: Batch) -> SettledBatch {
         let outcome = match &self.last_failure {
             Some((reason, message)) => Outcome::lost(*reason, message),
+            None if batch.expires_at.is_some() => Outcome::lost(LossReason::Expired, TOO_OLD),
             None => Outcome::lost(LossReason::Expired, "the delivery timeout expired"),
         };
         SettledBatch { batch, outcome }
@@ -130,8 +132,8 @@ impl Dispatcher {
     /// or a new batch can change that.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let timeout = self.options.retry.delivery_timeout;
-        let expiry = self.waiting().filter(|batch| batch.segment.is_none() && !timeout.is_zero());
-        let expiry = expiry.filter_map(|batch| self.expires_at(batch)).min();
+        let expiry = self.waiting().filter_map(|batch| expires_while_waiting_at(batch, timeout));
+        let expiry = expiry.min();
         let is_ahead = |at: &Instant| self.advanced_to.is_none_or(|now| *at > now);
         let in_flight = self.in_flight.iter().filter_map(|sent| self.last_attempt_in_flight(sent));
         let last_attempt = self.last_attempts().chain(in_flight).filter(is_ahead).min();
@@ -160,6 +162,13 @@ impl Dispatcher {
     pub(crate) fn planned_at(&self) -> Option<Instant> {
         self.pace.planned_at()
     }
+}
+
+/// Returns when the batch expires without another attempt.
+fn expires_while_waiting_at(batch: &Batch, timeout: Duration) -> Option<Instant> {
+    let started_at = started_at(batch).filter(|_| batch.segment.is_none() && !timeout.is_zero());
+    let times = [started_at.map(|at| at + timeout), batch.expires_at];
+    times.into_iter().flatten().min()
 }
 
 /// Returns when the delivery timeout of the batch began. That of spooled events
