@@ -72,8 +72,6 @@ impl InFlight {
 pub(crate) struct Sent {
     pub(crate) events: usize,
     pub(crate) bytes: usize,
-    /// The server refused these events before, while it accepted others.
-    pub(crate) is_refused: bool,
 }
 
 /// A batch to send.
@@ -143,6 +141,11 @@ impl Dispatcher {
     /// Returns the number of events that the server refused for now.
     pub(crate) fn refused_events(&self) -> u64 {
         self.refused.events()
+    }
+
+    /// Returns whether the server refuses some events while it accepts others.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.refused.events() > 0 || self.in_flight.iter().any(|sent| sent.is_refused)
     }
 
     /// Returns whether a new batch would be sent immediately.
@@ -238,10 +241,8 @@ impl Dispatcher {
 
     /// Returns the batch with this ticket, unless another request has settled it.
     pub(crate) fn sent(&self, ticket: Ticket) -> Option<Sent> {
-        let InFlight { batch, is_refused, .. } =
-            self.in_flight.iter().find(|sent| sent.has(ticket))?;
-        let (events, bytes) = (batch.len(), batch.bytes().len());
-        Some(Sent { events, bytes, is_refused: *is_refused })
+        let InFlight { batch, .. } = self.in_flight.iter().find(|sent| sent.has(ticket))?;
+        Some(Sent { events: batch.len(), bytes: batch.bytes().len() })
     }
 
     /// Requeues all batches in flight because their responses will not arrive.

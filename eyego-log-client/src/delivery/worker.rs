@@ -178,7 +178,7 @@ impl Worker {
 
     /// Counts failed requests and notes what is wrong, or that all is well.
     fn note_problems(&self, classification: &Classification, sent: Sent) {
-        let Sent { events, bytes, is_refused } = sent;
+        let Sent { events, bytes } = sent;
         match classification {
             Classification::Delivered => self.reporter.resolve(&ProblemKind::OF_SERVER),
             Classification::PerItem { rejected, .. } => {
@@ -189,7 +189,7 @@ impl Worker {
                     self.reporter.resolve(&ProblemKind::OF_SERVER);
                 }
                 match first {
-                    Some(first) if count < events || is_refused => {
+                    Some(first) if count < events || self.dispatcher.has_refused() => {
                         let introduction =
                             format!("the server refuses {count} of {events} events for now: ");
                         self.reporter.note(ProblemKind::Refusal, &introduction, &first.message);

@@ -70,6 +70,8 @@ async fn a_lasting_refusal_is_one_problem_that_names_the_response() {
     let problems = Arc::clone(&reported);
     let client = server
         .client()
+        // The first request contains both users.
+        .linger(Duration::from_millis(50))
         .retry(Duration::from_millis(20), Duration::from_millis(50))
         .on_problem(move |problem| problems.lock().unwrap().push(problem.to_owned()))
         .build()
