@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::*;
+use crate::delivery::batch_source::spooling::PAUSE_AFTER_FAILURE;
 use crate::spool::{SpoolOptions, SpoolSync};
 
 const MAX_AGE: Duration = Duration::from_secs(3600);
