@@ -44,6 +44,8 @@ use crate::spool::SpoolSync;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     connection: ConnectionOptions,
+    /// The options that environment variables have set, and the variables.
+    variables: Vec<(&'static str, &'static str)>,
     is_disabled: bool,
     max_batch_events: usize,
     max_batch_bytes: usize,
@@ -76,6 +78,7 @@ impl ClientBuilder {
     pub(in crate::api) fn new(url: String) -> Self {
         Self {
             connection: ConnectionOptions::new(url),
+            variables: Vec::new(),
             is_disabled: false,
             max_batch_events: 500,
             max_batch_bytes: 512 << 10,

@@ -239,9 +239,14 @@ impl Client {
     /// it panicked.
     #[cfg(feature = "tower")]
     pub(crate) fn note_panic_in_layer(&self) {
-        let Inner { queue, reporter, .. } = &*self.inner;
-        queue.update_stats(|stats| stats.invalid += 1);
-        reporter.note(ProblemKind::Invalid, "a request is not logged: ", "a closure panicked");
+        self.inner.queue.update_stats(|stats| stats.invalid += 1);
+        self.report_panic("a request is not logged: ");
+    }
+
+    /// Reports that a closure of a layer panicked. `introduction` says what follows from
+    /// that.
+    pub(crate) fn report_panic(&self, introduction: &'static str) {
+        self.inner.reporter.note(ProblemKind::Invalid, introduction, "a closure panicked");
     }
 }
 
