@@ -173,7 +173,8 @@ impl ClientBuilder {
     }
 
     /// Sets how long one request may take, from connecting to the end of the
-    /// response. Defaults to 15 s; from 1 ms to 10 min.
+    /// response. Defaults to 15 s; from 1 ms to 10 min. It does not apply to exports
+    /// and tails, which fail when nothing is received for 45 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self

@@ -89,7 +89,8 @@ impl ClientBuilder {
     /// The client's thread drives the connections, so they end with
     /// [`shutdown`](crate::Client::shutdown). Configure the `reqwest::Client` not
     /// to follow redirects: it follows some of them with a GET request without
-    /// the events, which the client then sends again.
+    /// the events, which the client then sends again. Do not set a total timeout
+    /// either: it would end exports and tails while they are received.
     pub fn http_client(self, client: reqwest::Client) -> Self {
         self.transport(HttpTransport::with_client(client))
     }
