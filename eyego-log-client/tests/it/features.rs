@@ -237,6 +237,18 @@ fn a_value_that_is_recorded_may_log_itself() {
 }
 
 #[tokio::test]
+async fn a_recorder_stores_events_at_once_and_is_ready() {
+    let (client, recorder) = recording_client();
+    let sent = client.send_stored(Event::new("ada", "PAID"), Duration::from_secs(30));
+    let outcome = sent.await.unwrap();
+    assert_eq!(outcome, eyego_log_client::StoreOutcome::Stored(recorder.single("PAID").id));
+    assert!(client.readiness().await.unwrap().is_ready);
+    assert_eq!(client.query().get(outcome.id()).await.unwrap(), None);
+    let error = client.erase_user("ada").await.unwrap_err();
+    assert_eq!(error.status().unwrap().message, "a recorder only records events");
+}
+
+#[tokio::test]
 async fn an_action_of_a_span_is_kept_in_the_metadata() {
     let (client, recorder) = recording_client();
     let layer = eyego_log_client::tracing::TracingLayer::new(client.clone()).with_span_fields(true);

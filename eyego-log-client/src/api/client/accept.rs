@@ -249,6 +249,7 @@ impl Client {
 
     /// Reports that a closure of a layer panicked. `introduction` says what follows from
     /// that.
+    #[cfg(any(feature = "tower", feature = "tracing"))]
     pub(crate) fn report_panic(&self, introduction: &'static str) {
         self.inner.reporter.note(ProblemKind::Invalid, introduction, "a closure panicked");
     }
