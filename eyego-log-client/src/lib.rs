@@ -106,8 +106,8 @@
 //! | `tracing` | | [`tracing`]: a layer that logs marked `tracing` events |
 //! | `tower` | | [`tower`]: a layer that logs requests |
 //! | `metrics` | | [`metrics`]: the statistics for the `metrics` crate |
-//! | `chrono` | | conversions between [`Timestamp`] and `chrono::DateTime` |
-//! | `jiff` | | conversions between [`Timestamp`] and `jiff::Timestamp` |
+//! | `chrono` | | conversions (`From`) between [`Timestamp`] and `chrono::DateTime` |
+//! | `jiff` | | `From<jiff::Timestamp>` for [`Timestamp`], and `TryFrom` back |
 #![cfg_attr(
     not(all(
         feature = "blocking",

@@ -94,7 +94,7 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Sends one request and returns as soon as the head of the response has
     /// arrived. Exports and tails need this method. The default implementation
-    /// returns an error, so a transport that only delivers events does not need it.
+    /// returns an [unsupported](TransportError::unsupported) error, so a transport that only delivers events does not need it.
     ///
     /// The client drops the body to cancel the request.
     ///
@@ -107,7 +107,7 @@ pub trait Transport: Send + Sync + 'static {
         drop(request);
         let message = "the transport does not implement `send_streaming`, which exports and tails \
                        need";
-        Box::pin(std::future::ready(Err(TransportError::new(message))))
+        Box::pin(std::future::ready(Err(TransportError::unsupported(message))))
     }
 }
 
@@ -146,6 +146,7 @@ pub struct ResponseLimit(pub usize);
 #[error("{message}")]
 pub struct TransportError {
     message: String,
+    is_unsupported: bool,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -153,7 +154,25 @@ pub struct TransportError {
 impl TransportError {
     /// Creates an error with a message for people.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), source: None }
+        Self { message: message.into(), is_unsupported: false, source: None }
+    }
+
+    /// Creates an error of a transport that cannot send such requests at all. It ends
+    /// a [`Tail`](crate::Tail), and is
+    /// [`RequestError::Unsupported`](crate::RequestError::Unsupported) for other calls
+    /// that read. A batch of events is sent again like after any other error.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self { is_unsupported: true, ..Self::new(message) }
+    }
+
+    pub(crate) fn is_unsupported(&self) -> bool {
+        self.is_unsupported
+    }
+
+    /// Replaces the message, to which the sources belong then.
+    pub(crate) fn map_message(self, change: impl FnOnce(&str) -> String) -> Self {
+        let message = change(&describe::error_chain(&self));
+        Self { message, is_unsupported: self.is_unsupported, source: None }
     }
 
     /// Sets the underlying error.

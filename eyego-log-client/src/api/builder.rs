@@ -44,6 +44,8 @@ use crate::spool::SpoolSync;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     connection: ConnectionOptions,
+    /// The options that environment variables have set, and the variables.
+    variables: Vec<(&'static str, &'static str)>,
     is_disabled: bool,
     max_batch_events: usize,
     max_batch_bytes: usize,
@@ -76,6 +78,7 @@ impl ClientBuilder {
     pub(in crate::api) fn new(url: String) -> Self {
         Self {
             connection: ConnectionOptions::new(url),
+            variables: Vec::new(),
             is_disabled: false,
             max_batch_events: 500,
             max_batch_bytes: 512 << 10,
@@ -170,7 +173,8 @@ impl ClientBuilder {
     }
 
     /// Sets how long one request may take, from connecting to the end of the
-    /// response. Defaults to 15 s; from 1 ms to 10 min.
+    /// response. Defaults to 15 s; from 1 ms to 10 min. It does not apply to exports
+    /// and tails, which fail when nothing is received for 45 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self

@@ -1,6 +1,7 @@
 //! Calls the server's API through the worker: sends a request, and decodes the
 //! response or reads it as a stream.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,13 +18,22 @@ use crate::delivery::retry::retry_after;
 use crate::delivery::starter::Starter;
 use crate::model::errors::{RequestError, StatusError};
 use crate::sync::timer::Timer;
-use crate::transport::describe::{describe, error_chain, header, server_message};
+use crate::transport::describe::{
+    describe, error_chain, header, is_stream, rounded, server_message,
+};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::{Bytes, Request, Response, ResponseLimit, TransportResult};
 
 /// How much of a response is read, in bytes. The server limits pages to half of
 /// this.
 const RESPONSE_LIMIT: ResponseLimit = ResponseLimit(32 << 20);
+
+/// How much longer than the worker the caller waits for a response. The worker's error
+/// says more.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// How the server's 404 for a URL that it does not know begins.
+const NO_ROUTE: &str = "no such route";
 
 /// How long to wait for each piece of a streamed response. The server of a tail
 /// sends a comment every 15 s.
@@ -37,6 +47,7 @@ pub(crate) struct Caller {
     /// `None` if the client is disabled.
     connection: Option<Connection>,
     pub(crate) timer: Timer,
+    request_timeout: Duration,
     pub(crate) idle_timeout: Duration,
 }
 
@@ -53,14 +64,16 @@ impl Caller {
         endpoint: Arc<Endpoint>,
         starter: Arc<Starter>,
         timer: Timer,
+        request_timeout: Duration,
     ) -> Self {
         let connection = Some(Connection { mailbox, endpoint, starter });
-        Self { connection, timer, idle_timeout: IDLE_TIMEOUT }
+        Self { connection, timer, request_timeout, idle_timeout: IDLE_TIMEOUT }
     }
 
     /// Creates a caller of a disabled client.
     pub(crate) fn disabled() -> Self {
-        Self { connection: None, timer: Timer::default(), idle_timeout: IDLE_TIMEOUT }
+        let (timer, request_timeout) = (Timer::default(), Duration::ZERO);
+        Self { connection: None, timer, request_timeout, idle_timeout: IDLE_TIMEOUT }
     }
 
     pub(crate) fn base_url(&self) -> Option<&str> {
@@ -70,6 +83,15 @@ impl Caller {
     #[cfg(test)]
     pub(crate) fn mailbox(&self) -> Option<&Mailbox> {
         self.connection.as_ref().map(|connection| &*connection.mailbox)
+    }
+
+    /// Returns `None` if `future` is not done at `deadline`.
+    pub(crate) async fn within<T>(
+        &self,
+        deadline: Instant,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
+        self.timer.within(deadline, future).await
     }
 
     pub(crate) async fn sleep_until(&self, time: Instant) {
@@ -86,14 +108,14 @@ impl Caller {
     }
 
     /// Like [`get`](Self::get), but returns `None` if the server has no such
-    /// resource.
+    /// resource. A URL that it does not know is an error.
     pub(crate) async fn find<T: DeserializeOwned>(
         &self,
         path: &str,
     ) -> Result<Option<T>, RequestError> {
         match self.get(path).await {
             Ok(found) => Ok(Some(found)),
-            Err(RequestError::Status(error)) if error.status == 404 => Ok(None),
+            Err(RequestError::Status(error)) if is_not_found(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -164,24 +186,56 @@ impl Caller {
         let (response, receiver) = oneshot::channel();
         let call = Call { request, extra_time, response, stream: None };
         self.push(call)?;
-        received(receiver).await
+        self.received(receiver, self.request_timeout + extra_time).await
+    }
+
+    /// Waits for a response longer than the worker does. The worker may be stuck, for
+    /// example while no file descriptor is free for its runtime.
+    async fn received(
+        &self,
+        receiver: oneshot::Receiver<TransportResult>,
+        timeout: Duration,
+    ) -> Result<Response, RequestError> {
+        let deadline = Instant::now() + timeout + GRACE;
+        let Some(result) = self.timer.within(deadline, receiver).await else {
+            let message = "the client's thread is busy or cannot start, and sent no request within";
+            return Err(RequestError::NoResponse(format!("{message} {}", rounded(timeout))));
+        };
+        result.map_err(|_| RequestError::Closed)?.map_err(|error| {
+            let message = error_chain(&error);
+            if error.is_unsupported() {
+                RequestError::Unsupported(message)
+            } else {
+                RequestError::NoResponse(message)
+            }
+        })
     }
 
     /// Sends a GET request to `path` and returns the body when the head of the
-    /// response has arrived.
-    pub(crate) async fn stream(&self, path: &str) -> Result<StreamedBody, RequestError> {
+    /// response has arrived. A response with another content type than `media_type` is
+    /// not the server's.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        media_type: &'static str,
+    ) -> Result<StreamedBody, RequestError> {
         let request = self.request(Method::GET, path, Bytes::new())?;
         let (response, receiver) = oneshot::channel();
         let (pieces, body) = mpsc::channel(BUFFERED_PIECES);
-        let stream = Some(StreamTarget { pieces, idle_timeout: self.idle_timeout });
+        let stream = Some(StreamTarget { pieces, media_type, idle_timeout: self.idle_timeout });
         let call = Call { request, extra_time: Duration::ZERO, response, stream };
         self.push(call)?;
-        let response = received(receiver).await?;
-        if response.status().is_success() {
-            Ok(StreamedBody { pieces: body, received: 0 })
-        } else {
-            Err(to_error(&response))
+        let response = self.received(receiver, self.idle_timeout).await?;
+        if is_stream(response.status(), response.headers(), media_type) {
+            return Ok(StreamedBody { pieces: body, received: 0 });
         }
+        if !response.status().is_success() {
+            return Err(to_error(&response));
+        }
+        let found = header(&response, CONTENT_TYPE.as_str()).unwrap_or("missing");
+        let message =
+            format!("{} (content type {found}, expected {media_type})", describe(&response));
+        Err(RequestError::UnexpectedResponse(message))
     }
 }
 
@@ -226,9 +280,8 @@ impl StreamedBody {
     }
 }
 
-async fn received(receiver: oneshot::Receiver<TransportResult>) -> Result<Response, RequestError> {
-    let result = receiver.await.map_err(|_| RequestError::Closed)?;
-    result.map_err(|error| RequestError::NoResponse(error_chain(&error)))
+fn is_not_found(error: &StatusError) -> bool {
+    error.status == 404 && !error.message.starts_with(NO_ROUTE)
 }
 
 fn too_long(error: &http::uri::InvalidUri) -> RequestError {
@@ -258,5 +311,12 @@ fn to_error(response: &Response) -> RequestError {
     let request_id = header(response, "x-request-id").map(str::to_owned);
     let pause = header(response, "retry-after");
     let retry_after = pause.and_then(|value| retry_after(value, SystemTime::now()));
-    RequestError::Status(StatusError { status, message, errors, request_id, retry_after })
+    RequestError::Status(StatusError {
+        status,
+        message,
+        errors,
+        request_id,
+        retry_after,
+        is_from_client: false,
+    })
 }

@@ -70,7 +70,7 @@ pub struct Client {
 impl Client {
     /// Creates a builder for a client of the server at `url`, such as
     /// `http://localhost:3000`. If the URL has a path, `/api/v1` is appended to
-    /// it.
+    /// it, unless it ends with `/api/v1` already.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(url.into())
     }

@@ -12,6 +12,7 @@ use crate::api::list::ListQuery;
 use crate::api::path;
 use crate::model::errors::{RequestError, StatusError};
 use crate::transport::Bytes;
+use crate::transport::describe::rounded;
 
 /// The pauses before an erasure is read again. They double.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -147,25 +148,30 @@ impl Client {
     ///
     /// # Errors
     /// Returns [`RequestError::Status`] with status 404 if the erasure does not
-    /// exist. An error that a later attempt may resolve is returned only if it
-    /// occurs at the end of the timeout.
+    /// exist. An error that a later attempt may resolve is returned only if it was the
+    /// last result when the timeout passes, [`RequestError::NoResponse`] also if there
+    /// was no result.
     pub async fn wait_for_erasure(
         &self,
         id: LogId,
         timeout: Duration,
     ) -> Result<Erasure, RequestError> {
         let deadline = deadline_after(timeout);
+        let path = format!("/erasures/{id}");
+        let message = format!("the erasure could not be read within {}", rounded(timeout));
+        let mut last = Err(RequestError::NoResponse(message));
         let mut pause = FIRST_PAUSE;
         loop {
-            let path = format!("/erasures/{id}");
-            let result = self.caller().get::<ErasureResponse>(&path).await;
-            let is_final = match &result {
-                Ok(found) => found.data.state == ErasureState::Done,
+            let read = self.caller().get::<ErasureResponse>(&path);
+            let Some(result) = self.caller().within(deadline, read).await else { return last };
+            last = result.map(|found| found.data);
+            let is_final = match &last {
+                Ok(erasure) => erasure.state == ErasureState::Done,
                 Err(error) => !error.is_retryable(),
             };
             let now = Instant::now();
             if is_final || now >= deadline {
-                return result.map(|found| found.data);
+                return last;
             }
             self.caller().sleep_until(deadline.min(now + pause)).await;
             pause = (2 * pause).min(MAX_PAUSE);

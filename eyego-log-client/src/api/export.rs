@@ -60,7 +60,8 @@ pub struct Export {
 
 impl Query {
     /// Exports all matching events as bytes, in constant memory. The filters and
-    /// the order apply. See [`Export`].
+    /// the order apply: the server refuses a limit, a page or a cursor with status 400.
+    /// See [`Export`].
     pub fn export(self, format: ExportFormat) -> Export {
         Export::new(self, format)
     }
@@ -71,8 +72,10 @@ impl Export {
         Self { query, format, columns: None }
     }
 
-    /// Sets the columns of metadata in a CSV, as paths such as `cart.total`. Up to
-    /// 50. Defaults to one column with all metadata as JSON.
+    /// Sets the columns of metadata in a CSV or Parquet file, as paths such as
+    /// `cart.total`. Up to 50. Defaults to one column with all metadata as JSON. The server refuses the
+    /// export with status 400 if the format is NDJSON, if the list is empty or too long,
+    /// or if a path is not valid: a path with a comma is two columns.
     pub fn columns<P: AsRef<str>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         let columns = paths.into_iter().map(|path| format!("metadata.{}", path.as_ref()));
         self.columns = Some(columns.collect::<Vec<_>>().join(","));
@@ -91,15 +94,15 @@ impl Export {
     pub async fn start(&self) -> Result<ExportStream, RequestError> {
         self.query.check()?;
         let mut parameters = self.query.parameters();
-        let format = match self.format {
-            ExportFormat::Ndjson => "ndjson",
-            ExportFormat::Csv => "csv",
-            ExportFormat::Parquet => "parquet",
+        let (format, media_type) = match self.format {
+            ExportFormat::Ndjson => ("ndjson", "application/x-ndjson"),
+            ExportFormat::Csv => ("csv", "text/csv"),
+            ExportFormat::Parquet => ("parquet", "application/vnd.apache.parquet"),
         };
         parameters.push(("format".to_owned(), format.to_owned()));
         parameters.extend(self.columns.clone().map(|columns| ("columns".to_owned(), columns)));
         let path = path::with_query("/logs/export", &parameters);
-        let body = self.query.caller().stream(&path).await?;
+        let body = self.query.caller().stream(&path, media_type).await?;
         Ok(ExportStream { body: Some(body) })
     }
 
@@ -117,7 +120,8 @@ impl Export {
 
     /// Saves the export as a file, and returns the number of bytes. The file appears,
     /// or is replaced, only when the export is complete; until then, the bytes are in
-    /// a file beside it whose name has `.part` appended.
+    /// a file beside it whose name also has a number and `.part`. Each call has a file
+    /// of its own, so of concurrent calls with the same path the last one prevails.
     ///
     /// # Errors
     /// Returns the errors of [`write_to`](Self::write_to). The unfinished file is
@@ -219,9 +223,10 @@ impl Stream for ExportStream {
 }
 
 fn save(stream: ExportStream, path: &Path, done: &Done) -> Result<u64, ExportError> {
+    // Unique, so that no other call or process writes to the same file.
     let mut part = OsString::from(path);
-    part.push(".part");
-    let mut file = File::create(&part).map_err(ExportError::Write)?;
+    part.push(format!(".{}-{:016x}.part", std::process::id(), fastrand::u64(..)));
+    let mut file = File::create_new(&part).map_err(ExportError::Write)?;
     let saved = stream.copy(&mut file, done).and_then(|written| {
         file.sync_all().and_then(|()| fs::rename(&part, path)).map_err(ExportError::Write)?;
         Ok(written)

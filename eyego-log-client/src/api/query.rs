@@ -6,7 +6,6 @@ pub(crate) mod stream;
 
 use std::fmt;
 
-use eyego_log_core::limits::DEFAULT_LIMIT;
 use eyego_log_core::query::{Cursor, MetadataFilter, Order, Start};
 use eyego_log_core::wire::{LogResponse, LogsPage};
 use eyego_log_core::{FieldError, FieldErrors, LogEntry, LogId, LogQuery, Timestamp};
@@ -41,6 +40,10 @@ pub struct Query {
     caller: Caller,
     query: LogQuery,
     errors: FieldErrors,
+    /// Whether these were set, although perhaps to their default.
+    has_limit: bool,
+    has_order: bool,
+    has_page: bool,
 }
 
 /// One page of stored events.
@@ -55,7 +58,8 @@ pub struct Page {
 
 impl Query {
     pub(crate) fn new(caller: Caller) -> Self {
-        Self { caller, query: LogQuery::default(), errors: FieldErrors::new() }
+        let (query, errors) = (LogQuery::default(), FieldErrors::new());
+        Self { caller, query, errors, has_limit: false, has_order: false, has_page: false }
     }
 
     /// Keeps only events of this user.
@@ -98,23 +102,28 @@ impl Query {
     }
 
     /// Sets the maximum number of events in a page. Defaults to 10; from 1 to
-    /// 1000.
+    /// 1000. A page of large events ends earlier, at 8 MiB.
     pub fn limit(mut self, limit: u32) -> Self {
         self.query.limit = limit;
+        self.has_limit = true;
         self
     }
 
     /// Sets the order of the events. Defaults to newest first.
     pub fn order(mut self, order: Order) -> Self {
         self.query.order = order;
+        self.has_order = true;
         self
     }
 
-    /// Starts at a page number, beginning with 1. The server limits how deep
-    /// this can go. [`cursor`](Self::cursor) and [`stream`](Self::stream) cost
-    /// the same at any depth.
+    /// Starts at a page number, beginning with 1: after that many times
+    /// [`limit`](Self::limit) events. The server limits how deep this can go. A page
+    /// that ended early, because it has 8 MiB, is followed by a gap: the number of the
+    /// next page skips the events that did not fit. [`cursor`](Self::cursor) and
+    /// [`stream`](Self::stream) skip nothing, and cost the same at any depth.
     pub fn page(mut self, page: u64) -> Self {
         self.query.start = Start::Page(page);
+        self.has_page = true;
         self
     }
 
@@ -125,7 +134,13 @@ impl Query {
     }
 
     /// Reads one page. An API key needs the scope `read`, as for all other calls
-    /// of a query.
+    /// of a query. Continue with the cursor of the page,
+    /// [`next_cursor`](Page::next_cursor): a page may have fewer events than its limit
+    /// although it is not the last one.
+    ///
+    /// A query and its streams do not keep the client alive: after a shutdown, or when
+    /// the last [`Client`](crate::Client) is dropped, they return
+    /// [`RequestError::Closed`].
     ///
     /// # Errors
     /// Returns [`RequestError::Status`] if the server responds with an error. An
@@ -152,12 +167,19 @@ impl Query {
         Err(RequestError::Status(StatusError::rejected(400, message, errors)))
     }
 
-    /// Returns the parameters for a route without pages. A limit, page or cursor
-    /// that was set stays among them, so that the server rejects it.
+    /// Returns the parameters for a route without pages. A limit, page, cursor or
+    /// order that was set is among them, also if it is the default, so that the
+    /// server rejects what its route does not have.
     pub(super) fn parameters(&self) -> Vec<(String, String)> {
         let mut pairs = self.query.to_pairs();
-        if self.query.limit == DEFAULT_LIMIT {
-            pairs.retain(|(name, _)| name != "limit");
+        pairs.retain(|(name, _)| name != "limit" || self.has_limit);
+        let mut add = |name: &str, value: &str| pairs.push((name.to_owned(), value.to_owned()));
+        // `to_pairs` leaves out the defaults.
+        if self.has_page && matches!(self.query.start, Start::Page(1)) {
+            add("page", "1");
+        }
+        if self.has_order && self.query.order == Order::Descending {
+            add("order", "desc");
         }
         pairs
     }
@@ -181,5 +203,25 @@ impl Query {
 impl fmt::Debug for Query {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Query").field("query", &self.query).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_set_is_sent_to_routes_without_pages_although_it_is_the_default() {
+        let names = |query: Query| {
+            let parameters = query.parameters();
+            parameters.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let query = || Query::new(Caller::disabled());
+        assert_eq!(names(query().user("ada")), ["userId"]);
+        assert_eq!(names(query().limit(10)), ["limit"]);
+        assert_eq!(names(query().limit(100)), ["limit"]);
+        assert_eq!(names(query().page(1)), ["page"]);
+        assert_eq!(names(query().order(Order::Descending)), ["order"]);
+        assert_eq!(names(query().order(Order::Ascending)), ["order"]);
     }
 }

@@ -121,7 +121,8 @@ struct StatsResponse {
 impl Query {
     /// Counts the matching events over time. The query must have
     /// [`since`](Self::since) and [`until`](Self::until); of the others, only the
-    /// filters apply. See [`StatsQuery`].
+    /// filters apply: the server refuses a limit, a page, a cursor or an order with
+    /// status 400. See [`StatsQuery`].
     pub fn stats(self) -> StatsQuery {
         StatsQuery::new(self)
     }

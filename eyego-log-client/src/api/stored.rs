@@ -7,11 +7,12 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use eyego_log_core::LogId;
+use eyego_log_core::wire::IngestResponse;
 use http::{Method, StatusCode};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::api::caller::Caller;
+use crate::api::caller::{Caller, decode};
 use crate::api::client::delivery::Delivery;
 use crate::api::client::{Client, deadline_after};
 use crate::model::errors::{RequestError, SendError};
@@ -117,10 +118,17 @@ async fn confirm(
         let remaining = deadline.saturating_duration_since(Instant::now());
         let wait = remaining.clamp(Duration::from_millis(1), MAX_WAIT);
         let path = format!("/logs?wait=stored&timeout={}ms", wait.as_millis());
-        match caller.call_for_response(Method::POST, &path, line.clone(), wait).await {
-            Ok(response) if response.status() == StatusCode::OK => {
-                return Ok(StoreOutcome::Stored(id));
-            }
+        let asked = async {
+            let response =
+                caller.call_for_response(Method::POST, &path, line.clone(), wait).await?;
+            // Another server may respond with 200, too.
+            decode::<IngestResponse>(&response).map(|_| response.status())
+        };
+        let Some(result) = caller.within(deadline, asked).await else {
+            return Ok(StoreOutcome::Queued(id));
+        };
+        match result {
+            Ok(StatusCode::OK) => return Ok(StoreOutcome::Stored(id)),
             // The wait timed out, or the server is stopping.
             Ok(_) => {}
             Err(RequestError::Status(error)) if error.status == 409 => {

@@ -105,8 +105,11 @@ struct SkippedData {
 
 impl Query {
     /// Follows the matching events as they are stored, including those with older
-    /// timestamps. See [`Tail`]. Only the filters apply, not the limit, page,
-    /// cursor or order.
+    /// timestamps. See [`Tail`]. Only the filters apply: the server refuses a limit, a
+    /// page, a cursor or an order with status 400.
+    ///
+    /// A tail does not keep the client alive, and ends with
+    /// [`RequestError::Closed`] after a shutdown.
     pub fn tail(self) -> Tail {
         Tail::new(self)
     }
@@ -163,7 +166,7 @@ impl Tail {
         let query = self.query.clone();
         Box::pin(async move {
             query.check()?;
-            query.caller().stream(&path).await
+            query.caller().stream(&path, "text/event-stream").await
         })
     }
 
@@ -307,7 +310,8 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let _ = stream.read(&mut [0; 4096]).await.unwrap();
                 if !open.is_empty() {
-                    let head = b"HTTP/1.1 200 OK\r\n\r\nid: t1\n\n";
+                    let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n\
+                        id: t1\n\n";
                     stream.write_all(head).await.unwrap();
                 }
                 open.push(stream);

@@ -26,6 +26,8 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) struct StreamTarget {
     pub(crate) pieces: mpsc::Sender<StreamPiece>,
+    /// The content type of a successful response, without parameters.
+    pub(crate) media_type: &'static str,
     /// How long to wait for the head and for each piece.
     pub(crate) idle_timeout: Duration,
 }

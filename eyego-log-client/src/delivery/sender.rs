@@ -11,7 +11,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use crate::delivery::compress::Compressor;
 use crate::delivery::dispatch::{OutgoingBatch, Ticket};
 use crate::delivery::mailbox::{Call, Completion, Mailbox};
-use crate::transport::describe::{Attempt, error_chain};
+use crate::transport::describe::{Attempt, rounded};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::{Bytes, Request, ResponseLimit, Transport, TransportError, TransportResult};
 
@@ -81,6 +81,10 @@ impl Sender {
     /// Makes a call and passes on its response.
     pub(crate) async fn call(self, call: Call) {
         let Call { request, extra_time, response, stream } = call;
+        // The caller has given up, and must not be surprised by a late effect.
+        if response.is_closed() {
+            return;
+        }
         match stream {
             Some(target) => self.stream(request, response, target).await,
             None => {
@@ -100,15 +104,16 @@ impl Sender {
                 response.extensions_mut().insert(attempt);
                 Ok(response)
             }
-            Ok(Err(error)) => Err(at(&attempt, &error_chain(&error))),
+            Ok(Err(error)) => Err(at(&attempt, error)),
             Err(_) => {
-                let timeout = humantime::format_duration(timeout);
-                Err(at(&attempt, &format!("no response within {timeout}")))
+                let message = format!("no response within {}", rounded(timeout));
+                Err(at(&attempt, TransportError::new(message)))
             }
         }
     }
 }
 
-fn at(attempt: &Attempt, message: &str) -> TransportError {
-    TransportError::new(format!("{attempt}: {message}"))
+/// Adds the URL of the attempt to the message of an error.
+fn at(attempt: &Attempt, error: TransportError) -> TransportError {
+    error.map_message(|message| format!("{attempt}: {message}"))
 }

@@ -37,6 +37,7 @@ use serde::Serialize;
 pub use self::operations::{DeadLetterQuery, ErasureQuery};
 pub use self::query::{Export, Iter, Query, StatsQuery, Tail};
 use crate::api::client;
+use crate::api::client::guard::Guard;
 use crate::api::stored::StoreOutcome;
 use crate::model::errors::{ConfigError, LogError, SendError};
 use crate::model::event::Event;
@@ -81,6 +82,25 @@ impl Client {
     #[must_use]
     pub fn disabled() -> Self {
         client::Client::disabled().into()
+    }
+
+    /// Returns whether the client delivers nothing; see
+    /// [`crate::Client::is_disabled`].
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        self.inner.is_disabled()
+    }
+
+    /// Returns a guard that shuts the client down when it is dropped; see
+    /// [`crate::Client::guard`].
+    pub fn guard(&self) -> Guard {
+        self.inner.guard()
+    }
+
+    /// Returns the async client with which this one shares everything.
+    #[must_use]
+    pub fn async_client(&self) -> &client::Client {
+        &self.inner
     }
 
     /// Creates a handle to the same client that adds `metadata` to all its events;

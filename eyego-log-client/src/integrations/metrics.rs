@@ -19,6 +19,16 @@
 //! | `eyego_log_client_delivered_total` | counter | events that the server holds durably |
 //! | `eyego_log_client_lost_total{reason}` | counter | lost events, by [`LossReason`](crate::LossReason) |
 //! | `eyego_log_client_invalid_total` | counter | events that the call rejected |
+//! | `eyego_log_client_filtered_total` | counter | events that `before_send` excluded |
+//! | `eyego_log_client_sampled_out_total` | counter | events that `sample_rate` excluded |
+//! | `eyego_log_client_disabled_total` | counter | valid events that a disabled client discarded |
+//! | `eyego_log_client_unreported_total` | counter | lost events for which `on_loss` was too slow |
+//! | `eyego_log_client_unreported_deliveries_total` | counter | delivered events for which `on_delivery` was too slow |
+//! | `eyego_log_client_unspooled_total` | counter | events that were sent without being spooled first, because the spool was full or failed |
+//! | `eyego_log_client_recovered_total` | counter | events that an earlier process left in the spool |
+//! | `eyego_log_client_unexpected_responses_total` | counter | responses that no eyego-log server sent |
+//! | `eyego_log_client_split_batches_total` | counter | batches that were split because the server refused them as a whole |
+//! | `eyego_log_client_worker_restarts_total` | counter | restarts of the client's thread after a panic |
 //! | `eyego_log_client_requests_total` | counter | requests that deliver events, including retries |
 //! | `eyego_log_client_failed_requests_total` | counter | those that failed and can be retried |
 //! | `eyego_log_client_sent_bytes_total` | counter | bytes of their bodies, after compression |
@@ -55,6 +65,52 @@ pub fn publish(client: &Client) {
             "Events that the server holds durably.",
         ),
         ("eyego_log_client_invalid_total", stats.invalid, "Events that the call rejected."),
+        ("eyego_log_client_filtered_total", stats.filtered, "Events that `before_send` excluded."),
+        (
+            "eyego_log_client_sampled_out_total",
+            stats.sampled_out,
+            "Events that `sample_rate` excluded.",
+        ),
+        (
+            "eyego_log_client_disabled_total",
+            stats.disabled,
+            "Valid events that a disabled client discarded.",
+        ),
+        (
+            "eyego_log_client_unreported_total",
+            stats.unreported,
+            "Lost events for which `on_loss` was too slow.",
+        ),
+        (
+            "eyego_log_client_unreported_deliveries_total",
+            stats.unreported_deliveries,
+            "Delivered events for which `on_delivery` was too slow.",
+        ),
+        (
+            "eyego_log_client_unspooled_total",
+            stats.unspooled,
+            "Events that were sent without being spooled first, because the spool was full or failed.",
+        ),
+        (
+            "eyego_log_client_recovered_total",
+            stats.recovered,
+            "Events that an earlier process left in the spool.",
+        ),
+        (
+            "eyego_log_client_unexpected_responses_total",
+            stats.unexpected_responses,
+            "Responses that no eyego-log server sent.",
+        ),
+        (
+            "eyego_log_client_split_batches_total",
+            stats.split_batches,
+            "Batches that were split because the server refused them as a whole.",
+        ),
+        (
+            "eyego_log_client_worker_restarts_total",
+            stats.worker_restarts,
+            "Restarts of the client's thread after a panic.",
+        ),
         (
             "eyego_log_client_requests_total",
             stats.requests,

@@ -51,7 +51,9 @@ pub fn response(status: StatusCode, body: impl Into<Bytes>) -> Response {
 }
 
 /// A transport that accepts and records every event. Clones share the recorded
-/// events.
+/// events. For [`send_stored`](crate::Client::send_stored) an event is stored at once,
+/// and the server is [ready](crate::Client::readiness). Other calls that read or erase
+/// find nothing or fail with status 404.
 #[derive(Debug, Clone, Default)]
 pub struct Recorder {
     recorded: Arc<Mutex<Recorded>>,
@@ -126,10 +128,14 @@ impl Recorder {
         if let Some(response) = recorded.responses.pop_front() {
             return response;
         }
-        if request.method() == Method::GET {
+        let path = request.uri().path();
+        if path.ends_with("/health/ready") {
+            return response(StatusCode::OK, r#"{"status":"success","message":"ready"}"#);
+        }
+        if request.method() != Method::POST || path.contains("/dead-letters") {
             return response(
                 StatusCode::NOT_FOUND,
-                r#"{"status":"fail","message":"a recorder has no stored events"}"#,
+                r#"{"status":"fail","message":"a recorder only records events"}"#,
             );
         }
         // The client then sends the body again, uncompressed.
@@ -138,6 +144,7 @@ impl Recorder {
         }
         let now = Timestamp::from(std::time::SystemTime::now());
         let mut accepted = 0;
+        let mut last_id = None;
         for line in request.body().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             if let Ok(event) = IngestRequest::parse(line, now)
                 && let Some(id) = event.id
@@ -146,7 +153,15 @@ impl Recorder {
                     recorded.events.push(event.into_entry(id, now));
                 }
                 accepted += 1;
+                last_id = Some(id);
             }
+        }
+        // `send_stored` asks for the single event that it has just delivered.
+        if path.ends_with("/logs")
+            && let Some(id) = last_id
+        {
+            let body = format!(r#"{{"status":"success","message":"stored","id":"{id}"}}"#);
+            return response(StatusCode::OK, body);
         }
         response(StatusCode::ACCEPTED, format!(r#"{{"accepted":{accepted},"rejected":[]}}"#))
     }

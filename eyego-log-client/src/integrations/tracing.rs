@@ -24,6 +24,7 @@
 //! ```
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -59,7 +60,9 @@ impl TracingLayer {
 
     /// Sets whether the fields of the enclosing spans are added to the metadata.
     /// The event's own fields take precedence, then those of the innermost span.
-    /// The user may then be a field of a span, too. Defaults to false.
+    /// The user may then be a field of a span, too: that of the innermost span, unless
+    /// the event has its own. Another user or another `action` of a span is added to
+    /// the metadata under its own name. Defaults to false.
     ///
     /// ```
     /// use eyego_log_client::Client;
@@ -100,8 +103,19 @@ impl TracingLayer {
     /// the metadata as `traceId`. It runs on the thread that logs the event.
     /// Defaults to none.
     ///
-    /// With OpenTelemetry, read the id from the current context, for example with
-    /// `Context::current().span().span_context().trace_id().to_string()`.
+    /// If the function panics, the event is logged without the id, and the panic is
+    /// reported to [`on_problem`](crate::ClientBuilder::on_problem).
+    ///
+    /// With OpenTelemetry, read the id from the current context. Check that the context
+    /// is valid: without a trace, its id consists of 32 zeros.
+    ///
+    /// ```ignore
+    /// let layer = TracingLayer::new(client).with_trace_id(|| {
+    ///     let context = opentelemetry::Context::current();
+    ///     let span = context.span().span_context().clone();
+    ///     span.is_valid().then(|| span.trace_id().to_string())
+    /// });
+    /// ```
     ///
     /// ```
     /// use eyego_log_client::Client;
@@ -136,7 +150,12 @@ impl TracingLayer {
         }
         let level = self.has_level.then(|| event.metadata().level().to_string());
         let target = self.has_target.then(|| event.metadata().target().to_owned());
-        let trace_id = self.trace_id.as_ref().and_then(|trace_id| trace_id());
+        let trace_id = self.trace_id.as_ref().and_then(|trace_id| {
+            catch_unwind(AssertUnwindSafe(|| trace_id())).unwrap_or_else(|_| {
+                self.client.report_panic("an event is logged without its trace id: ");
+                None
+            })
+        });
         for (name, value) in [("level", level), ("target", target), ("traceId", trace_id)] {
             if let Some(value) = value {
                 fields.metadata.entry(name).or_insert(value.into());
@@ -186,7 +205,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TracingLayer {
         let mut found = Fields::default();
         event.record(&mut found);
         self.enrich(event, &context, &mut found);
-        if let (Some(user_id), Some(action)) = (found.user_id, found.action) {
+        if let (Some((_, user_id)), Some(action)) = (found.user_id, found.action) {
             // A `tracing` call cannot fail, so errors are counted and reported.
             let event = Event::new(user_id, action).metadata(found.metadata);
             self.client.log_for_layer(&event, true);
@@ -197,7 +216,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TracingLayer {
 /// The fields of a marked event, or of a span.
 #[derive(Default)]
 struct Fields {
-    user_id: Option<String>,
+    /// The name of the field and its value.
+    user_id: Option<(&'static str, String)>,
     action: Option<String>,
     metadata: Map<String, Value>,
 }
@@ -205,13 +225,27 @@ struct Fields {
 impl Fields {
     /// Adds the fields of a span that are not known yet.
     fn inherit(&mut self, span: &Self) {
-        if self.user_id.is_none() {
-            self.user_id.clone_from(&span.user_id);
+        match (&self.user_id, &span.user_id) {
+            (None, user) => self.user_id.clone_from(user),
+            (Some((_, own)), Some((name, user))) if own != user => {
+                self.add(name, &user.as_str().into());
+            }
+            _ => {}
+        }
+        if let Some(action) =
+            span.action.as_ref().filter(|action| self.action.as_ref() != Some(*action))
+        {
+            self.add("action", &action.as_str().into());
         }
         for (name, value) in &span.metadata {
-            if !self.metadata.contains_key(name) {
-                self.metadata.insert(name.clone(), value.clone());
-            }
+            self.add(name, value);
+        }
+    }
+
+    /// Adds a member to the metadata unless there is one with this name.
+    fn add(&mut self, name: &str, value: &Value) {
+        if !self.metadata.contains_key(name) {
+            self.metadata.insert(name.to_owned(), value.clone());
         }
     }
 
@@ -228,7 +262,7 @@ impl Fields {
             other => other.to_string(),
         };
         match field.name() {
-            "userId" | "user_id" => self.user_id = Some(text(value)),
+            name @ ("userId" | "user_id") => self.user_id = Some((name, text(value))),
             "action" => self.action = Some(text(value)),
             name => drop(self.metadata.insert(name.to_owned(), value)),
         }

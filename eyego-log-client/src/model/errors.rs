@@ -106,6 +106,10 @@ impl ConfigError {
         Self { option, problem: problem.to_string() }
     }
 
+    pub(crate) fn with_note(self, note: &str) -> Self {
+        Self { problem: format!("{} ({note})", self.problem), ..self }
+    }
+
     /// Returns the name of the invalid option: a builder method or an
     /// environment variable.
     #[must_use]
@@ -124,6 +128,10 @@ pub enum RequestError {
     /// The server could not be reached or did not respond in time.
     #[error("no response from the server: {0}")]
     NoResponse(String),
+    /// The transport cannot send such a request, so no retry succeeds; see
+    /// [`TransportError::unsupported`](crate::transport::TransportError::unsupported).
+    #[error("{0}")]
+    Unsupported(String),
     /// The response did not come from an eyego-log server. The text includes
     /// the beginning of its body.
     #[error("{0}")]
@@ -141,7 +149,10 @@ pub enum RequestError {
     #[error("the client is shut down")]
     Closed,
     /// The client is disabled, so it has no server to read from.
-    #[error("the client is disabled and reads nothing")]
+    #[error(
+        "the client is disabled and reads nothing: EYEGO_LOG_URL is not set, or the program \
+         disabled the client"
+    )]
     Disabled,
 }
 
@@ -155,7 +166,7 @@ impl RequestError {
                 matches!(error.status, 408 | 425 | 429 | 500 | 502..=599)
             }
             Self::NoResponse(_) | Self::UnexpectedResponse(_) | Self::Incomplete { .. } => true,
-            Self::Closed | Self::Disabled => false,
+            Self::Unsupported(_) | Self::Closed | Self::Disabled => false,
         }
     }
 
@@ -165,6 +176,7 @@ impl RequestError {
         match self {
             Self::Status(error) => Some(error),
             Self::NoResponse(_)
+            | Self::Unsupported(_)
             | Self::UnexpectedResponse(_)
             | Self::Incomplete { .. }
             | Self::Closed
@@ -189,7 +201,8 @@ pub enum ExportError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StatusError {
-    /// The HTTP status code.
+    /// The HTTP status code. If the client itself rejects a call, this is the status
+    /// with which the server would.
     pub status: u16,
     /// The server's message, for people.
     pub message: String,
@@ -200,18 +213,24 @@ pub struct StatusError {
     /// How long the server asks to wait before the call is repeated, at most five
     /// minutes.
     pub retry_after: Option<Duration>,
+    /// Whether the client rejected the call and sent nothing.
+    pub(crate) is_from_client: bool,
 }
 
 impl StatusError {
     /// Creates the error of a call that the client itself rejects, as the server
     /// would.
     pub(crate) fn rejected(status: u16, message: String, errors: FieldErrors) -> Self {
-        Self { status, message, errors, request_id: None, retry_after: None }
+        let (request_id, retry_after) = (None, None);
+        Self { status, message, errors, request_id, retry_after, is_from_client: true }
     }
 }
 
 impl fmt::Display for StatusError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_from_client {
+            return write!(f, "the request was not sent, because it is invalid: {}", self.message);
+        }
         write!(f, "the server responded with status {}: {}", self.status, self.message)?;
         match &self.request_id {
             Some(id) => write!(f, " (request {id})"),
@@ -221,3 +240,17 @@ impl fmt::Display for StatusError {
 }
 
 impl std::error::Error for StatusError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_whether_the_client_or_the_server_rejected_the_call() {
+        let mut error = StatusError::rejected(400, "no".to_owned(), FieldErrors::new());
+        let text = error.to_string();
+        assert_eq!(text, "the request was not sent, because it is invalid: no");
+        error.is_from_client = false;
+        assert_eq!(error.to_string(), "the server responded with status 400: no");
+    }
+}

@@ -2,10 +2,11 @@
 //! bounded line that contains no credentials.
 
 use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use eyego_log_core::wire::Status;
-use http::header::{CONTENT_ENCODING, LOCATION};
-use http::{Method, StatusCode, Uri};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use serde::Deserialize;
 
 use crate::transport::{Request, Response};
@@ -165,6 +166,19 @@ pub(crate) fn without_credentials(url: &str) -> String {
     }
 }
 
+/// Returns whether this is the head of a stream of this media type, as the server sends it.
+pub(crate) fn is_stream(status: StatusCode, headers: &HeaderMap, media_type: &str) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let found = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
+    status == StatusCode::OK && found.trim().eq_ignore_ascii_case(media_type)
+}
+
+/// Formats a duration, in whole milliseconds if it has any.
+pub(crate) fn rounded(duration: Duration) -> impl fmt::Display {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    humantime::format_duration(if millis == 0 { duration } else { Duration::from_millis(millis) })
+}
+
 /// Formats an error and all of its sources.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut chain = error.to_string();
@@ -206,6 +220,13 @@ mod tests {
         let long = response(502, "x\n".repeat(10_000));
         let text = describe(&attempted(&format!("http://h/{}", "y".repeat(10_000)), long));
         assert!(text.len() < 1000 && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn durations_are_shown_in_milliseconds() {
+        let shown = |nanos| rounded(Duration::from_nanos(nanos)).to_string();
+        assert_eq!(shown(1_730_223_768), "1s 730ms");
+        assert_eq!(shown(1_500), "1us 500ns");
     }
 
     #[test]

@@ -157,16 +157,24 @@ impl Transport for HttpTransport {
 
 impl Built {
     fn new(files: &TlsFiles, needs_tls: bool) -> Result<Self, SetupError> {
-        let builder = Client::builder()
+        let build = |files: &TlsFiles| {
+            Ok::<_, SetupError>(tls::configure(Self::builder(), files, needs_tls)?.build())
+        };
+        let client = build(files)?.map_err(|error| {
+            let can_build = |files: &TlsFiles| matches!(build(files), Ok(Ok(_)));
+            tls::setup_error(&error, files, needs_tls, can_build)
+        })?;
+        Ok(Self { client, has_tls: needs_tls })
+    }
+
+    fn builder() -> reqwest::ClientBuilder {
+        Client::builder()
             .user_agent(concat!("eyego-log-client/", env!("CARGO_PKG_VERSION")))
             .pool_idle_timeout(IDLE_TIMEOUT)
             .referer(false)
             // `exchange` follows redirects itself: it keeps the API key when the
             // same host redirects to TLS, and messages can name the target.
-            .redirect(Policy::none());
-        let client = tls::configure(builder, files, needs_tls)?.build();
-        let client = client.map_err(|error| tls::setup_error(&error, needs_tls))?;
-        Ok(Self { client, has_tls: needs_tls })
+            .redirect(Policy::none())
     }
 }
 

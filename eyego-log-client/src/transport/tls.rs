@@ -29,12 +29,30 @@ pub(crate) fn read_file(option: &'static str, path: &Path) -> Result<Vec<u8>, Se
     })
 }
 
-/// Explains why the HTTP client could not be built.
-pub(crate) fn setup_error(error: &reqwest::Error, needs_tls: bool) -> SetupError {
+/// Explains why the HTTP client could not be built. `can_build` tells whether it can be
+/// with these files.
+pub(crate) fn setup_error(
+    error: &reqwest::Error,
+    files: &TlsFiles,
+    needs_tls: bool,
+    can_build: impl Fn(&TlsFiles) -> bool,
+) -> SetupError {
     let reason = error_chain(error);
     // The system's certificates cannot be read then, and the library hides that cause.
     if std::fs::File::open(".").is_err_and(|error| is_out_of_descriptors(&error)) {
         return SetupError::NoDescriptor(format!("no file descriptor is free ({reason})"));
+    }
+    if let Some(path) = &files.identity_file
+        && can_build(&TlsFiles { identity_file: None, ..files.clone() })
+    {
+        let problem = format!("{} cannot be used: {reason}", path.display());
+        return SetupError::Config(ConfigError::new("identity_file", problem));
+    }
+    if let Some(path) = &files.ca_file
+        && can_build(&TlsFiles { ca_file: None, ..files.clone() })
+    {
+        let problem = format!("{} cannot be used: {reason}", path.display());
+        return SetupError::Config(ConfigError::new("ca_file", problem));
     }
     SetupError::Config(if needs_tls {
         let problem = format!(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use eyego_log_client::Overflow;
 #[cfg(all(unix, feature = "spool"))]
 use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
-use eyego_log_client::{Client, Event, LossReason, SendError};
+use eyego_log_client::{Client, Event, LossReason, RequestError, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -145,8 +145,12 @@ fn limit_descriptors(max: u64) {
 fn builds_a_client_without_a_free_descriptor() {
     let url = std::env::var("EYEGO_TEST_URL").unwrap();
     limit_descriptors(0);
-    let client = quick(&url).build().unwrap();
+    let client = quick(&url).request_timeout(Duration::from_secs(1)).build().unwrap();
     client.log(Event::new("a", "A")).unwrap();
+    let begin = Instant::now();
+    let error = futures_executor::block_on(client.query().fetch()).unwrap_err();
+    assert!(matches!(&error, RequestError::NoResponse(_)), "{error}");
+    assert!(begin.elapsed() < TIMEOUT / 2, "{error}");
     let runtime = futures_executor::block_on(client.flush_within(Duration::from_millis(300)));
     assert_eq!(runtime.unsettled, 1, "nothing can be sent: {runtime:?}");
     assert!(runtime.stats.last_problem.unwrap().message.contains("cannot create the runtime"));

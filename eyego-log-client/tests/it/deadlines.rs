@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
-use eyego_log_client::{Client, Event, LossReason, SendError};
+use eyego_log_client::{Client, Event, LossReason, RequestError, SendError};
 use futures_executor::block_on;
 
 use crate::eventually::{TIMEOUT, eventually};
@@ -125,6 +125,26 @@ fn deadlines_hold_while_the_clients_thread_is_blocked() {
     assert!(begin.elapsed() < TIMEOUT / 2);
     drop(release);
     eventually("the events are settled in the end", || client.stats().pending == 0);
+}
+
+#[test]
+fn calls_that_read_fail_while_the_clients_thread_is_blocked() {
+    let (release, released) = mpsc::channel();
+    let builder = quick("http://blocking").transport(Blocking(Mutex::new(released)));
+    let client = builder.request_timeout(SHORT).build().unwrap();
+    client.log(Event::new("a", "A")).unwrap();
+    let begin = Instant::now();
+    let errors = [
+        block_on(client.query().fetch()).unwrap_err(),
+        block_on(client.readiness()).unwrap_err(),
+        block_on(client.erase_user("ada")).unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(&error, RequestError::NoResponse(_)), "{error}");
+        assert!(error.is_retryable() && error.to_string().contains("300ms"), "{error}");
+    }
+    assert!(begin.elapsed() < TIMEOUT / 2);
+    drop(release);
 }
 
 /// Refuses the first request and accepts all others.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use eyego_log_client::{Client, ExportError, ExportFormat, Order, RequestError, blocking};
+use eyego_log_client::{
+    Client, ExportError, ExportFormat, Order, RequestError, TailItem, blocking,
+};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +16,8 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::server::quick;
 
-const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\
+      transfer-encoding: chunked\r\n\r\n";
 
 /// How an export of [`chunked`] ends.
 #[derive(Clone, Copy)]
@@ -72,7 +75,10 @@ async fn an_export_has_the_filters_the_format_and_the_columns() {
         .and(query_param("order", "asc"))
         .and(query_param("format", "csv"))
         .and(query_param("columns", "metadata.page,metadata.cart.total"))
-        .respond_with(ResponseTemplate::new(200).set_body_string("id,userId\n1,ada\n"))
+        .respond_with(
+            ResponseTemplate::new(200)
+                .set_body_raw("id,userId\n1,ada\n", "text/csv; charset=utf-8; header=present"),
+        )
         .mount(&server)
         .await;
     let query = client.query().user("ada").order(Order::Ascending);
@@ -110,7 +116,7 @@ async fn an_export_is_saved_only_if_it_is_complete() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no unfinished file is left");
 
     let blocking = blocking::Client::from(client);
-    let export = move || blocking.query().export(ExportFormat::Csv).write_to(Vec::new());
+    let export = move || blocking.query().export(ExportFormat::Ndjson).write_to(Vec::new());
     let error = tokio::task::spawn_blocking(export).await.unwrap().unwrap_err();
     assert!(matches!(error, ExportError::Request(RequestError::Incomplete { .. })), "{error}");
 }
@@ -143,4 +149,66 @@ async fn a_transport_that_does_not_stream_is_named_in_the_error() {
     let client = client.build().unwrap();
     let error = client.query().export(ExportFormat::Ndjson).start().await.unwrap_err();
     assert!(error.to_string().contains("send_streaming"), "{error}");
+    assert!(matches!(&error, RequestError::Unsupported(_)) && !error.is_retryable(), "{error:?}");
+    let mut tail = client.query().tail();
+    assert!(matches!(tail.next_item().await, Some(Err(RequestError::Unsupported(_)))));
+    assert!(tail.next_item().await.is_none());
+}
+
+#[tokio::test]
+async fn a_response_of_another_server_is_not_saved_and_is_shown() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("export.csv");
+    std::fs::write(&file, "earlier").unwrap();
+    for (response, shown) in [
+        (ResponseTemplate::new(200).set_body_raw("<html>log in", "text/html"), "<html>log in"),
+        (ResponseTemplate::new(200).set_body_json(json!({"ok": true})), "ok"),
+        (ResponseTemplate::new(200).set_body_raw(" ".repeat(1 << 20), "text/plain"), "text/plain"),
+        (ResponseTemplate::new(204), "status 204"),
+        (ResponseTemplate::new(206).set_body_raw("id", "text/csv"), "status 206"),
+    ] {
+        let server = MockServer::start().await;
+        Mock::given(path("/api/v1/logs/export"))
+            .respond_with(response.clone())
+            .mount(&server)
+            .await;
+        Mock::given(path("/api/v1/logs/tail")).respond_with(response).mount(&server).await;
+        let client = quick(&server.uri()).build().unwrap();
+        let error = client.query().export(ExportFormat::Csv).save(&file).await.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            matches!(error, ExportError::Request(RequestError::UnexpectedResponse(_)))
+                && text.contains(shown)
+                && text.contains("/api/v1/logs/export"),
+            "{text}"
+        );
+        assert!(text.len() < 1000, "{text}");
+        match client.query().tail().next_item().await.unwrap().unwrap() {
+            TailItem::Interrupted(RequestError::UnexpectedResponse(text)) => {
+                assert!(text.contains(shown) && text.contains("/api/v1/logs/tail"), "{text}");
+            }
+            item => panic!("{item:?}"),
+        }
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "earlier");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn concurrent_exports_to_one_file_do_not_mix() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let file = dir.path().join("export.ndjson");
+    let (client, _) = chunked(100, End::Complete).await;
+    let (other, _) = chunked(10, End::CutOff).await;
+    let save = |client: &Client| {
+        let export = client.query().export(ExportFormat::Ndjson);
+        let file = file.clone();
+        async move { export.save(&file).await }
+    };
+    let (first, second, third) = tokio::join!(save(&client), save(&other), save(&client));
+    assert_eq!((first.unwrap(), third.unwrap()), (100 << 16, 100 << 16));
+    assert!(second.is_err());
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes.len() == 100 << 16 && bytes.iter().all(|byte| *byte == b'x'));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no unfinished file is left");
 }

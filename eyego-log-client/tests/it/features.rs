@@ -106,7 +106,9 @@ async fn the_tracing_layer_adds_what_its_options_ask_for() {
     let expected = json!({"depth": 2, "late": "recorded", "level": "own", "n": 3,
         "target": "shop", "traceId": "t-1"});
     assert_eq!(json!(click.metadata.to_map()), expected);
+    assert!(click.metadata.to_map().get("user_id").is_none());
     let view = recorder.single("VIEW");
+    assert_eq!(view.metadata.to_map()["user_id"], "ada", "the user of the span is kept");
     assert_eq!((view.user_id.as_str(), &view.metadata.to_map()["level"]), ("bob", &json!("INFO")));
     assert_eq!(recorder.events().len(), 2);
 }
@@ -232,6 +234,47 @@ fn a_value_that_is_recorded_may_log_itself() {
     assert!(futures_executor::block_on(client.flush()).all_delivered());
     assert_eq!(recorder.single("INNER").user_id.as_str(), "ada");
     assert_eq!(recorder.single("OUTER").metadata.to_map()["value"], "value");
+}
+
+#[tokio::test]
+async fn a_recorder_stores_events_at_once_and_is_ready() {
+    let (client, recorder) = recording_client();
+    let sent = client.send_stored(Event::new("ada", "PAID"), Duration::from_secs(30));
+    let outcome = sent.await.unwrap();
+    assert_eq!(outcome, eyego_log_client::StoreOutcome::Stored(recorder.single("PAID").id));
+    assert!(client.readiness().await.unwrap().is_ready);
+    assert_eq!(client.query().get(outcome.id()).await.unwrap(), None);
+    let error = client.erase_user("ada").await.unwrap_err();
+    assert_eq!(error.status().unwrap().message, "a recorder only records events");
+}
+
+#[tokio::test]
+async fn an_action_of_a_span_is_kept_in_the_metadata() {
+    let (client, recorder) = recording_client();
+    let layer = eyego_log_client::tracing::TracingLayer::new(client.clone()).with_span_fields(true);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let _span = tracing::info_span!("job", userId = "ada", action = "IMPORT").entered();
+        tracing::info!(action = "ROW");
+        tracing::info!(action = "IMPORT");
+    });
+    assert!(client.flush().await.all_delivered());
+    assert_eq!(json!(recorder.single("ROW").metadata.to_map()), json!({"action": "IMPORT"}));
+    assert!(recorder.single("IMPORT").metadata.to_map().is_empty());
+}
+
+#[tokio::test]
+async fn an_event_whose_trace_id_panics_is_logged_without_it() {
+    let (client, recorder) = recording_client();
+    let layer = eyego_log_client::tracing::TracingLayer::new(client.clone())
+        .with_trace_id(|| panic!("a bug of the program"));
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        tracing::info!(userId = "ada", action = "CLICK");
+    });
+    let problem = client.stats().last_problem.unwrap().message;
+    assert_eq!(problem, "a closure panicked");
+    assert!(client.flush().await.all_delivered());
+    assert!(recorder.single("CLICK").metadata.to_map().is_empty());
+    assert_eq!(client.stats().invalid, 0, "the event is logged");
 }
 
 #[test]

@@ -48,6 +48,8 @@ async fn published_metrics_are_the_statistics() {
         ("eyego_log_client_requests_total", stats.requests),
         ("eyego_log_client_sent_bytes_total", stats.sent_bytes),
         ("eyego_log_client_pending", 0),
+        ("eyego_log_client_filtered_total", 0),
+        ("eyego_log_client_worker_restarts_total", 0),
         ("eyego_log_client_lost_total{overflow}", 0),
     ] {
         let expected = f64::from(u32::try_from(expected).unwrap());

@@ -1,7 +1,7 @@
 //! Statistics, readiness, dead letters, erasures and waiting for storage: what the client sends,
 //! and what it makes of the responses.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eyego_log_client::{
     Client, ErasureState, Event, Interval, PartState, Replay, RequestError, SendError,
@@ -196,7 +196,7 @@ async fn an_erasure_is_requested_and_awaited() {
         .mount(&server)
         .await;
     let read = || Mock::given(method("GET")).and(path(format!("/api/v1/erasures/{ID}")));
-    read().respond_with(ok(data("running"))).up_to_n_times(2).mount(&server).await;
+    let running = read().respond_with(ok(data("running"))).mount_as_scoped(&server).await;
     read().respond_with(fail(503, "busy")).up_to_n_times(1).mount(&server).await;
     read().respond_with(ok(data("done"))).mount(&server).await;
     let list =
@@ -209,8 +209,9 @@ async fn an_erasure_is_requested_and_awaited() {
 
     let receipt = client.erase_user("a/b ü").await.unwrap();
     assert_eq!((receipt.user_id.as_str(), receipt.state), ("a/b ü", ErasureState::Running));
-    let first = client.wait_for_erasure(receipt.id, Duration::ZERO).await.unwrap();
+    let first = client.wait_for_erasure(receipt.id, Duration::from_secs(1)).await.unwrap();
     assert_eq!(first.state, ErasureState::Running, "the timeout has passed");
+    drop(running);
     let done = client.wait_for_erasure(receipt.id, Duration::from_secs(30)).await.unwrap();
     assert_eq!(
         (done.state, done.removed.store, done.removed.dead_letters),
@@ -290,6 +291,45 @@ async fn an_event_that_is_not_stored_in_time_is_queued() {
     assert_eq!(outcome, StoreOutcome::Queued(outcome.id()));
     let sent = Client::disabled().send_stored(Event::new("ada", "PAID"), Duration::ZERO);
     assert!(matches!(sent.await, Ok(StoreOutcome::Excluded(_))));
+}
+
+#[tokio::test]
+async fn a_response_of_another_server_does_not_confirm_that_an_event_is_stored() {
+    let portal = ResponseTemplate::new(200).set_body_raw("<html>log in", "text/html");
+    let (client, _server) = storing(vec![portal]).await;
+    let outcome = client.send_stored(Event::new("ada", "PAID"), Duration::from_millis(80)).await;
+    assert!(matches!(outcome, Ok(StoreOutcome::Queued(_))), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn waits_end_at_their_timeout_although_the_server_hangs() {
+    let slow = queued().set_delay(Duration::from_secs(60));
+    let (client, server) = storing(vec![slow.clone()]).await;
+    Mock::given(method("GET")).respond_with(slow).mount(&server).await;
+    let (begin, timeout) = (Instant::now(), Duration::from_millis(200));
+    let outcome = client.send_stored(Event::new("ada", "PAID"), timeout).await;
+    assert!(matches!(outcome, Ok(StoreOutcome::Queued(_))), "{outcome:?}");
+    let error = client.wait_for_erasure(ID.parse().unwrap(), timeout).await.unwrap_err();
+    assert!(matches!(&error, RequestError::NoResponse(_)), "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(10), "the request timeout is 15 s");
+}
+
+#[tokio::test]
+async fn a_url_that_the_server_does_not_know_is_an_error() {
+    let (client, server) = client_and_server().await;
+    let id = ID.parse().unwrap();
+    Mock::given(method("GET"))
+        .respond_with(fail(404, "no such route: /x/api/v1/logs"))
+        .mount(&server)
+        .await;
+    let errors = [
+        client.query().get(id).await.err(),
+        client.dead_letter(id).await.err(),
+        client.erasure(id).await.err(),
+    ];
+    for error in errors {
+        assert_eq!(error.unwrap().status().unwrap().status, 404);
+    }
 }
 
 #[tokio::test]

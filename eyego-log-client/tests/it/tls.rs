@@ -206,6 +206,18 @@ async fn a_client_certificate_is_sent_to_a_server_that_requires_one() {
     let (certificate, key) = authority.issue("the client");
     let identity = dir.path().join("identity.pem");
     std::fs::write(&identity, certificate.pem() + &key.serialize_pem()).unwrap();
+    let mismatch = dir.path().join("mismatch.pem");
+    let other = KeyPair::generate().unwrap();
+    std::fs::write(&mismatch, certificate.pem() + &other.serialize_pem()).unwrap();
+    let error = quick(&url).ca_file(&ca).identity_file(&mismatch).build().unwrap_err();
+    assert_eq!(error.option(), "identity_file", "{error}");
+    assert!(error.to_string().contains("mismatch.pem"), "{error}");
+    let damaged = dir.path().join("damaged.pem");
+    let text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    std::fs::write(&damaged, text).unwrap();
+    let error = quick(&url).ca_file(&damaged).build().unwrap_err();
+    assert_eq!(error.option(), "ca_file", "{error}");
+    assert!(error.to_string().contains("damaged.pem"), "{error}");
     let with = quick(&url).ca_file(&ca).identity_file(&identity).build().unwrap();
     send(&with).await.unwrap();
 }

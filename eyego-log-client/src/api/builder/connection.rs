@@ -89,7 +89,8 @@ impl ClientBuilder {
     /// The client's thread drives the connections, so they end with
     /// [`shutdown`](crate::Client::shutdown). Configure the `reqwest::Client` not
     /// to follow redirects: it follows some of them with a GET request without
-    /// the events, which the client then sends again.
+    /// the events, which the client then sends again. Do not set a total timeout
+    /// either: it would end exports and tails while they are received.
     pub fn http_client(self, client: reqwest::Client) -> Self {
         self.transport(HttpTransport::with_client(client))
     }
@@ -170,7 +171,15 @@ fn base_url(text: &str) -> Result<(String, bool), ConfigError> {
     if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return invalid("must not contain a user name or password; use api_key");
     }
-    Ok((format!("{}{API_PATH}", text.trim_end_matches('/')), is_https))
+    // The HTTP client is stricter, for example with ports.
+    match reqwest::Url::parse(text) {
+        Ok(url) if url.port() == Some(0) => return invalid("must not have the port 0"),
+        Ok(_) => {}
+        Err(error) => return invalid(&format!("is not valid ({error})")),
+    }
+    let server = text.trim_end_matches('/');
+    let server = server.strip_suffix(API_PATH).unwrap_or(server).trim_end_matches('/');
+    Ok((format!("{server}{API_PATH}"), is_https))
 }
 
 fn api_key(options: &ConnectionOptions) -> Result<ApiKey, ConfigError> {
@@ -233,7 +242,18 @@ mod tests {
 
     #[test]
     fn an_invalid_url_is_shown_without_its_password() {
-        for url in ["", "localhost", "ftp://host", "http://", "http://h?x=1", "http://u:secret@h"] {
+        for url in [
+            "",
+            "localhost",
+            "ftp://host",
+            "http://",
+            "http://h?x=1",
+            "http://u:secret@h",
+            "http://h:99999",
+            "http://h:abc",
+            "http://h:0",
+            "http://u:secret@h:99999",
+        ] {
             let error = validate_url(url).err().unwrap();
             assert_eq!(error.option(), "url", "{url}");
             assert!(!error.to_string().contains("secret"), "{error}");
@@ -245,6 +265,18 @@ mod tests {
         let validated = validate_url("http://localhost:3000/behind/a/proxy/").ok().unwrap();
         let expected = "http://localhost:3000/behind/a/proxy/api/v1";
         assert_eq!(validated.endpoint.base_url(), expected);
+    }
+
+    #[test]
+    fn the_api_path_may_be_part_of_the_url() {
+        for (url, expected) in [
+            ("http://h:1/api/v1", "http://h:1/api/v1"),
+            ("http://h:1/api/v1/", "http://h:1/api/v1"),
+            ("http://h:1/proxy/api/v1", "http://h:1/proxy/api/v1"),
+            ("http://h:1/api", "http://h:1/api/api/v1"),
+        ] {
+            assert_eq!(validate_url(url).ok().unwrap().endpoint.base_url(), expected);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Reads options from environment variables.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ClientBuilder, parse};
@@ -17,15 +19,13 @@ impl ClientBuilder {
     /// Returns a [`ConfigError`] if a variable cannot be parsed, or if
     /// `EYEGO_LOG_DISABLED` is `0` and `EYEGO_LOG_URL` is not set.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(|name| {
-            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
-        })
+        Self::from_variables(&Variables { read: &|name| std::env::var_os(name) })
     }
 
-    fn from_variables(read: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let read = |name: &str| read(name).filter(|value| !value.trim().is_empty());
-        let disabled = read("EYEGO_LOG_DISABLED").map(|value| flag(value.trim())).transpose()?;
-        let url = read("EYEGO_LOG_URL");
+    fn from_variables(variables: &Variables<'_>) -> Result<Self, ConfigError> {
+        let read = |name| variables.text(name);
+        let disabled = read("EYEGO_LOG_DISABLED")?.map(|value| flag(value.trim())).transpose()?;
+        let url = read("EYEGO_LOG_URL")?;
         if url.is_none() && disabled == Some(false) {
             let problem = "is not set: expected a URL such as http://localhost:3000";
             return Err(ConfigError::new("EYEGO_LOG_URL", problem));
@@ -39,10 +39,10 @@ impl ClientBuilder {
         }
         let is_disabled = disabled == Some(true) || url.is_none();
         let mut builder = Self::new(url.unwrap_or_default()).disabled(is_disabled);
-        builder.connection.api_key = read("EYEGO_LOG_API_KEY");
-        builder.connection.api_key_file = read("EYEGO_LOG_API_KEY_FILE").map(Into::into);
-        builder.connection.tls.ca_file = read("EYEGO_LOG_CA_FILE").map(Into::into);
-        builder.connection.tls.identity_file = read("EYEGO_LOG_IDENTITY_FILE").map(Into::into);
+        builder.connection.api_key = read("EYEGO_LOG_API_KEY")?;
+        builder.connection.api_key_file = variables.path("EYEGO_LOG_API_KEY_FILE");
+        builder.connection.tls.ca_file = variables.path("EYEGO_LOG_CA_FILE");
+        builder.connection.tls.identity_file = variables.path("EYEGO_LOG_IDENTITY_FILE");
         let numbers = [
             ("EYEGO_LOG_MAX_BATCH_EVENTS", &mut builder.max_batch_events),
             ("EYEGO_LOG_MAX_BATCH_BYTES", &mut builder.max_batch_bytes),
@@ -51,7 +51,7 @@ impl ClientBuilder {
             ("EYEGO_LOG_MAX_IN_FLIGHT", &mut builder.max_in_flight),
         ];
         for (name, option) in numbers {
-            if let Some(value) = read(name) {
+            if let Some(value) = read(name)? {
                 *option = parse::number(name, &value)?;
             }
         }
@@ -62,27 +62,72 @@ impl ClientBuilder {
             ("EYEGO_LOG_SHUTDOWN_TIMEOUT", &mut builder.shutdown_timeout),
         ];
         for (name, option) in durations {
-            if let Some(value) = read(name) {
+            if let Some(value) = read(name)? {
                 *option = parse::duration(name, &value, "a duration such as 500ms or 5s")?;
             }
         }
-        if let Some(value) = read("EYEGO_LOG_OVERFLOW") {
+        if let Some(value) = read("EYEGO_LOG_OVERFLOW")? {
             builder.overflow = overflow(value.trim())?;
         }
-        if let Some(value) = read("EYEGO_LOG_SAMPLE_RATE") {
+        if let Some(value) = read("EYEGO_LOG_SAMPLE_RATE")? {
             builder.sample_rate = sample_rate(value.trim())?;
         }
-        if let Some(value) = read("EYEGO_LOG_COMPRESSION") {
+        if let Some(value) = read("EYEGO_LOG_COMPRESSION")? {
             builder.compression = compression(value.trim())?;
         }
         #[cfg(feature = "spool")]
-        builder.read_spool_variables(read)?;
+        builder.read_spool_variables(variables)?;
         #[cfg(not(feature = "spool"))]
-        if read("EYEGO_LOG_SPOOL_DIR").is_some() {
+        if variables.path("EYEGO_LOG_SPOOL_DIR").is_some() {
             let problem = "needs the crate feature `spool`";
             return Err(ConfigError::new("EYEGO_LOG_SPOOL_DIR", problem));
         }
+        builder.variables = OPTIONS_OF_VARIABLES
+            .iter()
+            .copied()
+            .filter(|(_, name)| variables.path(name).is_some())
+            .collect();
         Ok(builder)
+    }
+}
+
+/// The options whose ranges `build` checks, and the variables that set them.
+const OPTIONS_OF_VARIABLES: [(&str, &str); 14] = [
+    ("url", "EYEGO_LOG_URL"),
+    ("api_key", "EYEGO_LOG_API_KEY"),
+    ("max_batch_events", "EYEGO_LOG_MAX_BATCH_EVENTS"),
+    ("max_batch_bytes", "EYEGO_LOG_MAX_BATCH_BYTES"),
+    ("max_event_bytes", "EYEGO_LOG_MAX_EVENT_BYTES"),
+    ("max_buffer_bytes", "EYEGO_LOG_MAX_BUFFER_BYTES"),
+    ("max_in_flight", "EYEGO_LOG_MAX_IN_FLIGHT"),
+    ("linger", "EYEGO_LOG_LINGER"),
+    ("request_timeout", "EYEGO_LOG_REQUEST_TIMEOUT"),
+    ("delivery_timeout", "EYEGO_LOG_DELIVERY_TIMEOUT"),
+    ("shutdown_timeout", "EYEGO_LOG_SHUTDOWN_TIMEOUT"),
+    ("spool_max_bytes", "EYEGO_LOG_SPOOL_MAX_BYTES"),
+    ("spool_max_age", "EYEGO_LOG_SPOOL_MAX_AGE"),
+    ("spool_sync", "EYEGO_LOG_SPOOL_SYNC"),
+];
+
+/// The environment. An empty variable counts as unset.
+pub(super) struct Variables<'a> {
+    read: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl Variables<'_> {
+    /// Returns a variable whose value is text.
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
+        let text = self.value(name).map(OsString::into_string).transpose();
+        text.map_err(|_| ConfigError::new(name, "must be valid UTF-8"))
+    }
+
+    /// Returns a variable whose value is a path, which need not be UTF-8.
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
+        self.value(name).map(PathBuf::from)
+    }
+
+    fn value(&self, name: &str) -> Option<OsString> {
+        (self.read)(name).filter(|value| !value.to_string_lossy().trim().is_empty())
     }
 }
 
@@ -133,10 +178,44 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<ClientBuilder, ConfigError> {
-        ClientBuilder::from_variables(|name| {
+        let find = |name: &str| {
             let mut variables = variables.iter();
-            variables.find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
-        })
+            variables.find(|(known, _)| *known == name).map(|(_, value)| (*value).into())
+        };
+        ClientBuilder::from_variables(&Variables { read: &find })
+    }
+
+    #[test]
+    fn an_option_out_of_range_is_named_with_its_variable() {
+        for (option, variable, value) in [
+            ("linger", "EYEGO_LOG_LINGER", "2h"),
+            ("max_in_flight", "EYEGO_LOG_MAX_IN_FLIGHT", "1000"),
+            ("url", "EYEGO_LOG_URL", "http://h:99999"),
+        ] {
+            let url = ("EYEGO_LOG_URL", "http://h");
+            let error = read(&[(variable, value), url]).unwrap().build().unwrap_err();
+            assert_eq!(error.option(), option);
+            assert!(error.to_string().contains(&format!("(set by {variable})")), "{error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_need_not_be_utf_8_but_text_must() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        let value = OsString::from_vec(b"/a\xff".to_vec());
+        let with = |wanted: &'static str| {
+            let value = value.clone();
+            let find = move |name: &str| (name == wanted).then(|| value.clone());
+            ClientBuilder::from_variables(&Variables { read: &find })
+        };
+        let builder = with("EYEGO_LOG_CA_FILE").unwrap();
+        assert_eq!(builder.connection.tls.ca_file, Some(value.clone().into()));
+        #[cfg(feature = "spool")]
+        assert_eq!(with("EYEGO_LOG_SPOOL_DIR").unwrap().spool_dir, Some(value.clone().into()));
+        let error = with("EYEGO_LOG_URL").unwrap_err();
+        assert_eq!(error.to_string(), "EYEGO_LOG_URL must be valid UTF-8");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::env::Variables;
 use super::{ClientBuilder, parse};
 use crate::model::errors::ConfigError;
 use crate::spool::{SpoolOptions, SpoolSync};
@@ -75,21 +76,21 @@ impl ClientBuilder {
     /// Reads the environment variables of the spool.
     pub(super) fn read_spool_variables(
         &mut self,
-        read: impl Fn(&str) -> Option<String>,
+        variables: &Variables<'_>,
     ) -> Result<(), ConfigError> {
         const MAX_BYTES: &str = "EYEGO_LOG_SPOOL_MAX_BYTES";
         const MAX_AGE: &str = "EYEGO_LOG_SPOOL_MAX_AGE";
         const SYNC: &str = "EYEGO_LOG_SPOOL_SYNC";
 
-        self.spool_dir = read("EYEGO_LOG_SPOOL_DIR").map(Into::into);
-        if let Some(value) = read(MAX_BYTES) {
+        self.spool_dir = variables.path("EYEGO_LOG_SPOOL_DIR");
+        if let Some(value) = variables.text(MAX_BYTES)? {
             self.spool_max_bytes = parse::number(MAX_BYTES, &value)?;
         }
-        if let Some(value) = read(MAX_AGE) {
+        if let Some(value) = variables.text(MAX_AGE)? {
             self.spool_max_age =
                 Some(parse::duration(MAX_AGE, &value, "a duration such as 7days")?);
         }
-        if let Some(value) = read(SYNC) {
+        if let Some(value) = variables.text(SYNC)? {
             self.spool_sync = if value.trim() == "batch" {
                 SpoolSync::EachBatch
             } else {

@@ -43,8 +43,16 @@ pub(in crate::api) struct Validated {
 /// Checks the options of a disabled client, which uses neither the URL nor any
 /// file.
 pub(in crate::api) fn validate_disabled(builder: &ClientBuilder) -> Result<(), ConfigError> {
-    check_ranges(builder)?;
+    check_ranges(builder).map_err(|error| name_variable(error, &builder.variables))?;
     common_metadata(builder).map(drop)
+}
+
+/// Adds the name of the environment variable that has set the option.
+fn name_variable(error: ConfigError, variables: &[(&str, &str)]) -> ConfigError {
+    match variables.iter().find(|(option, _)| *option == error.option()) {
+        Some((_, variable)) => error.with_note(&format!("set by {variable}")),
+        None => error,
+    }
 }
 
 impl ClientBuilder {
@@ -79,7 +87,12 @@ fn common_metadata(builder: &ClientBuilder) -> Result<Option<Arc<Context>>, Conf
     }
 }
 
-pub(in crate::api) fn validate(builder: ClientBuilder) -> Result<Validated, ConfigError> {
+pub(in crate::api) fn validate(mut builder: ClientBuilder) -> Result<Validated, ConfigError> {
+    let variables = std::mem::take(&mut builder.variables);
+    check(builder).map_err(|error| name_variable(error, &variables))
+}
+
+fn check(builder: ClientBuilder) -> Result<Validated, ConfigError> {
     check_ranges(&builder)?;
     let (queue, filter) = (builder.queue_options(), builder.filter());
     let context = common_metadata(&builder)?;

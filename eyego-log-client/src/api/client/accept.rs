@@ -51,7 +51,9 @@ impl Client {
 
     /// Logs an event like [`log`](Self::log) does, unless the buffer is full or the
     /// client is shut down. The caller then keeps the event, and nothing is
-    /// counted as lost. This never blocks.
+    /// counted as lost. This never blocks. With
+    /// [`Overflow::DropOldest`](crate::Overflow::DropOldest) the buffer is never full
+    /// for a new event: older events are lost instead, and are counted.
     ///
     /// # Errors
     /// Returns a [`LogError`] if the event is not accepted. After
@@ -95,7 +97,9 @@ impl Client {
     /// [`shutdown_timeout`](crate::ClientBuilder::shutdown_timeout).
     ///
     /// The event is encoded, and buffered if there is room, by the call itself. If
-    /// the future is dropped while it waits, the event is counted as lost.
+    /// the future is dropped while it waits, the event is counted as lost. With
+    /// [`Overflow::DropOldest`](crate::Overflow::DropOldest) this never waits: older
+    /// events are lost instead.
     ///
     /// # Errors
     /// The future returns the errors of [`log`](Self::log), and [`LogError::Full`]
@@ -239,9 +243,15 @@ impl Client {
     /// it panicked.
     #[cfg(feature = "tower")]
     pub(crate) fn note_panic_in_layer(&self) {
-        let Inner { queue, reporter, .. } = &*self.inner;
-        queue.update_stats(|stats| stats.invalid += 1);
-        reporter.note(ProblemKind::Invalid, "a request is not logged: ", "a closure panicked");
+        self.inner.queue.update_stats(|stats| stats.invalid += 1);
+        self.report_panic("a request is not logged: ");
+    }
+
+    /// Reports that a closure of a layer panicked. `introduction` says what follows from
+    /// that.
+    #[cfg(any(feature = "tower", feature = "tracing"))]
+    pub(crate) fn report_panic(&self, introduction: &'static str) {
+        self.inner.reporter.note(ProblemKind::Invalid, introduction, "a closure panicked");
     }
 }
 

@@ -87,7 +87,10 @@ impl ClientBuilder {
         };
         let starter = Arc::new(Starter::new(worker, reporter.clone()));
         starter.start();
-        let caller = Caller::new(mailbox, endpoint, Arc::clone(&starter), timer.clone());
+        let caller = {
+            let (starter, timer) = (Arc::clone(&starter), timer.clone());
+            Caller::new(mailbox, endpoint, starter, timer, request_timeout)
+        };
         let inner = Inner {
             queue,
             reporter,

@@ -12,13 +12,16 @@ use tokio::time::timeout;
 
 use super::{Sender, at};
 use crate::delivery::mailbox::{StreamPiece, StreamTarget};
-use crate::transport::describe::error_chain;
+use crate::transport::describe::{is_stream, rounded};
 use crate::transport::{
     Request, Response, ResponseBody, ResponseLimit, TransportError, TransportResult,
 };
 
 /// How much of the body of an error response is read, in bytes.
 const ERROR_BYTES: usize = 64 << 10;
+
+/// How much is read of a successful response that is not the expected one.
+const SHOWN_BYTES: usize = 1 << 10;
 
 impl Sender {
     /// Sends a request, passes on the head of the response, and then the pieces
@@ -30,7 +33,7 @@ impl Sender {
         response: oneshot::Sender<TransportResult>,
         target: StreamTarget,
     ) {
-        let opened = until_closed(&target, self.open(request, target.idle_timeout)).await;
+        let opened = until_closed(&target, self.open(request, &target)).await;
         let (head, body) = match opened {
             Some(Ok((head, body))) => (head, body),
             Some(Err(error)) => return drop(response.send(Err(error))),
@@ -56,21 +59,23 @@ impl Sender {
         }
     }
 
-    /// Returns the head of a successful response and its body, or the whole of
+    /// Returns the head of the expected response and its body, or the beginning of
     /// another response.
     async fn open(
         &self,
         mut request: Request,
-        idle_timeout: Duration,
+        &StreamTarget { idle_timeout, media_type, .. }: &StreamTarget,
     ) -> Result<(Response, Option<Box<dyn ResponseBody>>), TransportError> {
         let attempt = self.endpoint.authorize(&mut request)?;
         let limit = request.extensions().get().map_or(ERROR_BYTES, |ResponseLimit(limit)| *limit);
         let opened = timeout(idle_timeout, async {
             let response = self.transport.send_streaming(request).await?;
             let (head, body) = response.into_parts();
-            if head.status.is_success() {
+            if is_stream(head.status, &head.headers, media_type) {
                 return Ok((Response::from_parts(head, bytes::Bytes::new()), Some(body)));
             }
+            // Only the beginning of what is no error response is shown.
+            let limit = if head.status.is_success() { SHOWN_BYTES } else { limit };
             let body = read_beginning(body, limit).await?;
             Ok((Response::from_parts(head, body), None))
         });
@@ -81,15 +86,15 @@ impl Sender {
             }
             Ok(Err(error)) => {
                 let error: TransportError = error;
-                Err(at(&attempt, &error_chain(&error)))
+                Err(at(&attempt, error))
             }
-            Err(_) => Err(at(&attempt, &nothing_received(idle_timeout).to_string())),
+            Err(_) => Err(at(&attempt, nothing_received(idle_timeout))),
         }
     }
 }
 
 fn nothing_received(timeout: Duration) -> TransportError {
-    let timeout = humantime::format_duration(timeout);
+    let timeout = rounded(timeout);
     TransportError::new(format!("nothing was received for {timeout}"))
 }
 
