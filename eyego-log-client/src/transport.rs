@@ -94,7 +94,8 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Sends one request and returns as soon as the head of the response has
     /// arrived. Exports and tails need this method. The default implementation
-    /// returns an [unsupported](TransportError::unsupported) error, so a transport that only delivers events does not need it.
+    /// returns an [unsupported](TransportError::unsupported) error, so a transport that
+    /// only delivers events does not need it.
     ///
     /// The client drops the body to cancel the request.
     ///

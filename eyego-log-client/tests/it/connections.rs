@@ -154,6 +154,9 @@ fn builds_a_client_without_a_free_descriptor() {
     let runtime = futures_executor::block_on(client.flush_within(Duration::from_millis(300)));
     assert_eq!(runtime.unsettled, 1, "nothing can be sent: {runtime:?}");
     assert!(runtime.stats.last_problem.unwrap().message.contains("cannot create the runtime"));
+    let impatient = quick(&url).delivery_timeout(Duration::from_millis(200)).build().unwrap();
+    let error = futures_executor::block_on(impatient.send(Event::new("a", "A"))).unwrap_err();
+    assert!(matches!(&error, SendError::Lost { reason: LossReason::Expired, .. }), "{error:?}");
     // Many more attempts than a panicking worker would get.
     std::thread::sleep(Duration::from_millis(2000));
     let read = futures_executor::block_on(async {

@@ -46,7 +46,12 @@ impl Worker {
                     self.reporter.note(ProblemKind::Delivery, introduction, &message);
                 }
             }
-            self.queue.run_timers(Instant::now())?;
+            let now = Instant::now();
+            // Events that will be spooled do not expire in the buffer.
+            if self.unopened_spool.is_none() {
+                self.handle_deadlines(now);
+            }
+            self.queue.run_timers(now)?;
             std::thread::sleep(pause);
             pause = (pause * 2).min(MAX_PAUSE);
         }
