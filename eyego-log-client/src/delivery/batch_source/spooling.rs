@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::delivery::batch_source::{Effect, Next, Remaining};
+use crate::delivery::batch_source::effect::{Effect, Next, Remaining};
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Acks, Batch};
 use crate::spool::{Extent, Spool, Unread};

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::delivery::batch_source::spooling::PAUSE_AFTER_FAILURE;
+use crate::model::loss_reason::LossReason;
 use crate::spool::{SpoolOptions, SpoolSync};
 
 const MAX_AGE: Duration = Duration::from_secs(3600);
