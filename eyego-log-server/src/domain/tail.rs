@@ -129,13 +129,19 @@ pub enum TailError {
 /// Returns whether an entry matches the filters of a query.
 #[must_use]
 pub fn matches(filter: &LogQuery, entry: &LogEntry) -> bool {
-    let LogQuery { user_id, action, from, to, metadata, limit: _, start: _, order: _ } = filter;
+    matches_fields(filter, entry)
+        && (filter.metadata.is_empty() || {
+            let map = entry.metadata.to_map();
+            filter.metadata.iter().all(|filter| filter.matches(&map))
+        })
+}
+
+/// Returns whether an entry matches those filters of a query that do not concern its metadata.
+#[must_use]
+pub fn matches_fields(filter: &LogQuery, entry: &LogEntry) -> bool {
+    let LogQuery { user_id, action, from, to, metadata: _, limit: _, start: _, order: _ } = filter;
     user_id.as_deref().is_none_or(|user_id| entry.user_id.as_str() == user_id)
         && action.as_deref().is_none_or(|action| entry.action.as_str() == action)
         && from.is_none_or(|from| entry.timestamp >= from)
         && to.is_none_or(|to| entry.timestamp < to)
-        && (metadata.is_empty() || {
-            let map = entry.metadata.to_map();
-            metadata.iter().all(|filter| filter.matches(&map))
-        })
 }

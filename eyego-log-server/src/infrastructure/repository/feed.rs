@@ -4,6 +4,7 @@
 //! at their own pace. Nothing is kept while there are no tails.
 
 mod chunk;
+mod parsed;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::chunk::{Chunk, Slot};
+use self::parsed::{Parsed, ParsedMetadata};
 use crate::domain::read::ReadError;
-use crate::domain::tail::{BatchSize, TailBatch, TailedEvent, matches};
+use crate::domain::tail::{BatchSize, TailBatch, TailedEvent, matches, matches_fields};
 
 /// Maximum size of the events as JSON, with [`chunk::OVERHEAD`], in bytes. A tail that
 /// falls behind by more misses events.
@@ -35,6 +37,8 @@ pub(super) struct Feed<K> {
     /// Notified when events are added.
     changed: watch::Sender<()>,
     max_bytes: usize,
+    /// Tails read the same events at nearly the same time.
+    parsed: Mutex<Parsed<K>>,
 }
 
 #[derive(Debug)]
@@ -89,7 +93,12 @@ impl<K: Ord + Clone> Feed<K> {
             chunks: VecDeque::new(),
             bytes: 0,
         };
-        Self { state: Mutex::new(state), changed: watch::Sender::new(()), max_bytes: MAX_BYTES }
+        Self {
+            state: Mutex::new(state),
+            changed: watch::Sender::new(()),
+            max_bytes: MAX_BYTES,
+            parsed: Mutex::new(Parsed::new()),
+        }
     }
 
     /// Returns the position of the last event.
@@ -151,6 +160,17 @@ impl<K: Ord + Clone> Feed<K> {
         for chunk in &mut self.state.lock().chunks {
             chunk.remove(&is_removed);
         }
+        self.parsed.lock().clear();
+    }
+
+    /// Returns the metadata of the events of a chunk.
+    fn metadata(&self, slots: &Arc<[Slot<K>]>) -> ParsedMetadata {
+        if let Some(known) = self.parsed.lock().get(slots) {
+            return known;
+        }
+        let metadata = parsed::parse(slots);
+        self.parsed.lock().insert(Arc::clone(slots), Arc::clone(&metadata));
+        metadata
     }
 
     /// Ends all subscriptions once they have read what is kept.
@@ -275,18 +295,26 @@ impl<K: Ord + Clone> Subscription<K> {
             let Some(slots) = self.read(&mut batch, &size, examined == 0)? else { break };
             // Matching can take long, so it does not keep others waiting.
             let read = slots.partition_point(|slot| slot.position <= self.position);
-            let unread = &slots[read..];
-            examined += unread.len();
-            if let Some(last) = unread.last() {
+            examined += slots.len() - read;
+            if let Some(last) = slots[read..].last() {
                 self.position = last.position.clone();
             }
-            for slot in unread {
-                if let Some(event) = &slot.event
-                    && matches(&self.filter, &event.entry)
-                {
-                    size.add(slot.bytes);
-                    batch.events.push(Arc::clone(event));
+            let mut metadata = None;
+            for (n, slot) in slots.iter().enumerate().skip(read) {
+                let Some(event) = &slot.event else { continue };
+                if !matches_fields(&self.filter, &event.entry) {
+                    continue;
                 }
+                let filters = &self.filter.metadata;
+                if !filters.is_empty() {
+                    let metadata = metadata.get_or_insert_with(|| self.feed.metadata(&slots));
+                    let map = &metadata[n];
+                    if !filters.iter().all(|filter| filter.matches(map)) {
+                        continue;
+                    }
+                }
+                size.add(slot.bytes);
+                batch.events.push(Arc::clone(event));
             }
         }
         let has_read = examined > 0 || batch.skipped > 0 || self.position > start;
@@ -337,6 +365,7 @@ impl<K: Ord + Clone> Drop for Subscription<K> {
             state.chunks = VecDeque::new();
             state.bytes = 0;
             state.start = state.end.clone();
+            self.feed.parsed.lock().clear();
         }
     }
 }

@@ -191,3 +191,19 @@ fn missed_events_are_reported_before_the_events_after_them() {
     assert_eq!((second.skipped, positions(&second)), (2, vec![4]));
     assert!(slow.take().unwrap().is_none());
 }
+
+#[test]
+fn filters_on_metadata_are_those_of_the_whole_entry() {
+    let feed = feed(1 << 20);
+    let query = |value: &str| LogQuery::from_pairs([("metadata.a", value)]).unwrap();
+    let mut matching = feed.subscribe(&query(&"x".repeat(10))).unwrap();
+    let mut second = feed.subscribe(&query(&"x".repeat(10))).unwrap();
+    let mut others = feed.subscribe(&query("y")).unwrap();
+    push(&feed, 1..=5);
+    assert_eq!(read(&mut matching), (0, vec![1, 2, 3, 4, 5]));
+    feed.remove(|position, _| *position == 4);
+    assert_eq!(read(&mut second), (0, vec![1, 2, 3, 5]));
+    assert_eq!(read(&mut others), (0, vec![]));
+    drop((matching, second, others));
+    assert!(feed.parsed.lock().is_empty());
+}

@@ -27,7 +27,8 @@ impl Requirement {
 
 /// Returns what a request needs.
 pub(super) fn requirement(method: &Method, path: &str) -> Requirement {
-    let is_page = matches!(path, "/" | "/docs" | "/openapi.json") || path.starts_with("/assets/");
+    let is_page =
+        matches!(path, "/" | "/docs" | "/docs/" | "/openapi.json") || path.starts_with("/assets/");
     if is_page || matches!(path, "/health/live" | "/health/ready") {
         return Requirement::Open;
     }
