@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use eyego_log_core::query::Order;
+use eyego_log_core::query::{Order, Start};
 use eyego_log_core::{LogEntry, LogId, LogQuery};
 
 use super::read_budget::{ReadBudget, ReadShare};
-use crate::domain::read::PageItem as _;
+use crate::domain::read::{MAX_PAGE_BYTES, PageItem as _};
 use crate::domain::repository::LogRepository;
 use crate::domain::tail::{LogTail, MAX_BATCH_BYTES, Tail, TailError, TailedEvent};
 
@@ -137,7 +137,7 @@ impl Tails {
         if let TailStart::Last(limit @ 1..) = start {
             let memory = self.budget.start()?;
             let query = LogQuery { limit, order: Order::Descending, ..filter };
-            backlog = self.repository.find(&query, Arc::clone(&memory) as Arc<_>).await?.entries;
+            backlog = self.backlog(query, &memory).await?;
             backlog.reverse();
             share = Some(memory);
         }
@@ -146,6 +146,33 @@ impl Tails {
         self.counters.open.fetch_add(1, Ordering::Relaxed);
         let counters = Arc::clone(&self.counters);
         Ok(RunningTail { tail, backlog: backlog.into_iter().peekable(), share, returned, counters })
+    }
+}
+
+impl Tails {
+    /// Returns the first entries of a query, up to its limit and the size of a page. Further
+    /// pages are read if one is short because documents were skipped.
+    async fn backlog(
+        &self,
+        mut query: LogQuery,
+        memory: &Arc<ReadShare>,
+    ) -> Result<Vec<LogEntry>, TailError> {
+        let (mut backlog, mut bytes) = (Vec::new(), 0);
+        loop {
+            let page = self.repository.find(&query, Arc::clone(memory) as Arc<_>).await?;
+            for entry in page.entries {
+                bytes += entry.json_bytes();
+                if !backlog.is_empty() && bytes > MAX_PAGE_BYTES {
+                    return Ok(backlog);
+                }
+                query.limit = query.limit.saturating_sub(1);
+                backlog.push(entry);
+            }
+            match page.next {
+                Some(next) if query.limit > 0 => query.start = Start::After(next),
+                _ => return Ok(backlog),
+            }
+        }
     }
 }
 

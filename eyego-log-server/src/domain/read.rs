@@ -66,7 +66,8 @@ impl ReadMemory for Unlimited {
 pub struct Page<T = LogEntry> {
     /// Entries of the page.
     pub entries: Vec<T>,
-    /// Position of the last entry, if more entries follow.
+    /// Position after which the next page begins, if more entries may follow. It is that of the
+    /// last entry, or of the last item that was skipped after it.
     pub next: Option<Cursor>,
 }
 
@@ -87,6 +88,8 @@ pub struct PageBuilder<'a, T> {
     reserved: usize,
     entries: Vec<T>,
     has_more: bool,
+    /// Position up to which the result was read, if that is after the last entry.
+    examined: Option<Cursor>,
 }
 
 impl<T> std::fmt::Debug for PageBuilder<'_, T> {
@@ -101,7 +104,15 @@ impl<'a, T: PageItem> PageBuilder<'a, T> {
     #[must_use]
     pub fn new(limit: u32, memory: &'a dyn ReadMemory) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        Self { limit, memory, bytes: 0, reserved: 0, entries: Vec::new(), has_more: false }
+        Self {
+            limit,
+            memory,
+            bytes: 0,
+            reserved: 0,
+            entries: Vec::new(),
+            has_more: false,
+            examined: None,
+        }
     }
 
     /// Adds the next item of the result. Returns [`ControlFlow::Break`] if the
@@ -126,16 +137,18 @@ impl<'a, T: PageItem> PageBuilder<'a, T> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Records that more items may follow the last one.
-    pub fn expect_more(&mut self) {
+    /// Records that the result was read up to `position`, and that more items may follow. The
+    /// page can be empty if everything up to there was skipped.
+    pub fn expect_more_after(&mut self, position: Cursor) {
         self.has_more = true;
+        self.examined = Some(position);
     }
 
     /// Returns the page.
     #[must_use]
     pub fn finish(self) -> Page<T> {
-        let next = if self.has_more { self.entries.last().map(T::position) } else { None };
-        Page { entries: self.entries, next }
+        let last = self.examined.or_else(|| self.entries.last().map(T::position));
+        Page { entries: self.entries, next: last.filter(|_| self.has_more) }
     }
 }
 
@@ -211,6 +224,15 @@ mod tests {
         assert_eq!(page(9, &[4 << 20, 3 << 20]), (2, false));
         assert_eq!(page(9, &[9 << 20, 1]), (1, true), "a large event is a page of its own");
         assert_eq!(page(9, &[1, 9 << 20]), (1, true));
+    }
+
+    #[test]
+    fn a_page_of_skipped_items_continues_after_the_last_of_them() {
+        let memory = Limited(usize::MAX);
+        let mut page = PageBuilder::<LogEntry>::new(9, &memory);
+        let position = PageItem::position(&entry(7, 1));
+        page.expect_more_after(position);
+        assert_eq!(page.finish(), Page { entries: Vec::new(), next: Some(position) });
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub trait LogRepository: Send + Sync {
     /// Returns the page of entries that `query` asks for, in its order.
     ///
     /// The page has at most `limit` entries and, unless a single entry is larger,
-    /// at most [`MAX_PAGE_BYTES`](super::read::MAX_PAGE_BYTES). The store MUST
+    /// at most [`MAX_PAGE_BYTES`](super::read::MAX_PAGE_BYTES). If the store skips
+    /// what it cannot return as an entry, the page can have fewer entries, or none, and
+    /// MUST have a position to continue from unless the result has ended. The store MUST
     /// NOT load more than that plus one batch of the engine's, and reserves each
     /// entry from `memory`. It works on a query for up to 10 s, and stops soon
     /// after the returned future is dropped.

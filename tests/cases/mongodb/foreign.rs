@@ -93,3 +93,63 @@ async fn documents_that_are_not_logs_do_not_shorten_pages() {
         }
     }
 }
+
+/// Reads all pages, and returns their events.
+async fn all_pages(store: &Store, query: &LogQuery) -> Vec<LogEntry> {
+    let (mut found, mut query) = (Vec::new(), query.clone());
+    loop {
+        let page = store.repository().find(&query, unlimited()).await.unwrap();
+        found.extend(page.entries);
+        let Some(next) = page.next else { return found };
+        query.start = Start::After(next);
+    }
+}
+
+#[tokio::test]
+async fn documents_with_a_date_that_no_event_can_have_hide_no_events() {
+    let store = Store::shared().await;
+    let valid = entries(0..5);
+    store.repository().store(&valid).await.unwrap();
+    let micros = 1_700_000_000_000_000_i64;
+    let foreign = (0..300).map(|n| {
+        let at = DateTime::from_millis(if n % 2 == 0 { micros + n } else { -micros - n });
+        doc! { "userId": "ada", "action": "LOGIN", "timestamp": at, "metadata": { "page": "home" } }
+    });
+    store.logs().await.insert_many(foreign).await.unwrap();
+    for order in [Order::Ascending, Order::Descending] {
+        let mut expected = valid.clone();
+        if order == Order::Descending {
+            expected.reverse();
+        }
+        let query = LogQuery { order, limit: 10, ..LogQuery::default() };
+        let page = store.repository().find(&query, unlimited()).await.unwrap();
+        assert_eq!((page.entries, page.next), (expected.clone(), None));
+        let query = LogQuery { order, limit: 2, ..LogQuery::default() };
+        assert_eq!(all_pages(&store, &query).await, expected);
+        let filters = [("userId", "ada"), ("metadata.page", "home"), ("limit", "2")];
+        let query = LogQuery { order, ..LogQuery::from_pairs(filters).unwrap() };
+        assert_eq!(all_pages(&store, &query).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_skipped_documents_continues() {
+    let store = Store::shared().await;
+    let mut expected = entries(0..3);
+    store.repository().store(&expected).await.unwrap();
+    expected.reverse();
+    // As JSON, they are too large to be returned.
+    for n in 10..13 {
+        let too_large = doc! {
+            "userId": "ada",
+            "action": "LOGIN",
+            "timestamp": DateTime::from_millis(n),
+            "metadata": { "text": "\u{1}".repeat(3 << 20) },
+        };
+        store.logs().await.insert_one(too_large).await.unwrap();
+    }
+    let query = LogQuery { limit: 1, ..LogQuery::default() };
+    let first = store.repository().find(&query, unlimited()).await.unwrap();
+    assert!(first.entries.is_empty() && first.next.is_some(), "{first:?}");
+    assert_eq!(all_pages(&store, &query).await, expected);
+}

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bson::raw::RawDocument;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectId};
-use eyego_log_core::LogId;
-use eyego_log_core::query::Order;
+use eyego_log_core::query::{Cursor, Order};
+use eyego_log_core::{LogId, Timestamp};
 use mongodb::Collection;
 
 use super::connection::{DEAD_LETTERS, MongoConnection};
@@ -89,7 +89,7 @@ impl DeadLetters for MongoDeadLetters {
                 match read_summary(cursor.current()) {
                     Ok(summary) => {
                         if page.push(summary)?.is_break() {
-                            break;
+                            return Ok(page.finish());
                         }
                     }
                     // One foreign document does not fail the whole page.
@@ -97,10 +97,12 @@ impl DeadLetters for MongoDeadLetters {
                         self.connection.warn_skipped(cursor.current(), &failure.message);
                     }
                 }
-            }
-            if left == 0 {
-                // Skipped documents may hide that more dead letters follow.
-                page.expect_more();
+                if left == 0
+                    && let Some(position) = position(cursor.current())
+                {
+                    // At least one document was skipped, so more dead letters may follow.
+                    page.expect_more_after(position);
+                }
             }
             Ok(page.finish())
         })
@@ -138,25 +140,30 @@ fn by_id(id: LogId) -> Document {
     doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) }
 }
 
+/// Returns the filter of a query. All documents that it lets through have a position.
 fn filter(query: &DeadLetterQuery) -> Document {
-    let mut conditions = Vec::new();
+    let before = match query.to {
+        Some(to) => doc! { "$lt": date(to) },
+        None => doc! { "$lte": date(Timestamp::MAX) },
+    };
+    let mut conditions = vec![
+        doc! { "failedAt": { "$gte": date(query.from.unwrap_or(Timestamp::MIN)) } },
+        doc! { "failedAt": before },
+        doc! { "_id": { "$type": "objectId" } },
+    ];
     if let Some(code) = &query.code {
         conditions.push(doc! { "code": { "$eq": code } });
-    }
-    if let Some(from) = query.from {
-        conditions.push(doc! { "failedAt": { "$gte": date(from) } });
-    }
-    if let Some(to) = query.to {
-        conditions.push(doc! { "failedAt": { "$lt": date(to) } });
     }
     if let Some(cursor) = query.after {
         conditions.extend(after("failedAt", query.order, cursor));
     }
-    if conditions.is_empty() {
-        Document::new()
-    } else {
-        doc! { "$and": conditions }
-    }
+    doc! { "$and": conditions }
+}
+
+fn position(document: &RawDocument) -> Option<Cursor> {
+    let id = document.get_object_id("_id").ok()?;
+    let timestamp = super::decode::time(document.get("failedAt").ok()??)?;
+    Some(Cursor { timestamp, id: LogId::from_bytes(id.bytes()) })
 }
 
 /// Returns the update that stores a dead letter in one atomic step. If it exists,

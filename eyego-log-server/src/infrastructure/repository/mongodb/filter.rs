@@ -23,8 +23,8 @@ pub(super) fn of_query_after(query: &LogQuery, timestamp: DateTime, id: ObjectId
     doc! { "$and": conditions }
 }
 
-/// Returns the conditions of a query. Documents that are not events can fulfil
-/// them.
+/// Returns the conditions of a query, among them one for the times that an event can have.
+/// Documents that are not events can fulfil them.
 pub(super) fn conditions(query: &LogQuery) -> Vec<Document> {
     let mut conditions = conditions_without_cursor(query);
     if let Start::After(cursor) = query.start {
@@ -41,12 +41,12 @@ fn conditions_without_cursor(query: &LogQuery) -> Vec<Document> {
     if let Some(action) = &query.action {
         conditions.push(doc! { "action": { "$eq": action } });
     }
-    if let Some(from) = query.from {
-        conditions.push(doc! { "timestamp": { "$gte": date(from) } });
-    }
-    if let Some(to) = query.to {
-        conditions.push(doc! { "timestamp": { "$lt": date(to) } });
-    }
+    let before = match query.to {
+        Some(to) => doc! { "$lt": date(to) },
+        None => doc! { "$lte": date(Timestamp::MAX) },
+    };
+    conditions.push(doc! { "timestamp": { "$gte": date(query.from.unwrap_or(Timestamp::MIN)) } });
+    conditions.push(doc! { "timestamp": before });
     conditions.extend(query.metadata.iter().map(metadata_filter::of));
     conditions
 }

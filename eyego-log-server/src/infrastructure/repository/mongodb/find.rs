@@ -3,8 +3,8 @@
 use bson::oid::ObjectId;
 use bson::raw::RawDocument;
 use bson::{DateTime, Document, doc};
-use eyego_log_core::query::Order;
-use eyego_log_core::{LogEntry, LogQuery};
+use eyego_log_core::query::{Cursor, Order};
+use eyego_log_core::{LogEntry, LogId, LogQuery, Timestamp};
 
 use super::connection::MongoConnection;
 use super::operation::{MAX_READ_TIME, QueryError};
@@ -44,8 +44,11 @@ pub(super) async fn find(
         let Some((timestamp, id)) = read.last else { break };
         remaining -= batch.limit;
         if remaining == 0 {
-            // Skipped documents may hide that more events follow.
-            page.expect_more();
+            // At least one document was skipped, so more events may follow.
+            let id = LogId::from_bytes(id.bytes());
+            if let Some(timestamp) = Timestamp::from_millis(timestamp.timestamp_millis()) {
+                page.expect_more_after(Cursor { timestamp, id });
+            }
             break;
         }
         let limit = BATCH_BYTES * batch.limit / read.bytes.max(1);

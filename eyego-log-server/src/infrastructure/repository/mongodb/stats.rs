@@ -165,7 +165,7 @@ async fn here(
     } else {
         // What is not an event is recognized here, so that only an index is read.
         collection
-            .find(doc! { "$and": pipeline::in_time(&query.filter) })
+            .find(doc! { "$and": filter::conditions(&query.filter) })
             .projection(doc! { "userId": 1, "action": 1, "timestamp": 1 })
             .batch_size(BATCH)
     };

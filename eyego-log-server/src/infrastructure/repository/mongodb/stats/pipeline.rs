@@ -69,7 +69,7 @@ fn value(query: &StatsQuery) -> Option<&'static str> {
 /// Returns the condition for the events of a query. An array matches like each of
 /// its elements.
 pub(super) fn matching(query: &LogQuery, content: Content) -> Document {
-    let mut conditions = in_time(query);
+    let mut conditions = filter::conditions(query);
     if content == Content::Any {
         conditions.extend([
             doc! { "userId": { "$gt": "" } },
@@ -89,14 +89,6 @@ pub(super) fn not_events() -> [(Document, Document); 3] {
         (doc! { "action": { "$not": { "$gt": "" } } }, indexes::document(indexes::BY_ACTION)),
         (no_id, doc! { "_id": 1 }),
     ]
-}
-
-/// Returns the conditions of a query, and one for the times that an event can have.
-pub(super) fn in_time(query: &LogQuery) -> Vec<Document> {
-    let mut conditions = filter::conditions(query);
-    let (first, last) = (filter::date(Timestamp::MIN), filter::date(Timestamp::MAX));
-    conditions.push(doc! { "timestamp": { "$gte": first, "$lte": last } });
-    conditions
 }
 
 /// Returns the keys of the index that contains the events of a query.
