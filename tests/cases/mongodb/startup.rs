@@ -31,7 +31,7 @@ async fn mongodb_that_starts_later_is_found() {
     assert!(began.elapsed() < Duration::from_secs(20), "calls fail quickly during an outage");
     let refused = |state: &PartState| {
         matches!(state, PartState::Down(reason)
-            if reason.contains("cannot be reached") && reason.contains("refused"))
+            if reason.contains("cannot be reached") && reason.contains("refused") && reason.contains("(127.0.0.1:"))
     };
     store.wait_for(refused).await;
 

@@ -204,6 +204,7 @@ async fn invalid_export_returns_400_with_what_is_possible() {
     for (query, path, message) in [
         ("format=xlsx", "format", "ndjson, csv or parquet"),
         ("format=csv&columns=page", "columns", "metadata.page"),
+        ("format=csv&columns=metadata.a,metadata.b,metadata.a", "columns", "metadata.a twice"),
         ("columns=metadata.page", "columns", "format=csv"),
         ("cursor=1", "cursor", "those are userId"),
         ("from=yesterday", "from", "RFC 3339"),
@@ -211,6 +212,18 @@ async fn invalid_export_returns_400_with_what_is_possible() {
         let (status, body) = get(&server, &format!("{EXPORT}?{query}")).await;
         assert_eq!((status, paths(&body)), (400, vec![path]), "{query}: {body}");
         assert!(body["message"].as_str().unwrap().contains(message), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_over_http_1_0_is_refused_because_its_end_cannot_be_told() {
+    let server = embedded_server().await;
+    for path in [EXPORT, "/api/v1/logs/tail"] {
+        let request = reqwest::Client::new().get(url(&server, path));
+        let response = request.version(reqwest::Version::HTTP_10).send().await.unwrap();
+        assert_eq!(response.status(), 400, "{path}");
+        let text = response.text().await.unwrap();
+        assert!(text.contains("needs HTTP/1.1"), "{path}: {text}");
     }
 }
 

@@ -183,6 +183,8 @@ mod tests {
         let tag = headers[ETAG].to_str().unwrap().to_owned();
         let (status, _, body) = get_asset("", &[(IF_NONE_MATCH, &format!("\"x\", W/{tag}"))]).await;
         assert_eq!((status, body.len()), (StatusCode::NOT_MODIFIED, 0));
+        let (status, ..) = get_asset("", &[(IF_NONE_MATCH, "*")]).await;
+        assert_eq!(status, StatusCode::NOT_MODIFIED);
         let (status, ..) = get_asset("", &[(IF_NONE_MATCH, &tag), (ACCEPT_ENCODING, "gzip")]).await;
         assert_eq!(status, StatusCode::OK);
     }

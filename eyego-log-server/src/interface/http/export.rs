@@ -23,7 +23,7 @@ use axum::response::{IntoResponse, Response};
 use eyego_log_core::query::Order;
 use eyego_log_core::{FieldErrors, LogQuery, Timestamp};
 use http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, VARY};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use tokio::sync::mpsc;
 
 use self::body::{Export, Source};
@@ -35,7 +35,7 @@ use self::rows::Rows;
 use super::access::{Audited, AuditedStream};
 use super::api::Api;
 use super::error::ApiError;
-use super::selection;
+use super::{selection, streams};
 
 /// Number of events of a page. A page ends at 8 MiB, too. Between two pages, the thread
 /// that reads them waits for the next request.
@@ -45,8 +45,12 @@ const PAGE_LIMIT: u32 = 4000;
 pub(super) async fn export(
     State(api): State<Arc<Api>>,
     RawQuery(query): RawQuery,
+    version: Version,
     headers: HeaderMap,
 ) -> Response {
+    if let Err(error) = streams::require_version(version) {
+        return error.into_response();
+    }
     start(api, query.as_deref(), &headers).await.unwrap_or_else(IntoResponse::into_response)
 }
 

@@ -63,7 +63,11 @@ impl StaticFile {
         let tag = format!("\"{}{tag}\"", self.version);
         let is_known =
             request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(
-                |tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag),
+                |tags| {
+                    tags.split(',')
+                        .map(str::trim)
+                        .any(|known| known == "*" || known.trim_start_matches("W/") == tag)
+                },
             );
         let mut response = if is_known {
             StatusCode::NOT_MODIFIED.into_response()

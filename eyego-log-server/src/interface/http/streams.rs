@@ -4,9 +4,11 @@ mod pace;
 
 use std::sync::Arc;
 
+use http::Version;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(super) use self::pace::TailPace;
+use super::error::ApiError;
 use crate::domain::read::ReadError;
 use crate::domain::tail::MAX_BATCH_BYTES;
 
@@ -20,6 +22,20 @@ const MAX_TAILS: usize = 1000;
 /// Memory for the pieces of tails that are larger than usual, because of a large
 /// event, in bytes.
 const LARGE_PIECES_BYTES: u32 = 16 << 20;
+
+/// Requires HTTP/1.1 or newer: in HTTP/1.0, a response that is cut short looks complete.
+///
+/// # Errors
+/// Returns an error for HTTP/1.0 that says what to do.
+pub(super) fn require_version(version: Version) -> Result<(), ApiError> {
+    if version > Version::HTTP_10 {
+        return Ok(());
+    }
+    Err(ApiError::invalid(
+        "this route needs HTTP/1.1, because HTTP/1.0 cannot show that a transfer was cut short; \
+         behind nginx, set proxy_http_version 1.1",
+    ))
+}
 
 /// Counts the responses that last. Each kind has a limit of its own.
 #[derive(Debug)]

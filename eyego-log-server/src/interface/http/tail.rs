@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
@@ -24,7 +24,7 @@ use self::piece::{MESSAGE_OVERHEAD, Piece};
 use super::access::Permission;
 use super::api::Api;
 use super::error::ApiError;
-use super::streams::{LargePieces, TailPace};
+use super::streams::{self, LargePieces, TailPace};
 use crate::application::tail::{RunningTail, Sent};
 use crate::domain::read::PageItem as _;
 use crate::domain::tail::TailError;
@@ -45,8 +45,12 @@ pub(super) async fn tail(
     State(api): State<Arc<Api>>,
     Extension(permission): Extension<Arc<Permission>>,
     RawQuery(query): RawQuery,
+    version: Version,
     headers: HeaderMap,
 ) -> Response {
+    if let Err(error) = streams::require_version(version) {
+        return error.into_response();
+    }
     let started = start(&api, permission, query.as_deref(), &headers).await;
     started.unwrap_or_else(IntoResponse::into_response)
 }

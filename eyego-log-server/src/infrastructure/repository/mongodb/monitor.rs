@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use mongodb::Database;
-use mongodb::options::ConnectionString;
+use mongodb::options::{ConnectionString, HostInfo};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -91,7 +91,7 @@ impl Monitor {
             Err(failure) => {
                 // The next primary may be another server.
                 self.next_index_check = None;
-                return PartState::Down(failure.message);
+                return PartState::Down(format!("{} ({})", failure.message, self.hosts()));
             }
         }
         self.connection.set_unsupported(None);
@@ -104,6 +104,17 @@ impl Monitor {
             }
             (_, Some(warning)) => PartState::Warning(warning.clone()),
             (_, None) => PartState::Up,
+        }
+    }
+
+    /// Returns the hosts of the connection string.
+    fn hosts(&self) -> String {
+        match &self.uri.host_info {
+            HostInfo::HostIdentifiers(hosts) => {
+                hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            }
+            HostInfo::DnsRecord(name) => name.clone(),
+            _ => "unknown hosts".to_owned(),
         }
     }
 

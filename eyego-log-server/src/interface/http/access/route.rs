@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn pages_require_no_key() {
-        for path in ["/", "/assets/app.js", "/docs", "/openapi.json"] {
+        for path in ["/", "/assets/app.js", "/docs", "/docs/", "/openapi.json"] {
             assert_eq!(requirement(&Method::GET, path), Requirement::Open, "{path}");
         }
     }

@@ -32,6 +32,10 @@ impl Columns {
             })?;
             MetadataPath::new(path).map_err(|error| error.to_string())
         };
+        let twice = names.iter().enumerate().find(|(n, name)| names[..*n].contains(name));
+        if let Some((_, name)) = twice {
+            return Err(format!("has the column {name} twice"));
+        }
         Ok(Self { paths: names.iter().map(path).collect::<Result<_, _>>()? })
     }
 
