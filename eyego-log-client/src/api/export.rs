@@ -73,9 +73,10 @@ impl Export {
     }
 
     /// Sets the columns of metadata in a CSV or Parquet file, as paths such as
-    /// `cart.total`. Up to 50. Defaults to one column with all metadata as JSON. The server refuses the
-    /// export with status 400 if the format is NDJSON, if the list is empty or too long,
-    /// or if a path is not valid: a path with a comma is two columns.
+    /// `cart.total`. Up to 50, each once. Defaults to one column with all metadata as
+    /// JSON. The server refuses the export with status 400 if the format is NDJSON, if
+    /// the list is empty or too long, or if a path is not valid: a path with a comma is
+    /// two columns.
     pub fn columns<P: AsRef<str>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         let columns = paths.into_iter().map(|path| format!("metadata.{}", path.as_ref()));
         self.columns = Some(columns.collect::<Vec<_>>().join(","));

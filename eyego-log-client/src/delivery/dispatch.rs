@@ -45,6 +45,7 @@ struct InFlight {
     second: Option<Ticket>,
     /// A second request is to be sent.
     is_second_due: bool,
+    /// When the request was sent, or when one of two requests ended.
     sent_at: Instant,
     batch: Batch,
     is_compressed: bool,
@@ -58,8 +59,9 @@ impl InFlight {
     }
 
     /// Ends one of two requests. Returns `false` if there is only one.
-    fn end_one(&mut self, ticket: Ticket) -> bool {
+    fn end_one(&mut self, ticket: Ticket, now: Instant) -> bool {
         let Some(second) = self.second.take() else { return false };
+        self.sent_at = now;
         if self.ticket == ticket {
             self.ticket = second;
         }

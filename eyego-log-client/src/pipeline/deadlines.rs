@@ -32,9 +32,12 @@ impl Deadlines {
 
     /// Removes those up to `now`. Returns whether there was one.
     pub(crate) fn remove_past(&mut self, now: Instant) -> bool {
-        let before = self.0.len();
-        self.0.retain(|at| *at > now);
-        self.0.len() < before
+        let mut has_removed = false;
+        while self.0.first().is_some_and(|at| *at <= now) {
+            self.0.pop_first();
+            has_removed = true;
+        }
+        has_removed
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Instant> + '_ {

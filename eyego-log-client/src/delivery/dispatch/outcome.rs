@@ -23,7 +23,7 @@ impl Dispatcher {
             classification,
             Classification::Retry { .. } | Classification::UnexpectedResponse(_)
         );
-        if is_failure && self.in_flight[position].end_one(ticket) {
+        if is_failure && self.in_flight[position].end_one(ticket, now) {
             // The other request decides.
             return Vec::new();
         }

@@ -203,6 +203,10 @@ fn batches_whose_requests_hang_are_sent_again_before_a_deadline() {
     assert_eq!(settle(&mut dispatcher, second[2], busy(None)), 0);
     assert_eq!(settle(&mut dispatcher, first[2], Classification::Delivered), 1);
     assert_eq!(settle(&mut dispatcher, first[3], busy(None)), 0);
+    dispatcher.wait_until(now + Duration::from_millis(100), now);
+    let soon = now + Duration::from_millis(100);
+    dispatcher.advance(None, soon);
+    assert!(send(&mut dispatcher, soon).is_none(), "many callers cause no storm");
     assert!(dispatcher.retrying.is_empty());
     assert_eq!(settle(&mut dispatcher, second[3], busy(None)), 0);
     assert_eq!(dispatcher.drain().len(), 1, "both requests of the last batch failed");
