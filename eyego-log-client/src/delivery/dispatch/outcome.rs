@@ -197,7 +197,11 @@ impl Dispatcher {
         let retry_message = first_retried.map_or("", |item| &item.message).to_owned();
         let is_all_retried = rejected.iter().all(|item| item.reason.is_none()) && !has_accepted;
         if is_all_retried && !is_refused {
-            return self.fail(batch, retry_after, LossReason::Expired, retry_message, now);
+            if !self.has_refused() {
+                return self.fail(batch, retry_after, LossReason::Expired, retry_message, now);
+            }
+            // By chance, the batch contains only events like those that are refused.
+            self.pace.refuse(now);
         }
         if !has_accepted && first_retried.is_none() {
             self.pace.refuse(now);

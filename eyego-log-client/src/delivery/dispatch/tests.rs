@@ -242,6 +242,46 @@ fn respond_partly(
     settled.iter().map(|settled| settled.batch.len() as u64).sum()
 }
 
+#[test]
+fn a_batch_of_refused_events_alone_does_not_delay_the_others() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher();
+    (0..8).for_each(|_| dispatcher.offer(batch(2)));
+    let ticket = send(&mut dispatcher, now).unwrap();
+    assert_eq!(respond_partly(&mut dispatcher, ticket, &[1], now), 1);
+    for _ in 0..3 {
+        let refused = send(&mut dispatcher, now).unwrap();
+        let accepted = send(&mut dispatcher, now).unwrap();
+        respond_partly(&mut dispatcher, refused, &[0, 1], now);
+        dispatcher.handle_response(accepted, Classification::Delivered, now);
+    }
+    assert_eq!(dispatcher.refused_events(), 7);
+    let ticket = send(&mut dispatcher, now).expect("there is no pause");
+    respond_partly(&mut dispatcher, ticket, &[0, 1], now);
+}
+
+/// A server that begins to refuse everything gets few requests.
+#[test]
+fn refused_batches_in_a_row_cause_a_pause() {
+    let mut now = Instant::now();
+    let mut dispatcher = dispatcher();
+    dispatcher.offer(batch(2));
+    let ticket = send(&mut dispatcher, now).unwrap();
+    respond_partly(&mut dispatcher, ticket, &[1], now);
+    let mut requests = 0;
+    let end = now + Duration::from_secs(60);
+    while now < end {
+        dispatcher.offer(batch(2));
+        while let Some(ticket) = send(&mut dispatcher, now) {
+            let events = dispatcher.sent(ticket).unwrap().events;
+            respond_partly(&mut dispatcher, ticket, &Vec::from_iter(0..events), now);
+            requests += 1;
+        }
+        now += Duration::from_millis(50);
+    }
+    assert!(requests <= 75, "{requests} requests in a minute");
+}
+
 /// Every second event of each batch is refused for 30 seconds, during which a
 /// batch comes each 10 ms.
 #[test]
