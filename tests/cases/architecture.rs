@@ -60,6 +60,7 @@ const DEPENDENCIES: [(&str, &[&str]); 13] = [
         "infrastructure/repository/mongodb",
         &["mongodb", "bson", "base64", "futures_util", "serde", "serde_json", "fastrand"],
     ),
+    ("infrastructure/repository/feed", &["serde_json"]),
     ("infrastructure/repository/sqlite", &["rusqlite", "serde_json"]),
     (
         "interface",
