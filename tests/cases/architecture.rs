@@ -27,7 +27,7 @@ const LAYERS: [(&str, &[&str]); 6] = [
 
 /// The dependencies that a layer of the server may use, besides the standard library. A longer path
 /// adds to the list of its parent.
-const DEPENDENCIES: [(&str, &[&str]); 13] = [
+const DEPENDENCIES: [(&str, &[&str]); 14] = [
     ("domain", &["async_trait", "bytes", "eyego_log_core", "thiserror"]),
     (
         "application",
