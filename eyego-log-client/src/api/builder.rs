@@ -44,8 +44,8 @@ use crate::spool::SpoolSync;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ClientBuilder {
     connection: ConnectionOptions,
-    /// The options that environment variables have set, and the variables.
-    variables: Vec<(&'static str, &'static str)>,
+    /// The environment variables that have set options.
+    variables: Vec<&'static str>,
     is_disabled: bool,
     max_batch_events: usize,
     max_batch_bytes: usize,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use crate::delivery::worker::Worker;
-use crate::pipeline::problems::ProblemKind;
+use crate::pipeline::problems::{DELIVERY_FAILS, ProblemKind};
 use crate::pipeline::reporter::Reporter;
 
 /// The pauses between attempts. They double.
@@ -75,9 +75,8 @@ impl Starter {
         state.next_attempt = now + state.pause;
         state.pause = (2 * state.pause).min(MAX_PAUSE);
         drop(state);
-        let introduction = "delivery is failing and will be retried: ";
         let message = format!("cannot start the client's thread: {error}");
-        self.reporter.note(ProblemKind::Delivery, introduction, &message);
+        self.reporter.note(ProblemKind::Delivery, DELIVERY_FAILS, &message);
         false
     }
 

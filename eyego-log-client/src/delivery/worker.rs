@@ -20,7 +20,7 @@ use crate::delivery::sender::Sender;
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Acknowledgement, Batch, Outcome, SettledBatch};
 use crate::pipeline::event_queue::EventQueue;
-use crate::pipeline::problems::ProblemKind;
+use crate::pipeline::problems::{DELIVERY_FAILS, ProblemKind};
 use crate::pipeline::reporter::Reporter;
 use crate::spool::{SpoolOptions, TOO_OLD};
 use crate::sync::{Notify, mark_own_thread};
@@ -172,8 +172,7 @@ impl Worker {
 
     fn note_failure(&self, message: &str) {
         self.queue.update_stats(|stats| stats.failed_requests += 1);
-        let introduction = "delivery is failing and will be retried: ";
-        self.reporter.note(ProblemKind::Delivery, introduction, message);
+        self.reporter.note(ProblemKind::Delivery, DELIVERY_FAILS, message);
     }
 
     /// Counts failed requests and notes what is wrong, or that all is well.

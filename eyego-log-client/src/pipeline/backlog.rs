@@ -101,19 +101,16 @@ impl Backlog {
 
     /// Removes the oldest batch. `spares` has memory for one whose memory is shared.
     pub(crate) fn pop(&mut self, spares: &mut Spares) -> Option<Batch> {
-        let batch = match self.entries.front_mut()? {
-            Entry::Batch(_) => match self.entries.pop_front()? {
-                Entry::Batch(batch) => batch,
-                Entry::Shared(_) => return None,
-            },
-            Entry::Shared(shared) => {
+        let batch = match self.entries.pop_front()? {
+            Entry::Batch(batch) => batch,
+            Entry::Shared(mut shared) => {
                 let Part { events, epoch, opened_at } = shared.parts.pop_front()?;
                 let mut batch = spares.take();
                 shared.lines.copy_lines(shared.taken..shared.taken + events, &mut batch);
                 shared.taken += events;
                 (batch.epoch, batch.opened_at) = (epoch, opened_at);
-                if shared.parts.is_empty() {
-                    self.entries.pop_front();
+                if !shared.parts.is_empty() {
+                    self.entries.push_front(Entry::Shared(shared));
                 }
                 batch
             }

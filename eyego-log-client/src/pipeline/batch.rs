@@ -236,14 +236,10 @@ impl Batch {
         if !(fits && is_alike) {
             return Some(other);
         }
-        let mut acks = other.take_acks().0.into_iter().peekable();
-        for (index, line) in other.lines().iter().enumerate() {
-            let ack = acks.next_if(|(line_index, _)| *line_index == index).map(|(_, ack)| ack);
-            self.push(line, ack);
-        }
         self.opened_at = self.opened_at.min(other.opened_at).or(other.opened_at);
         self.timeout_started_at = self.timeout_started_at.min(other.timeout_started_at);
         self.expires_at = self.expires_at.min(other.expires_at).or(other.expires_at);
+        self.append(&mut other);
         None
     }
 

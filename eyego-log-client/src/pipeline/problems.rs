@@ -35,6 +35,9 @@ pub(crate) enum ProblemKind {
     Loss(LossReason),
 }
 
+/// Introduces problems of [`ProblemKind::Delivery`].
+pub(crate) const DELIVERY_FAILS: &str = "delivery is failing and will be retried: ";
+
 /// The number of kinds other than losses.
 const OTHER_KINDS: usize = 6;
 

@@ -205,7 +205,7 @@ impl Reporter {
         let thread = std::thread::Builder::new().name("eyego-log-report".to_owned());
         state.has_thread = thread.spawn(move || shared.run()).is_ok();
         if state.is_closed && !state.has_thread {
-            // There is no later report that could start the thread.
+            // No later report starts the thread.
             state.settled.give_up();
             state.waiters.clear();
         }

@@ -94,7 +94,8 @@ pub(crate) fn describe(response: &Response) -> String {
     text
 }
 
-/// Describes which response of the server contains a message: the request's URL and the status.
+/// Describes which response of the server contains a message: the request's URL
+/// and the status.
 pub(crate) fn source(response: &Response) -> String {
     let mut text = String::new();
     let _ = source_to(&mut text, response, "the server responded");

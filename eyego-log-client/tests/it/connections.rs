@@ -1,20 +1,17 @@
 //! Servers that misbehave on the level of connections, proxies, and a process
 //! without file descriptors.
 
+#[cfg(all(unix, feature = "spool"))]
+mod spool;
+
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-#[cfg(all(unix, feature = "spool"))]
-use eyego_log_client::Overflow;
-#[cfg(all(unix, feature = "spool"))]
-use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
 use eyego_log_client::{Client, Event, LossReason, RequestError, SendError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::eventually::TIMEOUT;
-#[cfg(all(unix, feature = "spool"))]
-use crate::eventually::eventually;
 use crate::server::{FakeServer, accepted, quick};
 
 /// Starts a server that writes the next of these responses to each connection
@@ -176,104 +173,4 @@ async fn a_client_built_without_a_free_descriptor_delivers_once_there_is_one() {
     let uri = server.server.uri();
     run_program("builds_a_client_without_a_free_descriptor", &[("EYEGO_TEST_URL", &uri)]);
     assert_eq!(server.seen().len(), 1);
-}
-
-/// Leaves an event in the spool, builds another client with it while the process
-/// has no free descriptor, logs, and ends the shortage.
-#[cfg(all(unix, feature = "spool"))]
-#[test]
-#[ignore = "a program that another test runs"]
-fn opens_the_spool_without_a_free_descriptor() {
-    let dir = tempfile::TempDir::new().unwrap();
-    let left = quick("http://127.0.0.1:1").spool_dir(dir.path()).build().unwrap();
-    left.log(Event::new("a", "EARLIER")).unwrap();
-    let report = futures_executor::block_on(left.shutdown_within(Duration::from_millis(50)));
-    assert_eq!(report.stats.pending, 1, "{report:?}");
-
-    limit_descriptors(0);
-    let url = std::env::var("EYEGO_TEST_URL").unwrap();
-    let client = quick(&url).spool_dir(dir.path()).build().unwrap();
-    client.log(Event::new("a", "LATER")).unwrap();
-    let waiting = futures_executor::block_on(client.flush_within(Duration::from_millis(300)));
-    assert_eq!((waiting.unsettled, waiting.stats.recovered), (1, 0), "{waiting:?}");
-    limit_descriptors(64);
-    let report = futures_executor::block_on(client.flush_within(TIMEOUT));
-    assert!(report.all_delivered(), "{report:?}");
-    assert_eq!((report.stats.delivered, report.stats.unspooled), (2, 0), "{report:?}");
-}
-
-#[cfg(all(unix, feature = "spool"))]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_spool_is_opened_once_there_is_a_free_descriptor() {
-    let server = FakeServer::start(|_, seen| accepted(seen)).await;
-    let uri = server.server.uri();
-    run_program("opens_the_spool_without_a_free_descriptor", &[("EYEGO_TEST_URL", &uri)]);
-    assert_eq!(server.seen().len(), 2);
-}
-
-/// A transport without a connection, which needs no descriptor. The server is
-/// down until the switch is set.
-#[cfg(all(unix, feature = "spool"))]
-#[derive(Default)]
-struct Switched {
-    is_up: std::sync::Arc<std::sync::atomic::AtomicBool>,
-}
-
-#[cfg(all(unix, feature = "spool"))]
-impl Transport for Switched {
-    fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
-        let count = request.body().iter().filter(|byte| **byte == b'\n').count();
-        let is_up = self.is_up.load(std::sync::atomic::Ordering::SeqCst);
-        let body = format!(r#"{{"accepted":{count},"rejected":[]}}"#);
-        let response = if is_up {
-            crate::server::response(202, &body)
-        } else {
-            crate::server::response(503, "{}")
-        };
-        Box::pin(std::future::ready(Ok(response)))
-    }
-}
-
-/// Spools more events than stay in memory, delivers them without a free descriptor
-/// as far as possible, and ends the shortage.
-#[cfg(all(unix, feature = "spool"))]
-#[test]
-#[ignore = "a program that another test runs"]
-fn reads_the_spool_without_a_free_descriptor() {
-    const EVENTS: u64 = 10_000;
-    let dir = tempfile::TempDir::new().unwrap();
-    let transport = Switched::default();
-    let is_up = std::sync::Arc::clone(&transport.is_up);
-    let client = quick("http://h")
-        .transport(transport)
-        .compression(false)
-        .spool_dir(dir.path())
-        // A file has an eighth of this.
-        .spool_max_bytes(8 << 20)
-        .max_batch_bytes(64 << 10)
-        .max_buffer_bytes(256 << 10)
-        .overflow(Overflow::Block(TIMEOUT))
-        .delivery_timeout(Duration::ZERO)
-        .build()
-        .unwrap();
-    for n in 0..EVENTS {
-        client.log(Event::new("a", "A").field("text", "x".repeat(300)).field("n", n)).unwrap();
-    }
-    limit_descriptors(0);
-    is_up.store(true, std::sync::atomic::Ordering::SeqCst);
-    eventually("the shortage is visible", || {
-        let problem = client.stats().last_problem;
-        problem.is_some_and(|problem| problem.message.contains("cannot be read now"))
-    });
-    let stats = client.stats();
-    assert!(stats.lost.total() == 0 && stats.delivered < EVENTS, "{stats:?}");
-    limit_descriptors(64);
-    let report = futures_executor::block_on(client.flush_within(TIMEOUT));
-    assert!(report.all_delivered() && report.stats.delivered == EVENTS, "{report:?}");
-}
-
-#[cfg(all(unix, feature = "spool"))]
-#[test]
-fn spooled_events_wait_for_a_free_descriptor() {
-    run_program("reads_the_spool_without_a_free_descriptor", &[]);
 }

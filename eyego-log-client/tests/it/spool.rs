@@ -47,6 +47,22 @@ fn users(seen: &[Seen]) -> Vec<String> {
     seen.iter().flat_map(Seen::users).map(str::to_owned).collect()
 }
 
+/// Leaves 100 events in the spool, in a file of ten records. Returns the file.
+async fn leave_ten_records(dir: &Path) -> PathBuf {
+    // A long linger time makes every record contain exactly ten events.
+    let client = spooling(UNREACHABLE, dir)
+        .max_batch_events(10)
+        .linger(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    for n in 0..100 {
+        client.log(event(n)).unwrap();
+    }
+    let report = client.shutdown_within(Duration::from_millis(50)).await;
+    assert_eq!(report.stats.pending, 100);
+    files(dir).pop().unwrap()
+}
+
 /// Starts a server that responds with 503 until the switch is set.
 async fn server_that_is_down() -> (FakeServer, Arc<AtomicBool>) {
     let is_up = Arc::new(AtomicBool::new(false));
@@ -208,18 +224,7 @@ async fn a_full_spool_keeps_its_events_and_new_ones_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incomplete_record_loses_only_its_incomplete_event() {
     let dir = TempDir::new().unwrap();
-    // A long linger time makes every record contain exactly ten events.
-    let client = spooling(UNREACHABLE, dir.path())
-        .max_batch_events(10)
-        .linger(Duration::from_secs(60))
-        .build()
-        .unwrap();
-    for n in 0..100 {
-        client.log(event(n)).unwrap();
-    }
-    let report = client.shutdown_within(Duration::from_millis(50)).await;
-    assert_eq!(report.stats.pending, 100);
-    let file = files(dir.path()).pop().unwrap();
+    let file = leave_ten_records(dir.path()).await;
     let length = file.metadata().unwrap().len();
     fs::File::options().write(true).open(&file).unwrap().set_len(length - 7).unwrap();
 
@@ -420,16 +425,7 @@ async fn events_expire_while_the_server_is_down() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_line_break_loses_only_its_batch() {
     let dir = TempDir::new().unwrap();
-    let client = spooling(UNREACHABLE, dir.path())
-        .max_batch_events(10)
-        .linger(Duration::from_secs(60))
-        .build()
-        .unwrap();
-    for n in 0..100 {
-        client.log(event(n)).unwrap();
-    }
-    let _ = client.shutdown_within(Duration::from_millis(50)).await;
-    let file = files(dir.path()).pop().unwrap();
+    let file = leave_ten_records(dir.path()).await;
     let mut bytes = fs::read(&file).unwrap();
     // After an event in the middle of the second batch.
     let (at, _) = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(14).unwrap();

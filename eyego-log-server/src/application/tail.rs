@@ -147,9 +147,7 @@ impl Tails {
         let counters = Arc::clone(&self.counters);
         Ok(RunningTail { tail, backlog: backlog.into_iter().peekable(), share, returned, counters })
     }
-}
 
-impl Tails {
     /// Returns the first entries of a query, up to its limit and the size of a page. Further
     /// pages are read if one is short because documents were skipped.
     async fn backlog(

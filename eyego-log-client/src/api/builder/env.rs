@@ -1,5 +1,6 @@
 //! Reads options from environment variables.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +20,7 @@ impl ClientBuilder {
     /// Returns a [`ConfigError`] if a variable cannot be parsed, or if
     /// `EYEGO_LOG_DISABLED` is `0` and `EYEGO_LOG_URL` is not set.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(&Variables { read: &|name| std::env::var_os(name) })
+        Self::from_variables(&Variables::new(&|name| std::env::var_os(name)))
     }
 
     fn from_variables(variables: &Variables<'_>) -> Result<Self, ConfigError> {
@@ -82,39 +83,23 @@ impl ClientBuilder {
             let problem = "needs the crate feature `spool`";
             return Err(ConfigError::new("EYEGO_LOG_SPOOL_DIR", problem));
         }
-        builder.variables = OPTIONS_OF_VARIABLES
-            .iter()
-            .copied()
-            .filter(|(_, name)| variables.path(name).is_some())
-            .collect();
+        builder.variables = variables.found.take();
         Ok(builder)
     }
 }
 
-/// The options whose ranges `build` checks, and the variables that set them.
-const OPTIONS_OF_VARIABLES: [(&str, &str); 14] = [
-    ("url", "EYEGO_LOG_URL"),
-    ("api_key", "EYEGO_LOG_API_KEY"),
-    ("max_batch_events", "EYEGO_LOG_MAX_BATCH_EVENTS"),
-    ("max_batch_bytes", "EYEGO_LOG_MAX_BATCH_BYTES"),
-    ("max_event_bytes", "EYEGO_LOG_MAX_EVENT_BYTES"),
-    ("max_buffer_bytes", "EYEGO_LOG_MAX_BUFFER_BYTES"),
-    ("max_in_flight", "EYEGO_LOG_MAX_IN_FLIGHT"),
-    ("linger", "EYEGO_LOG_LINGER"),
-    ("request_timeout", "EYEGO_LOG_REQUEST_TIMEOUT"),
-    ("delivery_timeout", "EYEGO_LOG_DELIVERY_TIMEOUT"),
-    ("shutdown_timeout", "EYEGO_LOG_SHUTDOWN_TIMEOUT"),
-    ("spool_max_bytes", "EYEGO_LOG_SPOOL_MAX_BYTES"),
-    ("spool_max_age", "EYEGO_LOG_SPOOL_MAX_AGE"),
-    ("spool_sync", "EYEGO_LOG_SPOOL_SYNC"),
-];
-
 /// The environment. An empty variable counts as unset.
 pub(super) struct Variables<'a> {
     read: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The names of those that were found.
+    found: RefCell<Vec<&'static str>>,
 }
 
-impl Variables<'_> {
+impl<'a> Variables<'a> {
+    fn new(read: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
+        Self { read, found: RefCell::default() }
+    }
+
     /// Returns a variable whose value is text.
     pub(super) fn text(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
         let text = self.value(name).map(OsString::into_string).transpose();
@@ -122,12 +107,15 @@ impl Variables<'_> {
     }
 
     /// Returns a variable whose value is a path, which need not be UTF-8.
-    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, name: &'static str) -> Option<PathBuf> {
         self.value(name).map(PathBuf::from)
     }
 
-    fn value(&self, name: &str) -> Option<OsString> {
-        (self.read)(name).filter(|value| !value.to_string_lossy().trim().is_empty())
+    fn value(&self, name: &'static str) -> Option<OsString> {
+        let value = (self.read)(name);
+        let value = value.filter(|value| !value.to_string_lossy().trim().is_empty())?;
+        self.found.borrow_mut().push(name);
+        Some(value)
     }
 }
 
@@ -182,7 +170,7 @@ mod tests {
             let mut variables = variables.iter();
             variables.find(|(known, _)| *known == name).map(|(_, value)| (*value).into())
         };
-        ClientBuilder::from_variables(&Variables { read: &find })
+        ClientBuilder::from_variables(&Variables::new(&find))
     }
 
     #[test]
@@ -208,7 +196,7 @@ mod tests {
         let with = |wanted: &'static str| {
             let value = value.clone();
             let find = move |name: &str| (name == wanted).then(|| value.clone());
-            ClientBuilder::from_variables(&Variables { read: &find })
+            ClientBuilder::from_variables(&Variables::new(&find))
         };
         let builder = with("EYEGO_LOG_CA_FILE").unwrap();
         assert_eq!(builder.connection.tls.ca_file, Some(value.clone().into()));

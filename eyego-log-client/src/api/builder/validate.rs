@@ -47,10 +47,12 @@ pub(in crate::api) fn validate_disabled(builder: &ClientBuilder) -> Result<(), C
     common_metadata(builder).map(drop)
 }
 
-/// Adds the name of the environment variable that has set the option.
-fn name_variable(error: ConfigError, variables: &[(&str, &str)]) -> ConfigError {
-    match variables.iter().find(|(option, _)| *option == error.option()) {
-        Some((_, variable)) => error.with_note(&format!("set by {variable}")),
+/// Adds the name of the environment variable that has set the option: a prefix and
+/// the option in upper case.
+fn name_variable(error: ConfigError, variables: &[&str]) -> ConfigError {
+    let name = format!("EYEGO_LOG_{}", error.option().to_ascii_uppercase());
+    match variables.iter().find(|variable| **variable == name) {
+        Some(variable) => error.with_note(&format!("set by {variable}")),
         None => error,
     }
 }

@@ -22,6 +22,14 @@ fn open(dir: &Path) -> BatchSource {
     BatchSource::from_spool(spool, recovered.found, 0, 100, 1000)
 }
 
+/// Returns a source whose directory is within another one.
+fn with_removable_directory() -> (TempDir, PathBuf, BatchSource) {
+    let root = TempDir::new().unwrap();
+    let dir = root.path().join("spool");
+    let source = open(&dir);
+    (root, dir, source)
+}
+
 fn batch(lines: &str) -> Batch {
     Batch::from_lines(lines.as_bytes().to_vec())
 }
@@ -85,9 +93,7 @@ fn an_expired_batch_is_not_handed_out() {
 
 #[test]
 fn a_batch_that_could_not_be_written_is_written_after_the_pause() {
-    let root = TempDir::new().unwrap();
-    let dir = root.path().join("spool");
-    let mut source = open(&dir);
+    let (_root, dir, mut source) = with_removable_directory();
     let now = Instant::now();
     source.spool(batch("1\n"), now);
     block(&dir);
@@ -112,9 +118,7 @@ fn a_batch_that_could_not_be_written_is_written_after_the_pause() {
 
 #[test]
 fn the_problem_remains_until_a_batch_is_written() {
-    let root = TempDir::new().unwrap();
-    let dir = root.path().join("spool");
-    let mut source = open(&dir);
+    let (_root, dir, mut source) = with_removable_directory();
     let now = Instant::now();
     block(&dir);
     source.spool(batch("1\n"), now);
@@ -130,9 +134,7 @@ fn the_problem_remains_until_a_batch_is_written() {
 
 #[test]
 fn batches_in_memory_are_spooled_again_when_the_client_ends() {
-    let root = TempDir::new().unwrap();
-    let dir = root.path().join("spool");
-    let mut source = open(&dir);
+    let (_root, dir, mut source) = with_removable_directory();
     let now = Instant::now();
     for n in 0..3 {
         source.spool(batch(&format!("{n}\n")), now);
@@ -150,9 +152,7 @@ fn batches_in_memory_are_spooled_again_when_the_client_ends() {
 
 #[test]
 fn events_that_were_only_in_deleted_files_are_lost_when_the_client_ends() {
-    let root = TempDir::new().unwrap();
-    let dir = root.path().join("spool");
-    let mut source = open(&dir);
+    let (_root, dir, mut source) = with_removable_directory();
     let now = Instant::now();
     let line = format!("{}\n", "x".repeat(150));
     assert!(source.spool(batch(&line), now).is_none());
@@ -171,9 +171,7 @@ fn events_that_were_only_in_deleted_files_are_lost_when_the_client_ends() {
 
 #[test]
 fn batches_that_cannot_be_spooled_are_not_pending_when_the_client_ends() {
-    let root = TempDir::new().unwrap();
-    let dir = root.path().join("spool");
-    let mut source = open(&dir);
+    let (_root, dir, mut source) = with_removable_directory();
     let now = Instant::now();
     source.spool(batch("1\n"), now);
     block(&dir);

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::delivery::dispatch::{Dispatcher, InFlight, LAST_ATTEMPT};
+use crate::delivery::dispatch::{DispatchOptions, Dispatcher, InFlight, LAST_ATTEMPT};
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
 use crate::spool::TOO_OLD;
@@ -23,8 +23,9 @@ impl Dispatcher {
 
     /// Makes last attempts due: those for callers, and those for events whose
     /// delivery timeout expires soon. A batch whose request hangs is sent again
-    /// then, because the server may be well for other requests. `oldest_at` is when the oldest event in the
-    /// event queue was added. Call this before [`poll`](Self::poll).
+    /// then, because the server may be well for other requests. `oldest_at` is when
+    /// the oldest event in the event queue was added. Call this before
+    /// [`poll`](Self::poll).
     pub(crate) fn advance(&mut self, oldest_at: Option<Instant>, now: Instant) {
         let oldest_at = oldest_at.map(|at| self.last_attempt_of(at));
         let before = self.advanced_to.replace(now);
@@ -37,18 +38,11 @@ impl Dispatcher {
         if is_for_caller {
             self.hurry(now);
         }
-        let times: Vec<_> =
-            self.in_flight.iter().map(|sent| self.last_attempt_in_flight(sent)).collect();
-        for (sent, at) in self.in_flight.iter_mut().zip(times) {
+        for sent in &mut self.in_flight {
             let hangs = sent.second.is_none() && sent.sent_at + LAST_ATTEMPT <= now;
-            sent.is_second_due |= hangs && (is_for_caller || at.is_some_and(|at| is_due(&at)));
+            let expires_soon = sent.last_attempt(&self.options).is_some_and(|at| is_due(&at));
+            sent.is_second_due |= hangs && (is_for_caller || expires_soon);
         }
-    }
-
-    /// Returns when a batch in flight is sent again because its events expire soon.
-    fn last_attempt_in_flight(&self, sent: &InFlight) -> Option<Instant> {
-        let at = self.last_attempt_of(started_at(&sent.batch)?);
-        (sent.second.is_none() && !self.options.retry.delivery_timeout.is_zero()).then_some(at)
     }
 
     /// Returns when the last attempts for all waiting batches are made.
@@ -89,8 +83,7 @@ impl Dispatcher {
     /// Returns when the last attempt is made for events that were added at
     /// `time`.
     pub(crate) fn last_attempt_of(&self, time: Instant) -> Instant {
-        let timeout = self.options.retry.delivery_timeout;
-        time + (timeout - LAST_ATTEMPT.min(self.options.request_timeout).min(timeout / 2))
+        self.options.last_attempt_of(time)
     }
 
     /// Removes the batches whose delivery timeout has expired, or that have reached
@@ -135,7 +128,7 @@ impl Dispatcher {
         let expiry = self.waiting().filter_map(|batch| expires_while_waiting_at(batch, timeout));
         let expiry = expiry.min();
         let is_ahead = |at: &Instant| self.advanced_to.is_none_or(|now| *at > now);
-        let in_flight = self.in_flight.iter().filter_map(|sent| self.last_attempt_in_flight(sent));
+        let in_flight = self.in_flight.iter().filter_map(|sent| sent.last_attempt(&self.options));
         let last_attempt = self.last_attempts().chain(in_flight).filter(is_ahead).min();
         [self.send_at(), expiry, last_attempt].into_iter().flatten().min()
     }
@@ -161,6 +154,21 @@ impl Dispatcher {
     /// Returns when a planned attempt makes requests possible again.
     pub(crate) fn planned_at(&self) -> Option<Instant> {
         self.pace.planned_at()
+    }
+}
+
+impl DispatchOptions {
+    fn last_attempt_of(&self, time: Instant) -> Instant {
+        let timeout = self.retry.delivery_timeout;
+        time + (timeout - LAST_ATTEMPT.min(self.request_timeout).min(timeout / 2))
+    }
+}
+
+impl InFlight {
+    /// Returns when the batch is sent again because its events expire soon.
+    fn last_attempt(&self, options: &DispatchOptions) -> Option<Instant> {
+        let at = options.last_attempt_of(started_at(&self.batch)?);
+        (self.second.is_none() && !options.retry.delivery_timeout.is_zero()).then_some(at)
     }
 }
 

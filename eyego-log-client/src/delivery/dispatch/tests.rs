@@ -256,7 +256,7 @@ fn a_batch_of_refused_events_alone_does_not_delay_the_others() {
         dispatcher.handle_response(accepted, Classification::Delivered, now);
     }
     assert_eq!(dispatcher.refused_events(), 7);
-    let ticket = send(&mut dispatcher, now).expect("there is no pause");
+    let ticket = send(&mut dispatcher, now).expect("requests are not paused");
     respond_partly(&mut dispatcher, ticket, &[0, 1], now);
 }
 

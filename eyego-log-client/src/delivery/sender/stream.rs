@@ -74,7 +74,7 @@ impl Sender {
             if is_stream(head.status, &head.headers, media_type) {
                 return Ok((Response::from_parts(head, bytes::Bytes::new()), Some(body)));
             }
-            // Only the beginning of what is no error response is shown.
+            // Of a successful response, only the beginning is shown.
             let limit = if head.status.is_success() { SHOWN_BYTES } else { limit };
             let body = read_beginning(body, limit).await?;
             Ok((Response::from_parts(head, body), None))

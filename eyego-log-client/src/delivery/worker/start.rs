@@ -8,7 +8,7 @@ use crate::delivery::batch_source::BatchSource;
 use crate::delivery::worker::Worker;
 use crate::model::setup_error::SetupError;
 use crate::pipeline::event_queue::EventQueue;
-use crate::pipeline::problems::ProblemKind;
+use crate::pipeline::problems::{DELIVERY_FAILS, ProblemKind};
 use crate::spool::{Spool, SpoolOptions};
 
 /// The pauses between attempts. They are short because deadlines of callers are
@@ -42,8 +42,7 @@ impl Worker {
             match self.try_prepare() {
                 Ok(runtime) => return Some(runtime),
                 Err(message) => {
-                    let introduction = "delivery is failing and will be retried: ";
-                    self.reporter.note(ProblemKind::Delivery, introduction, &message);
+                    self.reporter.note(ProblemKind::Delivery, DELIVERY_FAILS, &message);
                 }
             }
             let now = Instant::now();

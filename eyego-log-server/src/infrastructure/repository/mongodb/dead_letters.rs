@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use bson::raw::RawDocument;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectId};
-use eyego_log_core::query::{Cursor, Order};
-use eyego_log_core::{LogId, Timestamp};
+use eyego_log_core::LogId;
+use eyego_log_core::query::Order;
 use mongodb::Collection;
 
 use super::connection::{DEAD_LETTERS, MongoConnection};
 use super::failure::{Class, Failure};
-use super::filter::{after, by_bytes, date};
+use super::filter::{after, by_bytes, date, in_time, position};
 use super::large;
 use super::operation::{self, MAX_READ_TIME};
 use crate::domain::dead_letter::{
@@ -98,7 +98,7 @@ impl DeadLetters for MongoDeadLetters {
                     }
                 }
                 if left == 0
-                    && let Some(position) = position(cursor.current())
+                    && let Some(position) = position(cursor.current(), "failedAt")
                 {
                     // At least one document was skipped, so more dead letters may follow.
                     page.expect_more_after(position);
@@ -142,15 +142,8 @@ fn by_id(id: LogId) -> Document {
 
 /// Returns the filter of a query. All documents that it lets through have a position.
 fn filter(query: &DeadLetterQuery) -> Document {
-    let before = match query.to {
-        Some(to) => doc! { "$lt": date(to) },
-        None => doc! { "$lte": date(Timestamp::MAX) },
-    };
-    let mut conditions = vec![
-        doc! { "failedAt": { "$gte": date(query.from.unwrap_or(Timestamp::MIN)) } },
-        doc! { "failedAt": before },
-        doc! { "_id": { "$type": "objectId" } },
-    ];
+    let mut conditions = vec![doc! { "_id": { "$type": "objectId" } }];
+    conditions.extend(in_time("failedAt", query.from, query.to));
     if let Some(code) = &query.code {
         conditions.push(doc! { "code": { "$eq": code } });
     }
@@ -158,12 +151,6 @@ fn filter(query: &DeadLetterQuery) -> Document {
         conditions.extend(after("failedAt", query.order, cursor));
     }
     doc! { "$and": conditions }
-}
-
-fn position(document: &RawDocument) -> Option<Cursor> {
-    let id = document.get_object_id("_id").ok()?;
-    let timestamp = super::decode::time(document.get("failedAt").ok()??)?;
-    Some(Cursor { timestamp, id: LogId::from_bytes(id.bytes()) })
 }
 
 /// Returns the update that stores a dead letter in one atomic step. If it exists,

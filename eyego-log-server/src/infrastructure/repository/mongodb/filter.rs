@@ -1,12 +1,13 @@
 //! Converts queries into MongoDB filters. This module does no I/O. Values are compared with `$eq` and
 //! similar operators, so a caller's text is never interpreted as an operator.
 
+use bson::raw::RawDocument;
 use bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use eyego_log_core::query::{Cursor, Order, Start};
-use eyego_log_core::{LogQuery, Timestamp};
+use eyego_log_core::{LogId, LogQuery, Timestamp};
 use mongodb::options::Collation;
 
-use super::metadata_filter;
+use super::{decode, metadata_filter};
 
 /// Returns the filter of a query, including its cursor.
 pub(super) fn of_query(query: &LogQuery) -> Document {
@@ -15,25 +16,9 @@ pub(super) fn of_query(query: &LogQuery) -> Document {
     doc! { "$and": conditions }
 }
 
-/// Returns the filter of the documents of a query after this position.
-pub(super) fn of_query_after(query: &LogQuery, timestamp: DateTime, id: ObjectId) -> Document {
-    let mut conditions = conditions_without_cursor(query);
-    conditions.extend(after_position("timestamp", query.order, timestamp, id));
-    conditions.push(is_event());
-    doc! { "$and": conditions }
-}
-
 /// Returns the conditions of a query, among them one for the times that an event can have.
 /// Documents that are not events can fulfil them.
 pub(super) fn conditions(query: &LogQuery) -> Vec<Document> {
-    let mut conditions = conditions_without_cursor(query);
-    if let Start::After(cursor) = query.start {
-        conditions.extend(after("timestamp", query.order, cursor));
-    }
-    conditions
-}
-
-fn conditions_without_cursor(query: &LogQuery) -> Vec<Document> {
     let mut conditions = Vec::new();
     if let Some(user_id) = &query.user_id {
         conditions.push(doc! { "userId": { "$eq": user_id } });
@@ -41,24 +26,35 @@ fn conditions_without_cursor(query: &LogQuery) -> Vec<Document> {
     if let Some(action) = &query.action {
         conditions.push(doc! { "action": { "$eq": action } });
     }
-    let before = match query.to {
+    conditions.extend(in_time("timestamp", query.from, query.to));
+    conditions.extend(query.metadata.iter().map(metadata_filter::of));
+    if let Start::After(cursor) = query.start {
+        conditions.extend(after("timestamp", query.order, cursor));
+    }
+    conditions
+}
+
+/// Returns the conditions for a range of times, without `from` and `to` all that a
+/// [`Timestamp`] can have. `time` is the name of the field.
+pub(super) fn in_time(time: &str, from: Option<Timestamp>, to: Option<Timestamp>) -> [Document; 2] {
+    let before = match to {
         Some(to) => doc! { "$lt": date(to) },
         None => doc! { "$lte": date(Timestamp::MAX) },
     };
-    conditions.push(doc! { "timestamp": { "$gte": date(query.from.unwrap_or(Timestamp::MIN)) } });
-    conditions.push(doc! { "timestamp": before });
-    conditions.extend(query.metadata.iter().map(metadata_filter::of));
-    conditions
+    [doc! { time: { "$gte": date(from.unwrap_or(Timestamp::MIN)) } }, doc! { time: before }]
+}
+
+/// Returns the position of a document in the order of the field `time`.
+pub(super) fn position(document: &RawDocument, time: &str) -> Option<Cursor> {
+    let id = document.get_object_id("_id").ok()?;
+    let timestamp = decode::time(document.get(time).ok()??)?;
+    Some(Cursor { timestamp, id: LogId::from_bytes(id.bytes()) })
 }
 
 /// Returns the conditions for the rows after the cursor. `time` is the name of
 /// the timestamp field.
 pub(super) fn after(time: &str, order: Order, cursor: Cursor) -> [Document; 2] {
     let (at, id) = (date(cursor.timestamp), ObjectId::from_bytes(*cursor.id.as_bytes()));
-    after_position(time, order, at, id)
-}
-
-fn after_position(time: &str, order: Order, at: DateTime, id: ObjectId) -> [Document; 2] {
     let (after, from) = match order {
         Order::Descending => ("$lt", "$lte"),
         Order::Ascending => ("$gt", "$gte"),

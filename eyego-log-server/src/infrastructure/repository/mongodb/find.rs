@@ -1,10 +1,8 @@
 //! Reads the page of a query.
 
-use bson::oid::ObjectId;
-use bson::raw::RawDocument;
-use bson::{DateTime, Document, doc};
-use eyego_log_core::query::{Cursor, Order};
-use eyego_log_core::{LogEntry, LogId, LogQuery, Timestamp};
+use bson::{Document, doc};
+use eyego_log_core::query::{Cursor, Order, Start};
+use eyego_log_core::{LogEntry, LogQuery};
 
 use super::connection::MongoConnection;
 use super::operation::{MAX_READ_TIME, QueryError};
@@ -41,19 +39,16 @@ pub(super) async fn find(
     };
     loop {
         let read = batch.read(connection, query, &mut page).await?;
-        let Some((timestamp, id)) = read.last else { break };
+        let Some(last) = read.last else { break };
         remaining -= batch.limit;
         if remaining == 0 {
             // At least one document was skipped, so more events may follow.
-            let id = LogId::from_bytes(id.bytes());
-            if let Some(timestamp) = Timestamp::from_millis(timestamp.timestamp_millis()) {
-                page.expect_more_after(Cursor { timestamp, id });
-            }
+            page.expect_more_after(last);
             break;
         }
         let limit = BATCH_BYTES * batch.limit / read.bytes.max(1);
         batch = Batch {
-            filter: filter::of_query_after(query, timestamp, id),
+            filter: filter::of_query(&LogQuery { start: Start::After(last), ..query.clone() }),
             skip: 0,
             limit: limit.max(FIRST_BATCH).min(remaining),
         };
@@ -73,7 +68,7 @@ struct Batch {
 struct Read {
     bytes: usize,
     /// Position of the last document, unless the result or the page ends before it.
-    last: Option<(DateTime, ObjectId)>,
+    last: Option<Cursor>,
 }
 
 impl Batch {
@@ -115,7 +110,8 @@ impl Batch {
                 Err(error) => connection.warn_skipped(document, &error.to_string()),
             }
             if count == self.limit {
-                read.last = position(document);
+                // All that the filter lets through have a position.
+                read.last = filter::position(document, "timestamp");
             }
             if bytes > LARGE_DOCUMENT {
                 // Decoding a batch of them takes long.
@@ -124,9 +120,4 @@ impl Batch {
         }
         Ok(read)
     }
-}
-
-/// Returns the position of a document, which all that the filter lets through have.
-fn position(document: &RawDocument) -> Option<(DateTime, ObjectId)> {
-    Some((document.get_datetime("timestamp").ok()?, document.get_object_id("_id").ok()?))
 }
