@@ -75,7 +75,7 @@ impl Timestamp {
     /// assert!(text.parse::<Timestamp>().is_err());
     /// ```
     pub fn parse_clamped(text: &str) -> Result<Self, ParseTimestampError> {
-        let millis = parse_millis(text.as_bytes()).ok_or(ParseTimestampError)?;
+        let millis = parse_millis(text.as_bytes()).ok_or(ParseTimestampError::Format)?;
         Ok(Self::from_millis_clamped(millis))
     }
 
@@ -189,18 +189,25 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     146_097 * era + day_of_era - 719_468
 }
 
-/// The error of parsing a [`Timestamp`] from text that is not an RFC 3339 time
-/// with a zone.
+/// The error of parsing a [`Timestamp`] from text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be an RFC 3339 time with a zone, such as 2026-01-14T23:58:05.442Z")]
-pub struct ParseTimestampError;
+#[non_exhaustive]
+pub enum ParseTimestampError {
+    /// The text is not an RFC 3339 time with a zone.
+    #[error("must be an RFC 3339 time with a zone, such as 2026-01-14T23:58:05.442Z")]
+    Format,
+    /// The offset from UTC moves the time out of [`Timestamp::MIN`] to
+    /// [`Timestamp::MAX`].
+    #[error("must lie in the years 0 to 9999 in UTC")]
+    OutOfRange,
+}
 
 impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let millis = parse_millis(text.as_bytes()).ok_or(ParseTimestampError)?;
-        Self::from_millis(millis).ok_or(ParseTimestampError)
+        let millis = parse_millis(text.as_bytes()).ok_or(ParseTimestampError::Format)?;
+        Self::from_millis(millis).ok_or(ParseTimestampError::OutOfRange)
     }
 }
 
@@ -326,7 +333,7 @@ mod tests {
             "+002026-01-14T23:58:05Z",
             "1768435085442",
         ] {
-            assert!(text.parse::<Timestamp>().is_err(), "{text}");
+            assert_eq!(text.parse::<Timestamp>(), Err(ParseTimestampError::Format), "{text}");
         }
     }
 
@@ -338,9 +345,9 @@ mod tests {
             ("0000-01-01T00:00:00+00:01", Timestamp::MIN),
         ] {
             assert_eq!(Timestamp::parse_clamped(text), Ok(clamped), "{text}");
-            assert_eq!(text.parse::<Timestamp>(), Err(ParseTimestampError), "{text}");
+            assert_eq!(text.parse::<Timestamp>(), Err(ParseTimestampError::OutOfRange), "{text}");
         }
-        assert_eq!(Timestamp::parse_clamped("9999-12-31"), Err(ParseTimestampError));
+        assert_eq!(Timestamp::parse_clamped("9999-12-31"), Err(ParseTimestampError::Format));
     }
 
     #[test]

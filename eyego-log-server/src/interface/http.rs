@@ -3,7 +3,6 @@
 //! | file | contents |
 //! |---|---|
 //! | `access` | checks requests: `Host`, `Origin`, keys, rate limits; the audit log |
-//! | `accept_encoding` | the content encodings that a client accepts |
 //! | `api` | the state shared by the routes of the API |
 //! | `router` | the routes, and what applies to every response |
 //! | `ingest` | POST of one event and of a batch |
@@ -22,6 +21,7 @@
 //! | `openapi` | the description of the API |
 //! | `parameters` | query string parameters |
 //! | `health` | liveness and readiness |
+//! | `content_encoding` | content encodings, and which of them a client accepts |
 //! | `body` | receives a request body within its limits |
 //! | `body/negotiation` | media type and content encoding |
 //! | `body/receive` | size and memory of an arriving body |
@@ -35,11 +35,11 @@
 //! | `connections` | the open connections, what each is doing, and their limit |
 //! | `server` | the accept loop, the timeouts of connections, and graceful shutdown |
 
-mod accept_encoding;
 mod access;
 mod api;
 mod body;
 mod connections;
+mod content_encoding;
 mod dashboard;
 mod dead_letters;
 mod envelope;

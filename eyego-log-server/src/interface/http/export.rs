@@ -5,8 +5,8 @@
 //! after the head of the response aborts it.
 
 mod body;
+mod compressor;
 pub(super) mod csv;
-mod encoding;
 pub(super) mod format;
 mod pages;
 #[cfg(feature = "parquet")]
@@ -27,13 +27,14 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use tokio::sync::mpsc;
 
 use self::body::{Export, Source};
+use self::compressor::Compressor;
 use self::csv::Columns;
-use self::encoding::{Compressor, Encoding};
 use self::format::{Format, OTHER_FORMAT};
 use self::pages::Pages;
 use self::rows::Rows;
 use super::access::{Audited, AuditedStream};
 use super::api::Api;
+use super::content_encoding::Encoding;
 use super::error::ApiError;
 use super::{selection, streams};
 
@@ -60,8 +61,9 @@ async fn start(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let (query, format) = parse(query)?;
-    let encoding =
-        if format.is_compressed() { Encoding::Identity } else { Encoding::accepted(headers) };
+    let available: &[_] =
+        if format.is_compressed() { &[] } else { &[Encoding::Zstd, Encoding::Gzip] };
+    let encoding = Encoding::preferred(headers, available);
     let compressor = Compressor::new(encoding).map_err(|e| ApiError::internal(e.to_string()))?;
     let permit = api.streams.start_export()?;
     let stop = api.stop.clone();

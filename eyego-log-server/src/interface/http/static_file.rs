@@ -11,8 +11,9 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
+use super::content_encoding::Encoding;
 use super::error::ApiError;
-use super::{accept_encoding, parameters};
+use super::parameters;
 
 /// Allows the server's own script, style and API and nothing else, not even inline
 /// script or style.
@@ -57,7 +58,7 @@ impl StaticFile {
     /// Returns the response to a request with these headers. With `is_immutable`, a browser may keep
     /// the file for ever.
     pub(super) fn respond(&self, request: &HeaderMap, is_immutable: bool) -> Response {
-        let is_gzip = accepts_gzip(request);
+        let is_gzip = Encoding::preferred(request, &[Encoding::Gzip]) == Encoding::Gzip;
         // The two representations are different bytes and have different tags.
         let tag = if is_gzip { "-gzip" } else { "" };
         let tag = format!("\"{}{tag}\"", self.version);
@@ -100,12 +101,6 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     // Writing into a vector cannot fail.
     let _ = encoder.write_all(bytes);
     encoder.finish().unwrap_or_default()
-}
-
-/// Returns whether the client accepts gzip, with any weight but 0.
-fn accepts_gzip(request: &HeaderMap) -> bool {
-    accept_encoding::codings(request)
-        .any(|(name, weight)| name.eq_ignore_ascii_case("gzip") && weight.unwrap_or(1.0) > 0.0)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use eyego_log_core::LogEntry;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use super::encoding::Compressor;
+use super::compressor::Compressor;
 use super::pages::FetchedPage;
 use super::rows::Rows;
 use crate::application::read_budget::ReadShare;
