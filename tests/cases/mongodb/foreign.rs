@@ -4,9 +4,13 @@ use ::mongodb::bson::oid::ObjectId;
 use ::mongodb::bson::{Bson, DateTime};
 use eyego_log_core::LogQuery;
 use eyego_log_core::query::{Order, Start};
+use eyego_log_server::application::read_budget::ReadBudget;
+use eyego_log_server::application::tail::{TailStart, Tails};
+use eyego_log_server::domain::dead_letter::DeadLetterQuery;
 use eyego_log_server::domain::repository::LogRepository as _;
 
 use super::*;
+use crate::dead_letters::dead_letter;
 
 fn legacy(n: u8, metadata: impl Into<Bson>) -> Document {
     doc! {
@@ -152,4 +156,39 @@ async fn a_page_of_skipped_documents_continues() {
     let first = store.repository().find(&query, unlimited()).await.unwrap();
     assert!(first.entries.is_empty() && first.next.is_some(), "{first:?}");
     assert_eq!(all_pages(&store, &query).await, expected);
+
+    // The stored events at the start of a tail take the same pages.
+    let budget = ReadBudget::new(64 << 20);
+    let tails = Tails::new(store.tail().await, Arc::new(store.repository()), budget);
+    let mut tail = tails.start(LogQuery::default(), TailStart::Last(2)).await.unwrap();
+    expected.truncate(2);
+    expected.reverse();
+    assert_eq!(tail.next().await.unwrap().backlog, expected);
+}
+
+#[tokio::test]
+async fn foreign_documents_do_not_hide_dead_letters() {
+    let store = Store::shared().await;
+    let dead_letters = store.dead_letters();
+    let mut expected = Vec::new();
+    for n in (0..3).rev() {
+        let dead_letter = dead_letter(n, "invalid_json", b"x");
+        dead_letters.put(&dead_letter).await.unwrap();
+        expected.push(dead_letter.summary);
+    }
+    let collection = store.raw_database().await.collection("dead-letters");
+    for n in 10..15 {
+        // Its code and everything else is missing.
+        let foreign = doc! { "failedAt": DateTime::from_millis(1_768_435_085_000 + n) };
+        collection.insert_one(foreign).await.unwrap();
+    }
+    let (mut query, mut found) =
+        (DeadLetterQuery { limit: 1, ..DeadLetterQuery::default() }, vec![]);
+    loop {
+        let page = dead_letters.list(&query, unlimited()).await.unwrap();
+        found.extend(page.entries);
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+    }
+    assert_eq!(found, expected);
 }
