@@ -211,6 +211,19 @@ mod tests {
     }
 
     #[test]
+    fn a_key_file_without_end_is_refused() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let large = dir.path().join("large");
+        write(&large, &"k".repeat((1 << 20) + 1));
+        for (path, expected) in
+            [(large, "it is larger than 1 MiB"), (dir.path().into(), "it is not a regular file")]
+        {
+            let error = ApiKey::from_file(path).unwrap_err();
+            assert!(error.to_string().ends_with(expected), "{error}");
+        }
+    }
+
+    #[test]
     fn a_key_is_never_shown() {
         let key = ApiKey::fixed("secret").unwrap();
         let header = key.current().header;

@@ -1,5 +1,7 @@
 //! The TLS options: which certificates are trusted, and the client's own.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::model::errors::ConfigError;
@@ -14,12 +16,17 @@ pub(crate) struct TlsFiles {
     pub(crate) identity_file: Option<PathBuf>,
 }
 
+/// The greatest size of a file with certificates or a key, in bytes. Those of an
+/// operating system's certificates are about 256 KiB.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
 /// Reads a file that the option `option` names.
 ///
 /// # Errors
-/// Returns a [`SetupError`] if the file cannot be read.
+/// Returns a [`SetupError`] if the file cannot be read, is not a regular file, or is
+/// larger than 1 MiB.
 pub(crate) fn read_file(option: &'static str, path: &Path) -> Result<Vec<u8>, SetupError> {
-    std::fs::read(path).map_err(|error| {
+    read_regular_file(path).map_err(|error| {
         let problem = format!("{} cannot be read: {error}", path.display());
         if is_out_of_descriptors(&error) {
             SetupError::NoDescriptor(format!("{option} {problem}"))
@@ -27,6 +34,19 @@ pub(crate) fn read_file(option: &'static str, path: &Path) -> Result<Vec<u8>, Se
             SetupError::Config(ConfigError::new(option, problem))
         }
     })
+}
+
+fn read_regular_file(path: &Path) -> io::Result<Vec<u8>> {
+    // A pipe could block for ever, and a device may never end.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut contents = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut contents)?;
+    if contents.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    Ok(contents)
 }
 
 /// Explains why the HTTP client could not be built. `can_build` tells whether it can be
@@ -39,7 +59,7 @@ pub(crate) fn setup_error(
 ) -> SetupError {
     let reason = error_chain(error);
     // The system's certificates cannot be read then, and the library hides that cause.
-    if std::fs::File::open(".").is_err_and(|error| is_out_of_descriptors(&error)) {
+    if File::open(".").is_err_and(|error| is_out_of_descriptors(&error)) {
         return SetupError::NoDescriptor(format!("no file descriptor is free ({reason})"));
     }
     if let Some(path) = &files.identity_file

@@ -39,8 +39,9 @@ impl ClientBuilder {
 
     /// Sets a file that contains the API key and nothing else. It is read by
     /// [`build`](Self::build), and again before an attempt if it has changed. If
-    /// its new content is not valid, the previous key is used. Defaults to none.
-    /// Cannot be combined with [`api_key`](Self::api_key).
+    /// its new content is not valid, the previous key is used. It must be a regular
+    /// file of at most 1 MiB. Defaults to none. Cannot be combined with
+    /// [`api_key`](Self::api_key).
     ///
     /// With a file, a batch whose key the server refuses is retried until its
     /// delivery timeout, because the key may change.
@@ -60,9 +61,9 @@ impl ClientBuilder {
     }
 
     /// Sets a PEM file with certificate authorities to trust in addition to
-    /// those of the system. It is read by [`build`](Self::build). Defaults to
-    /// none. Cannot be combined with [`http_client`](Self::http_client) or
-    /// [`transport`](Self::transport).
+    /// those of the system. It is read by [`build`](Self::build), and must be a
+    /// regular file of at most 1 MiB. Defaults to none. Cannot be combined with
+    /// [`http_client`](Self::http_client) or [`transport`](Self::transport).
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.connection.tls.ca_file = Some(path.into());
         self
@@ -71,9 +72,9 @@ impl ClientBuilder {
     /// Sets a PEM file with the client's own certificate chain and its
     /// unencrypted private key, for servers that require one (mutual TLS). With
     /// the crate feature `native-tls` alone, the key must be in PKCS #8 format.
-    /// The file is read by [`build`](Self::build). Defaults to none. Cannot be
-    /// combined with [`http_client`](Self::http_client) or
-    /// [`transport`](Self::transport).
+    /// The file is read by [`build`](Self::build), and must be a regular file of at
+    /// most 1 MiB. Defaults to none. Cannot be combined with
+    /// [`http_client`](Self::http_client) or [`transport`](Self::transport).
     pub fn identity_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.connection.tls.identity_file = Some(path.into());
         self
