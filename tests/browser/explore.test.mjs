@@ -241,8 +241,64 @@ describe("explore", () => {
         const lines = (await readFile(await download.path(), "utf8")).trim().split("\n");
         assert.equal(lines.length, expected + extra, format);
         await page.getByText("Saved eyego-logs").waitFor();
-        await page.getByRole("button", { name: "Export" }).click();
+        await page.keyboard.press("Escape");
       }
+    }));
+
+  test("the export menu works without a mouse, and closes by Esc and by a click elsewhere", () =>
+    visit(shared, "#/explore?last=7d&action=PAYMENT_FAILED", async (page) => {
+      await rows(page).first().waitFor();
+      const opener = page.getByRole("button", { name: "Export", exact: true });
+      const menu = page.getByRole("group", { name: "Export" });
+      await opener.focus();
+      await page.keyboard.press("Enter");
+      await menu.waitFor();
+      await page.keyboard.press("Tab");
+      await Promise.all([page.waitForEvent("download"), page.keyboard.press("Enter")]);
+      await page.getByText("Saved eyego-logs").waitFor();
+      await page.keyboard.press("Tab");
+      assert.match(await page.evaluate(() => document.activeElement.textContent), /^CSV/);
+      await page.keyboard.press("Escape");
+      await menu.waitFor({ state: "detached" });
+      assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), "Export");
+      await opener.click();
+      await menu.waitFor();
+      await page.locator("h1").first().evaluate((heading) => heading.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true })));
+      await menu.waitFor({ state: "detached" });
+    }));
+
+  test("only formats that the server has are offered", () =>
+    visit(shared, "#/explore", async (page) => {
+      const { paths } = await get(SERVER, "/openapi.json");
+      const { schema } = paths["/api/v1/logs/export"].get.parameters.find(({ name }) => name === "format");
+      await page.getByRole("button", { name: "Export" }).click();
+      await eventually("the formats", async () => (await page.getByRole("group", { name: "Export" }).getByRole("button").count()) === schema.enum.length);
+    }));
+
+  test("Enter in an empty field adds no filter, and an incomplete one is not a user", () =>
+    visit(shared, "#/explore?last=7d", async (page) => {
+      await rows(page).first().waitFor();
+      await page.keyboard.press("/");
+      await page.getByRole("option").first().waitFor();
+      await page.keyboard.press("Enter");
+      assert.equal(await page.locator(".chip").count(), 0);
+      await page.keyboard.type("user=");
+      await page.keyboard.press("Enter");
+      assert.equal(await page.locator(".chip").count(), 0);
+      await page.keyboard.press("Escape");
+      await page.keyboard.type("action=");
+      await page.getByRole("option", { name: "Action is PAGE_VIEW" }).click();
+      await page.locator(".chip", { hasText: "PAGE_VIEW" }).waitFor();
+    }));
+
+  test("a user with spaces around its name can be found", () =>
+    visit(shared, "#/explore?last=7d", async (page) => {
+      await rows(page).first().waitFor();
+      await page.keyboard.press("/");
+      await page.keyboard.type("user= ada ");
+      await page.getByRole("option", { name: "User is ada", exact: true }).waitFor();
+      await page.getByRole("option", { name: 'User is " ada "' }).click();
+      await page.waitForURL(/userId=\+ada\+/);
     }));
 
   test("an export that breaks is reported and nothing is saved", () =>
@@ -255,7 +311,6 @@ describe("explore", () => {
       await page.getByRole("button", { name: "NDJSON" }).click();
       await page.getByRole("alert").filter({ hasText: "cannot be reached" }).waitFor();
       shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/export") ? { status: 400, body: { status: "fail", message: "id", errors: [{ path: "id", message: "must be 24 hex digits" }] } } : undefined);
-      await page.getByRole("button", { name: "Back" }).click();
       await page.getByRole("button", { name: "CSV" }).click();
       await page.getByRole("alert").filter({ hasText: "Export is not available on this server" }).waitFor();
       assert.equal(saved, 0);
@@ -302,13 +357,10 @@ describe("explore", () => {
       await page.getByRole("alert").filter({ hasText: "cannot be reached" }).waitFor();
       assert.deepEqual(await page.evaluate(() => globalThis.calls), ["abort", "remove"]);
       shared.proxy.fault = () => undefined;
-      await page.getByRole("button", { name: "Back" }).click();
       await ndjson.click();
       await page.getByText("Saved eyego-logs").waitFor();
       assert.deepEqual(await page.evaluate(() => globalThis.calls), ["abort", "remove", "close"]);
       await page.evaluate(() => { globalThis.calls = []; globalThis.isFull = true; });
-      await page.getByRole("button", { name: "Export" }).click();
-      await page.getByRole("button", { name: "Export" }).click();
       await ndjson.click();
       await page.getByRole("alert").filter({ hasText: "The file could not be saved." }).waitFor();
       assert.deepEqual(await page.evaluate(() => globalThis.calls), ["cancel", "abort", "remove"]);

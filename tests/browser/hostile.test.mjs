@@ -72,6 +72,7 @@ describe("hostile data", () => {
       await rows(page).first().locator(".row-open").click();
       await page.locator(".json-number", { hasText: "1" }).waitFor();
       assert.equal(await page.locator(".json-key", { hasText: /^a$/ }).count(), 30);
+      assert.equal(await page.locator(".drawer-body").evaluate((body) => body.scrollWidth - body.clientWidth), 0, "only the metadata scrolls sideways");
     }));
 
   test("a hostile address is only text", () =>

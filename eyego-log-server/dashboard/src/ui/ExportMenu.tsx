@@ -1,17 +1,19 @@
 // Saves exactly the events that the view shows.
 
 import type { JSX } from "preact";
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { Failure } from "../lib/api";
 import { download, type Format } from "../lib/download";
 import { bytes } from "../lib/format";
+import { formats } from "../lib/formats";
 import { Icon } from "./icons";
+import { Popover } from "./Popover";
 
-const FORMATS: [Format, string, string][] = [
-  ["csv", "CSV", "for spreadsheets"],
-  ["ndjson", "NDJSON", "one JSON object per line"],
-  ["parquet", "Parquet", "for analysis"],
-];
+const NAMES: Record<Format, [string, string]> = {
+  csv: ["CSV", "for spreadsheets"],
+  ndjson: ["NDJSON", "one JSON object per line"],
+  parquet: ["Parquet", "for analysis"],
+};
 
 type State =
   | { kind: "idle" }
@@ -22,7 +24,11 @@ type State =
 export function ExportMenu({ query }: { query: () => URLSearchParams }): JSX.Element {
   const [isOpen, setOpen] = useState(false);
   const [state, setState] = useState<State>({ kind: "idle" });
+  const [offered, setOffered] = useState<Format[]>(["csv", "ndjson"]);
   const running = useRef<AbortController | null>(null);
+  useEffect(() => {
+    if (isOpen) void formats().then(setOffered);
+  }, [isOpen]);
 
   const start = async (format: Format): Promise<void> => {
     const controller = new AbortController();
@@ -45,44 +51,28 @@ export function ExportMenu({ query }: { query: () => URLSearchParams }): JSX.Ele
     if (state.kind !== "running") setState({ kind: "idle" });
   };
   return (
-    <div
-      class="menu"
-      onKeyDown={(event) => {
-        if (event.key === "Escape" && isOpen) {
-          event.stopPropagation();
-          close();
-        }
-      }}
-    >
+    <div class="menu">
       <button type="button" aria-label="Export" aria-expanded={isOpen} onClick={() => (isOpen ? close() : setOpen(true))}>
         <Icon name="save" /> <span>Export</span>
       </button>
       {isOpen && (
-        <div class="popover" role="group" aria-label="Export">
-          {state.kind === "idle" && (
-            <>
-              <p class="hint">All events of this view, not only this page.</p>
-              {FORMATS.map(([format, name, use]) => (
-                <button type="button" class="quiet wide" key={format} onClick={() => void start(format)}>
-                  <b>{name}</b> <span class="muted">{use}</span>
-                </button>
-              ))}
-            </>
-          )}
-          {state.kind === "running" && (
-            <>
-              <p role="status">Exporting… <span class="num">{bytes(state.bytes)}</span></p>
-              <button type="button" onClick={() => running.current?.abort()}>Cancel</button>
-            </>
-          )}
+        <Popover label="Export" onClose={close}>
           {state.kind === "saved" && <p role="status">Saved {state.name}, {bytes(state.bytes)}.</p>}
-          {state.kind === "failed" && (
-            <>
-              <p role="alert">{state.message}</p>
-              <button type="button" onClick={() => setState({ kind: "idle" })}>Back</button>
-            </>
-          )}
-        </div>
+          {state.kind === "failed" && <p role="alert">{state.message}</p>}
+          {state.kind === "running"
+            ? <>
+                <p role="status">Exporting… <span class="num">{bytes(state.bytes)}</span></p>
+                <button type="button" onClick={() => running.current?.abort()}>Cancel</button>
+              </>
+            : <>
+                <p class="hint">All events of this view, not only this page.</p>
+                {offered.map((format) => (
+                  <button type="button" class="quiet wide" key={format} onClick={() => void start(format)}>
+                    <b>{NAMES[format][0]}</b> <span class="muted">{NAMES[format][1]}</span>
+                  </button>
+                ))}
+              </>}
+        </Popover>
       )}
     </div>
   );

@@ -29,16 +29,30 @@ export function filterName(name: string): string {
 
 /** Reads `userId=…`, `action=…` or `metadata.path=…`. */
 function parseText(text: string): Filter | null {
-  const [, name = "", value = ""] = /^\s*([^=]+?)\s*=\s*(.*?)\s*$/s.exec(text) ?? [];
+  const [, name = "", value = ""] = /^\s*([^=]+?)\s*=(.*)$/s.exec(text) ?? [];
   if (name === "") return null;
-  if (/^(user|userid)$/i.test(name)) return value === "" ? null : { name: "userId", value };
-  if (/^action$/i.test(name)) return value === "" ? null : { name: "action", value };
+  if (/^(user|userid)$/i.test(name)) return { name: "userId", value };
+  if (/^action$/i.test(name)) return { name: "action", value };
   return { name: name.startsWith("metadata.") ? name : `metadata.${name}`, value };
+}
+
+/** Offers the value without and with the spaces around it. */
+function suggestValue({ name, value }: Filter, actions: string[], text: string): Suggestion[] {
+  const trimmed = value.trim();
+  if (name === "userId" && value === "") return [];
+  if (name === "action" && trimmed === "") {
+    return actions.map((action) => ({ label: `Action is ${action}`, filter: { name, value: action }, text }));
+  }
+  const label = (shown: string): string => `${filterName(name)} is ${shown}`;
+  const exact = { label: label(JSON.stringify(value)), filter: { name, value }, text };
+  const plain = { label: label(trimmed), filter: { name, value: trimmed }, text };
+  if (trimmed === value) return [plain];
+  return name === "userId" && trimmed === "" ? [exact] : [plain, exact];
 }
 
 function suggest(text: string, actions: string[], paths: string[]): Suggestion[] {
   const parsed = parseText(text);
-  if (parsed) return [{ label: `${filterName(parsed.name)} is ${parsed.value}`, filter: parsed, text }];
+  if (parsed) return suggestValue(parsed, actions, text);
   const word = text.trim();
   const matches = (candidate: string): boolean => candidate.toLowerCase().includes(word.toLowerCase());
   const known = actions.filter(matches).slice(0, 6).map((value) => ({
@@ -56,14 +70,15 @@ function suggest(text: string, actions: string[], paths: string[]): Suggestion[]
 export function FilterBar({ params, actions = [], paths = [], onChange }: Props): JSX.Element {
   const [text, setText] = useState("");
   const [isOpen, setOpen] = useState(false);
-  const [active, setActive] = useState(0);
+  /** None is active while the text is empty, so that Enter adds no filter by accident. */
+  const [active, setActive] = useState(-1);
   const list = useId();
   const filters = parseFilters(params);
   const suggestions = isOpen ? suggest(text, actions, paths) : [];
 
   const type = (value: string): void => {
     setText(value);
-    setActive(0);
+    setActive(value.trim() === "" ? -1 : 0);
     setOpen(true);
   };
   const pick = (suggestion: Suggestion | undefined): void => {
@@ -71,6 +86,7 @@ export function FilterBar({ params, actions = [], paths = [], onChange }: Props)
     if (suggestion.filter === null) return type(suggestion.text);
     onChange(withFilter(params, suggestion.filter));
     setText("");
+    setActive(-1);
     setOpen(false);
   };
   const onKeyDown = (event: KeyboardEvent): void => {
@@ -78,14 +94,16 @@ export function FilterBar({ params, actions = [], paths = [], onChange }: Props)
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       if (!isOpen) return setOpen(true);
-      const step = event.key === "ArrowDown" ? 1 : suggestions.length - 1;
-      if (suggestions.length > 0) setActive((active + step) % suggestions.length);
+      const { length } = suggestions;
+      const next = event.key === "ArrowDown" ? active + 1 : active <= 0 ? length - 1 : active - 1;
+      if (length > 0) setActive(next % length);
     } else if (event.key === "Enter") {
       event.preventDefault();
       pick(suggestions[active]);
     } else if (event.key === "Escape" && (isOpen || text !== "")) {
       event.stopPropagation();
       setOpen(false);
+      setActive(-1);
       setText("");
     } else if (event.key === "Backspace" && text === "" && last) {
       onChange(withoutFilter(params, last));
@@ -112,14 +130,17 @@ export function FilterBar({ params, actions = [], paths = [], onChange }: Props)
         aria-autocomplete="list"
         aria-expanded={suggestions.length > 0}
         aria-controls={list}
-        aria-activedescendant={suggestions.length > 0 ? `${list}-${active}` : undefined}
+        aria-activedescendant={active in suggestions ? `${list}-${active}` : undefined}
         autocomplete="off"
         spellcheck={false}
         placeholder={filters.length === 0 ? "Filter by user, action or metadata.path=value" : "Add a filter"}
         value={text}
         onInput={(event) => type(event.currentTarget.value)}
         onFocus={() => setOpen(true)}
-        onBlur={() => setOpen(false)}
+        onBlur={() => {
+          setOpen(false);
+          setActive(text.trim() === "" ? -1 : 0);
+        }}
         onKeyDown={onKeyDown}
       />
       {filters.length > 1 && (

@@ -5,6 +5,7 @@ import { useState } from "preact/hooks";
 import type { Range } from "../lib/route";
 import { useStore } from "../lib/store";
 import { dateTime, fromInput, toInput, zone, zoneLabel } from "../lib/time";
+import { Popover } from "./Popover";
 
 const PRESETS: [string, string, number | null][] = [
   ["15m", "15 minutes", 900_000],
@@ -40,7 +41,11 @@ export function RangePicker({ range, onChange }: Props): JSX.Element {
           {range.kind === "last" && !PRESETS.some(([text]) => text === range.text) ? range.text : "Custom"}
         </button>
       </div>
-      {isOpen && <Custom range={range} onChange={onChange} onClose={() => setOpen(false)} />}
+      {isOpen && (
+        <Popover label="Custom time range" class="range-custom" onClose={() => setOpen(false)}>
+          <Custom range={range} onChange={onChange} onClose={() => setOpen(false)} />
+        </Popover>
+      )}
     </div>
   );
 }
@@ -55,15 +60,11 @@ function Custom({ range, onChange, onClose }: Props & { onClose: () => void }): 
   const problem = a === null && b === null ? "Enter a start or an end." : a !== null && b !== null && a >= b ? "The end must be after the start." : null;
   return (
     <form
-      class="popover range-custom"
       onSubmit={(event) => {
         event.preventDefault();
         if (problem !== null) return;
         onChange({ kind: "span", from: a, to: b });
         onClose();
-      }}
-      onKeyDown={(event) => {
-        if (event.key === "Escape") onClose();
       }}
     >
       <label class="field">From<input type="datetime-local" step="1" value={from} onInput={(event) => setFrom(event.currentTarget.value)} autofocus /></label>
