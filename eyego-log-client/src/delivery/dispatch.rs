@@ -5,12 +5,18 @@
 //!
 //! A failure delays its own batch, and it also delays all requests: until one
 //! succeeds, only one request is in flight at a time, after a pause that grows
-//! with each failure. A failing server therefore receives single probes, and a
-//! batch that always fails does not block the others. [`pace`] decides about the
-//! pauses, [`deadlines`] about last attempts and expiry, [`outcome`] about what a
-//! response means; [`refused`] keeps events that the server refuses while it accepts
-//! others, and [`size_limit`] remembers which size of request it refuses.
+//! with each failure. A failing server therefore receives single probes. New
+//! batches and those that are retried take turns, so that a batch that always
+//! fails does not block the others. A batch that fails although the server accepts
+//! others delays nothing but itself, and is split until only the events that are
+//! the reason keep failing.
+//!
+//! [`pace`] decides about the pauses, [`deadlines`] about last attempts and expiry,
+//! [`outcome`] about what a response means; [`refused`] keeps events that the server
+//! refuses while it accepts others, [`size_limit`] remembers which size of request
+//! it refuses, and [`acceptance`] which share of new batches it accepts.
 
+mod acceptance;
 mod deadlines;
 mod outcome;
 mod pace;
@@ -20,6 +26,7 @@ mod size_limit;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::delivery::dispatch::acceptance::Acceptance;
 use crate::delivery::dispatch::pace::Pace;
 use crate::delivery::dispatch::refused::Refused;
 use crate::delivery::dispatch::size_limit::SizeLimit;
@@ -106,6 +113,13 @@ struct Retry {
     batch: Batch,
 }
 
+impl Retry {
+    /// Returns whether the batch failed although the server accepted others.
+    fn is_own(&self) -> bool {
+        self.batch.own_failures > 0
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     options: DispatchOptions,
@@ -116,6 +130,9 @@ pub(crate) struct Dispatcher {
     /// Batches to retry, the oldest failure first.
     retrying: VecDeque<Retry>,
     refused: Refused,
+    acceptance: Acceptance,
+    /// The last request had a batch that was retried or refused.
+    was_retry: bool,
     in_flight: Vec<InFlight>,
     next_ticket: u64,
     /// Why the most recent request failed.
@@ -133,6 +150,8 @@ impl Dispatcher {
             queue: VecDeque::new(),
             retrying: VecDeque::new(),
             refused: Refused::default(),
+            acceptance: Acceptance::default(),
+            was_retry: false,
             in_flight: Vec::new(),
             next_ticket: 0,
             last_failure: None,
@@ -154,7 +173,7 @@ impl Dispatcher {
     pub(crate) fn wants_batch(&self, now: Instant) -> bool {
         self.may_send(now)
             && self.queue.is_empty()
-            && !self.retrying.iter().any(|retry| retry.due <= now)
+            && (self.was_retry || self.due_retry(now).is_none())
     }
 
     /// Adds a batch to send.
@@ -170,16 +189,7 @@ impl Dispatcher {
         if !self.may_send(now) {
             return None;
         }
-        let due = self.retrying.iter().position(|retry| retry.due <= now);
-        let retried = due.and_then(|index| self.retrying.remove(index)).map(|retry| retry.batch);
-        let mut is_refused = false;
-        let mut batch = retried
-            .or_else(|| {
-                let refused = self.refused.take_due(now);
-                is_refused = refused.is_some();
-                refused
-            })
-            .or_else(|| self.queue.pop_front())?;
+        let (mut batch, is_refused) = self.next_batch(now)?;
         if let Some(limit) = self.size_limit.bytes(now)
             && !is_refused
             && batch.bytes().len() > limit
@@ -190,6 +200,9 @@ impl Dispatcher {
         if batch.segment.is_none() {
             let opened_at = batch.opened_at.unwrap_or(now);
             batch.timeout_started_at.get_or_insert(opened_at);
+        }
+        if batch.is_new() {
+            batch.accepted_before = self.acceptance.requests();
         }
         let ticket = self.take_ticket();
         self.pace.begin_attempt(now);
@@ -207,6 +220,35 @@ impl Dispatcher {
         });
         let InFlight { batch, .. } = self.in_flight.last()?;
         Some(OutgoingBatch { ticket, batch, is_compressed, timeout })
+    }
+
+    /// Returns the next batch to send, and whether its events were refused before.
+    fn next_batch(&mut self, now: Instant) -> Option<(Batch, bool)> {
+        let is_turn_of_new = std::mem::take(&mut self.was_retry);
+        if is_turn_of_new && let Some(batch) = self.queue.pop_front() {
+            return Some((batch, false));
+        }
+        let due = self.due_retry(now).and_then(|index| self.retrying.remove(index));
+        let retried = due.map(|retry| (retry.batch, false));
+        let retried = retried.or_else(|| Some((self.refused.take_due(now)?, true)));
+        self.was_retry = retried.is_some();
+        retried.or_else(|| Some((self.queue.pop_front()?, false)))
+    }
+
+    /// Returns the index of the next batch to retry: of those that are due, the one
+    /// that most likely succeeds.
+    fn due_retry(&self, now: Instant) -> Option<usize> {
+        let has_room = self.has_room_for_failing();
+        let retrying = self.retrying.iter().enumerate();
+        let due = retrying.filter(|(_, retry)| retry.due <= now && (has_room || !retry.is_own()));
+        due.min_by_key(|(_, retry)| retry.batch.own_failures).map(|(index, _)| index)
+    }
+
+    /// Returns whether a batch that fails by itself may be sent. They use only a part
+    /// of the requests, because theirs may hang.
+    fn has_room_for_failing(&self) -> bool {
+        let in_flight = self.in_flight.iter().filter(|sent| sent.batch.own_failures > 0).count();
+        in_flight < self.options.max_in_flight.div_ceil(4)
     }
 
     /// Sends a batch again whose request has no response yet.

@@ -92,6 +92,9 @@ pub(crate) struct Batch {
     pub(crate) attempts: u32,
     /// How many of these failed although the server accepted other batches.
     pub(crate) own_failures: u32,
+    /// How many requests the server had accepted when the last attempt failed or,
+    /// before that, when the first one began.
+    pub(crate) accepted_before: u64,
     /// When the delivery timeout began.
     pub(crate) timeout_started_at: Option<Instant>,
     /// The number of the spool file that contains the events.
@@ -112,6 +115,7 @@ impl Batch {
             opened_at: None,
             attempts: 0,
             own_failures: 0,
+            accepted_before: 0,
             timeout_started_at: None,
             segment: None,
             expires_at: None,
@@ -145,6 +149,11 @@ impl Batch {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Returns whether no attempt to send the batch has failed.
+    pub(crate) fn is_new(&self) -> bool {
+        self.attempts == 0 && self.own_failures == 0
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -252,6 +261,7 @@ impl Batch {
         self.opened_at = None;
         self.attempts = 0;
         self.own_failures = 0;
+        self.accepted_before = 0;
         self.timeout_started_at = None;
         self.segment = None;
         self.expires_at = None;
@@ -278,6 +288,8 @@ impl Batch {
                 epoch: self.epoch,
                 opened_at: self.opened_at,
                 attempts: self.attempts,
+                own_failures: self.own_failures,
+                accepted_before: self.accepted_before,
                 timeout_started_at: self.timeout_started_at,
                 segment: self.segment,
                 expires_at: self.expires_at,

@@ -41,7 +41,7 @@ impl State {
 
 /// What the thread does next.
 enum Task {
-    Settled(SettledEvents),
+    Settled(Box<SettledEvents>),
     Problem(String),
 }
 
@@ -259,7 +259,7 @@ impl Shared {
         if let Some(report) = report {
             return Some(Task::Problem(report));
         }
-        state.settled.pop().map(Task::Settled)
+        state.settled.pop().map(|events| Task::Settled(Box::new(events)))
     }
 }
 

@@ -13,7 +13,7 @@ impl Dispatcher {
     /// paused.
     pub(crate) fn want_attempt(&mut self, now: Instant) {
         self.pace.want_attempt();
-        self.hurry(now);
+        self.hurry(LAST_ATTEMPT, now);
     }
 
     /// Notes that a caller waits until `deadline`.
@@ -32,11 +32,11 @@ impl Dispatcher {
         let is_due = |at: &Instant| before.is_none_or(|before| *at > before) && *at <= now;
         if self.last_attempts().chain(oldest_at).any(|at| is_due(&at)) {
             self.pace.take_last_chance();
-            self.hurry(now);
+            self.hurry(LAST_ATTEMPT, now);
         }
         let is_for_caller = self.pace.advance(now);
         if is_for_caller {
-            self.hurry(now);
+            self.hurry(LAST_ATTEMPT / 4, now);
         }
         for sent in &mut self.in_flight {
             let hangs = sent.second.is_none() && sent.sent_at + LAST_ATTEMPT <= now;
@@ -55,12 +55,12 @@ impl Dispatcher {
         self.queue.iter().chain(retrying).chain(self.refused.iter())
     }
 
-    /// Makes all retries due that were not attempted within the last second.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    /// Makes all retries due, but none sooner than `interval` after its last attempt.
+    pub(super) fn hurry(&mut self, interval: Duration, now: Instant) {
         for retry in &mut self.retrying {
-            retry.due = retry.due.min(now.max(retry.failed_at + LAST_ATTEMPT));
+            retry.due = retry.due.min(now.max(retry.failed_at + interval));
         }
-        self.refused.hurry(now);
+        self.refused.hurry(interval, now);
     }
 
     pub(super) fn request_timeout(&self, batch: &Batch, now: Instant) -> Duration {
@@ -139,7 +139,9 @@ impl Dispatcher {
             return None;
         }
         let may_send_at = self.pace.send_at();
-        let retry_at = self.retrying.iter().map(|retry| retry.due).min();
+        let has_room = self.has_room_for_failing();
+        let retrying = self.retrying.iter().filter(|retry| has_room || !retry.is_own());
+        let retry_at = retrying.map(|retry| retry.due).min();
         let due = [retry_at, self.refused.wake_at()].into_iter().flatten().min();
         if self.queue.is_empty() { due.map(|due| Some(due).max(may_send_at))? } else { may_send_at }
     }

@@ -8,6 +8,9 @@ use crate::delivery::response::{Classification, Rejected};
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
 
+/// A batch that has failed this often although the server accepted others is split.
+const SPLIT_AFTER: u32 = 3;
+
 impl Dispatcher {
     /// Handles the response to a batch. Returns the batches that are now
     /// settled. An unknown ticket is ignored.
@@ -34,7 +37,7 @@ impl Dispatcher {
         }
         match classification {
             Classification::Delivered => {
-                self.succeed(now);
+                self.succeed(&batch, now);
                 settled(batch, Outcome::Delivered)
             }
             Classification::PerItem { rejected, retry_after } => {
@@ -89,7 +92,8 @@ impl Dispatcher {
         now: Instant,
     ) -> Vec<SettledBatch> {
         if batch.len() <= 1 {
-            if self.pace.has_accepted() {
+            // A limit of the size applies to the other events, too.
+            if reason != LossReason::TooLarge && self.pace.has_accepted() {
                 self.size_limit.clear();
             }
             self.pace.refuse(now);
@@ -103,8 +107,9 @@ impl Dispatcher {
         Vec::new()
     }
 
-    fn succeed(&mut self, now: Instant) {
+    fn succeed(&mut self, batch: &Batch, now: Instant) {
         self.size_limit.accept();
+        self.acceptance.accept(batch.is_new());
         if self.pace.succeed() {
             // The server is well again. Only batches that failed although it
             // accepted others keep a pause of their own.
@@ -136,15 +141,25 @@ impl Dispatcher {
         message: String,
         now: Instant,
     ) -> Vec<SettledBatch> {
-        if !self.pace.is_failing() {
-            batch.own_failures += 1;
-        }
-        self.pace.fail(retry_after, now);
+        let is_own = self.acceptance.fail(batch.is_new(), batch.accepted_before);
+        batch.accepted_before = self.acceptance.requests();
+        batch.own_failures += u32::from(is_own);
         batch.attempts += 1;
+        if !is_own || retry_after.is_some() || self.pace.is_failing() {
+            self.pace.fail(retry_after, now);
+        }
         self.last_failure = Some((reason, message.clone()));
         let is_too_old = batch.expires_at.is_some_and(|at| now >= at);
         if is_too_old || self.expires_at(&batch).is_some_and(|at| at <= now) {
             return settled(batch, Outcome::lost(reason, message));
+        }
+        if is_own && batch.own_failures >= SPLIT_AFTER && batch.len() > 1 {
+            let middle = batch.len() / 2;
+            for mut batch in batch.split(2, |index| usize::from(index >= middle)) {
+                batch.attempts = 0;
+                self.retrying.push_back(Retry { due: now, failed_at: now, batch });
+            }
+            return Vec::new();
         }
         let mut due = now + self.pace.delay(batch.attempts);
         if let Some(started_at) = started_at(&batch) {
@@ -191,7 +206,7 @@ impl Dispatcher {
         if has_accepted {
             // The server is reachable, so the delivery timeout begins.
             batch.timeout_started_at.get_or_insert(now);
-            self.succeed(now);
+            self.succeed(&batch, now);
         }
         let first_retried = rejected.iter().find(|item| item.reason.is_none());
         let retry_message = first_retried.map_or("", |item| &item.message).to_owned();

@@ -14,7 +14,8 @@ use crate::pipeline::deadlines::Deadlines;
 /// The pause between attempts while a caller with a deadline waits.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// At most this many attempts for callers are made in as many seconds.
+/// At most this many attempts for callers are made in as many seconds, and one more
+/// before a deadline.
 const MAX_WANTED: usize = 3;
 
 /// The time before a caller's deadline that its last attempt may take.
@@ -139,8 +140,10 @@ impl Pace {
     /// Returns when the next attempt for a caller may be made.
     fn wanted_at(&self, otherwise: Instant) -> Instant {
         let window = WAITING_INTERVAL * u32::try_from(MAX_WANTED).unwrap_or(1);
-        match (self.wanted_attempts.front(), self.last_attempt) {
-            (Some(first), _) if self.wanted_attempts.len() >= MAX_WANTED => *first + window,
+        let most = MAX_WANTED + usize::from(self.last_chance);
+        // The attempts that are not among the latest `most` do not count.
+        match (self.wanted_attempts.iter().nth_back(most - 1), self.last_attempt) {
+            (Some(first), _) => *first + window,
             (_, Some(last)) => last,
             (_, None) => otherwise,
         }
@@ -154,7 +157,7 @@ impl Pace {
     /// Records that a request is sent.
     pub(crate) fn begin_attempt(&mut self, now: Instant) {
         if self.paused_until.is_some_and(|until| now < until) {
-            if self.wanted_attempts.len() >= MAX_WANTED {
+            if self.wanted_attempts.len() > MAX_WANTED {
                 self.wanted_attempts.pop_front();
             }
             self.wanted_attempts.push_back(now);
@@ -299,7 +302,7 @@ mod tests {
                 }
                 now += Duration::from_millis(50);
             }
-            prop_assert!(attempts <= 3 + 2 * (now - begin).as_secs(), "{attempts}");
+            prop_assert!(attempts <= 4 + 2 * (now - begin).as_secs(), "{attempts}");
         }
 
         /// A server that refuses everything receives few requests.

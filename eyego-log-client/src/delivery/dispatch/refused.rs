@@ -10,9 +10,6 @@ use std::time::{Duration, Instant};
 
 use crate::pipeline::batch::Batch;
 
-/// The minimum time between attempts for callers that wait.
-const WAITING_INTERVAL: Duration = Duration::from_secs(1);
-
 #[derive(Debug, Default)]
 pub(crate) struct Refused {
     batches: VecDeque<Batch>,
@@ -83,9 +80,9 @@ impl Refused {
         }
     }
 
-    /// Makes the next batch due, because a caller waits.
-    pub(crate) fn hurry(&mut self, now: Instant) {
-        let earliest = self.last_attempt.map_or(now, |last| now.max(last + WAITING_INTERVAL));
+    /// Makes the next batch due, but no sooner than `interval` after the last attempt.
+    pub(crate) fn hurry(&mut self, interval: Duration, now: Instant) {
+        let earliest = self.last_attempt.map_or(now, |last| now.max(last + interval));
         self.due_at = self.due_at.map(|due| due.min(earliest));
     }
 

@@ -1,5 +1,7 @@
 //! The dispatcher with simulated time and responses.
 
+mod own_failures;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -161,7 +163,7 @@ fn a_waiting_caller_gets_an_attempt_during_a_pause() {
     dispatcher.handle_response(ticket, busy(None), now);
     now += Duration::from_millis(1001);
     dispatcher.advance(None, now);
-    dispatcher.hurry(now);
+    dispatcher.hurry(LAST_ATTEMPT, now);
     assert!(send(&mut dispatcher, now).is_some(), "further attempts follow each second");
 }
 

@@ -1,0 +1,54 @@
+//! Which share of new batches the server accepts. It tells a batch that fails by
+//! itself, because of an event in it, from a server that fails.
+
+/// The share is that of about this many new batches.
+const WINDOW: u32 = 32;
+
+#[derive(Debug, Default)]
+pub(crate) struct Acceptance {
+    /// The number of requests of which the server accepted at least one event.
+    requests: u64,
+    /// The number of requests that failed since the last accepted one.
+    failures: u32,
+    /// New batches of which the server accepted something at the first attempt,
+    /// recently.
+    accepted: u32,
+    /// New batches whose first attempt failed, recently.
+    failed: u32,
+}
+
+impl Acceptance {
+    /// Returns how many requests the server has accepted.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Records that the server accepted a request.
+    pub(crate) fn accept(&mut self, is_first_attempt: bool) {
+        self.requests += 1;
+        self.failures = 0;
+        self.accepted += u32::from(is_first_attempt);
+        self.forget();
+    }
+
+    /// Records that a request failed. `before` is the number of accepted requests when
+    /// the batch failed last, or was sent for the first time.
+    ///
+    /// Returns whether the batch is the reason and not the server: the server accepts
+    /// at least half of the new batches, and has accepted something since `before`. The
+    /// first failure after an accepted request needs no such proof.
+    pub(crate) fn fail(&mut self, is_first_attempt: bool, before: u64) -> bool {
+        self.failed += u32::from(is_first_attempt);
+        self.forget();
+        let is_first = self.failures == 0;
+        self.failures = self.failures.saturating_add(1);
+        (self.requests > before || is_first) && self.accepted >= self.failed
+    }
+
+    fn forget(&mut self) {
+        if self.accepted + self.failed >= WINDOW {
+            self.accepted /= 2;
+            self.failed /= 2;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Batches that fail because of an event in them, while the server accepts others.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// How often the simulated program logs events, and how many at once.
+const INTERVAL: Duration = Duration::from_millis(20);
+const EVENTS: usize = 20;
+
+/// The simulated time that a request takes.
+const LATENCY: Duration = Duration::from_millis(5);
+
+/// A program that logs numbered events, and a server that decides about each batch.
+struct Simulation {
+    dispatcher: Dispatcher,
+    start: Instant,
+    now: Instant,
+    logged: usize,
+    delivered: BTreeSet<usize>,
+    lost: BTreeSet<usize>,
+    requests: usize,
+    responses: Vec<(Instant, Ticket, Classification)>,
+}
+
+impl Simulation {
+    fn new() -> Self {
+        let (start, dispatcher) = (Instant::now(), dispatcher());
+        Self {
+            dispatcher,
+            start,
+            now: start,
+            logged: 0,
+            delivered: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            requests: 0,
+            responses: Vec::new(),
+        }
+    }
+
+    /// Runs for some simulated time. `respond` gets the numbers of the events of each
+    /// request, and returns how long it takes and its outcome.
+    fn run(
+        &mut self,
+        time: Duration,
+        interval: Duration,
+        mut respond: impl FnMut(&[usize]) -> (Duration, Classification),
+    ) {
+        let end = self.now + time;
+        let mut next_batch = self.now;
+        // Batches that the dispatcher has not asked for yet.
+        let mut waiting = VecDeque::new();
+        while self.now < end {
+            if self.now >= next_batch {
+                next_batch += interval;
+                let mut batch = Batch::new(1 << 20);
+                for n in self.logged..self.logged + EVENTS {
+                    batch.push(format!("{n}\n").as_bytes(), None);
+                }
+                batch.opened_at = Some(self.now);
+                self.logged += EVENTS;
+                waiting.push_back(batch);
+            }
+            for (_, ticket, response) in
+                self.responses.extract_if(.., |(at, ..)| *at <= self.now).collect::<Vec<_>>()
+            {
+                let settled = self.dispatcher.handle_response(ticket, response, self.now);
+                self.settle(settled);
+            }
+            self.dispatcher.advance(None, self.now);
+            let expired = self.dispatcher.expire(self.now);
+            self.settle(expired);
+            loop {
+                if self.dispatcher.wants_batch(self.now)
+                    && let Some(batch) = waiting.pop_front()
+                {
+                    self.dispatcher.offer(batch);
+                }
+                let Some(OutgoingBatch { ticket, batch, timeout, .. }) =
+                    self.dispatcher.poll(self.now)
+                else {
+                    break;
+                };
+                self.requests += 1;
+                let (took, response) = respond(&numbers(batch));
+                let response = if took < timeout { response } else { busy(None) };
+                self.responses.push((self.now + took.min(timeout), ticket, response));
+            }
+            let response_at = self.responses.iter().map(|(at, ..)| *at).min();
+            let times = [response_at, self.dispatcher.wake_at(), Some(next_batch)];
+            let next = times.into_iter().flatten().min().unwrap();
+            assert!(next > self.now, "the worker never sleeps");
+            self.now = next;
+        }
+    }
+
+    fn settle(&mut self, settled: Vec<SettledBatch>) {
+        for SettledBatch { batch, outcome } in settled {
+            let is_delivered = outcome == Outcome::Delivered;
+            let numbers = numbers(&batch);
+            if is_delivered { &mut self.delivered } else { &mut self.lost }.extend(numbers);
+        }
+    }
+
+    /// Returns how many of the events that were logged until `before` now are neither
+    /// delivered nor lost.
+    fn pending(&self, before: Duration) -> usize {
+        let logged = (self.now - before - self.start).as_millis() / INTERVAL.as_millis();
+        let logged = usize::try_from(logged).unwrap() * EVENTS;
+        let settled = self.delivered.range(..logged).chain(self.lost.range(..logged));
+        logged - settled.count()
+    }
+}
+
+fn numbers(batch: &Batch) -> Vec<usize> {
+    let text = std::str::from_utf8(batch.bytes()).unwrap();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+/// Responds like a server that fails for each request with a number that `is_fatal`.
+fn fail_for(is_fatal: impl Fn(usize) -> bool) -> impl Fn(&[usize]) -> (Duration, Classification) {
+    move |numbers| {
+        let fails = numbers.iter().any(|n| is_fatal(*n));
+        (LATENCY, if fails { busy(None) } else { Classification::Delivered })
+    }
+}
+
+#[test]
+fn they_delay_no_others_and_only_the_event_that_is_the_reason_is_lost() {
+    for period in [100, 5000] {
+        let is_fatal = |n: usize| n % period == 37;
+        let mut simulation = Simulation::new();
+        simulation.run(Duration::from_secs(150), INTERVAL, fail_for(is_fatal));
+        // New batches are sent at once, and the others of a failing one soon.
+        let fatal = (0..simulation.logged).filter(|n| is_fatal(*n)).count();
+        let pending = simulation.pending(Duration::from_secs(20));
+        assert!(pending <= fatal, "{period}: {pending} events wait, {fatal} fail");
+        assert!(simulation.lost.iter().all(|n| is_fatal(*n)), "{:?}", simulation.lost);
+        assert!(!simulation.lost.is_empty(), "they expire");
+        let most = simulation.logged / EVENTS + 50 * fatal;
+        assert!(simulation.requests < most, "{period}: {} requests", simulation.requests);
+    }
+}
+
+#[test]
+fn they_do_not_block_the_others_from_the_beginning_on() {
+    // The first batches fail before the server has accepted anything.
+    let mut simulation = Simulation::new();
+    simulation.run(Duration::from_secs(60), INTERVAL, fail_for(|n| n < 4 * EVENTS && n % 20 == 7));
+    let pending = simulation.pending(Duration::from_secs(20));
+    assert!(pending <= 4, "{pending} events wait");
+}
+
+#[test]
+fn they_do_not_block_the_others_when_their_requests_hang() {
+    let mut simulation = Simulation::new();
+    simulation.run(Duration::from_secs(100), INTERVAL, |numbers| {
+        let hangs = numbers.iter().any(|n| n % 20_000 == 37);
+        (if hangs { Duration::from_secs(60) } else { LATENCY }, Classification::Delivered)
+    });
+    let batches = simulation.pending(Duration::from_secs(20)) / EVENTS;
+    let hanging = simulation.logged / 20_000;
+    assert!(batches <= hanging, "{batches} batches wait, {hanging} of them hang");
+}
+
+/// A server that fails at random is overloaded rather than unable to process some events.
+#[test]
+fn a_failing_server_does_not_receive_more_requests_because_batches_are_split() {
+    for percent in [30, 60, 90, 100] {
+        let mut rng = fastrand::Rng::with_seed(percent);
+        let mut simulation = Simulation::new();
+        simulation.run(Duration::from_secs(60), INTERVAL, |_| {
+            let fails = rng.u64(..100) < percent;
+            (LATENCY, if fails { busy(None) } else { Classification::Delivered })
+        });
+        let batches = simulation.logged / EVENTS;
+        assert!(simulation.requests < 2 * batches, "{percent}: {}", simulation.requests);
+    }
+}
+
+#[test]
+fn a_program_that_logs_rarely_is_not_delayed_for_long() {
+    let mut simulation = Simulation::new();
+    let is_fatal = |n: usize| n % 200 == 7;
+    simulation.run(Duration::from_secs(600), Duration::from_secs(5), fail_for(is_fatal));
+    let fatal = (0..simulation.logged).filter(|n| is_fatal(*n)).count();
+    let settled = simulation.delivered.len() + simulation.lost.len();
+    assert!(simulation.logged - settled <= fatal + EVENTS, "{settled} of {}", simulation.logged);
+    assert!(simulation.lost.iter().all(|n| is_fatal(*n)), "{:?}", simulation.lost);
+}
+
+/// A proxy in front of the server limits requests to 100 bytes, and some events are larger.
+#[test]
+fn events_that_are_too_large_leave_the_size_of_requests_alone() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher();
+    let (mut requests, mut delivered, mut lost) = (0, 0, 0);
+    for _ in 0..200 {
+        let mut batch = batch(100);
+        batch.push("x".repeat(150).as_bytes(), None);
+        dispatcher.offer(batch);
+        while let Some(OutgoingBatch { ticket, batch, .. }) = dispatcher.poll(now) {
+            requests += 1;
+            let classification = match batch.bytes().len() {
+                ..=100 => Classification::Delivered,
+                _ => Classification::SplitBatch(LossReason::TooLarge, "413".to_owned()),
+            };
+            for settled in dispatcher.handle_response(ticket, classification, now) {
+                match settled.outcome {
+                    Outcome::Delivered => delivered += settled.batch.len(),
+                    Outcome::Lost { .. } => lost += settled.batch.len(),
+                }
+            }
+        }
+        assert!(dispatcher.queue.is_empty(), "requests are not paused");
+    }
+    assert_eq!((delivered, lost), (20_000, 200));
+    assert!(requests < 200 * 12, "{requests} requests");
+}
