@@ -100,7 +100,8 @@ pub(crate) struct DispatchOptions {
     pub(crate) max_in_flight: usize,
     pub(crate) compression: bool,
     pub(crate) max_batch_events: usize,
-    /// The memory that refused events may occupy, in bytes.
+    /// The memory that events may occupy which the server refuses, or with which it
+    /// fails, while it accepts others, in bytes.
     pub(crate) max_refused_bytes: usize,
     pub(crate) request_timeout: Duration,
 }

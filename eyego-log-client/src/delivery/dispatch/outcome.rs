@@ -11,6 +11,9 @@ use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
 /// A batch that has failed this often although the server accepted others is split.
 const SPLIT_AFTER: u32 = 3;
 
+/// While this many batches wait for a retry, none is split.
+const MAX_SPLIT: usize = 4000;
+
 impl Dispatcher {
     /// Handles the response to a batch. Returns the batches that are now
     /// settled. An unknown ticket is ignored.
@@ -59,6 +62,8 @@ impl Dispatcher {
                 }
                 self.options.compression = false;
                 self.queue.push_front(batch);
+                // The attempt goes on, whoever it is for.
+                self.pace.take_last_chance();
                 Vec::new()
             }
             Classification::Unauthorized { can_key_change, message } => {
@@ -153,7 +158,8 @@ impl Dispatcher {
         if is_too_old || self.expires_at(&batch).is_some_and(|at| at <= now) {
             return settled(batch, Outcome::lost(reason, message));
         }
-        if is_own && batch.own_failures >= SPLIT_AFTER && batch.len() > 1 {
+        let can_split = batch.len() > 1 && self.retrying.len() < MAX_SPLIT;
+        if is_own && batch.own_failures >= SPLIT_AFTER && can_split {
             let middle = batch.len() / 2;
             for mut batch in batch.split(2, |index| usize::from(index >= middle)) {
                 batch.attempts = 0;
@@ -166,7 +172,29 @@ impl Dispatcher {
             due = due.min(self.last_attempt_of(started_at).max(now));
         }
         self.retrying.push_back(Retry { due, failed_at: now, batch });
-        Vec::new()
+        let mut excess = Vec::new();
+        while let Some(batch) = self.take_excess() {
+            let message = format!("too many events fail while others are accepted: {message}");
+            excess.extend(settled(batch, Outcome::lost(LossReason::Overflow, message)));
+        }
+        excess
+    }
+
+    /// Removes the batch that has failed most often although the server accepted others,
+    /// if all of those and the refused events occupy too much memory. Batches that are
+    /// also in the spool stay.
+    fn take_excess(&mut self) -> Option<Batch> {
+        let own = self
+            .retrying
+            .iter()
+            .enumerate()
+            .filter(|(_, retry)| retry.is_own() && retry.batch.segment.is_none());
+        let bytes: usize = own.clone().map(|(_, retry)| retry.batch.cost()).sum();
+        if bytes == 0 || bytes + self.refused.bytes() <= self.options.max_refused_bytes {
+            return None;
+        }
+        let (index, _) = own.rev().max_by_key(|(_, retry)| retry.batch.own_failures)?;
+        self.retrying.remove(index).map(|retry| retry.batch)
     }
 
     /// Splits a batch by the outcome of its events: delivered, to be retried,

@@ -28,6 +28,11 @@ impl Refused {
         self.batches.iter().map(|batch| batch.len() as u64).sum()
     }
 
+    /// Returns the memory that they occupy.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Adds refused events. They join the last batch if possible. If the last
     /// attempt of refused events failed as well, or if it begins, the next
     /// attempt is made after `delay`, which receives the number of failures.

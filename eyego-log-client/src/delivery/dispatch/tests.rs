@@ -167,6 +167,59 @@ fn a_waiting_caller_gets_an_attempt_during_a_pause() {
     assert!(send(&mut dispatcher, now).is_some(), "further attempts follow each second");
 }
 
+/// A caller waits for a short time during an outage that ends before its deadline.
+#[test]
+fn a_short_wait_ends_with_a_last_attempt() {
+    for millis in [300, 500, 1000, 2000, 3000, 5000] {
+        let timeout = Duration::from_millis(millis);
+        let mut dispatcher = dispatcher();
+        (0..2).for_each(|_| dispatcher.offer(batch(1)));
+        let start = Instant::now();
+        let mut now = start;
+        while now < start + Duration::from_secs(5) {
+            while let Some(ticket) = send(&mut dispatcher, now) {
+                dispatcher.handle_response(ticket, busy(None), now);
+            }
+            now = dispatcher.wake_at().unwrap().max(now + Duration::from_millis(1));
+        }
+        let (begin, deadline) = (now, now + timeout);
+        dispatcher.want_attempt(now);
+        dispatcher.wait_until(deadline, now);
+        let mut last = begin;
+        while now < deadline {
+            dispatcher.advance(None, now);
+            while let Some(ticket) = send(&mut dispatcher, now) {
+                dispatcher.handle_response(ticket, busy(None), now);
+                last = now;
+            }
+            let wake = [dispatcher.wake_at(), dispatcher.planned_at()].into_iter().flatten().min();
+            now = wake.unwrap().max(now + Duration::from_millis(1));
+        }
+        let before = deadline - last;
+        assert!(before <= LAST_ATTEMPT.min(timeout / 4), "{millis} ms: {before:?} before the end");
+    }
+}
+
+#[test]
+fn an_attempt_for_a_caller_goes_on_without_compression() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher();
+    (0..3).for_each(|_| dispatcher.offer(batch(1000)));
+    let failing: Vec<_> = std::iter::from_fn(|| send(&mut dispatcher, now)).collect();
+    for ticket in failing {
+        dispatcher.handle_response(ticket, busy(Some(60)), now);
+    }
+    let now = now + Duration::from_secs(2);
+    dispatcher.want_attempt(now);
+    dispatcher.wait_until(now + Duration::from_secs(4), now);
+    let now = dispatcher.planned_at().unwrap();
+    dispatcher.advance(None, now);
+    let ticket = send(&mut dispatcher, now).unwrap();
+    let refusal = Classification::DisableCompression("415".to_owned());
+    dispatcher.handle_response(ticket, refusal, now);
+    assert!(!dispatcher.poll(now).unwrap().is_compressed);
+}
+
 /// Sends four batches whose requests hang.
 fn hanging(start: Instant) -> (Dispatcher, Vec<Ticket>) {
     let mut dispatcher = dispatcher();

@@ -217,3 +217,17 @@ fn events_that_are_too_large_leave_the_size_of_requests_alone() {
     assert_eq!((delivered, lost), (20_000, 200));
     assert!(requests < 200 * 12, "{requests} requests");
 }
+
+#[test]
+fn they_occupy_only_a_part_of_the_buffer() {
+    let mut simulation = Simulation::new();
+    simulation.dispatcher.options.max_refused_bytes = 20_000;
+    let is_fatal = |n: usize| n % 100 == 37;
+    simulation.run(Duration::from_secs(115), INTERVAL, fail_for(is_fatal));
+    let held = simulation.dispatcher.retrying.iter().map(|retry| retry.batch.cost());
+    assert!(held.sum::<usize>() <= 20_000);
+    // Those that fail most often are lost first.
+    let lost = simulation.lost.len();
+    let fatal = simulation.lost.iter().filter(|n| is_fatal(**n)).count();
+    assert!(lost > 100 && fatal * 10 > lost * 9, "{fatal} of {lost}");
+}
