@@ -114,13 +114,6 @@ struct Retry {
     batch: Batch,
 }
 
-impl Retry {
-    /// Returns whether the batch failed although the server accepted others.
-    fn is_own(&self) -> bool {
-        self.batch.own_failures > 0
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     options: DispatchOptions,
@@ -160,9 +153,24 @@ impl Dispatcher {
         }
     }
 
-    /// Returns the number of events that the server refused for now.
+    /// Returns whether the last requests failed, and not only because of some events.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.pace.is_failing()
+    }
+
+    /// Returns whether batches wait that failed although the server accepted others.
+    pub(crate) fn has_own_failures(&self) -> bool {
+        self.retrying.iter().any(|retry| retry.batch.has_own_failures())
+    }
+
+    /// Returns the number of events that the server refused for now or failed with,
+    /// while it accepted others.
     pub(crate) fn refused_events(&self) -> u64 {
-        self.refused.events()
+        let retrying = self.retrying.iter().filter(|retry| retry.batch.has_own_failures());
+        let sent =
+            self.in_flight.iter().filter(|sent| sent.is_refused || sent.batch.has_own_failures());
+        let batches = retrying.map(|retry| &retry.batch).chain(sent.map(|sent| &sent.batch));
+        self.refused.events() + batches.map(|batch| batch.len() as u64).sum::<u64>()
     }
 
     /// Returns whether the server refuses some events while it accepts others.
@@ -241,14 +249,15 @@ impl Dispatcher {
     fn due_retry(&self, now: Instant) -> Option<usize> {
         let has_room = self.has_room_for_failing();
         let retrying = self.retrying.iter().enumerate();
-        let due = retrying.filter(|(_, retry)| retry.due <= now && (has_room || !retry.is_own()));
+        let due = retrying
+            .filter(|(_, retry)| retry.due <= now && (has_room || !retry.batch.has_own_failures()));
         due.min_by_key(|(_, retry)| retry.batch.own_failures).map(|(index, _)| index)
     }
 
     /// Returns whether a batch that fails by itself may be sent. They use only a part
     /// of the requests, because theirs may hang.
     fn has_room_for_failing(&self) -> bool {
-        let in_flight = self.in_flight.iter().filter(|sent| sent.batch.own_failures > 0).count();
+        let in_flight = self.in_flight.iter().filter(|sent| sent.batch.has_own_failures()).count();
         in_flight < self.options.max_in_flight.div_ceil(4)
     }
 

@@ -153,13 +153,11 @@ impl Worker {
                 stats.last_success = Some(now.into());
             }
         });
-        self.note_problems(&classification, sent);
-        let refused_key = match &classification {
-            Classification::Unauthorized { message, .. } => Some(message.clone()),
-            _ => None,
-        };
+        let failure = self.note_problems(&classification, sent);
+        let is_key_refused = matches!(classification, Classification::Unauthorized { .. });
         let settled = self.dispatcher.handle_response(ticket, classification, Instant::now());
-        if let Some(message) = refused_key.filter(|_| settled.is_empty()) {
+        // The events of a refused key are lost for a reason of its own, if they are.
+        if let Some(message) = failure.filter(|_| !is_key_refused || settled.is_empty()) {
             self.note_failure(&message);
         }
         let refused = self.dispatcher.refused_events();
@@ -170,13 +168,20 @@ impl Worker {
         self.settle(settled);
     }
 
+    /// Counts and notes a failed request, after the dispatcher has handled it.
     fn note_failure(&self, message: &str) {
         self.queue.update_stats(|stats| stats.failed_requests += 1);
-        self.reporter.note(ProblemKind::Delivery, DELIVERY_FAILS, message);
+        if self.dispatcher.has_own_failures() && !self.dispatcher.is_failing() {
+            let introduction = "the server fails with some events while it accepts others: ";
+            self.reporter.note(ProblemKind::Refusal, introduction, message);
+        } else {
+            self.reporter.note(ProblemKind::Delivery, DELIVERY_FAILS, message);
+        }
     }
 
-    /// Counts failed requests and notes what is wrong, or that all is well.
-    fn note_problems(&self, classification: &Classification, sent: Sent) {
+    /// Counts responses and notes what is wrong, or that all is well. Returns why the
+    /// whole request failed, if it can be retried.
+    fn note_problems(&self, classification: &Classification, sent: Sent) -> Option<String> {
         let Sent { events, bytes } = sent;
         match classification {
             Classification::Delivered => self.reporter.resolve(&ProblemKind::OF_SERVER),
@@ -193,14 +198,17 @@ impl Worker {
                             format!("the server refuses {count} of {events} events for now: ");
                         self.reporter.note(ProblemKind::Refusal, &introduction, &first.message);
                     }
-                    Some(first) => self.note_failure(&first.message),
+                    Some(first) => return Some(first.message.clone()),
                     None => {}
                 }
             }
-            Classification::Retry { message, .. } => self.note_failure(message),
             Classification::UnexpectedResponse(message) => {
                 self.queue.update_stats(|stats| stats.unexpected_responses += 1);
-                self.note_failure(message);
+                return Some(message.clone());
+            }
+            Classification::Retry { message, .. }
+            | Classification::Unauthorized { message, .. } => {
+                return Some(message.clone());
             }
             Classification::SplitBatch(_, message) => {
                 if events > 1 {
@@ -212,10 +220,9 @@ impl Worker {
                 );
                 self.reporter.note(ProblemKind::Split, &introduction, message);
             }
-            Classification::DisableCompression(_)
-            | Classification::Unauthorized { .. }
-            | Classification::Lost(..) => {}
+            Classification::DisableCompression(_) | Classification::Lost(..) => {}
         }
+        None
     }
 
     fn settle(&mut self, settled: Vec<SettledBatch>) {

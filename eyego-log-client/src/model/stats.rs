@@ -62,8 +62,8 @@ pub struct Stats {
     pub pending_bytes: usize,
     /// Events that never reached the server, by reason.
     pub lost: LossCounts,
-    /// Pending events that the server refused for now, while it accepted others
-    /// of the same batch. They are retried separately.
+    /// Pending events that the server refused for now or failed with, while it
+    /// accepted others. They are retried separately.
     pub refused: u64,
     /// Events that were rejected by the call itself because a field is invalid
     /// or the event is too large. They do not count as accepted.

@@ -156,6 +156,11 @@ impl Batch {
         self.attempts == 0 && self.own_failures == 0
     }
 
+    /// Returns whether an attempt failed although the server accepted other batches.
+    pub(crate) fn has_own_failures(&self) -> bool {
+        self.own_failures > 0
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.as_slice()
     }

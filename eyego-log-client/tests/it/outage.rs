@@ -95,6 +95,45 @@ async fn a_lasting_refusal_is_one_problem_that_names_the_response() {
     assert!(reported.len() == 1 && reported[0].contains("events for now"), "{reported:?}");
 }
 
+/// The server fails whenever a batch contains an event of one user.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_with_which_the_server_fails_delay_no_others() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let is_failing = Arc::clone(&fails);
+    let server = FakeServer::start(move |_, seen| {
+        let is_fatal = seen.users().contains(&"fatal") && is_failing.load(Ordering::SeqCst);
+        if is_fatal { ResponseTemplate::new(500) } else { accepted(seen) }
+    })
+    .await;
+    let reported = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let problems = Arc::clone(&reported);
+    let client = server
+        .client()
+        .max_batch_events(100)
+        .on_problem(move |problem| problems.lock().unwrap().push(problem.to_owned()))
+        .build()
+        .unwrap();
+    for n in 0..10_000 {
+        let user = if n % 500 == 250 { "fatal" } else { "ada" };
+        client.log(Event::new(user, "A")).unwrap();
+    }
+    eventually("all others are delivered", || client.stats().delivered == 9980);
+    let stats = client.stats();
+    assert_eq!((stats.refused, stats.pending, stats.lost.total()), (20, 20, 0), "{stats:?}");
+    let problems = || -> Vec<String> {
+        let reported = reported.lock().unwrap();
+        let fails = |problem: &&String| problem.contains("fails with some events");
+        reported.iter().filter(fails).cloned().collect()
+    };
+    eventually("it is reported", || !problems().is_empty());
+    assert!(problems()[0].contains("status 500"), "{:?}", problems());
+    assert_eq!(problems().len(), 1, "a lasting problem is reported once");
+    fails.store(false, Ordering::SeqCst);
+    assert!(client.flush_within(Duration::from_secs(30)).await.all_delivered());
+    let stats = client.stats();
+    assert_eq!((stats.refused, &stats.last_problem), (0, &None), "{stats:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_refuses_every_request_is_not_stormed() {
     for status in [400, 401, 404, 413] {

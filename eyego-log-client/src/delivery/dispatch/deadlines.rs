@@ -140,7 +140,8 @@ impl Dispatcher {
         }
         let may_send_at = self.pace.send_at();
         let has_room = self.has_room_for_failing();
-        let retrying = self.retrying.iter().filter(|retry| has_room || !retry.is_own());
+        let retrying =
+            self.retrying.iter().filter(|retry| has_room || !retry.batch.has_own_failures());
         let retry_at = retrying.map(|retry| retry.due).min();
         let due = [retry_at, self.refused.wake_at()].into_iter().flatten().min();
         if self.queue.is_empty() { due.map(|due| Some(due).max(may_send_at))? } else { may_send_at }

@@ -184,11 +184,10 @@ impl Dispatcher {
     /// if all of those and the refused events occupy too much memory. Batches that are
     /// also in the spool stay.
     fn take_excess(&mut self) -> Option<Batch> {
-        let own = self
-            .retrying
-            .iter()
-            .enumerate()
-            .filter(|(_, retry)| retry.is_own() && retry.batch.segment.is_none());
+        let own =
+            self.retrying.iter().enumerate().filter(|(_, retry)| {
+                retry.batch.has_own_failures() && retry.batch.segment.is_none()
+            });
         let bytes: usize = own.clone().map(|(_, retry)| retry.batch.cost()).sum();
         if bytes == 0 || bytes + self.refused.bytes() <= self.options.max_refused_bytes {
             return None;
