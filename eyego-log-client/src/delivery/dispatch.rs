@@ -40,6 +40,9 @@ const MAX_UNCOMPRESSED_BYTES: usize = 1024;
 /// How long before the end of the delivery timeout the last attempt begins.
 const LAST_ATTEMPT: Duration = Duration::from_secs(1);
 
+/// A request that has had no response for so long hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(2);
+
 /// Identifies a batch that is in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket(u64);
@@ -128,6 +131,9 @@ pub(crate) struct Dispatcher {
     /// The last request had a batch that was retried or refused.
     was_retry: bool,
     in_flight: Vec<InFlight>,
+    /// The number of requests that hang, although the server has accepted others since
+    /// they were sent.
+    hanging: usize,
     next_ticket: u64,
     /// Why the most recent request failed.
     last_failure: Option<(LossReason, String)>,
@@ -147,6 +153,7 @@ impl Dispatcher {
             acceptance: Acceptance::default(),
             was_retry: false,
             in_flight: Vec::new(),
+            hanging: 0,
             next_ticket: 0,
             last_failure: None,
             advanced_to: None,
@@ -315,9 +322,12 @@ impl Dispatcher {
         retrying.chain(refused).chain(std::mem::take(&mut self.queue)).collect()
     }
 
+    /// Returns how many requests may be in flight. Those that hang while the server
+    /// accepts others do not count, up to as many again.
     fn limit(&self) -> usize {
         let is_probing = self.pace.is_failing() && !self.pace.is_wanted();
-        if is_probing { 1 } else { self.options.max_in_flight }
+        let limit = if is_probing { 1 } else { self.options.max_in_flight };
+        limit + self.hanging.min(self.options.max_in_flight)
     }
 
     fn may_send(&self, now: Instant) -> bool {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::delivery::dispatch::{DispatchOptions, Dispatcher, InFlight, LAST_ATTEMPT};
+use crate::delivery::dispatch::{DispatchOptions, Dispatcher, HANGS_AFTER, InFlight, LAST_ATTEMPT};
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
 use crate::spool::TOO_OLD;
@@ -38,6 +38,9 @@ impl Dispatcher {
         if is_for_caller {
             self.hurry(LAST_ATTEMPT / 4, now);
         }
+        let accepted = self.acceptance.requests();
+        let hanging = self.in_flight.iter().filter(|sent| sent.hangs_at() <= now);
+        self.hanging = hanging.filter(|sent| accepted > sent.batch.accepted_before).count();
         for sent in &mut self.in_flight {
             let hangs = sent.second.is_none() && sent.sent_at + LAST_ATTEMPT <= now;
             let expires_soon = sent.last_attempt(&self.options).is_some_and(|at| is_due(&at));
@@ -130,7 +133,8 @@ impl Dispatcher {
         let is_ahead = |at: &Instant| self.advanced_to.is_none_or(|now| *at > now);
         let in_flight = self.in_flight.iter().filter_map(|sent| sent.last_attempt(&self.options));
         let last_attempt = self.last_attempts().chain(in_flight).filter(is_ahead).min();
-        [self.send_at(), expiry, last_attempt].into_iter().flatten().min()
+        let hangs_at = self.in_flight.iter().map(InFlight::hangs_at).filter(is_ahead).min();
+        [self.send_at(), expiry, last_attempt, hangs_at].into_iter().flatten().min()
     }
 
     /// Returns when the next batch can be sent.
@@ -168,6 +172,10 @@ impl DispatchOptions {
 }
 
 impl InFlight {
+    fn hangs_at(&self) -> Instant {
+        self.sent_at + HANGS_AFTER
+    }
+
     /// Returns when the batch is sent again because its events expire soon.
     fn last_attempt(&self, options: &DispatchOptions) -> Option<Instant> {
         let at = options.last_attempt_of(started_at(&self.batch)?);
