@@ -42,7 +42,12 @@ impl Acceptance {
         self.forget();
         let is_first = self.failures == 0;
         self.failures = self.failures.saturating_add(1);
-        (self.requests > before || is_first) && self.accepted >= self.failed
+        (self.requests > before || is_first) && self.is_good()
+    }
+
+    /// Returns whether the server accepts at least half of the new batches.
+    pub(crate) fn is_good(&self) -> bool {
+        self.accepted > 0 && self.accepted >= self.failed
     }
 
     fn forget(&mut self) {

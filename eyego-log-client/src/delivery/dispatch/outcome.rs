@@ -96,20 +96,37 @@ impl Dispatcher {
         message: String,
         now: Instant,
     ) -> Vec<SettledBatch> {
+        let is_too_large = self.is_too_large(&batch, now);
+        if reason == LossReason::TooLarge {
+            self.size_limit.refuse(batch.bytes().len(), now);
+        }
         if batch.len() <= 1 {
             // A limit of the size applies to the other events, too.
             if reason != LossReason::TooLarge && self.pace.has_accepted() {
                 self.size_limit.clear();
             }
-            self.pace.refuse(now);
+            if reason == LossReason::TooLarge && is_too_large {
+                self.pace.refuse_known(now);
+            } else {
+                self.pace.refuse(now);
+            }
             return settled(batch, Outcome::lost(reason, message));
         }
-        self.pace.refuse(now);
+        // After a few refusals, requests are as small as an event.
+        if reason != LossReason::TooLarge {
+            self.pace.refuse(now);
+        }
         self.size_limit.halve(batch.bytes().len(), now);
         let middle = batch.len() / 2;
         self.queue.extend(batch.split(2, |index| usize::from(index >= middle)));
         self.last_failure = Some((LossReason::Expired, message));
         Vec::new()
+    }
+
+    /// Returns whether the server refuses requests of this size and accepts smaller ones.
+    /// A further refusal tells nothing about others.
+    fn is_too_large(&self, batch: &Batch, now: Instant) -> bool {
+        self.size_limit.is_refused(batch.bytes().len(), now) && self.acceptance.is_good()
     }
 
     fn succeed(&mut self, batch: &Batch, now: Instant) {
@@ -146,7 +163,9 @@ impl Dispatcher {
         message: String,
         now: Instant,
     ) -> Vec<SettledBatch> {
-        let is_own = self.acceptance.fail(batch.is_new(), batch.accepted_before);
+        let is_too_large = self.is_too_large(&batch, now);
+        let is_first_attempt = batch.is_new() && !is_too_large;
+        let is_own = self.acceptance.fail(is_first_attempt, batch.accepted_before) || is_too_large;
         batch.accepted_before = self.acceptance.requests();
         batch.own_failures += u32::from(is_own);
         batch.attempts += 1;

@@ -29,6 +29,10 @@ const FREE_REFUSALS: u32 = 2;
 /// request is sent per second.
 const MANY_REFUSALS: u32 = 6;
 
+/// The same two numbers for events of which it is known that they are too large.
+const FREE_KNOWN_REFUSALS: u32 = 64;
+const MANY_KNOWN_REFUSALS: u32 = 70;
+
 #[derive(Debug)]
 pub(crate) struct Pace {
     retry: RetryPolicy,
@@ -192,12 +196,22 @@ impl Pace {
     /// Records a response that accepted nothing and that no retry can change.
     /// Several in a row cause a pause.
     pub(crate) fn refuse(&mut self, now: Instant) {
+        self.count_refusal(FREE_REFUSALS, MANY_REFUSALS, now);
+    }
+
+    /// Like [`refuse`](Self::refuse), for an event that the server was expected to
+    /// refuse while it accepts others.
+    pub(crate) fn refuse_known(&mut self, now: Instant) {
+        self.count_refusal(FREE_KNOWN_REFUSALS, MANY_KNOWN_REFUSALS, now);
+    }
+
+    fn count_refusal(&mut self, free: u32, many: u32, now: Instant) {
         self.refusals = self.refusals.saturating_add(1);
-        if self.refusals <= FREE_REFUSALS {
+        if self.refusals <= free {
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        let least = if self.refusals < MANY_REFUSALS { Duration::ZERO } else { WAITING_INTERVAL };
+        let least = if self.refusals < many { Duration::ZERO } else { WAITING_INTERVAL };
         let delay = self.delay(self.failures).max(least.min(self.retry.max));
         self.pause(delay, now);
     }

@@ -16,6 +16,8 @@ const MAX_ACCEPTED: u32 = 1024;
 #[derive(Debug)]
 pub(crate) struct SizeLimit {
     limit: Option<(usize, Instant)>,
+    /// The smallest size that was refused, and until when it is remembered.
+    refused: Option<(usize, Instant)>,
     /// The number of requests that were accepted since the limit changed.
     accepted: u32,
     /// After this many the limit is doubled.
@@ -26,7 +28,13 @@ pub(crate) struct SizeLimit {
 
 impl SizeLimit {
     pub(crate) const fn new() -> Self {
-        Self { limit: None, accepted: 0, double_after: MIN_ACCEPTED, is_doubled: false }
+        Self {
+            limit: None,
+            refused: None,
+            accepted: 0,
+            double_after: MIN_ACCEPTED,
+            is_doubled: false,
+        }
     }
 
     /// Records that a request of `bytes` bytes was refused and is halved.
@@ -38,6 +46,17 @@ impl SizeLimit {
         if std::mem::take(&mut self.is_doubled) {
             self.double_after = (self.double_after * 2).min(MAX_ACCEPTED);
         }
+    }
+
+    /// Records that the server refuses requests of `bytes` bytes because of their size.
+    pub(crate) fn refuse(&mut self, bytes: usize, now: Instant) {
+        let smallest = self.refused.filter(|(_, until)| now < *until).map(|(bytes, _)| bytes);
+        self.refused = Some((smallest.unwrap_or(bytes).min(bytes), now + REMEMBERED));
+    }
+
+    /// Returns whether the server has refused a request that was not larger.
+    pub(crate) fn is_refused(&self, bytes: usize, now: Instant) -> bool {
+        self.refused.is_some_and(|(refused, until)| now < until && refused <= bytes)
     }
 
     /// Records that a request was accepted.

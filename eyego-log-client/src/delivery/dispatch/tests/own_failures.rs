@@ -17,6 +17,8 @@ struct Simulation {
     start: Instant,
     now: Instant,
     logged: usize,
+    /// Returns the line of an event.
+    event: fn(usize) -> String,
     delivered: BTreeSet<usize>,
     lost: BTreeSet<usize>,
     requests: usize,
@@ -31,6 +33,7 @@ impl Simulation {
             start,
             now: start,
             logged: 0,
+            event: |n| format!("{n}\n"),
             delivered: BTreeSet::new(),
             lost: BTreeSet::new(),
             requests: 0,
@@ -55,7 +58,7 @@ impl Simulation {
                 next_batch += interval;
                 let mut batch = Batch::new(1 << 20);
                 for n in self.logged..self.logged + EVENTS {
-                    batch.push(format!("{n}\n").as_bytes(), None);
+                    batch.push((self.event)(n).as_bytes(), None);
                 }
                 batch.opened_at = Some(self.now);
                 self.logged += EVENTS;
@@ -114,7 +117,7 @@ impl Simulation {
 
 fn numbers(batch: &Batch) -> Vec<usize> {
     let text = std::str::from_utf8(batch.bytes()).unwrap();
-    text.lines().map(|line| line.parse().unwrap()).collect()
+    text.lines().map(|line| line.trim().parse().unwrap()).collect()
 }
 
 /// Responds like a server that fails for each request with a number that `is_fatal`.
@@ -189,33 +192,29 @@ fn a_program_that_logs_rarely_is_not_delayed_for_long() {
     assert!(simulation.lost.iter().all(|n| is_fatal(*n)), "{:?}", simulation.lost);
 }
 
-/// A proxy in front of the server limits requests to 100 bytes, and some events are larger.
+/// The server or a proxy limits requests to 100 bytes, and some events are larger.
 #[test]
-fn events_that_are_too_large_leave_the_size_of_requests_alone() {
-    let now = Instant::now();
-    let mut dispatcher = dispatcher();
-    let (mut requests, mut delivered, mut lost) = (0, 0, 0);
-    for _ in 0..200 {
-        let mut batch = batch(100);
-        batch.push("x".repeat(150).as_bytes(), None);
-        dispatcher.offer(batch);
-        while let Some(OutgoingBatch { ticket, batch, .. }) = dispatcher.poll(now) {
-            requests += 1;
-            let classification = match batch.bytes().len() {
-                ..=100 => Classification::Delivered,
-                _ => Classification::SplitBatch(LossReason::TooLarge, "413".to_owned()),
+fn events_that_are_too_large_do_not_delay_the_others() {
+    let too_large = || Classification::SplitBatch(LossReason::TooLarge, "413".to_owned());
+    let unexpected = || Classification::UnexpectedResponse("413".to_owned());
+    for single in [too_large, unexpected] {
+        let mut simulation = Simulation::new();
+        simulation.event = |n| format!("{n:>width$}\n", width = if n % 40 == 7 { 200 } else { 6 });
+        simulation.run(Duration::from_secs(30), INTERVAL, |numbers| {
+            let large = numbers.iter().filter(|n| *n % 40 == 7).count();
+            let bytes = numbers.len() * 7 + large * 200;
+            let response = match numbers.len() {
+                _ if bytes <= 100 => Classification::Delivered,
+                1 => single(),
+                _ => too_large(),
             };
-            for settled in dispatcher.handle_response(ticket, classification, now) {
-                match settled.outcome {
-                    Outcome::Delivered => delivered += settled.batch.len(),
-                    Outcome::Lost { .. } => lost += settled.batch.len(),
-                }
-            }
-        }
-        assert!(dispatcher.queue.is_empty(), "requests are not paused");
+            (LATENCY, response)
+        });
+        let large = simulation.logged / 40;
+        let pending = simulation.pending(Duration::from_secs(5));
+        assert!(pending <= large, "{pending} events wait, {large} are too large");
+        assert!(simulation.lost.iter().all(|n| n % 40 == 7), "{:?}", simulation.lost);
     }
-    assert_eq!((delivered, lost), (20_000, 200));
-    assert!(requests < 200 * 12, "{requests} requests");
 }
 
 #[test]
