@@ -165,8 +165,10 @@ impl ClientBuilder {
 
     /// Sets the maximum number of concurrent requests that deliver events.
     /// Defaults to 4; from 1 to 64. With 1, the events of a thread stay in order
-    /// unless a request is retried. With a spool, half of the buffer is the limit as
-    /// well: the other half passes events on to the spool while the server is down.
+    /// unless a request is retried. Requests that have had no response for two seconds
+    /// do not count while the server accepts others, up to as many again. With a spool,
+    /// half of the buffer is the limit as well: the other half passes events on to the
+    /// spool while the server is down.
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
         self
