@@ -189,7 +189,14 @@ impl Dispatcher {
     pub(crate) fn wants_batch(&self, now: Instant) -> bool {
         self.may_send(now)
             && self.queue.is_empty()
-            && (self.was_retry || self.due_retry(now).is_none())
+            && (self.due_retry(now).is_none() || self.is_turn_of_new())
+    }
+
+    /// Returns whether a new batch is sent before one that is due for a retry. During an
+    /// outage, new batches wait where they can still be spooled.
+    fn is_turn_of_new(&self) -> bool {
+        let failed = self.retrying.iter().filter(|retry| !retry.batch.has_own_failures());
+        self.was_retry && failed.count() < self.options.max_in_flight
     }
 
     /// Adds a batch to send.
@@ -240,8 +247,9 @@ impl Dispatcher {
 
     /// Returns the next batch to send, and whether its events were refused before.
     fn next_batch(&mut self, now: Instant) -> Option<(Batch, bool)> {
-        let is_turn_of_new = std::mem::take(&mut self.was_retry);
-        if is_turn_of_new && let Some(batch) = self.queue.pop_front() {
+        if std::mem::take(&mut self.was_retry)
+            && let Some(batch) = self.queue.pop_front()
+        {
             return Some((batch, false));
         }
         let due = self.due_retry(now).and_then(|index| self.retrying.remove(index));

@@ -149,9 +149,9 @@ fn they_delay_no_others_and_only_the_event_that_is_the_reason_is_lost() {
 fn they_do_not_block_the_others_from_the_beginning_on() {
     // The first batches fail before the server has accepted anything.
     let mut simulation = Simulation::new();
-    simulation.run(Duration::from_secs(60), INTERVAL, fail_for(|n| n < 4 * EVENTS && n % 20 == 7));
+    simulation.run(Duration::from_secs(60), INTERVAL, fail_for(|n| n < 3 * EVENTS && n % 20 == 7));
     let pending = simulation.pending(Duration::from_secs(20));
-    assert!(pending <= 4, "{pending} events wait");
+    assert!(pending <= 3, "{pending} events wait");
 }
 
 #[test]
