@@ -83,7 +83,9 @@ fn a_server_that_recovers_while_a_caller_waits_is_noticed() {
     // The attempt at the beginning of the flush fails.
     eventually("the flush causes an attempt", || server.requests.load(Ordering::SeqCst) > 1);
     server.is_up.store(true, Ordering::SeqCst);
+    let begin = Instant::now();
     assert!(flush.join().unwrap().all_delivered());
+    assert!(begin.elapsed() < TIMEOUT / 3, "an attempt is made each second");
 }
 
 #[test]

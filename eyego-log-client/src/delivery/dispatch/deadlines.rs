@@ -8,6 +8,10 @@ use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
 use crate::spool::TOO_OLD;
 
+/// Of the batches that fail by themselves, at most this many are retried for a caller. If
+/// one of them is accepted, all others are retried.
+const MAX_HURRIED: usize = 16;
+
 impl Dispatcher {
     /// Notes that a caller began to wait: an attempt is made even if requests are
     /// paused.
@@ -58,10 +62,15 @@ impl Dispatcher {
         self.queue.iter().chain(retrying).chain(self.refused.iter())
     }
 
-    /// Makes all retries due, but none sooner than `interval` after its last attempt.
+    /// Makes retries due, but none sooner than `interval` after its last attempt. There
+    /// can be very many batches that fail by themselves, so only some of them are.
     pub(super) fn hurry(&mut self, interval: Duration, now: Instant) {
+        let mut own = 0;
         for retry in &mut self.retrying {
-            retry.due = retry.due.min(now.max(retry.failed_at + interval));
+            own += usize::from(retry.batch.has_own_failures());
+            if own <= MAX_HURRIED || !retry.batch.has_own_failures() {
+                retry.due = retry.due.min(now.max(retry.failed_at + interval));
+            }
         }
         self.refused.hurry(interval, now);
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::delivery::dispatch::deadlines::started_at;
+use crate::delivery::dispatch::pace::WAITING_INTERVAL;
 use crate::delivery::dispatch::{Dispatcher, InFlight, Retry, Ticket};
 use crate::delivery::response::{Classification, Rejected};
 use crate::model::loss_reason::LossReason;
@@ -144,6 +145,11 @@ impl Dispatcher {
             }
         }
         self.last_failure = None;
+        if batch.len() == 1 && batch.attempts > 1 && batch.has_own_failures() {
+            // The reason why this event failed is gone, perhaps that of others as well.
+            let own = self.retrying.iter_mut().filter(|retry| retry.batch.has_own_failures());
+            own.for_each(|retry| retry.due = retry.due.min(now));
+        }
         // The delivery timeout of spooled batches begins once the server is
         // reachable, so an outage does not count against them.
         let in_flight = self.in_flight.iter_mut().map(|sent| &mut sent.batch);
@@ -189,6 +195,9 @@ impl Dispatcher {
         let mut due = now + self.pace.delay(batch.attempts);
         if let Some(started_at) = started_at(&batch) {
             due = due.min(self.last_attempt_of(started_at).max(now));
+        }
+        if !batch.has_own_failures() && self.pace.has_waiting_caller() {
+            due = due.min(now + WAITING_INTERVAL);
         }
         self.retrying.push_back(Retry { due, failed_at: now, batch });
         let mut excess = Vec::new();

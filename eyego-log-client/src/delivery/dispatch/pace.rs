@@ -12,7 +12,7 @@ use crate::delivery::retry::RetryPolicy;
 use crate::pipeline::deadlines::Deadlines;
 
 /// The pause between attempts while a caller with a deadline waits.
-const WAITING_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// At most this many attempts for callers are made in as many seconds, and one more
 /// before a deadline.
@@ -101,6 +101,11 @@ impl Pace {
     /// pause.
     pub(crate) fn take_last_chance(&mut self) {
         self.last_chance = true;
+    }
+
+    /// Returns whether a caller with a deadline waits.
+    pub(crate) fn has_waiting_caller(&self) -> bool {
+        self.waiting_until.is_some()
     }
 
     /// Returns whether an attempt for a caller or an event is due, whether or

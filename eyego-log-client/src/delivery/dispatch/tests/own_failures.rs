@@ -230,3 +230,33 @@ fn they_occupy_only_a_part_of_the_buffer() {
     let fatal = simulation.lost.iter().filter(|n| is_fatal(**n)).count();
     assert!(lost > 100 && fatal * 10 > lost * 9, "{fatal} of {lost}");
 }
+
+/// The server is repaired, and a caller waits for all events.
+#[test]
+fn all_are_delivered_soon_after_one_is() {
+    let mut simulation = Simulation::new();
+    let is_fatal = |n: usize| n % 400 == 37;
+    simulation.run(Duration::from_secs(60), INTERVAL, fail_for(is_fatal));
+    assert!(simulation.pending(Duration::from_secs(20)) > 50);
+    simulation.dispatcher.want_attempt(simulation.now);
+    simulation.dispatcher.wait_until(simulation.now + Duration::from_secs(5), simulation.now);
+    simulation.run(Duration::from_secs(5), INTERVAL, fail_for(|_| false));
+    assert_eq!(simulation.pending(Duration::from_secs(1)), 0);
+}
+
+#[test]
+fn callers_cause_few_requests_for_them() {
+    let mut simulation = Simulation::new();
+    let is_fatal = |n: usize| n % 400 == 37;
+    simulation.run(Duration::from_secs(60), INTERVAL, fail_for(is_fatal));
+    let before = simulation.requests;
+    for _ in 0..100 {
+        simulation.dispatcher.want_attempt(simulation.now);
+        let deadline = simulation.now + Duration::from_millis(500);
+        simulation.dispatcher.wait_until(deadline, simulation.now);
+        simulation.run(Duration::from_millis(100), INTERVAL, fail_for(is_fatal));
+    }
+    // 50 new batches per second, and the events that are alone.
+    let requests = simulation.requests - before;
+    assert!(requests < 10 * (50 + 100), "{requests} requests in 10 s");
+}
