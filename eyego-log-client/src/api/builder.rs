@@ -173,7 +173,8 @@ impl ClientBuilder {
     }
 
     /// Sets how long one request may take, from connecting to the end of the
-    /// response. Defaults to 15 s; from 1 ms to 10 min. It does not apply to exports
+    /// response. Defaults to 15 s; from 1 ms to 10 min. A call that reads returns up to
+    /// 250 ms later if the client's thread blocks. The timeout does not apply to exports
     /// and tails, which fail when nothing is received for 45 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
@@ -205,8 +206,8 @@ impl ClientBuilder {
     }
 
     /// Sets how long `shutdown`, `flush`, `log_async` and dropping the client wait
-    /// at most.
-    /// Defaults to 5 s; from 0 to 1 h.
+    /// at most. `shutdown` and dropping wait up to 250 ms longer if the client's
+    /// thread or a function of the program blocks. Defaults to 5 s; from 0 to 1 h.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self

@@ -197,12 +197,14 @@ impl Client {
     ///
     /// Events that cannot be delivered within the
     /// [`shutdown_timeout`](ClientBuilder::shutdown_timeout) are counted as
-    /// lost. With a spool they remain there instead.
+    /// lost. With a spool they remain there instead. The earliest timeout of all
+    /// shutdowns, guards and drops of the client applies to all of them.
     pub async fn shutdown(&self) -> Report {
         self.shutdown_within(self.inner.shutdown_timeout).await
     }
 
-    /// Like [`shutdown`](Self::shutdown), but delivers for at most `timeout`.
+    /// Like [`shutdown`](Self::shutdown), but delivers for at most `timeout`. Returns up
+    /// to 250 ms later if the client's thread or a function of the program blocks.
     pub async fn shutdown_within(&self, timeout: Duration) -> Report {
         let Inner { queue, reporter, timer, process, .. } = &*self.inner;
         let before = self.stats().lost;
