@@ -136,6 +136,13 @@ impl<'a, M> Event<'a, M> {
         self
     }
 
+    /// Makes the event invalid for this reason.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn invalid(mut self, field: &str, reason: &str) -> Self {
+        self.fields.get_or_insert_default().errors.add(field, reason);
+        self
+    }
+
     /// Sets the time of the action. Defaults to the time at which the event is
     /// accepted. A time more than 24 hours in the future is invalid.
     pub fn timestamp(mut self, timestamp: impl Into<Timestamp>) -> Self {
