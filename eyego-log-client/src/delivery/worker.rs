@@ -6,7 +6,6 @@
 
 pub(crate) mod start;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -23,7 +22,7 @@ use crate::pipeline::event_queue::EventQueue;
 use crate::pipeline::problems::{DELIVERY_FAILS, ProblemKind};
 use crate::pipeline::reporter::Reporter;
 use crate::spool::{SpoolOptions, TOO_OLD};
-use crate::sync::{Notify, mark_own_thread};
+use crate::sync::{Notify, mark_own_thread, panic_message};
 
 /// A worker that panics more often than this without a delivery in between
 /// is not restarted.
@@ -104,6 +103,10 @@ impl Worker {
         // Each call leaves the state machines consistent, so they can be reused
         // after a panic.
         let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run())));
+        if result.is_ok() {
+            // The calls that the end of the runtime drops can tell this from a panic.
+            self.mailbox.close();
+        }
         // A name lookup may still be blocking one of the runtime's threads.
         runtime.shutdown_background();
         result.map_err(|panic| format!("it panicked: {}", panic_message(&*panic)))
@@ -363,11 +366,6 @@ enum Wake {
     /// A point in time, or a notification before it.
     At(Instant),
     OnNotification,
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]
