@@ -140,8 +140,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the maximum size of an event as JSON, in bytes. Defaults to 64 KiB;
-    /// from 256 bytes to 16 MiB. The server has its own limit, 256 KiB by
+    /// Sets the maximum size of an event as JSON with its line break, in bytes. Defaults
+    /// to 64 KiB; from 256 bytes to 16 MiB. The server has its own limit, 256 KiB by
     /// default.
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes;

@@ -21,7 +21,7 @@ pub enum LogError {
     /// allows. The event is counted in [`Stats::invalid`](crate::Stats::invalid).
     #[error("the event has {bytes} bytes, but max_event_bytes is {max}")]
     TooLarge {
-        /// The size of the event as JSON, in bytes.
+        /// The size of the event as JSON with its line break, in bytes.
         bytes: usize,
         /// The limit, in bytes.
         max: usize,
