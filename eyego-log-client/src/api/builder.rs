@@ -63,11 +63,11 @@ pub struct ClientBuilder {
     #[cfg(feature = "spool")]
     spool_dir: Option<PathBuf>,
     #[cfg(feature = "spool")]
-    spool_max_bytes: u64,
+    spool_max_bytes: Option<u64>,
     #[cfg(feature = "spool")]
     spool_max_age: Option<Duration>,
     #[cfg(feature = "spool")]
-    spool_sync: SpoolSync,
+    spool_sync: Option<SpoolSync>,
     hooks: Hooks,
     sample_rate: f64,
     before_send: Option<BeforeSend>,
@@ -96,11 +96,11 @@ impl ClientBuilder {
             #[cfg(feature = "spool")]
             spool_dir: None,
             #[cfg(feature = "spool")]
-            spool_max_bytes: 1 << 30,
+            spool_max_bytes: None,
             #[cfg(feature = "spool")]
             spool_max_age: None,
             #[cfg(feature = "spool")]
-            spool_sync: SpoolSync::default(),
+            spool_sync: None,
             hooks: Hooks::default(),
             sample_rate: 1.0,
             before_send: None,
@@ -225,7 +225,8 @@ impl ClientBuilder {
     /// Sets metadata that is added to all events, such as the version of the
     /// program: a value that serializes to a JSON object. Members of an event's own
     /// metadata and of [`Client::with_metadata`](crate::Client::with_metadata) take
-    /// precedence. Defaults to none. If it is not valid as metadata,
+    /// precedence. Defaults to none. If it is not valid as metadata, or leaves no room
+    /// for an event of [`max_event_bytes`](Self::max_event_bytes),
     /// [`build`](Self::build) returns an error.
     ///
     /// ```

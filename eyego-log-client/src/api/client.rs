@@ -153,7 +153,8 @@ impl Client {
     ///
     /// # Errors
     /// Returns the errors if `metadata` does not serialize to a JSON object that
-    /// is valid as an event's metadata.
+    /// is valid as an event's metadata, or if even the smallest event with it would be
+    /// larger than [`max_event_bytes`](ClientBuilder::max_event_bytes).
     ///
     /// ```
     /// use eyego_log_client::{Client, Event};
@@ -168,6 +169,7 @@ impl Client {
     /// ```
     pub fn with_metadata(&self, metadata: impl Serialize) -> Result<Self, FieldErrors> {
         let context = MetadataContext::new(self.context.as_deref(), &metadata)?;
+        context.check_size(self.inner.max_event_bytes)?;
         Ok(Self { inner: Arc::clone(&self.inner), context: Some(Arc::new(context)) })
     }
 

@@ -205,17 +205,17 @@ impl Worker {
                 self.queue.update_stats(|stats| stats.unexpected_responses += 1);
                 self.note_failure(message);
             }
-            Classification::SplitBatch(_, message) => {
-                if events > 1 {
-                    self.queue.update_stats(|stats| stats.split_batches += 1);
-                }
+            Classification::SplitBatch(_, message) if events > 1 => {
+                self.queue.update_stats(|stats| stats.split_batches += 1);
                 let introduction = format!(
                     "the server refuses a request with {events} events and {bytes} bytes, so \
                      smaller ones are sent: "
                 );
                 self.reporter.note(ProblemKind::Split, &introduction, message);
             }
-            Classification::DisableCompression(_)
+            // A single event is lost, which is reported then.
+            Classification::SplitBatch(..)
+            | Classification::DisableCompression(_)
             | Classification::Unauthorized { .. }
             | Classification::Lost(..) => {}
         }
