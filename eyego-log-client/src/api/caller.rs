@@ -19,7 +19,7 @@ use crate::delivery::starter::Starter;
 use crate::model::errors::{RequestError, StatusError};
 use crate::sync::timer::Timer;
 use crate::transport::describe::{
-    describe, error_chain, header, is_stream, rounded, server_message,
+    describe, describe_body, error_chain, header, is_stream, rounded, server_message,
 };
 use crate::transport::endpoint::Endpoint;
 use crate::transport::{Bytes, Request, Response, ResponseLimit, TransportResult};
@@ -316,7 +316,8 @@ fn to_error(response: &Response) -> RequestError {
         }
         // A proxy says that the server is overloaded or unavailable.
         _ if matches!(status, 408 | 425 | 429 | 500..=599) => {
-            (describe(response), FieldErrors::new())
+            let message = format!("{}, not from an eyego-log server", describe_body(response));
+            (message, FieldErrors::new())
         }
         _ => return RequestError::UnexpectedResponse(describe(response)),
     };

@@ -15,6 +15,7 @@ pub(crate) mod guard;
 mod inner;
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,10 @@ pub struct Client {
     /// The metadata that is added to the events of this handle.
     context: Option<Arc<MetadataContext>>,
 }
+
+/// A panic leaves what clones share consistent; see `sync::lock`.
+impl UnwindSafe for Client {}
+impl RefUnwindSafe for Client {}
 
 impl Client {
     /// Creates a builder for a client of the server at `url`, such as

@@ -23,6 +23,7 @@ use crate::pipeline::problems::{DELIVERY_FAILS, ProblemKind};
 use crate::pipeline::reporter::Reporter;
 use crate::spool::{SpoolOptions, TOO_OLD};
 use crate::sync::{Notify, mark_own_thread, panic_message};
+use crate::transport::TransportResult;
 
 /// A worker that panics more often than this without a delivery in between
 /// is not restarted.
@@ -142,6 +143,7 @@ impl Worker {
         let (ticket, duration) = (*ticket, *duration);
         let Some(sent) = self.dispatcher.sent(ticket) else { return };
         let events = sent.events;
+        self.note_key_problem(result);
         let now = SystemTime::now();
         let classification = response::classify(result, events, now);
         let has_accepted = match &classification {
@@ -171,6 +173,18 @@ impl Worker {
             self.reporter.resolve(&[ProblemKind::Refusal]);
         }
         self.settle(settled);
+    }
+
+    /// Notes whether the request had an earlier API key than that in the file.
+    fn note_key_problem(&self, result: &TransportResult) {
+        let attempt = result.as_ref().ok().and_then(response::attempt);
+        match attempt.map(|attempt| &attempt.key_problem) {
+            Some(Some(problem)) => {
+                self.reporter.note(ProblemKind::ApiKey, "the previous API key is used: ", problem);
+            }
+            Some(None) => self.reporter.resolve(&[ProblemKind::ApiKey]),
+            None => {}
+        }
     }
 
     fn note_failure(&self, message: &str) {

@@ -62,6 +62,18 @@ async fn a_recorder_records_events_and_returns_given_responses() {
 }
 
 #[tokio::test]
+async fn a_recorder_accepts_a_compressed_batch_with_one_request() {
+    let (client, recorder) = recording_client();
+    client.log(Event::new("ada", "LONG").metadata(json!({"text": "x".repeat(10_000)}))).unwrap();
+    assert!(client.flush().await.all_delivered());
+    assert_eq!(recorder.single("LONG").metadata.to_map()["text"], "x".repeat(10_000));
+    let stats = client.stats();
+    assert_eq!(stats.requests, 1);
+    #[cfg(feature = "zstd")]
+    assert!(stats.sent_bytes < 1000, "the body is compressed: {stats:?}");
+}
+
+#[tokio::test]
 async fn the_tracing_layer_logs_only_marked_events() {
     let (client, recorder) = recording_client();
     let subscriber = tracing_subscriber::registry()
