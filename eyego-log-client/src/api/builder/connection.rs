@@ -92,7 +92,10 @@ impl ClientBuilder {
     /// [`shutdown`](crate::Client::shutdown). Configure the `reqwest::Client` not
     /// to follow redirects: it follows some of them with a GET request without
     /// the events, which the client then sends again. Do not set a total timeout
-    /// either: it would end exports and tails while they are received.
+    /// either: it would end exports and tails while they are received. Switch its retries
+    /// off (`reqwest::retry::never()`), because the client retries, and set
+    /// `http2_keep_alive_interval` and `http2_keep_alive_timeout`, so that a dead HTTP/2
+    /// connection is replaced.
     pub fn http_client(self, client: reqwest::Client) -> Self {
         self.transport(HttpTransport::with_client(client))
     }
