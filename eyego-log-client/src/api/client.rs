@@ -34,6 +34,7 @@ use crate::model::loss_reason::LossReason;
 use crate::model::report::Report;
 use crate::model::stats::{LossCounts, Stats};
 use crate::pipeline::context::Context as MetadataContext;
+use crate::pipeline::encode;
 use crate::pipeline::hooks::is_in_hook;
 
 /// Logs events without blocking, delivers them in the background, and reads
@@ -174,7 +175,7 @@ impl Client {
     /// ```
     pub fn with_metadata(&self, metadata: impl Serialize) -> Result<Self, FieldErrors> {
         let context = MetadataContext::new(self.context.as_deref(), &metadata)?;
-        context.check_size(self.inner.max_event_bytes)?;
+        encode::check_size(&context, self.inner.max_event_bytes)?;
         Ok(Self { inner: Arc::clone(&self.inner), context: Some(Arc::new(context)) })
     }
 

@@ -3,15 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use eyego_log_core::{FieldError, FieldErrors, LogIdGenerator, Metadata, Timestamp};
+use eyego_log_core::{FieldError, FieldErrors, Metadata};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::model::errors::LogError;
-use crate::model::event::Event;
 use crate::pipeline::check::{Findings, hash_of_key};
-use crate::pipeline::encode;
 
 /// One member of the metadata.
 #[derive(Debug, Clone)]
@@ -63,25 +60,6 @@ impl Context {
         let json: Vec<_> = members.iter().map(|member| member.json.as_str()).collect();
         let json = json.join(",");
         Ok(Self { members, json })
-    }
-
-    /// Checks that an event with this metadata can have up to `max_bytes` bytes.
-    ///
-    /// # Errors
-    /// Returns an error if even the smallest event is larger.
-    pub(crate) fn check_size(&self, max_bytes: usize) -> Result<(), FieldErrors> {
-        let (event, now) = (Event::new("u", "a"), Timestamp::from_millis_clamped(0));
-        let id = LogIdGenerator::new().generate(now);
-        match encode::with_line(&event, Some(self), id, now, max_bytes, |_| Ok(())) {
-            Err(LogError::TooLarge { bytes, max }) => {
-                let reason = format!(
-                    "is too large: the smallest event with it has {bytes} bytes, but \
-                     max_event_bytes is {max}"
-                );
-                Err(FieldError::new("metadata", reason).into())
-            }
-            _ => Ok(()),
-        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

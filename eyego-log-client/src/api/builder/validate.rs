@@ -12,6 +12,7 @@ use crate::model::errors::ConfigError;
 use crate::model::overflow::Overflow;
 use crate::pipeline::BatchLimits;
 use crate::pipeline::context::Context;
+use crate::pipeline::encode;
 use crate::pipeline::event_queue::QueueOptions;
 use crate::pipeline::filter::Filter;
 use crate::pipeline::hooks::Hooks;
@@ -91,7 +92,8 @@ fn common_metadata(builder: &ClientBuilder) -> Result<Option<Arc<Context>>, Conf
     match &builder.common_metadata {
         Ok(context) if context.is_empty() => Ok(None),
         Ok(context) => {
-            context.check_size(builder.max_event_bytes).map_err(|error| invalid(&error))?;
+            encode::check_size(context, builder.max_event_bytes)
+                .map_err(|error| invalid(&error))?;
             Ok(Some(Arc::new(context.clone())))
         }
         Err(errors) => Err(invalid(errors)),
