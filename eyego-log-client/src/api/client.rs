@@ -115,7 +115,7 @@ impl Client {
     ///
     /// **Without `EYEGO_LOG_URL` the client is [disabled](Self::disabled)**, so that
     /// a program runs where there is no server, such as in tests. This is reported
-    /// once, as a `tracing` event of level `WARN`, unless `EYEGO_LOG_DISABLED` is
+    /// once per process, as a `tracing` event of level `WARN`, unless `EYEGO_LOG_DISABLED` is
     /// set to `1`. With `EYEGO_LOG_DISABLED` set to `0`, a missing URL is an error.
     ///
     /// # Errors

@@ -9,8 +9,8 @@
 //! An event that is not valid, for example because its user id is too long or because
 //! it has both `userId` and `user_id`, is counted in
 //! [`Stats::invalid`](crate::Stats::invalid) and reported to
-//! [`on_problem`](crate::ClientBuilder::on_problem). Integers beyond 64 bits with a sign
-//! become texts, because the server does not accept them as numbers.
+//! [`on_problem`](crate::ClientBuilder::on_problem). Integers that do not fit into an
+//! `i64` become strings, because the server does not accept them as numbers.
 //!
 //! ```
 //! use eyego_log_client::Client;

@@ -379,6 +379,7 @@ async fn the_layers_count_and_report_invalid_events() {
     eventually("it is reported", || !reported.lock().unwrap().is_empty());
     let first = reported.lock().unwrap()[0].clone();
     assert!(first.contains("userId must have at most 256") && first.len() < 400, "{first}");
+    assert!(first.contains("x\" with action \"CLICK\": "), "{first}");
 }
 
 #[tokio::test]

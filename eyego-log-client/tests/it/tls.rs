@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::eventually::TIMEOUT;
-use crate::server::quick;
+use crate::server::{FakeServer, accepted, quick};
 
 const RESPONSE: &[u8] = b"HTTP/1.1 202 Accepted\r\nconnection: close\r\ncontent-length: 28\r\n\r\n\
     {\"accepted\":1,\"rejected\":[]}";
@@ -285,6 +285,18 @@ async fn a_dead_http_2_connection_is_replaced() {
     cut.store(true, Ordering::SeqCst);
     tokio::time::timeout(TIMEOUT, send(&client)).await.unwrap().unwrap();
     assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_dead_http_1_connection_ends_with_its_request() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let (port, cut) = proxy(server.server.address().port()).await;
+    let client = quick(&format!("http://localhost:{port}"));
+    let client = client.request_timeout(Duration::from_millis(500)).build().unwrap();
+    send(&client).await.unwrap();
+    cut.store(true, Ordering::SeqCst);
+    send(&client).await.unwrap();
+    assert!(client.stats().failed_requests <= 2, "{:?}", client.stats());
 }
 
 #[tokio::test]

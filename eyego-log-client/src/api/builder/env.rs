@@ -208,6 +208,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_missing_url_is_reported_at_most_once_in_a_process() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+        struct Counting(Arc<AtomicUsize>);
+
+        impl<S: tracing::Subscriber> Layer<S> for Counting {
+            fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+
+        let reports = Arc::new(AtomicUsize::new(0));
+        let layer = Counting(Arc::clone(&reports));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for _ in 0..3 {
+                read(&[]).unwrap();
+            }
+        });
+        assert!(reports.load(Ordering::SeqCst) <= 1, "another test may have been the first");
+    }
+
     #[cfg(feature = "spool")]
     #[test]
     fn a_spool_directory_that_cannot_be_used_is_named_with_its_variable() {
