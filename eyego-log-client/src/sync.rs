@@ -13,6 +13,7 @@ pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(eyego_loom))]
 pub(crate) use tokio::sync::Notify;
 
+use std::any::Any;
 use std::cell::Cell;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -31,6 +32,12 @@ pub(crate) fn mark_own_thread() {
 #[cfg(feature = "tracing")]
 pub(crate) fn is_own_thread() -> bool {
     IS_OWN.try_with(Cell::get).unwrap_or(true)
+}
+
+/// Returns the message of a panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// Locks a mutex. A panic while it was held does not matter: each change to

@@ -63,11 +63,11 @@ pub struct ClientBuilder {
     #[cfg(feature = "spool")]
     spool_dir: Option<PathBuf>,
     #[cfg(feature = "spool")]
-    spool_max_bytes: u64,
+    spool_max_bytes: Option<u64>,
     #[cfg(feature = "spool")]
     spool_max_age: Option<Duration>,
     #[cfg(feature = "spool")]
-    spool_sync: SpoolSync,
+    spool_sync: Option<SpoolSync>,
     hooks: Hooks,
     sample_rate: f64,
     before_send: Option<BeforeSend>,
@@ -96,11 +96,11 @@ impl ClientBuilder {
             #[cfg(feature = "spool")]
             spool_dir: None,
             #[cfg(feature = "spool")]
-            spool_max_bytes: 1 << 30,
+            spool_max_bytes: None,
             #[cfg(feature = "spool")]
             spool_max_age: None,
             #[cfg(feature = "spool")]
-            spool_sync: SpoolSync::default(),
+            spool_sync: None,
             hooks: Hooks::default(),
             sample_rate: 1.0,
             before_send: None,
@@ -140,8 +140,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the maximum size of an event as JSON, in bytes. Defaults to 64 KiB;
-    /// from 256 bytes to 16 MiB. The server has its own limit, 256 KiB by
+    /// Sets the maximum size of an event as JSON with its line break, in bytes. Defaults
+    /// to 64 KiB; from 256 bytes to 16 MiB. The server has its own limit, 256 KiB by
     /// default.
     pub fn max_event_bytes(mut self, bytes: usize) -> Self {
         self.max_event_bytes = bytes;
@@ -175,7 +175,8 @@ impl ClientBuilder {
     }
 
     /// Sets how long one request may take, from connecting to the end of the
-    /// response. Defaults to 15 s; from 1 ms to 10 min. It does not apply to exports
+    /// response. Defaults to 15 s; from 1 ms to 10 min. A call that reads returns up to
+    /// 250 ms later if the client's thread blocks. The timeout does not apply to exports
     /// and tails, which fail when nothing is received for 45 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
@@ -207,8 +208,8 @@ impl ClientBuilder {
     }
 
     /// Sets how long `shutdown`, `flush`, `log_async` and dropping the client wait
-    /// at most.
-    /// Defaults to 5 s; from 0 to 1 h.
+    /// at most. `shutdown` and dropping wait up to 250 ms longer if the client's
+    /// thread or a function of the program blocks. Defaults to 5 s; from 0 to 1 h.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self
@@ -226,7 +227,8 @@ impl ClientBuilder {
     /// Sets metadata that is added to all events, such as the version of the
     /// program: a value that serializes to a JSON object. Members of an event's own
     /// metadata and of [`Client::with_metadata`](crate::Client::with_metadata) take
-    /// precedence. Defaults to none. If it is not valid as metadata,
+    /// precedence. Defaults to none. If it is not valid as metadata, or leaves no room
+    /// for an event of [`max_event_bytes`](Self::max_event_bytes),
     /// [`build`](Self::build) returns an error.
     ///
     /// ```

@@ -19,7 +19,7 @@ use crate::delivery::starter::Starter;
 use crate::model::errors::{RequestError, StatusError};
 use crate::sync::timer::Timer;
 use crate::transport::describe::{
-    describe, error_chain, header, is_stream, rounded, server_message,
+    describe, describe_body, error_chain, header, is_stream, rounded, server_message,
 };
 use crate::transport::endpoint::Endpoint;
 use crate::transport::{Bytes, Request, Response, ResponseLimit, TransportResult};
@@ -98,6 +98,11 @@ impl Caller {
         self.timer.within(time, std::future::pending::<()>()).await;
     }
 
+    /// Returns whether the client was shut down, or its worker failed permanently.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.mailbox.is_closed())
+    }
+
     fn connection(&self) -> Result<&Connection, RequestError> {
         self.connection.as_ref().ok_or(RequestError::Disabled)
     }
@@ -173,6 +178,9 @@ impl Caller {
 
     fn push(&self, call: Call) -> Result<(), RequestError> {
         let Connection { mailbox, starter, .. } = self.connection()?;
+        if mailbox.is_forked() {
+            return Err(RequestError::Forked);
+        }
         // Nothing would ever respond.
         if !starter.start_now() {
             let message = "cannot start the client's thread".to_owned();
@@ -201,7 +209,11 @@ impl Caller {
             let message = "the client's thread is busy or cannot start, and sent no request within";
             return Err(RequestError::NoResponse(format!("{message} {}", rounded(timeout))));
         };
-        result.map_err(|_| RequestError::Closed)?.map_err(|error| {
+        let dropped = |_| match self.is_closed() {
+            true => RequestError::Closed,
+            false => RequestError::NoResponse("the client's thread was restarted".to_owned()),
+        };
+        result.map_err(dropped)?.map_err(|error| {
             let message = error_chain(&error);
             if error.is_unsupported() {
                 RequestError::Unsupported(message)
@@ -304,7 +316,8 @@ fn to_error(response: &Response) -> RequestError {
         }
         // A proxy says that the server is overloaded or unavailable.
         _ if matches!(status, 408 | 425 | 429 | 500..=599) => {
-            (describe(response), FieldErrors::new())
+            let message = format!("{}, not from an eyego-log server", describe_body(response));
+            (message, FieldErrors::new())
         }
         _ => return RequestError::UnexpectedResponse(describe(response)),
     };

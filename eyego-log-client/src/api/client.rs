@@ -15,6 +15,7 @@ pub(crate) mod guard;
 mod inner;
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,7 @@ use crate::model::loss_reason::LossReason;
 use crate::model::report::Report;
 use crate::model::stats::{LossCounts, Stats};
 use crate::pipeline::context::Context as MetadataContext;
+use crate::pipeline::encode;
 use crate::pipeline::hooks::is_in_hook;
 
 /// Logs events without blocking, delivers them in the background, and reads
@@ -66,6 +68,10 @@ pub struct Client {
     /// The metadata that is added to the events of this handle.
     context: Option<Arc<MetadataContext>>,
 }
+
+/// A panic leaves what clones share consistent; see `sync::lock`.
+impl UnwindSafe for Client {}
+impl RefUnwindSafe for Client {}
 
 impl Client {
     /// Creates a builder for a client of the server at `url`, such as
@@ -109,7 +115,7 @@ impl Client {
     ///
     /// **Without `EYEGO_LOG_URL` the client is [disabled](Self::disabled)**, so that
     /// a program runs where there is no server, such as in tests. This is reported
-    /// once, as a `tracing` event of level `WARN`, unless `EYEGO_LOG_DISABLED` is
+    /// once per process, as a `tracing` event of level `WARN`, unless `EYEGO_LOG_DISABLED` is
     /// set to `1`. With `EYEGO_LOG_DISABLED` set to `0`, a missing URL is an error.
     ///
     /// # Errors
@@ -153,7 +159,8 @@ impl Client {
     ///
     /// # Errors
     /// Returns the errors if `metadata` does not serialize to a JSON object that
-    /// is valid as an event's metadata.
+    /// is valid as an event's metadata, or if even the smallest event with it would be
+    /// larger than [`max_event_bytes`](ClientBuilder::max_event_bytes).
     ///
     /// ```
     /// use eyego_log_client::{Client, Event};
@@ -168,6 +175,7 @@ impl Client {
     /// ```
     pub fn with_metadata(&self, metadata: impl Serialize) -> Result<Self, FieldErrors> {
         let context = MetadataContext::new(self.context.as_deref(), &metadata)?;
+        encode::check_size(&context, self.inner.max_event_bytes)?;
         Ok(Self { inner: Arc::clone(&self.inner), context: Some(Arc::new(context)) })
     }
 
@@ -197,12 +205,14 @@ impl Client {
     ///
     /// Events that cannot be delivered within the
     /// [`shutdown_timeout`](ClientBuilder::shutdown_timeout) are counted as
-    /// lost. With a spool they remain there instead.
+    /// lost. With a spool they remain there instead. The earliest timeout of all
+    /// shutdowns, guards and drops of the client applies to all of them.
     pub async fn shutdown(&self) -> Report {
         self.shutdown_within(self.inner.shutdown_timeout).await
     }
 
-    /// Like [`shutdown`](Self::shutdown), but delivers for at most `timeout`.
+    /// Like [`shutdown`](Self::shutdown), but delivers for at most `timeout`. Returns up
+    /// to 250 ms later if the client's thread or a function of the program blocks.
     pub async fn shutdown_within(&self, timeout: Duration) -> Report {
         let Inner { queue, reporter, timer, process, .. } = &*self.inner;
         let before = self.stats().lost;

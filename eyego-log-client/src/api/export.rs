@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::thread;
 
+use eyego_log_core::FieldError;
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
@@ -74,12 +75,20 @@ impl Export {
 
     /// Sets the columns of metadata in a CSV or Parquet file, as paths such as
     /// `cart.total`. Up to 50, each once. Defaults to one column with all metadata as
-    /// JSON. The server refuses the export with status 400 if the format is NDJSON, if
-    /// the list is empty or too long, or if a path is not valid: a path with a comma is
-    /// two columns.
+    /// JSON. The export is refused with status 400 if the format is NDJSON, if the list
+    /// is empty or too long, or if a path is not valid or has a comma.
     pub fn columns<P: AsRef<str>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
-        let columns = paths.into_iter().map(|path| format!("metadata.{}", path.as_ref()));
-        self.columns = Some(columns.collect::<Vec<_>>().join(","));
+        let mut columns = Vec::new();
+        for path in paths {
+            let path = path.as_ref();
+            if path.contains(',') {
+                // It would be the separator of the request.
+                let reason = format!("must be paths without a comma, not {path:?}");
+                self.query.reject(FieldError::new("columns", reason));
+            }
+            columns.push(format!("metadata.{path}"));
+        }
+        self.columns = Some(columns.join(","));
         self
     }
 

@@ -172,6 +172,7 @@ impl Tail {
 
     /// Ends the tail, or prepares the next attempt.
     fn fail(&mut self, error: RequestError) -> Result<TailItem, RequestError> {
+        let error = if self.query.caller().is_closed() { RequestError::Closed } else { error };
         if !error.is_retryable() {
             self.state = State::Ended;
             return Err(error);

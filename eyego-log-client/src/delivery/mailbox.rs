@@ -87,12 +87,19 @@ impl Mailbox {
         self.push(|messages| messages.responses.push(completion));
     }
 
-    /// Adds a call. If the worker has ended or does not exist in this process, the
-    /// call is dropped, which closes its channels.
+    /// Returns whether this is a forked child, in which the worker does not exist.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process.is_forked()
+    }
+
+    /// Returns whether the worker has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.state).is_closed
+    }
+
+    /// Adds a call. If the worker has ended, the call is dropped, which closes its
+    /// channels.
     pub(crate) fn push_call(&self, call: Call) {
-        if self.process.is_forked() {
-            return;
-        }
         self.push(|messages| messages.calls.push(call));
     }
 

@@ -110,7 +110,7 @@ fn refused(response: &Response, message: String) -> Classification {
     }
 }
 
-fn attempt(response: &Response) -> Option<&Attempt> {
+pub(crate) fn attempt(response: &Response) -> Option<&Attempt> {
     response.extensions().get()
 }
 

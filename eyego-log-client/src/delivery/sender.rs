@@ -2,7 +2,11 @@
 
 mod stream;
 
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -11,6 +15,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use crate::delivery::compress::Compressor;
 use crate::delivery::dispatch::{OutgoingBatch, Ticket};
 use crate::delivery::mailbox::{Call, Completion, Mailbox};
+use crate::sync::panic_message;
 use crate::transport::describe::{Attempt, rounded};
 use crate::transport::endpoint::Endpoint;
 use crate::transport::{Bytes, Request, ResponseLimit, Transport, TransportError, TransportResult};
@@ -50,32 +55,12 @@ impl Sender {
         request
     }
 
-    /// Sends a batch and puts the result into the mailbox, even if the
-    /// transport panics. Otherwise the batch would stay pending forever.
+    /// Sends a batch and puts the result into the mailbox.
     pub(crate) async fn post(self, ticket: Ticket, request: Request) {
-        struct Guard {
-            mailbox: Arc<Mailbox>,
-            ticket: Ticket,
-            result: Option<TransportResult>,
-            began_at: Instant,
-        }
-
-        impl Drop for Guard {
-            fn drop(&mut self) {
-                let panicked = || Err(TransportError::new("the transport panicked"));
-                let result = self.result.take().unwrap_or_else(panicked);
-                let (ticket, duration) = (self.ticket, self.began_at.elapsed());
-                self.mailbox.push_response(Completion { ticket, result, duration });
-            }
-        }
-
-        let mut guard = Guard {
-            mailbox: Arc::clone(&self.mailbox),
-            ticket,
-            result: None,
-            began_at: Instant::now(),
-        };
-        guard.result = Some(self.send(request, self.request_timeout).await);
+        let began_at = Instant::now();
+        let result = catch_panic(self.send(request, self.request_timeout)).await;
+        let duration = began_at.elapsed();
+        self.mailbox.push_response(Completion { ticket, result, duration });
     }
 
     /// Makes a call and passes on its response.
@@ -88,7 +73,8 @@ impl Sender {
         match stream {
             Some(target) => self.stream(request, response, target).await,
             None => {
-                let result = self.send(request, self.request_timeout + extra_time).await;
+                let timeout = self.request_timeout + extra_time;
+                let result = catch_panic(self.send(request, timeout)).await;
                 // The caller may have dropped its future.
                 let _ = response.send(result);
             }
@@ -111,6 +97,22 @@ impl Sender {
             }
         }
     }
+}
+
+/// Runs the program's transport. A panic in it becomes an error, so that whoever waits
+/// for the result gets one.
+async fn catch_panic<T>(
+    call: impl Future<Output = Result<T, TransportError>>,
+) -> Result<T, TransportError> {
+    let mut call = pin!(call);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context)));
+        polled.unwrap_or_else(|panic| {
+            let message = format!("the transport panicked: {}", panic_message(&*panic));
+            Poll::Ready(Err(TransportError::new(message)))
+        })
+    })
+    .await
 }
 
 /// Adds the URL of the attempt to the message of an error.

@@ -6,7 +6,6 @@
 
 pub(crate) mod start;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -23,7 +22,8 @@ use crate::pipeline::event_queue::EventQueue;
 use crate::pipeline::problems::{DELIVERY_FAILS, ProblemKind};
 use crate::pipeline::reporter::Reporter;
 use crate::spool::{SpoolOptions, TOO_OLD};
-use crate::sync::{Notify, mark_own_thread};
+use crate::sync::{Notify, mark_own_thread, panic_message};
+use crate::transport::TransportResult;
 
 /// A worker that panics more often than this without a delivery in between
 /// is not restarted.
@@ -104,6 +104,10 @@ impl Worker {
         // Each call leaves the state machines consistent, so they can be reused
         // after a panic.
         let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.run())));
+        if result.is_ok() {
+            // The calls that the end of the runtime drops can tell this from a panic.
+            self.mailbox.close();
+        }
         // A name lookup may still be blocking one of the runtime's threads.
         runtime.shutdown_background();
         result.map_err(|panic| format!("it panicked: {}", panic_message(&*panic)))
@@ -139,6 +143,7 @@ impl Worker {
         let (ticket, duration) = (*ticket, *duration);
         let Some(sent) = self.dispatcher.sent(ticket) else { return };
         let events = sent.events;
+        self.note_key_problem(result);
         let now = SystemTime::now();
         let classification = response::classify(result, events, now);
         let has_accepted = match &classification {
@@ -166,6 +171,18 @@ impl Worker {
             self.reporter.resolve(&[ProblemKind::Refusal]);
         }
         self.settle(settled);
+    }
+
+    /// Notes whether the request had an earlier API key than that in the file.
+    fn note_key_problem(&self, result: &TransportResult) {
+        let attempt = result.as_ref().ok().and_then(response::attempt);
+        match attempt.map(|attempt| &attempt.key_problem) {
+            Some(Some(problem)) => {
+                self.reporter.note(ProblemKind::ApiKey, "the previous API key is used: ", problem);
+            }
+            Some(None) => self.reporter.resolve(&[ProblemKind::ApiKey]),
+            None => {}
+        }
     }
 
     /// Counts and notes a failed request, after the dispatcher has handled it.
@@ -210,17 +227,18 @@ impl Worker {
             | Classification::Unauthorized { message, .. } => {
                 return Some(message.clone());
             }
-            Classification::SplitBatch(_, message) => {
-                if events > 1 {
-                    self.queue.update_stats(|stats| stats.split_batches += 1);
-                }
+            Classification::SplitBatch(_, message) if events > 1 => {
+                self.queue.update_stats(|stats| stats.split_batches += 1);
                 let introduction = format!(
                     "the server refuses a request with {events} events and {bytes} bytes, so \
                      smaller ones are sent: "
                 );
                 self.reporter.note(ProblemKind::Split, &introduction, message);
             }
-            Classification::DisableCompression(_) | Classification::Lost(..) => {}
+            // A single event is lost, which is reported then.
+            Classification::SplitBatch(..)
+            | Classification::DisableCompression(_)
+            | Classification::Lost(..) => {}
         }
         None
     }
@@ -370,11 +388,6 @@ enum Wake {
     /// A point in time, or a notification before it.
     At(Instant),
     OnNotification,
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]

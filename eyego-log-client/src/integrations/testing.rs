@@ -13,7 +13,7 @@
 //! // The code under test:
 //! client.log(Event::new("ada", "LOGIN").metadata(json!({"page": "home"}))).unwrap();
 //!
-//! client.flush().await;
+//! assert!(client.flush().await.all_delivered());
 //! let login = recorder.single("LOGIN");
 //! assert_eq!(login.user_id.as_str(), "ada");
 //! assert_eq!(login.metadata.to_map()["page"], "home");
@@ -22,6 +22,7 @@
 //! # futures_executor::block_on(run());
 //! ```
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -138,14 +139,14 @@ impl Recorder {
                 r#"{"status":"fail","message":"a recorder only records events"}"#,
             );
         }
-        // The client then sends the body again, uncompressed.
-        if request.headers().contains_key(CONTENT_ENCODING) {
+        let Some(body) = decompressed(request) else {
+            // The client then sends the body again, uncompressed.
             return response(StatusCode::UNSUPPORTED_MEDIA_TYPE, "");
-        }
+        };
         let now = Timestamp::from(std::time::SystemTime::now());
         let mut accepted = 0;
         let mut last_id = None;
-        for line in request.body().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             if let Ok(event) = IngestRequest::parse(line, now)
                 && let Some(id) = event.id
             {
@@ -165,6 +166,18 @@ impl Recorder {
         }
         response(StatusCode::ACCEPTED, format!(r#"{{"accepted":{accepted},"rejected":[]}}"#))
     }
+}
+
+/// Returns the body without its compression, which is always zstd.
+fn decompressed(request: &Request) -> Option<Cow<'_, [u8]>> {
+    let body = request.body();
+    if !request.headers().contains_key(CONTENT_ENCODING) {
+        return Some(Cow::Borrowed(body));
+    }
+    #[cfg(feature = "zstd")]
+    return zstd::decode_all(&body[..]).ok().map(Cow::Owned);
+    #[cfg(not(feature = "zstd"))]
+    None
 }
 
 impl Transport for Recorder {

@@ -6,9 +6,11 @@
 //! current trace. The layer ignores all other events, and all events on a client's own
 //! threads, so the client never logs its own requests.
 //!
-//! An event that is not valid, for example because its user id is too long, is
-//! counted in [`Stats::invalid`](crate::Stats::invalid) and reported to
-//! [`on_problem`](crate::ClientBuilder::on_problem).
+//! An event that is not valid, for example because its user id is too long or because
+//! it has both `userId` and `user_id`, is counted in
+//! [`Stats::invalid`](crate::Stats::invalid) and reported to
+//! [`on_problem`](crate::ClientBuilder::on_problem). Integers that do not fit into an
+//! `i64` become strings, because the server does not accept them as numbers.
 //!
 //! ```
 //! use eyego_log_client::Client;
@@ -23,6 +25,7 @@
 //! });
 //! ```
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -39,6 +42,11 @@ use crate::model::event::Event;
 use crate::sync;
 
 type TraceId = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+thread_local! {
+    /// A function that returns a trace id is running on this thread.
+    static READS_TRACE_ID: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A layer that logs marked events; see the [module documentation](self).
 #[derive(Clone)]
@@ -104,7 +112,8 @@ impl TracingLayer {
     /// Defaults to none.
     ///
     /// If the function panics, the event is logged without the id, and the panic is
-    /// reported to [`on_problem`](crate::ClientBuilder::on_problem).
+    /// reported to [`on_problem`](crate::ClientBuilder::on_problem). Events that the
+    /// function itself causes are logged without the id, because it would call itself.
     ///
     /// With OpenTelemetry, read the id from the current context. Check that the context
     /// is valid: without a trace, its id consists of 32 zeros.
@@ -150,17 +159,25 @@ impl TracingLayer {
         }
         let level = self.has_level.then(|| event.metadata().level().to_string());
         let target = self.has_target.then(|| event.metadata().target().to_owned());
-        let trace_id = self.trace_id.as_ref().and_then(|trace_id| {
-            catch_unwind(AssertUnwindSafe(|| trace_id())).unwrap_or_else(|_| {
-                self.client.report_panic("an event is logged without its trace id: ");
-                None
-            })
-        });
+        let trace_id = self.trace_id.as_ref().and_then(|trace_id| self.call(trace_id));
         for (name, value) in [("level", level), ("target", target), ("traceId", trace_id)] {
             if let Some(value) = value {
                 fields.metadata.entry(name).or_insert(value.into());
             }
         }
+    }
+
+    /// Calls the program's function, unless the event comes from such a function.
+    fn call(&self, trace_id: &TraceId) -> Option<String> {
+        if READS_TRACE_ID.replace(true) {
+            return None;
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| trace_id()));
+        READS_TRACE_ID.set(false);
+        result.unwrap_or_else(|_| {
+            self.client.report_panic("an event is logged without its trace id: ");
+            None
+        })
     }
 }
 
@@ -207,7 +224,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for TracingLayer {
         self.enrich(event, &context, &mut found);
         if let (Some((_, user_id)), Some(action)) = (found.user_id, found.action) {
             // A `tracing` call cannot fail, so errors are counted and reported.
-            let event = Event::new(user_id, action).metadata(found.metadata);
+            let mut event = Event::new(user_id, action).metadata(found.metadata);
+            if found.has_two_users {
+                event = event.invalid("userId", "must not be set together with user_id");
+            }
             self.client.log_for_layer(&event, true);
         }
     }
@@ -219,6 +239,8 @@ struct Fields {
     /// The name of the field and its value.
     user_id: Option<(&'static str, String)>,
     action: Option<String>,
+    /// There are both `userId` and `user_id`. The second one is in the metadata.
+    has_two_users: bool,
     metadata: Map<String, Value>,
 }
 
@@ -262,7 +284,13 @@ impl Fields {
             other => other.to_string(),
         };
         match field.name() {
-            name @ ("userId" | "user_id") => self.user_id = Some((name, text(value))),
+            name @ ("userId" | "user_id") => match &self.user_id {
+                Some((other, _)) if *other != name => {
+                    self.has_two_users = true;
+                    self.metadata.insert(name.to_owned(), value);
+                }
+                _ => self.user_id = Some((name, text(value))),
+            },
             "action" => self.action = Some(text(value)),
             name => drop(self.metadata.insert(name.to_owned(), value)),
         }

@@ -21,7 +21,7 @@ pub enum LogError {
     /// allows. The event is counted in [`Stats::invalid`](crate::Stats::invalid).
     #[error("the event has {bytes} bytes, but max_event_bytes is {max}")]
     TooLarge {
-        /// The size of the event as JSON, in bytes.
+        /// The size of the event as JSON with its line break, in bytes.
         bytes: usize,
         /// The limit, in bytes.
         max: usize,
@@ -148,6 +148,10 @@ pub enum RequestError {
     /// The client was shut down, or its worker thread failed permanently.
     #[error("the client is shut down")]
     Closed,
+    /// The process was forked after the client was built, and this is the child, in
+    /// which nothing would send the request.
+    #[error("the client was built before a fork; build a new one in the child process")]
+    Forked,
     /// The client is disabled, so it has no server to read from.
     #[error(
         "the client is disabled and reads nothing: EYEGO_LOG_URL is not set, or the program \
@@ -166,7 +170,7 @@ impl RequestError {
                 matches!(error.status, 408 | 425 | 429 | 500 | 502..=599)
             }
             Self::NoResponse(_) | Self::UnexpectedResponse(_) | Self::Incomplete { .. } => true,
-            Self::Unsupported(_) | Self::Closed | Self::Disabled => false,
+            Self::Unsupported(_) | Self::Closed | Self::Forked | Self::Disabled => false,
         }
     }
 
@@ -180,6 +184,7 @@ impl RequestError {
             | Self::UnexpectedResponse(_)
             | Self::Incomplete { .. }
             | Self::Closed
+            | Self::Forked
             | Self::Disabled => None,
         }
     }

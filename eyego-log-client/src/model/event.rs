@@ -49,7 +49,7 @@ pub(crate) struct Fields {
 
 /// The JSON of an event, as the encoder writes it.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "a JSON object")]
 struct EventJson<'a> {
     id: Option<LogId>,
     timestamp: Option<Timestamp>,
@@ -88,6 +88,10 @@ impl<'a> Event<'a, Option<&'a RawValue>> {
     /// # Ok::<(), eyego_log_client::FieldErrors>(())
     /// ```
     pub fn from_json(json: &'a str) -> Result<Self, FieldErrors> {
+        // A derived implementation also accepts an array of the fields.
+        if json.trim_start().starts_with('[') {
+            return Err(FieldError::of_input("must be a JSON object, not an array").into());
+        }
         let event: EventJson<'a> = serde_json::from_str(json)
             .map_err(|error| FieldError::of_input(format!("must be an event as JSON: {error}")))?;
         let EventJson { id, timestamp, user_id, action, metadata } = event;
@@ -136,6 +140,13 @@ impl<'a, M> Event<'a, M> {
         self
     }
 
+    /// Makes the event invalid for this reason.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn invalid(mut self, field: &str, reason: &str) -> Self {
+        self.fields.get_or_insert_default().errors.add(field, reason);
+        self
+    }
+
     /// Sets the time of the action. Defaults to the time at which the event is
     /// accepted. A time more than 24 hours in the future is invalid.
     pub fn timestamp(mut self, timestamp: impl Into<Timestamp>) -> Self {
@@ -148,5 +159,23 @@ impl<'a, M> Event<'a, M> {
     pub fn id(mut self, id: LogId) -> Self {
         self.id = Some(id);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_json_object_is_an_event() {
+        for (json, expected) in [
+            (r#" [null, null, "ada", "LOGIN", null]"#, "must be a JSON object, not an array"),
+            ("[]", "must be a JSON object, not an array"),
+            ("7", "invalid type: integer `7`, expected a JSON object"),
+            (r#"{"userId":"ada"}"#, "missing field `action`"),
+        ] {
+            let error = Event::from_json(json).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("EventJson"), "{error}");
+        }
     }
 }

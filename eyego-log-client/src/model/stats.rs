@@ -82,7 +82,8 @@ pub struct Stats {
     /// Always 0 without that function.
     pub unreported: u64,
     /// Delivered events that [`on_delivery`](crate::ClientBuilder::on_delivery) did
-    /// not receive, for the same reasons.
+    /// not receive, because the function was too slow. Always 0 without that
+    /// function.
     pub unreported_deliveries: u64,
     /// Requests sent to deliver events, including retries. Those of queries do not
     /// count.

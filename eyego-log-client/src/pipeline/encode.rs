@@ -8,7 +8,9 @@ use std::cell::Cell;
 use std::io::Write as _;
 
 use eyego_log_core::limits::MAX_AHEAD_MILLIS;
-use eyego_log_core::{Action, FieldError, FieldErrors, LogId, Metadata, Timestamp, UserId};
+use eyego_log_core::{
+    Action, FieldError, FieldErrors, LogId, LogIdGenerator, Metadata, Timestamp, UserId,
+};
 use serde::Serialize;
 
 use crate::model::errors::LogError;
@@ -58,6 +60,25 @@ pub(crate) fn with_line<M: Serialize>(
     let scratch = lent.0.get_or_insert_default();
     scratch.encode(event, context, id, now, max_bytes)?;
     use_line(&scratch.line)
+}
+
+/// Checks that an event with this metadata can have up to `max_bytes` bytes.
+///
+/// # Errors
+/// Returns an error if even the smallest event is larger.
+pub(crate) fn check_size(context: &Context, max_bytes: usize) -> Result<(), FieldErrors> {
+    let (event, now) = (Event::new("u", "a"), Timestamp::from_millis_clamped(0));
+    let id = LogIdGenerator::new().generate(now);
+    match with_line(&event, Some(context), id, now, max_bytes, |_| Ok(())) {
+        Err(LogError::TooLarge { bytes, max }) => {
+            let reason = format!(
+                "is too large: the smallest event with it has {bytes} bytes, but max_event_bytes \
+                 is {max}"
+            );
+            Err(FieldError::new("metadata", reason).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The scratch memory of this thread. It is returned when this is dropped.
@@ -249,7 +270,7 @@ impl Head {
 mod tests {
     use std::time::SystemTime;
 
-    use eyego_log_core::{IngestRequest, LogIdGenerator};
+    use eyego_log_core::IngestRequest;
     use proptest::prelude::*;
     use serde_json::value::RawValue;
     use serde_json::{Value, json};

@@ -31,6 +31,8 @@ pub(crate) enum ProblemKind {
     Invalid,
     /// The worker panicked.
     Worker,
+    /// The file with the API key has no valid key.
+    ApiKey,
     /// Events are lost.
     Loss(LossReason),
 }
@@ -39,7 +41,7 @@ pub(crate) enum ProblemKind {
 pub(crate) const DELIVERY_FAILS: &str = "delivery is failing and will be retried: ";
 
 /// The number of kinds other than losses.
-const OTHER_KINDS: usize = 6;
+const OTHER_KINDS: usize = 7;
 
 const KINDS: usize = OTHER_KINDS + LossReason::ALL.len();
 
@@ -61,6 +63,7 @@ impl ProblemKind {
             Self::Spool => 3,
             Self::Invalid => 4,
             Self::Worker => 5,
+            Self::ApiKey => 6,
             Self::Loss(reason) => OTHER_KINDS + reason as usize,
         }
     }
@@ -68,7 +71,7 @@ impl ProblemKind {
     /// Returns whether an episode ends without being resolved explicitly.
     fn ends_by_itself(self) -> bool {
         match self {
-            Self::Refusal | Self::Spool => false,
+            Self::Refusal | Self::Spool | Self::ApiKey => false,
             Self::Split | Self::Invalid | Self::Worker => true,
             kind => !Self::OF_SERVER.contains(&kind),
         }

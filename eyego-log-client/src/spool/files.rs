@@ -351,10 +351,11 @@ impl Spool {
             self.bytes -= std::mem::take(&mut segment.file_bytes);
         }
         self.delete_if_done(number);
-        Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("its files were deleted, and {on_disk} events that were only there"),
-        ))
+        let mut message = "its files were deleted".to_owned();
+        if on_disk > 0 {
+            message.push_str(&format!(", and {on_disk} events that were only there"));
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, message))
     }
 
     /// Makes sure that there is a file to write to. Creates the directory again if

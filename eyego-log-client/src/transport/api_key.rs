@@ -141,7 +141,10 @@ const INVALID: &str = "must consist of visible ASCII characters without spaces";
 
 fn header(key: &str) -> Result<HeaderValue, String> {
     let key = key.trim();
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if key.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(INVALID.to_owned());
     }
     let mut header =

@@ -132,19 +132,24 @@ fn describe_to(text: &mut String, response: &Response) -> fmt::Result {
         let location = without_credentials(&location);
         write!(text, ", a redirect to {}", beginning(&location, SHOWN_URL_BYTES))?;
     }
-    let body = response.body();
     match message {
         Some(message) => write!(text, ": {}", beginning(&message, SHOWN_BYTES))?,
-        None if body.is_empty() => write!(text, " and no body")?,
-        None => {
-            let shown = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]);
-            write!(text, " and body {shown:?}")?;
-        }
+        None => write!(text, " and {}", describe_body(response))?,
     }
     if let Some(CutOff(limit)) = extensions.get() {
         write!(text, " (longer than the {limit} bytes that were read)")?;
     }
     Ok(())
+}
+
+/// Describes a body that no eyego-log server sent: its beginning.
+pub(crate) fn describe_body(response: &Response) -> String {
+    let body = response.body();
+    if body.is_empty() {
+        return "no body".to_owned();
+    }
+    let shown = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]);
+    format!("body {shown:?}")
 }
 
 /// Returns the beginning of a text on one line.

@@ -23,6 +23,13 @@ use crate::transport::{
 /// would have to be retried.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// While requests are open on an HTTP/2 connection, it is checked after this time without
+/// a frame from the server, and closed if the server does not respond in time. Otherwise
+/// all requests would share a dead connection for ever. A request over HTTP/1 that times
+/// out closes its own connection.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// The size that the pieces of a body have at least on average, in bytes. A body in
 /// smaller ones costs more time than it is worth, and is cut off.
 const MIN_PIECE_BYTES: usize = 32;
@@ -171,6 +178,11 @@ impl Built {
         Client::builder()
             .user_agent(concat!("eyego-log-client/", env!("CARGO_PKG_VERSION")))
             .pool_idle_timeout(IDLE_TIMEOUT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            // The dispatcher retries, with pauses. The library would send a request that
+            // an HTTP/2 server refuses twice more at once.
+            .retry(reqwest::retry::never())
             .referer(false)
             // `exchange` follows redirects itself: it keeps the API key when the
             // same host redirects to TLS, and messages can name the target.

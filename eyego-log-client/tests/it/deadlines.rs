@@ -149,6 +149,52 @@ fn calls_that_read_fail_while_the_clients_thread_is_blocked() {
     drop(release);
 }
 
+/// Begins a shutdown with a long timeout and gives it up.
+fn begin_long_shutdown(client: &Client) {
+    let mut long = Box::pin(client.shutdown_within(2 * TIMEOUT));
+    assert!(long.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+#[test]
+fn the_earliest_timeout_of_all_shutdowns_applies() {
+    type End = fn(Client);
+    let ends: [(&str, End); 3] = [
+        ("shutdown", |client| {
+            let report = block_on(client.shutdown_within(SHORT));
+            assert_eq!(report.unsettled, 1, "{report:?}");
+        }),
+        ("guard", |client| drop(client.guard().timeout(SHORT))),
+        ("drop", drop),
+    ];
+    for (name, end) in ends {
+        let lost = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&lost);
+        let hook = move |loss: &eyego_log_client::Loss<'_>| {
+            assert_eq!(loss.reason, LossReason::Shutdown);
+            counter.fetch_add(loss.count(), Ordering::SeqCst);
+        };
+        let builder = quick("http://hung").transport(Hung).on_loss(hook);
+        let client = builder.shutdown_timeout(SHORT).build().unwrap();
+        client.log(Event::new("a", "A")).unwrap();
+        begin_long_shutdown(&client);
+        let begin = Instant::now();
+        end(client);
+        assert!(begin.elapsed() < TIMEOUT, "{name}");
+        assert_eq!(lost.load(Ordering::SeqCst), 1, "{name}");
+    }
+}
+
+#[test]
+fn an_earlier_timeout_gets_its_last_attempt() {
+    let server = Switchable::default();
+    let client = paused(&server);
+    begin_long_shutdown(&client);
+    eventually("the shutdown causes an attempt", || server.requests.load(Ordering::SeqCst) == 2);
+    server.is_up.store(true, Ordering::SeqCst);
+    let report = block_on(client.shutdown_within(2 * SHORT));
+    assert!(report.all_delivered(), "{report:?}");
+}
+
 /// Refuses the first request and accepts all others.
 struct RefusesFirst(AtomicBool);
 

@@ -62,6 +62,18 @@ async fn a_recorder_records_events_and_returns_given_responses() {
 }
 
 #[tokio::test]
+async fn a_recorder_accepts_a_compressed_batch_with_one_request() {
+    let (client, recorder) = recording_client();
+    client.log(Event::new("ada", "LONG").metadata(json!({"text": "x".repeat(10_000)}))).unwrap();
+    assert!(client.flush().await.all_delivered());
+    assert_eq!(recorder.single("LONG").metadata.to_map()["text"], "x".repeat(10_000));
+    let stats = client.stats();
+    assert_eq!(stats.requests, 1);
+    #[cfg(feature = "zstd")]
+    assert!(stats.sent_bytes < 1000, "the body is compressed: {stats:?}");
+}
+
+#[tokio::test]
 async fn the_tracing_layer_logs_only_marked_events() {
     let (client, recorder) = recording_client();
     let subscriber = tracing_subscriber::registry()
@@ -277,6 +289,48 @@ async fn an_event_whose_trace_id_panics_is_logged_without_it() {
     assert_eq!(client.stats().invalid, 0, "the event is logged");
 }
 
+/// Only the global subscriber receives events that another event causes.
+#[tokio::test]
+#[ignore = "a program that another test runs"]
+async fn logs_in_the_function_for_trace_ids() {
+    let (client, recorder) = recording_client();
+    let layer = eyego_log_client::tracing::TracingLayer::new(client.clone()).with_trace_id(|| {
+        tracing::info!(userId = "ada", action = "INNER");
+        Some("t-1".to_owned())
+    });
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
+    tracing::info!(userId = "ada", action = "OUTER");
+    assert!(client.flush().await.all_delivered());
+    assert!(recorder.single("INNER").metadata.to_map().is_empty());
+    assert_eq!(json!(recorder.single("OUTER").metadata.to_map()), json!({"traceId": "t-1"}));
+}
+
+#[test]
+fn an_event_of_the_function_for_trace_ids_is_logged_without_one() {
+    let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+    let name = "features::logs_in_the_function_for_trace_ids";
+    let output = program.args(["--ignored", "--exact", name]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[tokio::test]
+async fn a_tracing_event_with_both_names_of_the_user_is_invalid() {
+    let (client, recorder) = recording_client();
+    let layer = eyego_log_client::tracing::TracingLayer::new(client.clone()).with_span_fields(true);
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        tracing::info!(userId = "ada", user_id = "bob", action = "BOTH");
+        let _span = tracing::info_span!("request", userId = "ada", user_id = 7).entered();
+        tracing::info!(action = "SPAN");
+    });
+    let stats = client.stats();
+    assert_eq!((stats.invalid, stats.accepted), (1, 1));
+    let problem = stats.last_problem.unwrap().message;
+    assert_eq!(problem, "userId must not be set together with user_id");
+    assert!(client.flush().await.all_delivered());
+    let logged = recorder.single("SPAN");
+    assert_eq!((logged.user_id.as_str(), logged.metadata.as_json()), ("ada", r#"{"user_id":7}"#));
+}
+
 #[test]
 fn the_tracing_layer_ignores_events_of_the_clients_own_thread() {
     let (client, recorder) = recording_client();
@@ -325,6 +379,7 @@ async fn the_layers_count_and_report_invalid_events() {
     eventually("it is reported", || !reported.lock().unwrap().is_empty());
     let first = reported.lock().unwrap()[0].clone();
     assert!(first.contains("userId must have at most 256") && first.len() < 400, "{first}");
+    assert!(first.contains("x\" with action \"CLICK\": "), "{first}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::process::exit;
 use std::time::{Duration, Instant};
 
-use eyego_log_client::{Client, Event, LogError, LossReason, SendError};
+use eyego_log_client::{Client, Event, LogError, LossReason, RequestError, SendError};
 use fork::{Fork, fork, waitpid_nohang};
 use futures_executor::block_on;
 
@@ -52,7 +52,10 @@ fn use_in_child(client: Client, url: &str) -> Result<(), String> {
     expect(sent == Err(SendError::NotAccepted(LogError::Forked)), "send returns an error")?;
     let report = block_on(client.flush_within(timeout));
     expect(!report.all_delivered(), "flush reports the losses")?;
-    expect(block_on(client.query().fetch()).is_err(), "a query returns an error")?;
+    let read = block_on(client.query().fetch());
+    expect(read.err() == Some(RequestError::Forked), "a query returns an error")?;
+    let followed = block_on(client.query().tail().next_item());
+    expect(followed == Some(Err(RequestError::Forked)), "a tail ends with an error")?;
     let stats = block_on(client.shutdown_within(timeout)).stats;
     expect(stats.lost.get(LossReason::Forked) == 11, "losses are counted")?;
     expect(stats.is_balanced() && stats.pending == 0, "the counts balance")?;

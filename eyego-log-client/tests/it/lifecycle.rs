@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use eyego_log_client::transport::http::StatusCode;
-use eyego_log_client::transport::{BoxFuture, Request, Response, Transport, TransportError};
-use eyego_log_client::{Client, ClientBuilder, Event, LogError, LossReason, Overflow};
+use eyego_log_client::transport::http::header::CONTENT_TYPE;
+use eyego_log_client::transport::http::{HeaderValue, StatusCode};
+use eyego_log_client::transport::{
+    BoxFuture, Bytes, Request, Response, ResponseBody, StreamingResponse, Transport, TransportError,
+};
+use eyego_log_client::{Client, ClientBuilder, Event, LogError, LossReason, Overflow, TailItem};
 use serde_json::json;
 
 use crate::eventually::{TIMEOUT, eventually};
@@ -189,6 +192,60 @@ async fn a_transport_that_panics_loses_nothing() {
     let client = quick("http://p").transport(Panics(AtomicUsize::new(0))).build().unwrap();
     client.send(event(0)).await.unwrap();
     assert_eq!(client.stats().delivered, 1);
+}
+
+#[tokio::test]
+async fn a_transport_that_panics_is_an_error_of_calls_that_read() {
+    let client = quick("http://p").transport(Panics(AtomicUsize::new(0))).build().unwrap();
+    for message in ["the transport panicked: in the call", "the transport panicked: in the future"]
+    {
+        let error = client.query().fetch().await.unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains(message), "{error}");
+    }
+}
+
+/// Panics when a stream is opened, and then while its body is read.
+struct PanicsInStream(AtomicUsize);
+
+impl Transport for PanicsInStream {
+    fn send(&self, _: Request) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn send_streaming(
+        &self,
+        _: Request,
+    ) -> BoxFuture<'_, Result<StreamingResponse, TransportError>> {
+        assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "in the call");
+        let body: Box<dyn ResponseBody> = Box::new(PanickingBody);
+        let mut response = StreamingResponse::new(body);
+        let media_type = HeaderValue::from_static("text/event-stream");
+        response.headers_mut().insert(CONTENT_TYPE, media_type);
+        Box::pin(async { Ok(response) })
+    }
+}
+
+struct PanickingBody;
+
+impl ResponseBody for PanickingBody {
+    fn next_piece(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, TransportError>> {
+        panic!("in the body")
+    }
+}
+
+#[tokio::test]
+async fn a_tail_survives_a_transport_that_panics() {
+    let transport = PanicsInStream(AtomicUsize::new(0));
+    let client = quick("http://p").transport(transport).build().unwrap();
+    let mut tail = client.query().tail();
+    for message in ["the transport panicked: in the call", "the transport panicked: in the body"] {
+        match tail.next_item().await {
+            Some(Ok(TailItem::Interrupted(error))) => {
+                assert!(error.to_string().contains(message), "{error}");
+            }
+            item => panic!("{item:?}"),
+        }
+    }
 }
 
 /// Logs an event when it is dropped.

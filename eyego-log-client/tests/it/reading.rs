@@ -1,6 +1,6 @@
 //! Queries: their URLs, and the handling of responses.
 
-use eyego_log_client::{Client, Order, RequestError};
+use eyego_log_client::{Client, ExportFormat, Order, RequestError};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path, query_param, query_param_is_missing};
@@ -127,4 +127,35 @@ async fn missing_events_and_unexpected_responses_are_distinguished() {
 
     let unreachable = Client::builder("http://127.0.0.1:1").build().unwrap();
     assert!(matches!(unreachable.query().fetch().await, Err(RequestError::NoResponse(_))));
+}
+
+#[tokio::test]
+async fn a_503_of_a_proxy_is_described_once() {
+    let (client, server) = client_and_server().await;
+    Mock::given(path("/api/v1/logs")).respond_with(ResponseTemplate::new(503)).mount(&server).await;
+    let error = client.query().fetch().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the server responded with status 503: no body, not from an eyego-log server"
+    );
+}
+
+#[tokio::test]
+async fn an_invalid_filter_or_column_is_refused_without_a_server() {
+    let client = Client::disabled();
+    let filtered = client.query().metadata("a.b.c.d.e.f.g.h.i", 1);
+    let error = filtered.fetch().await.unwrap_err();
+    assert_eq!(error.status().unwrap().status, 400);
+    let export = client.query().export(ExportFormat::Csv).columns(["page", "i,s"]);
+    let error = export.start().await.unwrap_err();
+    let message = "columns must be paths without a comma, not \"i,s\"";
+    assert_eq!(error.status().unwrap().message, message);
+}
+
+#[test]
+fn a_client_can_be_used_after_a_panic_was_caught() {
+    fn assert_unwind_safe<T: std::panic::UnwindSafe + std::panic::RefUnwindSafe>() {}
+    assert_unwind_safe::<Client>();
+    #[cfg(feature = "blocking")]
+    assert_unwind_safe::<eyego_log_client::blocking::Client>();
 }

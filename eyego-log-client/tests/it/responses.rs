@@ -95,6 +95,20 @@ async fn a_413_loses_only_the_oversized_event() {
 }
 
 #[tokio::test]
+async fn a_single_event_that_is_refused_is_reported_as_lost_and_not_as_split() {
+    let server = FakeServer::start(|_, _| refused(413)).await;
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&reports);
+    let hook = move |problem: &str| collected.lock().unwrap().push(problem.to_owned());
+    let client = server.client().on_problem(hook).build().unwrap();
+    assert!(client.send(Event::new("a", "A")).await.is_err());
+    let _ = client.shutdown().await;
+    let reports = reports.lock().unwrap().clone();
+    let [report] = &reports[..] else { panic!("{reports:?}") };
+    assert!(report.starts_with("events are lost (too_large): "), "{report}");
+}
+
+#[tokio::test]
 async fn compression_stays_off_after_a_415() {
     let server = FakeServer::start(|_, seen| match seen.encoding {
         Some(_) => ResponseTemplate::new(415),
@@ -378,4 +392,29 @@ async fn a_reqwest_client_of_the_program_sends_all_requests() {
         assert_eq!(request.headers["authorization"], "Bearer secret");
     }
     assert_eq!(client.stats().delivered, 1);
+}
+
+#[tokio::test]
+async fn a_key_file_that_becomes_invalid_is_reported_once_until_it_is_valid() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("key");
+    std::fs::write(&path, "first").unwrap();
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&reports);
+    let hook = move |problem: &str| collected.lock().unwrap().push(problem.to_owned());
+    let client = server.client().api_key_file(&path).on_problem(hook).build().unwrap();
+    for key in ["", "a b"] {
+        std::fs::write(&path, key).unwrap();
+        client.send(Event::new("a", "A")).await.unwrap();
+    }
+    assert!(client.stats().last_problem.unwrap().message.contains("visible ASCII"));
+    std::fs::write(&path, "second").unwrap();
+    client.send(Event::new("a", "A")).await.unwrap();
+    assert_eq!(client.stats().last_problem, None);
+    let _ = client.shutdown().await;
+    let reports = reports.lock().unwrap().clone();
+    let [report] = &reports[..] else { panic!("{reports:?}") };
+    assert!(report.starts_with("the previous API key is used: api_key_file "), "{report}");
+    assert!(report.ends_with("the key is empty"), "{report}");
 }

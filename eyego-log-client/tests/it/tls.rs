@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "tls")]
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use eyego_log_client::transport::http;
 use eyego_log_client::{Client, Event, LossReason, SendError};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::{CryptoProvider, ring};
@@ -17,10 +19,12 @@ use tempfile::TempDir;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
 };
-use tokio::net::TcpListener;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::server::quick;
+use crate::eventually::TIMEOUT;
+use crate::server::{FakeServer, accepted, quick};
 
 const RESPONSE: &[u8] = b"HTTP/1.1 202 Accepted\r\nconnection: close\r\ncontent-length: 28\r\n\r\n\
     {\"accepted\":1,\"rejected\":[]}";
@@ -185,6 +189,114 @@ async fn http_2_is_used_where_the_server_offers_it() {
     assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     drop(stream);
     let _ = client.shutdown_within(Duration::ZERO).await;
+}
+
+/// Accepts HTTP/2 connections, and refuses the first streams.
+async fn serve_http_2(
+    authority: &Authority,
+    refusals: usize,
+) -> (u16, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+    let no_auth = ConfigBuilder::<ServerConfig, WantsVerifier>::with_no_client_auth;
+    let mut config = authority.server_config(no_auth);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (connections, streams) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (connected, opened) = (Arc::clone(&connections), Arc::clone(&streams));
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            connected.fetch_add(1, Ordering::SeqCst);
+            let (acceptor, opened) = (acceptor.clone(), Arc::clone(&opened));
+            tokio::spawn(async move {
+                let stream = acceptor.accept(socket).await.unwrap();
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((_request, mut respond))) = connection.accept().await {
+                    if opened.fetch_add(1, Ordering::SeqCst) < refusals {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    let response = http::Response::builder().status(202).body(()).unwrap();
+                    let body = r#"{"accepted":1,"rejected":[]}"#.into();
+                    respond.send_response(response, false).unwrap().send_data(body, true).unwrap();
+                }
+            });
+        }
+    });
+    (port, connections, streams)
+}
+
+/// The HTTP library would send such a request again by itself, at once.
+#[tokio::test]
+async fn each_request_that_an_http_2_server_refuses_is_counted() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("trusted"));
+    let (port, _, streams) = serve_http_2(&authority, 5).await;
+    let url = format!("https://localhost:{port}");
+    let client = quick(&url).ca_file(authority.file(dir.path())).build().unwrap();
+    send(&client).await.unwrap();
+    let stats = client.stats();
+    assert_eq!((stats.requests, stats.failed_requests), (6, 5));
+    assert_eq!(streams.load(Ordering::SeqCst), 6);
+}
+
+/// Forwards connections. After the switch is set, nothing arrives any more on those that
+/// exist, as if a firewall had forgotten them.
+async fn proxy(target: u16) -> (u16, Arc<AtomicBool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let cut = Arc::new(AtomicBool::new(false));
+    let is_cut = Arc::clone(&cut);
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+            // A new connection works again.
+            let is_cut =
+                if is_cut.load(Ordering::SeqCst) { Arc::default() } else { is_cut.clone() };
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::spawn(forward(from_client, to_server, Arc::clone(&is_cut)));
+            tokio::spawn(forward(from_server, to_client, is_cut));
+        }
+    });
+    (port, cut)
+}
+
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_cut: Arc<AtomicBool>) {
+    let mut bytes = [0; 4096];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        if !is_cut.load(Ordering::SeqCst) && to.write_all(&bytes[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dead_http_2_connection_is_replaced() {
+    let (dir, authority) = (TempDir::new().unwrap(), Authority::new("trusted"));
+    let (port, connections, _) = serve_http_2(&authority, 0).await;
+    let (port, cut) = proxy(port).await;
+    let client = quick(&format!("https://localhost:{port}")).ca_file(authority.file(dir.path()));
+    // The connection ends although no request times out.
+    let timeout = Duration::from_secs(600);
+    let client = client.request_timeout(timeout).delivery_timeout(timeout).build().unwrap();
+    send(&client).await.unwrap();
+    cut.store(true, Ordering::SeqCst);
+    tokio::time::timeout(TIMEOUT, send(&client)).await.unwrap().unwrap();
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_dead_http_1_connection_ends_with_its_request() {
+    let server = FakeServer::start(|_, seen| accepted(seen)).await;
+    let (port, cut) = proxy(server.server.address().port()).await;
+    let client = quick(&format!("http://localhost:{port}"));
+    let client = client.request_timeout(Duration::from_millis(500)).build().unwrap();
+    send(&client).await.unwrap();
+    cut.store(true, Ordering::SeqCst);
+    send(&client).await.unwrap();
+    assert!(client.stats().failed_requests <= 2, "{:?}", client.stats());
 }
 
 #[tokio::test]

@@ -39,7 +39,8 @@ impl ClientBuilder {
 
     /// Sets a file that contains the API key and nothing else. It is read by
     /// [`build`](Self::build), and again before an attempt if it has changed. If
-    /// its new content is not valid, the previous key is used. It must be a regular
+    /// its new content is not valid, or it cannot be read, the previous key is used and
+    /// the problem is reported. It must be a regular
     /// file of at most 1 MiB. Defaults to none. Cannot be combined with
     /// [`api_key`](Self::api_key).
     ///
@@ -91,7 +92,10 @@ impl ClientBuilder {
     /// [`shutdown`](crate::Client::shutdown). Configure the `reqwest::Client` not
     /// to follow redirects: it follows some of them with a GET request without
     /// the events, which the client then sends again. Do not set a total timeout
-    /// either: it would end exports and tails while they are received.
+    /// either: it would end exports and tails while they are received. Switch its retries
+    /// off (`reqwest::retry::never()`), because the client retries, and set
+    /// `http2_keep_alive_interval` and `http2_keep_alive_timeout`, so that a dead HTTP/2
+    /// connection is replaced.
     pub fn http_client(self, client: reqwest::Client) -> Self {
         self.transport(HttpTransport::with_client(client))
     }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Once;
 use std::time::Duration;
 
 use super::{ClientBuilder, parse};
@@ -11,6 +12,17 @@ use crate::model::overflow::Overflow;
 
 /// How long `EYEGO_LOG_OVERFLOW=block` blocks.
 const BLOCK: Duration = Duration::from_secs(1);
+
+/// A process can build many clients.
+static WARN_OF_MISSING_URL: Once = Once::new();
+
+#[cfg(not(feature = "spool"))]
+const SPOOL_VARIABLES: [&str; 4] = [
+    "EYEGO_LOG_SPOOL_DIR",
+    "EYEGO_LOG_SPOOL_MAX_BYTES",
+    "EYEGO_LOG_SPOOL_MAX_AGE",
+    "EYEGO_LOG_SPOOL_SYNC",
+];
 
 impl ClientBuilder {
     /// Creates a builder from environment variables.
@@ -32,11 +44,13 @@ impl ClientBuilder {
             return Err(ConfigError::new("EYEGO_LOG_URL", problem));
         }
         if url.is_none() && disabled.is_none() {
-            tracing::warn!(
-                target: "eyego_log_client",
-                "EYEGO_LOG_URL is not set, so the client is disabled and discards all events; set \
-                 EYEGO_LOG_DISABLED=1 if that is intended"
-            );
+            WARN_OF_MISSING_URL.call_once(|| {
+                tracing::warn!(
+                    target: "eyego_log_client",
+                    "EYEGO_LOG_URL is not set, so the client is disabled and discards all events; \
+                     set EYEGO_LOG_DISABLED=1 if that is intended"
+                );
+            });
         }
         let is_disabled = disabled == Some(true) || url.is_none();
         let mut builder = Self::new(url.unwrap_or_default()).disabled(is_disabled);
@@ -44,16 +58,22 @@ impl ClientBuilder {
         builder.connection.api_key_file = variables.path("EYEGO_LOG_API_KEY_FILE");
         builder.connection.tls.ca_file = variables.path("EYEGO_LOG_CA_FILE");
         builder.connection.tls.identity_file = variables.path("EYEGO_LOG_IDENTITY_FILE");
+        let bytes = "a whole number of bytes from 256 to 16777216";
+        let buffer = "a whole number of bytes such as 33554432";
         let numbers = [
-            ("EYEGO_LOG_MAX_BATCH_EVENTS", &mut builder.max_batch_events),
-            ("EYEGO_LOG_MAX_BATCH_BYTES", &mut builder.max_batch_bytes),
-            ("EYEGO_LOG_MAX_EVENT_BYTES", &mut builder.max_event_bytes),
-            ("EYEGO_LOG_MAX_BUFFER_BYTES", &mut builder.max_buffer_bytes),
-            ("EYEGO_LOG_MAX_IN_FLIGHT", &mut builder.max_in_flight),
+            (
+                "EYEGO_LOG_MAX_BATCH_EVENTS",
+                &mut builder.max_batch_events,
+                "a whole number from 1 to 10000",
+            ),
+            ("EYEGO_LOG_MAX_BATCH_BYTES", &mut builder.max_batch_bytes, bytes),
+            ("EYEGO_LOG_MAX_EVENT_BYTES", &mut builder.max_event_bytes, bytes),
+            ("EYEGO_LOG_MAX_BUFFER_BYTES", &mut builder.max_buffer_bytes, buffer),
+            ("EYEGO_LOG_MAX_IN_FLIGHT", &mut builder.max_in_flight, "a whole number from 1 to 64"),
         ];
-        for (name, option) in numbers {
+        for (name, option, expected) in numbers {
             if let Some(value) = read(name)? {
-                *option = parse::number(name, &value)?;
+                *option = parse::number(name, &value, expected)?;
             }
         }
         let durations = [
@@ -79,9 +99,10 @@ impl ClientBuilder {
         #[cfg(feature = "spool")]
         builder.read_spool_variables(variables)?;
         #[cfg(not(feature = "spool"))]
-        if variables.path("EYEGO_LOG_SPOOL_DIR").is_some() {
-            let problem = "needs the crate feature `spool`";
-            return Err(ConfigError::new("EYEGO_LOG_SPOOL_DIR", problem));
+        for name in SPOOL_VARIABLES {
+            if !is_disabled && variables.path(name).is_some() {
+                return Err(ConfigError::new(name, "needs the crate feature `spool`"));
+            }
         }
         builder.variables = variables.found.take();
         Ok(builder)
@@ -132,7 +153,7 @@ fn overflow(value: &str) -> Result<Overflow, ConfigError> {
 }
 
 fn flag(value: &str) -> Result<bool, ConfigError> {
-    match value {
+    match value.to_ascii_lowercase().as_str() {
         "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         _ => {
@@ -184,6 +205,53 @@ mod tests {
             let error = read(&[(variable, value), url]).unwrap().build().unwrap_err();
             assert_eq!(error.option(), option);
             assert!(error.to_string().contains(&format!("(set by {variable})")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_url_is_reported_at_most_once_in_a_process() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+        struct Counting(Arc<AtomicUsize>);
+
+        impl<S: tracing::Subscriber> Layer<S> for Counting {
+            fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+
+        let reports = Arc::new(AtomicUsize::new(0));
+        let layer = Counting(Arc::clone(&reports));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for _ in 0..3 {
+                let _ = read(&[]).unwrap();
+            }
+        });
+        assert!(reports.load(Ordering::SeqCst) <= 1, "another test may have been the first");
+    }
+
+    #[cfg(feature = "spool")]
+    #[test]
+    fn a_spool_directory_that_cannot_be_used_is_named_with_its_variable() {
+        let variables =
+            [("EYEGO_LOG_URL", "http://h"), ("EYEGO_LOG_SPOOL_DIR", "Cargo.toml/spool")];
+        let error = read(&variables).unwrap().build().unwrap_err();
+        assert_eq!(error.option(), "spool_dir");
+        assert!(error.to_string().ends_with("(set by EYEGO_LOG_SPOOL_DIR)"), "{error}");
+    }
+
+    #[test]
+    fn a_size_with_a_unit_or_too_many_digits_is_an_error_that_names_the_range() {
+        for value in ["64KiB", "99999999999999999999999"] {
+            let variables = [("EYEGO_LOG_URL", "http://h"), ("EYEGO_LOG_MAX_BATCH_BYTES", value)];
+            let expected = format!(
+                "EYEGO_LOG_MAX_BATCH_BYTES must be a whole number of bytes from 256 to 16777216, \
+                 not {value}"
+            );
+            assert_eq!(read(&variables).unwrap_err().to_string(), expected);
         }
     }
 
@@ -248,6 +316,7 @@ mod tests {
         assert!(is_disabled(&[]) && is_disabled(&[("EYEGO_LOG_DISABLED", "true")]));
         assert!(!is_disabled(&[url]) && !is_disabled(&[url, ("EYEGO_LOG_DISABLED", "0")]));
         assert!(is_disabled(&[url, ("EYEGO_LOG_DISABLED", "1")]));
+        assert!(is_disabled(&[url, ("EYEGO_LOG_DISABLED", "TRUE")]));
         let error = read(&[("EYEGO_LOG_DISABLED", "0")]).unwrap_err();
         assert_eq!(error.option(), "EYEGO_LOG_URL");
         assert!(
@@ -265,7 +334,8 @@ mod tests {
         let dir = ("EYEGO_LOG_SPOOL_DIR", "/nowhere");
         let options = |variables: &[(&str, &str)]| {
             let builder = read(&[&[url, dir], variables].concat())?;
-            Ok::<_, ConfigError>(builder.spool_options()?.unwrap())
+            builder.check_spool()?;
+            Ok::<_, ConfigError>(builder.spool_options().unwrap())
         };
         let defaults = options(&[]).unwrap();
         assert_eq!((defaults.dir.to_str(), defaults.max_bytes), (Some("/nowhere"), 1 << 30));
@@ -289,5 +359,7 @@ mod tests {
         let variables = [("EYEGO_LOG_URL", "http://h"), ("EYEGO_LOG_SPOOL_DIR", "/nowhere")];
         let error = read(&variables).unwrap_err();
         assert_eq!(error.to_string(), "EYEGO_LOG_SPOOL_DIR needs the crate feature `spool`");
+        let disabled = [variables[0], variables[1], ("EYEGO_LOG_DISABLED", "1")];
+        assert!(read(&disabled).unwrap().build().is_ok());
     }
 }

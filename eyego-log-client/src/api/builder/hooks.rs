@@ -27,7 +27,9 @@ impl ClientBuilder {
     ///
     /// Like [`on_loss`](Self::on_loss), it runs on a thread of its own, soon after
     /// the delivery. Up to 4 MiB of events wait for it; further ones are counted in
-    /// [`Stats::unreported_deliveries`](crate::Stats::unreported_deliveries).
+    /// [`Stats::unreported_deliveries`](crate::Stats::unreported_deliveries). It also
+    /// receives the events that it logs itself, so it must not log one for each
+    /// delivery: that would never end.
     ///
     /// ```
     /// use eyego_log_client::Client;
@@ -60,7 +62,8 @@ impl ClientBuilder {
     /// or `None` to drop it. Defaults to none. [`DraftEvent`] has an example.
     ///
     /// It runs on the thread that logs the event, which it delays; an event is
-    /// decoded and encoded again for it. A dropped event is counted in
+    /// decoded and encoded again for it. This can change how numbers are written: `1e2`
+    /// becomes `100.0`. A dropped event is counted in
     /// [`Stats::filtered`](crate::Stats::filtered), and `log` returns its id. A
     /// changed event is validated again. If the function panics, the event is
     /// dropped, and the problem is reported. It may log events itself. It is not

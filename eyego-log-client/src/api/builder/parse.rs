@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use crate::model::errors::ConfigError;
 
-/// Parses a whole number.
-pub(super) fn number<T: FromStr>(option: &'static str, value: &str) -> Result<T, ConfigError> {
-    let invalid = |_| ConfigError::new(option, format!("must be a whole number, not {value}"));
+/// Parses a number. `expected` describes the valid values.
+pub(super) fn number<T: FromStr>(
+    option: &'static str,
+    value: &str,
+    expected: &str,
+) -> Result<T, ConfigError> {
+    let invalid = |_| ConfigError::new(option, format!("must be {expected}, not {value}"));
     value.trim().parse().map_err(invalid)
 }
 

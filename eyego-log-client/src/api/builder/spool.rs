@@ -12,10 +12,14 @@ const MIN_INTERVAL: Duration = Duration::from_millis(1);
 const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
 const MIN_AGE: Duration = Duration::from_secs(1);
-const MAX_AGE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// 10 years of 365.25 days.
+const MAX_AGE: Duration = Duration::from_secs(87_660 * 3600);
 
 /// The minimum size of the spool, in batches of the maximum size.
 const MIN_BATCHES: u64 = 8;
+
+/// The maximum size of the spool unless the program sets another one, in bytes.
+const DEFAULT_MAX_BYTES: u64 = 1 << 30;
 
 impl ClientBuilder {
     /// Sets a directory in which events are kept until they are delivered, so
@@ -49,7 +53,7 @@ impl ClientBuilder {
     /// When the spool is full, events wait in memory. When the buffer is full as
     /// well, [`overflow`](Self::overflow) applies.
     pub fn spool_max_bytes(mut self, bytes: u64) -> Self {
-        self.spool_max_bytes = bytes;
+        self.spool_max_bytes = Some(bytes);
         self
     }
 
@@ -69,7 +73,7 @@ impl ClientBuilder {
     /// Sets when the spool is synced to disk. Defaults to
     /// [`SpoolSync::Every`] with one second; from 1 ms to 1 h.
     pub fn spool_sync(mut self, sync: SpoolSync) -> Self {
-        self.spool_sync = sync;
+        self.spool_sync = Some(sync);
         self
     }
 
@@ -84,39 +88,62 @@ impl ClientBuilder {
 
         self.spool_dir = variables.path("EYEGO_LOG_SPOOL_DIR");
         if let Some(value) = variables.text(MAX_BYTES)? {
-            self.spool_max_bytes = parse::number(MAX_BYTES, &value)?;
+            let expected = "a whole number of bytes such as 1073741824";
+            self.spool_max_bytes = Some(parse::number(MAX_BYTES, &value, expected)?);
         }
         if let Some(value) = variables.text(MAX_AGE)? {
             self.spool_max_age =
                 Some(parse::duration(MAX_AGE, &value, "a duration such as 7days")?);
         }
         if let Some(value) = variables.text(SYNC)? {
-            self.spool_sync = if value.trim() == "batch" {
+            self.spool_sync = Some(if value.trim() == "batch" {
                 SpoolSync::EachBatch
             } else {
                 let expected = "batch or a duration such as 500ms or 5s";
                 SpoolSync::Every(parse::duration(SYNC, &value, expected)?)
-            };
+            });
         }
         Ok(())
     }
 
-    /// Returns the validated options, or `None` if there is no spool.
-    pub(super) fn spool_options(&self) -> Result<Option<SpoolOptions>, ConfigError> {
-        let Some(dir) = self.spool_dir.clone() else { return Ok(None) };
-        let (max_bytes, sync) = (self.spool_max_bytes, self.spool_sync);
-        let min_bytes = self.max_batch_bytes as u64 * MIN_BATCHES;
-        if max_bytes < min_bytes {
-            let problem = format!("must be at least {min_bytes} bytes, not {max_bytes}");
-            return Err(ConfigError::new("spool_max_bytes", problem));
+    /// Checks the options that are set.
+    pub(super) fn check_spool(&self) -> Result<(), ConfigError> {
+        if let Some(max_bytes) = self.spool_max_bytes {
+            let min_bytes = self.max_batch_bytes as u64 * MIN_BATCHES;
+            if max_bytes < min_bytes {
+                let problem = format!(
+                    "must be at least {MIN_BATCHES} times max_batch_bytes, which is {min_bytes} \
+                     bytes, not {max_bytes}"
+                );
+                return Err(ConfigError::new("spool_max_bytes", problem));
+            }
         }
-        if let SpoolSync::Every(interval) = sync {
+        if let Some(SpoolSync::Every(interval)) = self.spool_sync {
             parse::check_duration("spool_sync", interval, MIN_INTERVAL, MAX_INTERVAL)?;
         }
-        let max_age = self.spool_max_age;
-        if let Some(age) = max_age {
+        if let Some(age) = self.spool_max_age {
             parse::check_duration("spool_max_age", age, MIN_AGE, MAX_AGE)?;
         }
-        Ok(Some(SpoolOptions { dir, max_bytes, sync, max_age }))
+        let options = [
+            ("spool_max_bytes", self.spool_max_bytes.is_some()),
+            ("spool_max_age", self.spool_max_age.is_some()),
+            ("spool_sync", self.spool_sync.is_some()),
+        ];
+        let option = options.into_iter().find(|(_, is_set)| *is_set);
+        match (&self.spool_dir, option) {
+            (None, Some((option, _))) => Err(ConfigError::new(option, "needs spool_dir")),
+            (Some(dir), _) if dir.as_os_str().is_empty() => {
+                Err(ConfigError::new("spool_dir", "must not be empty"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the options, or `None` if there is no spool.
+    pub(super) fn spool_options(&self) -> Option<SpoolOptions> {
+        let dir = self.spool_dir.clone()?;
+        let max_bytes = self.spool_max_bytes.unwrap_or(DEFAULT_MAX_BYTES);
+        let (sync, max_age) = (self.spool_sync.unwrap_or_default(), self.spool_max_age);
+        Some(SpoolOptions { dir, max_bytes, sync, max_age })
     }
 }

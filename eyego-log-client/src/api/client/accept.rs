@@ -232,7 +232,7 @@ impl Client {
             self.accept(event, enqueue)
         {
             let introduction = format!(
-                "a layer logs an invalid event of user {:.100} with action {:.100}: ",
+                "a layer logs an invalid event of user \"{:.100}\" with action \"{:.100}\": ",
                 event.user_id, event.action
             );
             self.inner.reporter.note(ProblemKind::Invalid, &introduction, &error.to_string());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eyego_log_core::LogIdGenerator;
 
 use crate::api::builder::ClientBuilder;
-use crate::api::builder::validate::{Validated, validate, validate_disabled};
+use crate::api::builder::validate::{Validated, name_variable, validate, validate_disabled};
 use crate::api::caller::Caller;
 use crate::api::client::Client;
 use crate::api::client::inner::Inner;
@@ -41,6 +41,7 @@ impl ClientBuilder {
             return Ok(disabled(&self));
         }
         let Validated {
+            variables,
             endpoint,
             transport,
             queue,
@@ -63,7 +64,7 @@ impl ClientBuilder {
         let (source, unopened_spool) = match source {
             Ok(source) => (source.unwrap_or_else(BatchSource::from_memory), None),
             Err(SetupError::NoDescriptor(_)) => (BatchSource::from_memory(), spool),
-            Err(SetupError::Config(error)) => return Err(error),
+            Err(SetupError::Config(error)) => return Err(name_variable(error, &variables)),
         };
         let timer = Timer::default();
         let sender = Sender {

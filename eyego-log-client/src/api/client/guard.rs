@@ -22,7 +22,8 @@ impl Guard {
         Self { client, timeout }
     }
 
-    /// Sets how long the drop waits at most.
+    /// Sets how long the drop waits at most, and up to 250 ms more if the client's
+    /// thread or a function of the program blocks.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

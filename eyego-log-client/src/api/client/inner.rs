@@ -16,7 +16,8 @@ use crate::sync::process::Process;
 use crate::sync::timer::Timer;
 
 /// How much longer than its timeout a shutdown waits for the client's threads to
-/// settle and report what is left.
+/// settle and report what is left. Without it, a shutdown would return before the
+/// events that its deadline ends are counted as lost.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
 
 /// The time between attempts to start the worker's thread while a caller waits.

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Sender, at};
+use super::{Sender, at, catch_panic};
 use crate::delivery::mailbox::{StreamPiece, StreamTarget};
 use crate::transport::describe::{is_stream, rounded};
 use crate::transport::{
@@ -33,7 +33,7 @@ impl Sender {
         response: oneshot::Sender<TransportResult>,
         target: StreamTarget,
     ) {
-        let opened = until_closed(&target, self.open(request, &target)).await;
+        let opened = until_closed(&target, catch_panic(self.open(request, &target))).await;
         let (head, body) = match opened {
             Some(Ok((head, body))) => (head, body),
             Some(Err(error)) => return drop(response.send(Err(error))),
@@ -44,7 +44,8 @@ impl Sender {
         }
         let Some(mut body) = body else { return };
         loop {
-            let next = timeout(target.idle_timeout, body.next_piece());
+            let next = catch_panic(async { body.next_piece().await });
+            let next = timeout(target.idle_timeout, next);
             let Some(next) = until_closed(&target, next).await else { return };
             let piece = match next {
                 Ok(Ok(Some(bytes))) => StreamPiece::Data(bytes),

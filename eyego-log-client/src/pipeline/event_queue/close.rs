@@ -43,12 +43,17 @@ impl EventQueue {
     }
 
     /// Stops accepting events. The returned channel closes when the worker has
-    /// ended, which is soon after `deadline` at the latest. A second call does
-    /// not change the deadline.
+    /// ended, which is soon after `deadline` at the latest. The earliest deadline
+    /// of all calls applies.
     pub(crate) fn close(&self, deadline: Instant) -> oneshot::Receiver<()> {
         let (ended, receiver) = oneshot::channel();
         let mut state = self.state();
-        if state.phase == Phase::Open {
+        let is_earliest = match state.phase {
+            Phase::Open => true,
+            Phase::Closing(earlier) => deadline < earlier,
+            Phase::Closed(_) => false,
+        };
+        if is_earliest {
             state.phase = Phase::Closing(deadline);
             state.urgency.add(deadline);
             state.buffer.seal();

@@ -191,7 +191,7 @@ fn a_deleted_directory_is_noticed_and_created_again() {
     append(&mut spool, &record(0, 3), false);
     fs::remove_dir_all(&path).unwrap();
     let error = spool.sync_if_due(Instant::now()).unwrap_err();
-    assert!(error.to_string().contains("deleted"), "{error}");
+    assert_eq!(error.to_string(), "its files were deleted, and 3 events that were only there");
     let (read, lost) = read_all(&mut spool);
     assert_eq!((read.len(), lost.events), (0, 3));
     append(&mut spool, &record(1, 4), false);
@@ -285,6 +285,9 @@ fn a_file_that_was_moved_away_counts_as_deleted() {
     fs::rename(&path, dir.path().join("moved")).unwrap();
     spool.check_writer().unwrap_err();
     assert!(!spool.has_file(number));
+    let (mut empty, _) = open(&dir.path().join("empty"));
+    fs::remove_dir_all(dir.path().join("empty")).unwrap();
+    assert_eq!(empty.check_writer().unwrap_err().to_string(), "its files were deleted");
     assert_eq!(spool.unread(), [(Extent { records: 1, events: 3 }, false)]);
     spool.prepare_to_write().unwrap();
     assert!(spool.has_file(number + 1) && files(&path).len() == 1);
