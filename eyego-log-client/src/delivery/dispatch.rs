@@ -12,15 +12,17 @@
 //! the reason keep failing.
 //!
 //! [`pace`] decides about the pauses, [`deadlines`] about last attempts and expiry,
-//! [`outcome`] about what a response means; [`refused`] keeps events that the server
-//! refuses while it accepts others, [`size_limit`] remembers which size of request
-//! it refuses, and [`acceptance`] which share of new batches it accepts.
+//! [`outcome`] about what a response means; [`retrying`] keeps batches that failed, and
+//! [`refused`] events that the server refuses while it accepts others; [`size_limit`]
+//! remembers which size of request it refuses, and [`acceptance`] which share of new
+//! batches it accepts.
 
 mod acceptance;
 mod deadlines;
 mod outcome;
 mod pace;
 mod refused;
+mod retrying;
 mod size_limit;
 
 use std::collections::VecDeque;
@@ -29,6 +31,7 @@ use std::time::{Duration, Instant};
 use crate::delivery::dispatch::acceptance::Acceptance;
 use crate::delivery::dispatch::pace::Pace;
 use crate::delivery::dispatch::refused::Refused;
+use crate::delivery::dispatch::retrying::Retrying;
 use crate::delivery::dispatch::size_limit::SizeLimit;
 use crate::delivery::retry::RetryPolicy;
 use crate::model::loss_reason::LossReason;
@@ -109,14 +112,6 @@ pub(crate) struct DispatchOptions {
     pub(crate) request_timeout: Duration,
 }
 
-/// A batch that is retried at a time.
-#[derive(Debug)]
-struct Retry {
-    due: Instant,
-    failed_at: Instant,
-    batch: Batch,
-}
-
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     options: DispatchOptions,
@@ -124,8 +119,7 @@ pub(crate) struct Dispatcher {
     size_limit: SizeLimit,
     /// Batches to send as soon as possible: new ones, and parts of split ones.
     queue: VecDeque<Batch>,
-    /// Batches to retry, the oldest failure first.
-    retrying: VecDeque<Retry>,
+    retrying: Retrying,
     refused: Refused,
     acceptance: Acceptance,
     /// The last request had a batch that was retried or refused.
@@ -135,8 +129,10 @@ pub(crate) struct Dispatcher {
     /// they were sent.
     hanging: usize,
     next_ticket: u64,
-    /// Why the most recent request failed.
+    /// Why requests fail at present.
     last_failure: Option<(LossReason, String)>,
+    /// Why a batch failed most recently although the server accepted others.
+    last_own_failure: Option<(LossReason, String)>,
     /// The time of the last call to [`advance`](Self::advance).
     advanced_to: Option<Instant>,
 }
@@ -148,7 +144,7 @@ impl Dispatcher {
             pace: Pace::new(options.retry, rng),
             size_limit: SizeLimit::new(),
             queue: VecDeque::new(),
-            retrying: VecDeque::new(),
+            retrying: Retrying::default(),
             refused: Refused::default(),
             acceptance: Acceptance::default(),
             was_retry: false,
@@ -156,6 +152,7 @@ impl Dispatcher {
             hanging: 0,
             next_ticket: 0,
             last_failure: None,
+            last_own_failure: None,
             advanced_to: None,
         }
     }
@@ -167,16 +164,15 @@ impl Dispatcher {
 
     /// Returns whether batches wait that failed although the server accepted others.
     pub(crate) fn has_own_failures(&self) -> bool {
-        self.retrying.iter().any(|retry| retry.batch.has_own_failures())
+        self.retrying.own_failures().next().is_some()
     }
 
     /// Returns the number of events that the server refused for now or failed with,
     /// while it accepted others.
     pub(crate) fn refused_events(&self) -> u64 {
-        let retrying = self.retrying.iter().filter(|retry| retry.batch.has_own_failures());
-        let sent =
-            self.in_flight.iter().filter(|sent| sent.is_refused || sent.batch.has_own_failures());
-        let batches = retrying.map(|retry| &retry.batch).chain(sent.map(|sent| &sent.batch));
+        let sent = self.in_flight.iter();
+        let sent = sent.filter(|sent| sent.is_refused || sent.batch.has_own_failures());
+        let batches = self.retrying.own_failures().chain(sent.map(|sent| &sent.batch));
         self.refused.events() + batches.map(|batch| batch.len() as u64).sum::<u64>()
     }
 
@@ -189,13 +185,13 @@ impl Dispatcher {
     pub(crate) fn wants_batch(&self, now: Instant) -> bool {
         self.may_send(now)
             && self.queue.is_empty()
-            && (self.due_retry(now).is_none() || self.is_turn_of_new())
+            && (self.retry_at().is_none_or(|at| at > now) || self.is_turn_of_new())
     }
 
     /// Returns whether a new batch is sent before one that is due for a retry. During an
     /// outage, new batches wait where they can still be spooled.
     fn is_turn_of_new(&self) -> bool {
-        let failed = self.retrying.iter().filter(|retry| !retry.batch.has_own_failures());
+        let failed = self.retrying.iter().filter(|batch| !batch.has_own_failures());
         self.was_retry && failed.count() < self.options.max_in_flight
     }
 
@@ -252,21 +248,16 @@ impl Dispatcher {
         {
             return Some((batch, false));
         }
-        let due = self.due_retry(now).and_then(|index| self.retrying.remove(index));
-        let retried = due.map(|retry| (retry.batch, false));
+        let due = self.retrying.take_due(self.has_room_for_failing(), now);
+        let retried = due.map(|batch| (batch, false));
         let retried = retried.or_else(|| Some((self.refused.take_due(now)?, true)));
         self.was_retry = retried.is_some();
         retried.or_else(|| Some((self.queue.pop_front()?, false)))
     }
 
-    /// Returns the index of the next batch to retry: of those that are due, the one
-    /// that most likely succeeds.
-    fn due_retry(&self, now: Instant) -> Option<usize> {
-        let has_room = self.has_room_for_failing();
-        let retrying = self.retrying.iter().enumerate();
-        let due = retrying
-            .filter(|(_, retry)| retry.due <= now && (has_room || !retry.batch.has_own_failures()));
-        due.min_by_key(|(_, retry)| retry.batch.own_failures).map(|(index, _)| index)
+    /// Returns when the next batch is retried.
+    fn retry_at(&self) -> Option<Instant> {
+        self.retrying.due_at(self.has_room_for_failing())
     }
 
     /// Returns whether a batch that fails by itself may be sent. They use only a part
@@ -325,9 +316,8 @@ impl Dispatcher {
     /// Removes all batches.
     pub(crate) fn drain(&mut self) -> Vec<Batch> {
         self.abandon_in_flight();
-        let retrying = std::mem::take(&mut self.retrying).into_iter().map(|retry| retry.batch);
-        let refused = self.refused.drain();
-        retrying.chain(refused).chain(std::mem::take(&mut self.queue)).collect()
+        let waiting = self.retrying.drain().chain(self.refused.drain());
+        waiting.chain(std::mem::take(&mut self.queue)).collect()
     }
 
     /// Returns how many requests may be in flight. Those that hang while the server

@@ -8,10 +8,6 @@ use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
 use crate::spool::TOO_OLD;
 
-/// Of the batches that fail by themselves, at most this many are retried for a caller. If
-/// one of them is accepted, all others are retried.
-const MAX_HURRIED: usize = 16;
-
 impl Dispatcher {
     /// Notes that a caller began to wait: an attempt is made even if requests are
     /// paused.
@@ -58,20 +54,12 @@ impl Dispatcher {
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Batch> {
-        let retrying = self.retrying.iter().map(|retry| &retry.batch);
-        self.queue.iter().chain(retrying).chain(self.refused.iter())
+        self.queue.iter().chain(self.retrying.iter()).chain(self.refused.iter())
     }
 
-    /// Makes retries due, but none sooner than `interval` after its last attempt. There
-    /// can be very many batches that fail by themselves, so only some of them are.
+    /// Makes retries due, but none sooner than `interval` after its last attempt.
     pub(super) fn hurry(&mut self, interval: Duration, now: Instant) {
-        let mut own = 0;
-        for retry in &mut self.retrying {
-            own += usize::from(retry.batch.has_own_failures());
-            if own <= MAX_HURRIED || !retry.batch.has_own_failures() {
-                retry.due = retry.due.min(now.max(retry.failed_at + interval));
-            }
-        }
+        self.retrying.hurry(interval, now);
         self.refused.hurry(interval, now);
     }
 
@@ -114,17 +102,17 @@ impl Dispatcher {
         let (old, rest) = queue.into_iter().partition::<Vec<_>, _>(is_expired);
         expired.extend(old);
         self.queue = rest.into();
-        let retrying = std::mem::take(&mut self.retrying);
-        let (old, rest) =
-            retrying.into_iter().partition::<Vec<_>, _>(|retry| is_expired(&retry.batch));
-        expired.extend(old.into_iter().map(|retry| retry.batch));
-        self.retrying = rest.into();
+        expired.extend(self.retrying.take_expired(is_expired));
         expired.into_iter().map(|batch| self.expired(batch)).collect()
     }
 
     /// Settles a batch as expired.
     pub(crate) fn expired(&self, batch: Batch) -> SettledBatch {
-        let outcome = match &self.last_failure {
+        let failure = match batch.has_own_failures() {
+            true => self.last_own_failure.as_ref(),
+            false => self.last_failure.as_ref(),
+        };
+        let outcome = match failure {
             Some((reason, message)) => Outcome::lost(*reason, message),
             None if batch.expires_at.is_some() => Outcome::lost(LossReason::Expired, TOO_OLD),
             None => Outcome::lost(LossReason::Expired, "the delivery timeout expired"),
@@ -152,11 +140,7 @@ impl Dispatcher {
             return None;
         }
         let may_send_at = self.pace.send_at();
-        let has_room = self.has_room_for_failing();
-        let retrying =
-            self.retrying.iter().filter(|retry| has_room || !retry.batch.has_own_failures());
-        let retry_at = retrying.map(|retry| retry.due).min();
-        let due = [retry_at, self.refused.wake_at()].into_iter().flatten().min();
+        let due = [self.retry_at(), self.refused.wake_at()].into_iter().flatten().min();
         if self.queue.is_empty() { due.map(|due| Some(due).max(may_send_at))? } else { may_send_at }
     }
 

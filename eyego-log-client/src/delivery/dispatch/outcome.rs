@@ -4,16 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::delivery::dispatch::deadlines::started_at;
 use crate::delivery::dispatch::pace::WAITING_INTERVAL;
-use crate::delivery::dispatch::{Dispatcher, InFlight, Retry, Ticket};
+use crate::delivery::dispatch::{Dispatcher, InFlight, Ticket};
 use crate::delivery::response::{Classification, Rejected};
 use crate::model::loss_reason::LossReason;
 use crate::pipeline::batch::{Batch, Outcome, SettledBatch};
-
-/// A batch that has failed this often although the server accepted others is split.
-const SPLIT_AFTER: u32 = 3;
-
-/// While this many batches wait for a retry, none is split.
-const MAX_SPLIT: usize = 4000;
 
 impl Dispatcher {
     /// Handles the response to a batch. Returns the batches that are now
@@ -136,25 +130,21 @@ impl Dispatcher {
         if self.pace.succeed() {
             // The server is well again. Only batches that failed although it
             // accepted others keep a pause of their own.
-            for retry in &mut self.retrying {
-                let own = match retry.batch.own_failures {
-                    0 => Duration::ZERO,
-                    failures => self.pace.delay(failures),
-                };
-                retry.due = retry.due.min(now + own);
-            }
+            let pause = |own_failures| match own_failures {
+                0 => Duration::ZERO,
+                failures => self.pace.delay(failures),
+            };
+            self.retrying.resume(pause, now);
         }
         self.last_failure = None;
         if batch.len() == 1 && batch.attempts > 1 && batch.has_own_failures() {
             // The reason why this event failed is gone, perhaps that of others as well.
-            let own = self.retrying.iter_mut().filter(|retry| retry.batch.has_own_failures());
-            own.for_each(|retry| retry.due = retry.due.min(now));
+            self.retrying.resume(|_| Duration::ZERO, now);
         }
         // The delivery timeout of spooled batches begins once the server is
         // reachable, so an outage does not count against them.
         let in_flight = self.in_flight.iter_mut().map(|sent| &mut sent.batch);
-        let retrying = self.retrying.iter_mut().map(|retry| &mut retry.batch);
-        for batch in in_flight.chain(retrying).chain(self.refused.iter_mut()) {
+        for batch in in_flight.chain(self.retrying.iter_mut()).chain(self.refused.iter_mut()) {
             batch.timeout_started_at.get_or_insert(now);
         }
     }
@@ -178,50 +168,36 @@ impl Dispatcher {
         if !is_own || retry_after.is_some() || self.pace.is_failing() {
             self.pace.fail(retry_after, now);
         }
-        self.last_failure = Some((reason, message.clone()));
+        let failure = if is_own { &mut self.last_own_failure } else { &mut self.last_failure };
+        *failure = Some((reason, message.clone()));
         let is_too_old = batch.expires_at.is_some_and(|at| now >= at);
         if is_too_old || self.expires_at(&batch).is_some_and(|at| at <= now) {
             return settled(batch, Outcome::lost(reason, message));
         }
-        let can_split = batch.len() > 1 && self.retrying.len() < MAX_SPLIT;
-        if is_own && batch.own_failures >= SPLIT_AFTER && can_split {
-            let middle = batch.len() / 2;
-            for mut batch in batch.split(2, |index| usize::from(index >= middle)) {
-                batch.attempts = 0;
-                self.retrying.push_back(Retry { due: now, failed_at: now, batch });
-            }
-            return Vec::new();
-        }
-        let mut due = now + self.pace.delay(batch.attempts);
-        if let Some(started_at) = started_at(&batch) {
-            due = due.min(self.last_attempt_of(started_at).max(now));
-        }
-        if !batch.has_own_failures() && self.pace.has_waiting_caller() {
-            due = due.min(now + WAITING_INTERVAL);
-        }
-        self.retrying.push_back(Retry { due, failed_at: now, batch });
+        let batch = if is_own { self.retrying.split(batch, now) } else { Some(batch) };
+        let Some(batch) = batch else { return Vec::new() };
+        let due = self.retry_time(&batch, now);
+        self.retrying.push(batch, due, now);
         let mut excess = Vec::new();
-        while let Some(batch) = self.take_excess() {
+        let max_bytes = self.options.max_refused_bytes.saturating_sub(self.refused.bytes());
+        while let Some(batch) = self.retrying.take_excess(max_bytes) {
             let message = format!("too many events fail while others are accepted: {message}");
             excess.extend(settled(batch, Outcome::lost(LossReason::Overflow, message)));
         }
         excess
     }
 
-    /// Removes the batch that has failed most often although the server accepted others,
-    /// if all of those and the refused events occupy too much memory. Batches that are
-    /// also in the spool stay.
-    fn take_excess(&mut self) -> Option<Batch> {
-        let own =
-            self.retrying.iter().enumerate().filter(|(_, retry)| {
-                retry.batch.has_own_failures() && retry.batch.segment.is_none()
-            });
-        let bytes: usize = own.clone().map(|(_, retry)| retry.batch.cost()).sum();
-        if bytes == 0 || bytes + self.refused.bytes() <= self.options.max_refused_bytes {
-            return None;
+    /// Returns when a batch that has failed now is retried.
+    fn retry_time(&mut self, batch: &Batch, now: Instant) -> Instant {
+        let mut due = now + self.pace.delay(batch.attempts);
+        let last_attempt = started_at(batch).map(|at| self.last_attempt_of(at));
+        if let Some(last_attempt) = last_attempt.filter(|at| *at > now) {
+            due = due.min(last_attempt);
         }
-        let (index, _) = own.rev().max_by_key(|(_, retry)| retry.batch.own_failures)?;
-        self.retrying.remove(index).map(|retry| retry.batch)
+        if !batch.has_own_failures() && self.pace.has_waiting_caller() {
+            due = due.min(now + WAITING_INTERVAL);
+        }
+        due
     }
 
     /// Splits a batch by the outcome of its events: delivered, to be retried,

@@ -262,7 +262,7 @@ fn batches_whose_requests_hang_are_sent_again_before_a_deadline() {
     let soon = now + Duration::from_millis(100);
     dispatcher.advance(None, soon);
     assert!(send(&mut dispatcher, soon).is_none(), "many callers cause no storm");
-    assert!(dispatcher.retrying.is_empty());
+    assert_eq!(dispatcher.retrying.iter().count(), 0);
     assert_eq!(settle(&mut dispatcher, second[3], busy(None)), 0);
     assert_eq!(dispatcher.drain().len(), 1, "both requests of the last batch failed");
 }
@@ -620,7 +620,7 @@ proptest! {
             settle(&mut accounting, expired);
             while dispatcher.poll(now).is_some() {}
             let held: usize = dispatcher.queue.iter().map(Batch::len).sum::<usize>()
-                + dispatcher.retrying.iter().map(|retry| retry.batch.len()).sum::<usize>()
+                + dispatcher.retrying.iter().map(Batch::len).sum::<usize>()
                 + dispatcher.refused.iter().map(Batch::len).sum::<usize>()
                 + dispatcher.in_flight.iter().map(|sent| sent.batch.len()).sum::<usize>();
             prop_assert_eq!(accounting.stats.pending, held as u64);

@@ -223,7 +223,7 @@ fn they_occupy_only_a_part_of_the_buffer() {
     simulation.dispatcher.options.max_refused_bytes = 20_000;
     let is_fatal = |n: usize| n % 100 == 37;
     simulation.run(Duration::from_secs(115), INTERVAL, fail_for(is_fatal));
-    let held = simulation.dispatcher.retrying.iter().map(|retry| retry.batch.cost());
+    let held = simulation.dispatcher.retrying.iter().map(Batch::cost);
     assert!(held.sum::<usize>() <= 20_000);
     // Those that fail most often are lost first.
     let lost = simulation.lost.len();
