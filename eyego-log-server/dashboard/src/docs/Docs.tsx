@@ -9,7 +9,7 @@ import { theme, toggleTheme } from "../lib/theme";
 import { Icon } from "../ui/icons";
 import { RouteView } from "./RouteView";
 import { groups, type Route, type Spec } from "./spec";
-import { Paragraphs } from "./Text";
+import { Paragraphs } from "../ui/Text";
 
 export function Docs(): JSX.Element {
   const [spec, setSpec] = useState<Spec | null>(null);

@@ -7,7 +7,7 @@ import { useStore } from "../lib/store";
 import { Copy } from "../ui/Copy";
 import { build, curl, isEditable, send, type Shown, type Values } from "./request";
 import { describeType, type Parameter, type Route, type Schema } from "./spec";
-import { Text } from "./Text";
+import { Text } from "../ui/Text";
 
 export function Try({ route }: { route: Route }): JSX.Element {
   useStore(key);

@@ -70,6 +70,15 @@ export function visible(text: string): string {
   return shown + escape(text.slice(end));
 }
 
+/** Spaces that a reader cannot see or count: at either end, repeated, and those that only look like a space. */
+const UNCLEAR_SPACES = /^ +| +$| {2,}|(?! )\p{Zs}|[\t\n]/gu;
+
+/** `visible`, which also marks spaces that matter in an id or a name: `two␣␣spaces␣`. */
+export function exact(text: string): string {
+  const mark = (character: string): string => (character === " " ? "␣" : escapeCharacter(character));
+  return visible(text).replace(UNCLEAR_SPACES, (spaces) => [...spaces].map(mark).join(""));
+}
+
 /** Returns the path and the short text of the first values of an object, for one line of a table. */
 export function summarize(value: Json, budget = 240, prefix = "", depth = 1): [string, string][] {
   if (!isObject(value)) return [];

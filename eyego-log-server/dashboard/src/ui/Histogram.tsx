@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { count, plural, short } from "../lib/format";
-import { visible } from "../lib/json";
+import { exact } from "../lib/json";
 import type { Histogram as Data } from "../lib/series";
 import { useStore } from "../lib/store";
 import { theme } from "../lib/theme";
@@ -91,7 +91,7 @@ function Tooltip({ data, hover, hasYear, otherLabel }: { data: Data; hover: Hove
       {data.series.filter((one) => one.counts[hover.index]! > 0).map((one) => (
         <div key={one.value ?? ""}>
           <span class={`dot series-${one.colour}`} />
-          <span class="tooltip-name">{one.value === null ? otherLabel : visible(one.value)}</span>
+          <span class="tooltip-name">{one.value === null ? otherLabel : exact(one.value)}</span>
           <span>{count(one.counts[hover.index]!)}</span>
         </div>
       ))}

@@ -4,18 +4,19 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { type DeadLetter, listDeadLetters } from "../lib/events";
 import { count } from "../lib/format";
-import { visible } from "../lib/json";
+import { exact, visible } from "../lib/json";
 import { useKeys } from "../lib/keys";
 import { useLoad } from "../lib/load";
 import { usePages } from "../lib/pages";
 import { navigate } from "../lib/route";
+import { useRows } from "../lib/rows";
 import { DeadLetterDrawer } from "../ui/DeadLetterDrawer";
 import { Failed, Stale } from "../ui/Failed";
 import { Icon } from "../ui/icons";
 import { Pager } from "../ui/Pager";
 import { ReplayDialog, type Selection } from "../ui/ReplayDialog";
 import { Skeleton } from "../ui/Skeleton";
-import { Ago } from "../ui/Time";
+import { Ago, describeTime } from "../ui/Time";
 
 const PAGE_SIZE = 50;
 
@@ -93,6 +94,7 @@ interface TableProps {
 }
 
 function Table({ rows, selected, onOpen, onCode }: TableProps): JSX.Element {
+  const [body, button] = useRows(rows, selected, onOpen);
   return (
     <table class="events dead-letters">
       <caption class="sr">Dead letters, the latest failure first</caption>
@@ -105,13 +107,13 @@ function Table({ rows, selected, onOpen, onCode }: TableProps): JSX.Element {
           <th scope="col" class="right">Attempts</th>
         </tr>
       </thead>
-      <tbody>
-        {rows.map((row) => (
+      <tbody ref={body}>
+        {rows.map((row, index) => (
           <tr key={row.id} aria-current={row.id === selected ? "true" : undefined}>
-            <td class="col-failed"><button type="button" class="row-open" onClick={() => onOpen(row)}><span class="sr">Open </span><Ago time={row.failedAt} /></button></td>
+            <td class="col-failed"><button type="button" {...button(index)} title={describeTime(row.failedAt)}><span class="sr">Open </span><Ago time={row.failedAt} /><span class="sr">, {visible(row.code)}{row.userId === null ? "" : ` of ${exact(row.userId)}`}</span></button></td>
             <td class="col-code"><button type="button" class="link above" title="Only this code" onClick={() => onCode(row.code)}>{visible(row.code)}</button></td>
             <td class="col-meta" dir="auto">{visible(row.message.slice(0, 300))}</td>
-            <td class="col-user" dir="auto">{row.userId === null ? <span class="muted absent">–</span> : visible(row.userId)}</td>
+            <td class="col-user" dir="auto">{row.userId === null ? <span class="muted absent">–</span> : exact(row.userId)}</td>
             <td class="right num col-attempts">{count(row.attempts)}</td>
           </tr>
         ))}

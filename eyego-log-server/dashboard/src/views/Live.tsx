@@ -2,14 +2,13 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Event, selection } from "../lib/events";
+import { type Event, EVENT, selection } from "../lib/events";
 import { count, rate } from "../lib/format";
 import { parseJson } from "../lib/json";
 import { useKeys } from "../lib/keys";
 import { address, navigate, parseFilters } from "../lib/route";
 import { follow, type Message, skippedCount, type TailState } from "../lib/sse";
-import { key } from "../lib/session";
-import { useStore } from "../lib/store";
+import { fits } from "../lib/shape";
 import { EventDrawer, filtered } from "../ui/EventDrawer";
 import { EventTable } from "../ui/EventTable";
 import { Failed } from "../ui/Failed";
@@ -34,7 +33,6 @@ const NOTHING: Shown = { events: [], received: 0, waiting: 0, skipped: 0, perSec
 export function Live({ params }: { params: URLSearchParams }): JSX.Element {
   const filters = parseFilters(params);
   const query = selection(filters).toString();
-  const session = useStore(key);
   const [shown, setShown] = useState<Shown>(NOTHING);
   const [state, setState] = useState<TailState>({ kind: "connecting" });
   const [isPaused, setPaused] = useState(false);
@@ -96,7 +94,7 @@ export function Live({ params }: { params: URLSearchParams }): JSX.Element {
       clearInterval(drawing);
       clearInterval(counting);
     };
-  }, [query, session, attempt]);
+  }, [query, attempt]);
 
   const toggle = (): void => {
     if (isPaused) flush.current();
@@ -156,7 +154,8 @@ function Connection({ state, isPaused }: { state: TailState; isPaused: boolean }
 
 function parse(message: Message): Event[] {
   try {
-    return [parseJson(message.data) as unknown as Event];
+    const event = parseJson(message.data);
+    return fits(event, EVENT) ? [event as unknown as Event] : [];
   } catch {
     return [];
   }
