@@ -39,6 +39,17 @@ describe("hostile data", () => {
       await page.locator(".json-string", { hasText: "❤️ 1️⃣" }).waitFor();
     }));
 
+  test("spaces of an id that cannot be seen or counted are marked", () =>
+    visit(shared, `#/explore?last=7d&userId=${encodeURIComponent("two  spaces ")}`, async (page) => {
+      await page.locator(".chip", { hasText: "two␣␣spaces␣" }).waitFor();
+      await page.locator(".col-user", { hasText: "two␣␣spaces␣" }).waitFor();
+      await page.goto(`${shared.proxy.url}#/erasures`);
+      await page.getByLabel("User id", { exact: true }).fill("two  spaces ");
+      await page.getByRole("button", { name: "Erase…" }).click();
+      await page.getByRole("dialog").getByText("two␣␣spaces␣").waitFor();
+      await page.getByRole("dialog").getByText("Here ␣ is a space.").waitFor();
+    }));
+
   test("a long action as a filter fits a narrow window", () =>
     visit(shared, `#/explore?action=${"A".repeat(128)}`, async (page) => {
       await page.locator(".chip", { hasText: "AAAA" }).waitFor();

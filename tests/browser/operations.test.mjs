@@ -8,6 +8,14 @@ describe("dead letters", () => {
   const shared = useBrowser();
   const count = async (code = "") => (await get(SERVER, `/api/v1/dead-letters?limit=1000${code && `&code=${code}`}`)).results;
 
+  /** Dead letters with these codes, instead of those of the server. */
+  const list = (codes, nextCursor = null) => (_request, url) => {
+    if (url.pathname !== "/api/v1/dead-letters") return undefined;
+    const time = new Date().toISOString();
+    const data = codes.map((code, n) => ({ id: String(n).padStart(24, "0"), code, message: "m", attempts: 1, userId: `user-${n}`, topic: "t", partition: 0, offset: n, queuedAt: time, failedAt: time }));
+    return { status: 200, body: { status: "success", results: data.length, data, nextCursor } };
+  };
+
   test("each shows its reason and its bytes", () =>
     visit(shared, "#/dead-letters", async (page) => {
       assert.equal(await count(), await eventually("all rows", async () => (await rows(page).count()) > 5 && rows(page).count()));
@@ -21,6 +29,22 @@ describe("dead letters", () => {
       await rows(page).filter({ hasText: "too_large" }).first().locator(".row-open").click();
       await drawer.getByText("Only the beginning of its 17,301,504 bytes is kept").waitFor();
       assert.ok(await drawer.getByRole("button", { name: "Replay…" }).isDisabled());
+    }));
+
+  test("j, k and Enter move between the rows and open them", () =>
+    visit(shared, "#/live", async (page) => {
+      shared.proxy.fault = list(["a", "b", "c"]);
+      await page.goto(`${shared.proxy.url}#/dead-letters`);
+      await rows(page).nth(2).waitFor();
+      await page.keyboard.press("j");
+      await page.keyboard.press("j");
+      await page.keyboard.press("j");
+      await page.keyboard.press("k");
+      assert.ok(await rows(page).nth(1).locator(".row-open").evaluate((button) => button === document.activeElement));
+      await page.keyboard.press("Enter");
+      await page.getByRole("complementary", { name: "Dead letter" }).waitFor();
+      await page.keyboard.press("j");
+      await eventually("the next row", async () => (await rows(page).nth(2).getAttribute("aria-current")) === "true");
     }));
 
   test("one is replayed after a confirmation and can then be found", () =>

@@ -7,6 +7,7 @@ import "./styles/frame.css";
 import "./styles/controls.css";
 import "./styles/data.css";
 import "./styles/pipeline.css";
+import "./styles/forced.css";
 import { App } from "./app";
 import { keepFocus } from "./lib/focus";
 

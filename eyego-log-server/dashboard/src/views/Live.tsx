@@ -80,6 +80,11 @@ export function Live({ params }: { params: URLSearchParams }): JSX.Element {
     };
     const onState = (next: TailState): void => {
       if (next.kind === "open") countsFrom = Math.min(countsFrom, Date.now() + 1000);
+      if (next.kind === "stopped") {
+        queue = [];
+        setShown(NOTHING);
+        setOpened(null);
+      }
       setState(next);
     };
     flush.current = () => draw(true);
