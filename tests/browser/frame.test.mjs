@@ -107,6 +107,40 @@ describe("frame", () => {
     }));
 });
 
+describe("narrow", () => {
+  const shared = useBrowser();
+  const WIDTHS = [320, 360, 768];
+
+  test("the current range is always shown", () =>
+    visit(shared, "#/explore?last=30d", async (page) => {
+      await page.getByRole("button", { name: "Last 30d", pressed: true }).waitFor();
+    }, { width: 360 }));
+
+  for (const width of WIDTHS) {
+    test(`navigation and toolbar take one row each and are not cut off, ${width} px`, () =>
+      visit(shared, "", async (page) => {
+        await page.addInitScript(() => sessionStorage.setItem("eyego-log.key", "eyego_reader_x"));
+        await page.reload();
+        await rows(page).first().waitFor();
+        const box = (locator) => locator.boundingBox();
+        const erasures = await box(page.getByRole("link", { name: "Erasures" }));
+        assert.ok(erasures.x + erasures.width <= width, JSON.stringify(erasures));
+        const middle = ({ y, height }) => Math.round(y + height / 2);
+        assert.equal(middle(await box(page.getByRole("button", { name: "Export" }))), middle(await box(page.getByRole("group", { name: "Time range" }))));
+        assert.equal(middle(await box(page.locator(".brand"))), middle(await box(page.getByRole("button", { name: "Help" }))));
+      }, { width }));
+  }
+
+  test("forced colours keep the colours that carry a meaning", () =>
+    visit(shared, "", async (page) => {
+      await page.locator(".legend-item").first().waitFor();
+      const style = (selector, name) => page.locator(selector).first().evaluate((element, of) => getComputedStyle(element)[of], name);
+      for (const selector of [".legend .dot", ".top .health-up"]) assert.equal(await style(selector, "forcedColorAdjust"), "none", selector);
+      assert.notEqual(await style("nav a[aria-current]", "borderBottomColor"), await style("nav a:not([aria-current])", "borderBottomColor"));
+      assert.notEqual(await style('.segments [aria-pressed="true"]', "backgroundColor"), await style('.segments [aria-pressed="false"]', "backgroundColor"));
+    }, { context: { forcedColors: "active" } }));
+});
+
 describe("focus", () => {
   const shared = useBrowser();
   const focused = (page) => page.evaluate(() => document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent.trim());

@@ -34,7 +34,7 @@ export function Failed({ failure, route, note, onRetry }: Props): JSX.Element {
     <div class={`state ${isQuiet ? "" : "state-failed"}`} role={isQuiet ? "status" : "alert"}>
       <h2>{!isQuiet && <Icon name="warn" />} {title(failure)}</h2>
       {failure.kind === "unavailable"
-        ? <p>This server has no <code>{route}</code>. {note ?? "A newer server offers it; everything else here works without."}</p>
+        ? <p>This server has no <code>{route}</code>. <Text text={note ?? "A newer server offers it; everything else here works without."} /></p>
         : <p><Text text={failure.message} /></p>}
       {failure.requestId !== null && failure.kind === "failed" && (
         <p class="hint">Request <code>{failure.requestId}</code>: the server's log has the details.</p>
