@@ -50,6 +50,13 @@ describe("documentation", () => {
       assert.match(await form.getByLabel("Body of the response").innerText(), /limit must be a whole number from 1 to 1000/);
     }));
 
+  test("a description of another form is one clear failure", () =>
+    visit(shared, "docs", async (page) => {
+      shared.proxy.fault = (_request, url) => (url.pathname === "/openapi.json" ? { status: 200, body: {} } : undefined);
+      await page.reload();
+      await page.getByText("The response is not what this page expects").waitFor();
+    }));
+
   test("a stopped response says so, and open results have names of their own", () =>
     visit(shared, "docs", async (page) => {
       await tryRoute(page, "tailEvents");

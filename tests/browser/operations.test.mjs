@@ -142,6 +142,8 @@ describe("pipeline", () => {
       } finally {
         clearInterval(timer);
       }
+      const levels = await page.getByRole("heading").evaluateAll((all) => all.map(({ tagName }) => Number(tagName[1])));
+      assert.ok(levels.every((level, index) => index === 0 || level <= levels[index - 1] + 1), levels.join(", "));
       await received.locator("polyline").waitFor({ state: "attached" });
       await page.locator(".gauge", { hasText: "Received to stored" }).getByText("≤").first().waitFor();
     }));

@@ -40,7 +40,7 @@ export async function loadHealth(): Promise<Health | null> {
   let found: Health | null;
   try {
     const response = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(8_000) });
-    const body = parseJson(await response.text()) as unknown as { message?: string; parts?: Record<string, Part> };
+    const body = tryParse(await response.text());
     // Health and metrics can have an address of their own.
     if (response.status === 404) found = null;
     else if (isHealth(body)) found = { isReady: response.ok, message: body.message, parts: body.parts };
@@ -50,6 +50,15 @@ export async function loadHealth(): Promise<Health | null> {
   }
   health.set(found);
   return found;
+}
+
+function tryParse(text: string): unknown {
+  try {
+    return parseJson(text);
+  } catch {
+    // A page of a proxy, for example.
+    return undefined;
+  }
 }
 
 function isHealth(body: unknown): body is { message: string; parts: Record<string, Part> } {

@@ -37,10 +37,13 @@ export function signOut(): void {
   key.set("");
 }
 
-/** Calls `forget` whenever the key changes or is refused, so that no data outlives the key that it was read with. */
-export function onKeyLost(forget: () => void): void {
-  key.subscribe(forget);
-  refusal.subscribe(forget);
+/**
+ * Calls `forget` whenever the key changes or is refused, so that no data outlives the key that it was read with.
+ * Returns a function that ends this.
+ */
+export function onKeyLost(forget: () => void): () => void {
+  const ends = [key.subscribe(forget), refusal.subscribe(forget)];
+  return () => ends.forEach((end) => end());
 }
 
 /** The id in a key `eyego_<id>_<secret>`, which is not secret. */

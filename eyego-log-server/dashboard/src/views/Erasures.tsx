@@ -16,6 +16,7 @@ import { Copy } from "../ui/Copy";
 import { Failed, Stale } from "../ui/Failed";
 import { Pager } from "../ui/Pager";
 import { Skeleton } from "../ui/Skeleton";
+import { Text } from "../ui/Text";
 import { Ago } from "../ui/Time";
 
 const PAGE_SIZE = 50;
@@ -77,7 +78,7 @@ export function Erasures(): JSX.Element {
           <button type="submit" class="danger" disabled={userId === ""}>Erase…</button>
         </form>
         <p class="hint">Removes every event of the user that was received until now, from the store and the dead letters. Nothing brings one back. Events received later are stored as usual. An erasure is done after about 90 s: a second pass then removes what a worker was still storing.</p>
-        {problem !== null && <p class="notice" role="alert">{problem}</p>}
+        {problem !== null && <p class="notice" role="alert"><Text text={problem} /></p>}
       </section>
       {list.failure && <Stale failure={list.failure} onRetry={list.reload} />}
       <section class="panel rows" aria-label="Erasures" aria-busy={list.isLoading}>
