@@ -69,6 +69,14 @@ describe("hostile data", () => {
       await page.getByRole("button", { name: "Show 1400 more" }).waitFor();
     }));
 
+  test("a string that looks like another value is in quotation marks", () =>
+    visit(shared, view("hostile-types"), async (page) => {
+      await rows(page).first().locator(".col-meta", { hasText: 'a "1"b 1c "null"d nulle ""f 1a' }).waitFor();
+      await rows(page).first().locator(".row-open").click();
+      await page.locator(".drawer .json").waitFor();
+      assert.deepEqual(await page.locator(".json-scalar > span").allInnerTexts(), ['"1"', "1", '"null"', "null", '""', "1a"]);
+    }));
+
   test("numbers keep every digit and names are only names", () =>
     visit(shared, view("hostile-numbers"), async (page) => {
       await rows(page).first().locator(".row-open").click();

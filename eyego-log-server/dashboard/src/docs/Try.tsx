@@ -97,9 +97,9 @@ export function Try({ route }: { route: Route }): JSX.Element {
         </div>
       </form>
       {isAsking && (
-        <Confirm title={operation.summary ?? "Send"} action={`Send ${route.method}`} isDangerous onConfirm={() => void submit()} onClose={() => setAsking(false)}>
+        <Confirm title="Send this request?" action={`Send ${route.method}`} isDangerous onConfirm={() => void submit()} onClose={() => setAsking(false)}>
           <p>This changes the data of the server. It cannot be undone.</p>
-          <pre class="raw">{request.method} {request.url}{request.body === undefined ? "" : `\n\n${request.body}`}</pre>
+          <pre class="raw" tabIndex={0}>{request.method} {request.url}{request.body === undefined ? "" : `\n\n${request.body}`}</pre>
         </Confirm>
       )}
     </>

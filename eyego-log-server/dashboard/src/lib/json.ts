@@ -44,6 +44,12 @@ export function filterText(value: Json): string {
   return typeof value === "string" ? value : printJson(value);
 }
 
+/** Returns the value as text. A string that looks like another JSON value, such as `"1"`, is in quotation marks. */
+export function shownText(value: Json): string {
+  if (typeof value !== "string") return printJson(value);
+  return /^(?:|null|true|false|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)$/.test(value) ? `"${value}"` : value;
+}
+
 /** Characters that are invisible or change the direction of the text around them, except tabs and line feeds. */
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\u2028\u2029\u2800\ufff9-\ufffb]/gu;
 
@@ -106,7 +112,7 @@ function short(value: Json, max: number): string {
     const count = Object.keys(value).length;
     return count === 0 ? "{}" : `{${count}}`;
   }
-  const text = filterText(value);
+  const text = shownText(value);
   return text.length > max ? `${text.slice(0, max)}…` : text;
 }
 
