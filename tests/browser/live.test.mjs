@@ -71,7 +71,7 @@ describe("live", () => {
       const button = page.getByRole("button", { name: "Reconnect now" });
       for (let attempt = 0; attempt < 6; attempt += 1) {
         await button.waitFor();
-        assert.match(await page.locator(".connection").innerText(), /in [1-5] s/);
+        await page.locator(".connection", { hasText: /Next attempt in [1-5] s/ }).waitFor();
         const before = attempts();
         await button.click();
         await eventually("another attempt", () => attempts() > before, 1_500);

@@ -84,7 +84,7 @@ describe("dead letters", () => {
 
   test("all of a code are replayed, and those that fail again are counted", () =>
     visit(shared, "#/dead-letters", async (page) => {
-      await page.getByRole("button", { name: "not_a_record" }).first().click();
+      await page.getByRole("button", { name: "not_a_record", exact: true }).first().click();
       await page.waitForURL(/code=not_a_record/);
       const before = await count("not_a_record");
       await page.getByRole("button", { name: "Replay this code…" }).click();

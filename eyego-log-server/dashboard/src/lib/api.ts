@@ -115,7 +115,7 @@ async function failure(path: string, response: Response, sent: string): Promise<
   const kind = kindOf(path, status, body);
   if (kind === "unauthorized") {
     const reason = sent === ""
-      ? "This server requires an API key. Whoever operates it creates one with the command: eyego-log-server keys new"
+      ? "This server requires an API key. Whoever operates it creates one with the command `eyego-log-server keys new`."
       : `The server does not accept this key: ${message}`;
     return unauthorized(sent, reason, status, response.headers.get("x-request-id"));
   }

@@ -24,11 +24,10 @@ function keep(): void {
 }
 
 function focusNear(ancestor: Element, lost: Element): void {
-  const candidates = [...ancestor.querySelectorAll<HTMLElement>(FOCUSABLE)];
-  // Another row for a row: the one that Tab would reach.
-  const isAlike = (candidate: HTMLElement): boolean => candidate.tabIndex >= 0 && candidate.className === lost.className;
+  const candidates = [...ancestor.querySelectorAll<HTMLElement>(FOCUSABLE)].filter(({ tabIndex }) => tabIndex >= 0);
+  // What the whole view begins with is no neighbour.
   const isClose = ancestor.closest("main, dialog") !== null && !ancestor.matches("main, .view, .split");
-  const near = candidates.find(isAlike) ?? (isClose ? candidates.find(({ tabIndex }) => tabIndex >= 0) : undefined);
+  const near = lost.matches(".row-open") ? candidates.find((candidate) => candidate.matches(".row-open")) : isClose ? candidates[0] : undefined;
   isMoving = true;
   (near ?? document.querySelector("main"))?.focus({ preventScroll: true });
   isMoving = false;

@@ -95,7 +95,7 @@ export function summarize(value: Json, budget = 240, prefix = "", depth = 1): [s
     const isOpened = isObject(item) && depth < 3 && Object.keys(item).length > 0;
     const added: [string, string][] = isOpened
       ? summarize(item, budget, key, depth + 1)
-      : [[visible(key), visible(short(item, Math.min(budget, 80)))]];
+      : [[visible(key) || '""', visible(short(item, Math.min(budget, 80)))]];
     pairs.push(...added);
     budget -= added.reduce((sum, [path, text]) => sum + path.length + text.length + 2, 0);
   }

@@ -91,7 +91,7 @@ export function Erasures(): JSX.Element {
       </section>
       {isAsking && (
         <Confirm title="Erase a user's events" action="Erase" isDangerous typed={userId} onConfirm={() => void erase()} onClose={() => setAsking(false)}>
-          <p>Every event of <b class="exact" dir="auto">{exact(userId)}</b> that was received until now will be removed. This cannot be undone.{exact(userId).includes("␣") && " Here ␣ is a space."}</p>
+          <p>Every event of <b dir="auto">{exact(userId)}</b> that was received until now will be removed. This cannot be undone.{exact(userId).includes("␣") && " Here ␣ is a space."}</p>
         </Confirm>
       )}
     </div>
@@ -108,7 +108,7 @@ function Table({ rows }: { rows: Erasure[] }): JSX.Element {
       <tbody>
         {rows.map((row) => (
           <tr key={row.id}>
-            <td class="exact" dir="auto">{exact(row.userId)}</td>
+            <td dir="auto">{exact(row.userId)}</td>
             <td class="num"><Moment time={row.requestedAt} /></td>
             <td><span class={`health ${row.state === "done" ? "health-up" : "health-warning"}`} /> {row.state}</td>
             <td class="num">{removed(row)}</td>

@@ -172,7 +172,7 @@ function Waiting({ state }: { state: Extract<TailState, { kind: "waiting" }> }):
     <div class="connection">
       <span class="health health-warning" />
       <span role="status">Reconnecting: <Text text={state.message} /></span>
-      <span class="muted num">in {left} s</span>
+      <span class="muted num">Next attempt in {left} s</span>
       <button type="button" onClick={state.retry}>Reconnect now</button>
     </div>
   );
