@@ -52,6 +52,8 @@ export const HOSTILE = [
   { userId: "hostile-size", action: "A".repeat(128), metadata: { long: "x".repeat(200_000), ["k".repeat(5_000)]: 1, many: Object.fromEntries(Array.from({ length: 1500 }, (_, n) => [`key-${n}`, n])) } },
   { userId: "hostile-names", action: "toString", metadata: { __proto__x: 1, constructor: { prototype: 1 }, "": "", "a.b": 1, hasOwnProperty: null } },
   { userId: "hostile-invisible", action: "INVISIBLE", metadata: { text: "a\u061cb\u3164c\u2800d\ufe00e\ufe0ff\u206ag\ufff9h\u{e0041}i1\ufe0fj", emoji: "❤️ 1️⃣" } },
+  { userId: "hostile-types", action: "TYPES", metadata: { a: "1", b: 1, c: "null", d: null, e: "", f: "1a" } },
+  { userId: "two  spaces ", action: "SPACES", metadata: {} },
   { userId: "u".repeat(256), action: "CSV", metadata: { formula: "=HYPERLINK(\"http://example.org\")", emoji: "👩‍👩‍👧‍👦", rtl: "שלום עולם مرحبا" } },
 ];
 // Literal JSON, because JavaScript would round the numbers and treat the key specially.

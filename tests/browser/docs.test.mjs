@@ -50,6 +50,64 @@ describe("documentation", () => {
       assert.match(await form.getByLabel("Body of the response").innerText(), /limit must be a whole number from 1 to 1000/);
     }));
 
+  test("a description of another form is one clear failure", () =>
+    visit(shared, "docs", async (page) => {
+      shared.proxy.fault = (_request, url) => (url.pathname === "/openapi.json" ? { status: 200, body: {} } : undefined);
+      await page.reload();
+      await page.getByText("The response is not what this page expects").waitFor();
+    }));
+
+  test("a stopped response says so, and open results have names of their own", () =>
+    visit(shared, "docs", async (page) => {
+      await tryRoute(page, "tailEvents");
+      const tail = route(page, "tailEvents");
+      await tail.getByRole("button", { name: "Send GET" }).click();
+      await tail.getByText("still receiving").waitFor();
+      await tail.getByRole("button", { name: "Stop" }).click();
+      await tail.getByText(/ms, stopped$/).waitFor();
+      await page.getByRole("region", { name: "Response of GET /api/v1/logs/tail" }).waitFor();
+    }));
+
+  test("a path that a browser would change is refused", () =>
+    visit(shared, "docs", async (page) => {
+      await tryRoute(page, "eraseUser");
+      const form = route(page, "eraseUser").locator("form.try");
+      for (const userId of [".", ".."]) {
+        await form.getByLabel("userId").fill(userId);
+        await form.getByRole("button", { name: "Send DELETE" }).click();
+        await form.getByText(`A browser cannot send "${userId}"`).waitFor();
+      }
+      assert.ok(!shared.proxy.requests.some((request) => request.startsWith("DELETE ")));
+    }));
+
+  test("an erasure and a replay are sent after a confirmation only", () =>
+    visit(shared, "docs", async (page) => {
+      // Other tests need the dead letters.
+      shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/replay") ? { status: 200, body: { status: "success" } } : undefined);
+      for (const [id, method] of [["eraseUser", "DELETE"], ["replayDeadLetters", "POST"]]) {
+        await tryRoute(page, id);
+        const form = route(page, id).locator("form.try");
+        if (id === "eraseUser") await form.getByLabel("userId").fill("docs-nobody");
+        const sent = () => shared.proxy.requests.filter((request) => request.startsWith(`${method} /api/`)).length;
+        await form.getByRole("button", { name: `Send ${method}` }).click();
+        const dialog = page.getByRole("dialog");
+        await dialog.getByRole("button", { name: "Cancel" }).click();
+        await dialog.waitFor({ state: "detached" });
+        assert.equal(sent(), 0, id);
+        await form.getByRole("button", { name: `Send ${method}` }).click();
+        await dialog.getByRole("button", { name: `Send ${method}` }).click();
+        await form.getByText(/^[24]\d\d /).first().waitFor();
+        assert.equal(sent(), 1, id);
+      }
+    }));
+
+  test("addresses with parameters of other programs lead to the pages", () =>
+    visit(shared, "?utm_source=x", async (page) => {
+      await page.getByRole("link", { name: "Explore", exact: true }).waitFor();
+      await page.goto(`${shared.proxy.url}docs?utm_source=x`);
+      await page.locator(".route").first().waitFor();
+    }));
+
   for (const theme of ["light", "dark"]) {
     for (const width of [360, 1440]) {
       test(`it is accessible, ${theme}, ${width} px wide`, () =>

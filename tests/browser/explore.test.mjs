@@ -108,6 +108,36 @@ describe("explore", () => {
       }));
   }
 
+  test("an event that does not exist is requested once", () =>
+    visit(shared, "#/live", async (page) => {
+      const requests = () => shared.proxy.requests.filter((request) => request.includes("0123456789abcdef01234567")).length;
+      await page.goto(`${shared.proxy.url}#/explore?last=7d&event=0123456789abcdef01234567`);
+      await page.getByRole("alert").filter({ hasText: "cannot be found" }).waitFor();
+      await rows(page).first().waitFor();
+      await page.waitForTimeout(300);
+      assert.equal(requests(), 1);
+    }));
+
+  test("a range that ends before it starts shows the server's reason alone", () =>
+    visit(shared, "#/explore?from=2026-02-02T00:00:00Z&to=2026-02-01T00:00:00Z", async (page) => {
+      await page.getByText("The server refused the request").waitFor();
+      await page.waitForTimeout(500);
+      assert.equal(await page.locator(".totals").count(), 0);
+    }));
+
+  test("each row is named by its time, action and user", () =>
+    visit(shared, "#/explore?last=7d&action=CHECKOUT", async (page) => {
+      const { data: [{ userId }] } = await get(SERVER, "/api/v1/logs?action=CHECKOUT&limit=1");
+      await page.getByRole("button", { name: new RegExp(`^Open .*\\d\\d:\\d\\d.*, CHECKOUT of ${userId}$`) }).first().waitFor();
+    }));
+
+  test("the documentation of the API is linked from the help", () =>
+    visit(shared, "", async (page) => {
+      await page.getByRole("button", { name: "Help" }).click();
+      await page.getByRole("link", { name: "its documentation" }).click();
+      await page.getByRole("heading", { name: "HTTP API" }).waitFor();
+    }));
+
   for (const event of ["zzz", "export", "000000000000000000000000"]) {
     test(`an address with the unknown event ${event} says that there is none`, () =>
       visit(shared, `#/explore?last=7d&event=${event}`, async (page) => {
@@ -402,12 +432,76 @@ describe("explore", () => {
     }));
 });
 
+describe("histogram", () => {
+  const shared = useBrowser();
+
+  /** Records what the histogram writes on its canvas. */
+  const recordLabels = (page) =>
+    page.addInitScript(() => {
+      globalThis.labels = [];
+      const { fillText, clearRect } = CanvasRenderingContext2D.prototype;
+      CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...rest) {
+        const { a, d, e, f } = this.getTransform();
+        globalThis.labels.push({ text, x: a * x + e, y: d * y + f });
+        return fillText.call(this, text, x, y, ...rest);
+      };
+      CanvasRenderingContext2D.prototype.clearRect = function (...rest) {
+        globalThis.labels = [];
+        return clearRect.apply(this, rest);
+      };
+    });
+  const labels = (page) => page.evaluate(() => globalThis.labels);
+
+  /** Statistics with one event in each bucket that starts at these times. */
+  const stats = (starts, count = 1) => (_request, url) => {
+    if (url.pathname !== "/api/v1/stats") return undefined;
+    const buckets = starts.map((start) => ({ start, count, by: { A: count } }));
+    const total = starts.length * count;
+    return { status: 200, body: { status: "success", data: { total, users: 1, approximate: false, interval: "1d", buckets, top: [{ value: "A", count: total }] } } };
+  };
+
+  for (const [what, hash, starts] of [
+    ["the clocks go back", "from=2026-10-25T00:30:00Z&to=2026-11-27T15:00:00Z", ["2026-10-24T22:00:00.000Z", ...Array.from({ length: 33 }, (_, n) => new Date(Date.UTC(2026, 9, 25 + n, 23)).toISOString())]],
+    ["the clocks go forward", "from=2026-03-28T12:30:00Z&to=2026-04-20T15:00:00Z", ["2026-03-27T23:00:00.000Z", "2026-03-28T23:00:00.000Z", ...Array.from({ length: 22 }, (_, n) => new Date(Date.UTC(2026, 2, 29 + n, 22)).toISOString())]],
+  ]) {
+    test(`each day has its own label after ${what}`, () =>
+      visit(shared, "#/live", async (page) => {
+        await recordLabels(page);
+        await page.goto("about:blank");
+        shared.proxy.fault = stats(starts);
+        await page.goto(`${shared.proxy.url}#/explore?${hash}`);
+        const canvas = await page.locator(".histogram canvas").boundingBox();
+        const days = (await eventually("labels", async () => (await labels(page)).length > 5 && labels(page))).filter(({ text }) => /^\d+ [A-Z]/.test(text));
+        assert.ok(days.length > 8, JSON.stringify(days));
+        for (const { text, x } of days) {
+          await page.mouse.move(canvas.x + x + 4, canvas.y + 60);
+          const head = page.locator(".tooltip-head > span").first();
+          await eventually(`the tooltip of ${text}`, async () => (await head.count()) === 1 && (await head.innerText()) === text, 3_000);
+        }
+      }));
+  }
+
+  test("every midnight of a week is labelled with its date, and the counts have some lines", () =>
+    visit(shared, "#/live", async (page) => {
+      await recordLabels(page);
+      await page.goto("about:blank");
+      const midnight = new Date().setUTCHours(0, 0, 0, 0);
+      shared.proxy.fault = stats([new Date(midnight).toISOString()], 1_700);
+      await page.goto(`${shared.proxy.url}#/explore?last=7d`);
+      const texts = (await eventually("labels", async () => (await labels(page)).length > 5 && labels(page))).map(({ text }) => text);
+      assert.ok(!texts.includes("00:00"), texts.join(", "));
+      assert.equal(texts.filter((text) => /^\d+ [A-Z]/.test(text)).length, 7, texts.join(", "));
+      for (const count of ["0", "500", "1,000", "1,500"]) assert.ok(texts.includes(count), texts.join(", "));
+    }));
+});
+
 describe("explore an empty server", () => {
   const shared = useBrowser(EMPTY_SERVER);
 
   test("the first event is sent with the command that the page offers, and appears by itself", () =>
     visit(shared, "", async (page) => {
       await page.getByText("No events yet").waitFor();
+      assert.equal(await page.getByRole("link", { name: "documentation of the API" }).getAttribute("href"), "docs");
       const command = await page.locator("pre.command").innerText();
       await promisify(execFile)("sh", ["-c", `${command} --fail --silent`]);
       await page.locator("td.col-action", { hasText: "SIGN_UP" }).waitFor({ timeout: 30_000 });

@@ -62,6 +62,21 @@ describe("failures", () => {
       }));
   }
 
+  for (const body of [{}, { status: "success", data: "x" }, { status: "success", data: [{}] }, []]) {
+    test(`a response of another form, ${JSON.stringify(body)}, is one clear failure in every view`, () =>
+      visit(shared, "", async (page) => {
+        await page.getByText("ready", { exact: true }).waitFor();
+        shared.proxy.fault = (_request, url) => (/^\/(api|health|metrics)/.test(url.pathname) && !url.pathname.endsWith("/tail") ? { status: 200, body } : undefined);
+        await page.keyboard.press("2");
+        for (const [key, text] of [["1", "The response is not what this page expects"], ["3", "The response is not what this page expects"], ["5", "The response is not what this page expects"], ["4", "not the metrics"]]) {
+          await page.keyboard.press(key);
+          await page.getByText(text).first().waitFor();
+          assert.equal(await page.getByText(/TypeError|Loading…|Counting…|No dead letters/).count(), 0);
+        }
+        await page.getByText("Not ready", { exact: true }).waitFor();
+      }));
+  }
+
   test("without statistics the table works and the page says what is missing", () =>
     visit(shared, "#/pipeline", async (page) => {
       shared.proxy.fault = (_request, url) => (url.pathname === "/api/v1/stats" ? { status: 404, body: { status: "fail", message: "no such route: /api/v1/stats" } } : undefined);

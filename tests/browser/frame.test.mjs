@@ -107,6 +107,114 @@ describe("frame", () => {
     }));
 });
 
+describe("narrow", () => {
+  const shared = useBrowser();
+  const WIDTHS = [320, 360, 768];
+
+  test("the current range is always shown", () =>
+    visit(shared, "#/explore?last=30d", async (page) => {
+      await page.getByRole("button", { name: "Last 30d", pressed: true }).waitFor();
+    }, { width: 360 }));
+
+  for (const width of WIDTHS) {
+    test(`navigation and toolbar take one row each and are not cut off, ${width} px`, () =>
+      visit(shared, "", async (page) => {
+        await page.addInitScript(() => sessionStorage.setItem("eyego-log.key", "eyego_reader_x"));
+        await page.reload();
+        await rows(page).first().waitFor();
+        const box = (locator) => locator.boundingBox();
+        const erasures = await box(page.getByRole("link", { name: "Erasures" }));
+        assert.ok(erasures.x + erasures.width <= width, JSON.stringify(erasures));
+        const middle = ({ y, height }) => Math.round(y + height / 2);
+        assert.equal(middle(await box(page.getByRole("button", { name: "Export" }))), middle(await box(page.getByRole("group", { name: "Time range" }))));
+        assert.equal(middle(await box(page.locator(".brand"))), middle(await box(page.getByRole("button", { name: "Help" }))));
+      }, { width }));
+  }
+
+  test("forced colours keep the colours that carry a meaning", () =>
+    visit(shared, "", async (page) => {
+      await page.locator(".legend-item").first().waitFor();
+      const style = (selector, name) => page.locator(selector).first().evaluate((element, of) => getComputedStyle(element)[of], name);
+      for (const selector of [".legend .dot", ".top .health-up"]) assert.equal(await style(selector, "forcedColorAdjust"), "none", selector);
+      assert.notEqual(await style("nav a[aria-current]", "borderBottomColor"), await style("nav a:not([aria-current])", "borderBottomColor"));
+      assert.notEqual(await style('.segments [aria-pressed="true"]', "backgroundColor"), await style('.segments [aria-pressed="false"]', "backgroundColor"));
+    }, { context: { forcedColors: "active" } }));
+});
+
+describe("focus", () => {
+  const shared = useBrowser();
+  const focused = (page) => page.evaluate(() => document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent.trim());
+  const isInside = (page, selector) => page.evaluate((of) => document.activeElement.closest(of) !== null, selector);
+
+  test("a dialog returns the focus to the button that opened it", () =>
+    visit(shared, "#/erasures", async (page) => {
+      await page.getByRole("button", { name: "Help" }).focus();
+      await page.keyboard.press("Enter");
+      await page.getByRole("dialog", { name: "Help" }).waitFor();
+      await page.keyboard.press("Escape");
+      await page.getByRole("dialog").waitFor({ state: "detached" });
+      assert.equal(await focused(page), "Help");
+      await page.getByLabel("User id", { exact: true }).fill("ada");
+      await page.getByRole("button", { name: "Erase…" }).focus();
+      await page.keyboard.press("Enter");
+      const typed = page.getByLabel("Type the user id to confirm");
+      await typed.waitFor();
+      assert.ok(await typed.evaluate((field) => field === document.activeElement), "the field to type in has the focus");
+      await page.keyboard.press("Escape");
+      await typed.waitFor({ state: "detached" });
+      assert.equal(await focused(page), "Erase…");
+    }));
+
+  test("a removed filter leaves the focus on the next one, and then on the field", () =>
+    visit(shared, "#/explore?last=7d&action=LOGIN&metadata.country=DE", async (page) => {
+      await rows(page).first().waitFor();
+      await page.getByRole("button", { name: "Remove the filter Action LOGIN" }).focus();
+      await page.keyboard.press("Enter");
+      await eventually("one chip", async () => (await page.locator(".chip").count()) === 1);
+      assert.equal(await focused(page), "Remove the filter country DE");
+      await page.keyboard.press("Enter");
+      await eventually("no chip", async () => (await page.locator(".chip").count()) === 0);
+      assert.equal(await focused(page), "Add a filter");
+      assert.equal(await page.locator(".suggestions li").count(), 0, "nobody asked for suggestions");
+    }));
+
+  test("a filter from the drawer, and another page, leave the focus in the view", () =>
+    visit(shared, "#/explore?last=7d&action=PAGE_VIEW", async (page) => {
+      await rows(page).first().waitFor();
+      await page.keyboard.press("j");
+      await page.keyboard.press("]");
+      await page.getByText("Page 2").waitFor();
+      await eventually("the next page", async () => (await page.locator('.rows[aria-busy="true"]').count()) === 0);
+      assert.ok(await isInside(page, ".row-open"), "the focus is on a row of the next page");
+      await page.getByRole("button", { name: "First" }).focus();
+      await page.keyboard.press("Enter");
+      await page.getByText("Page 1").waitFor();
+      assert.equal(await focused(page), "Older");
+      await page.keyboard.press("j");
+      await page.keyboard.press("Enter");
+      await page.getByRole("button", { name: "Same user" }).focus();
+      await page.keyboard.press("Enter");
+      await page.waitForURL(/userId=/);
+      await eventually("the rows of the user", async () => (await rows(page).count()) > 0 && (await page.locator('.rows[aria-busy="true"]').count()) === 0);
+      assert.ok(await isInside(page, "main"), "the focus is in the view");
+    }));
+
+  test("the drawer keeps the focus on a narrow screen, which it covers", () =>
+    visit(shared, "#/explore?last=7d&action=LOGIN", async (page) => {
+      await rows(page).first().locator(".row-open").focus();
+      await page.keyboard.press("Enter");
+      await page.getByRole("dialog", { name: "Event" }).waitFor();
+      for (let presses = 0; presses < 30; presses += 1) {
+        await page.keyboard.press("Tab");
+        // Between the last and the first element the focus is on the browser itself.
+        assert.ok(await page.evaluate(() => document.activeElement === document.body || document.activeElement.closest(".drawer") !== null), `${presses} presses reached ${await focused(page)}`);
+      }
+      await page.keyboard.press("Escape");
+      await page.locator(".drawer").waitFor({ state: "detached" });
+      assert.ok(await isInside(page, ".row-open"), "the focus is on the row again");
+    }, { width: 360, height: 760 }));
+});
+
 describe("frame behind a path prefix", () => {
   const shared = useBrowser(SERVER, { prefix: "/tools/logs" });
 

@@ -39,6 +39,17 @@ describe("hostile data", () => {
       await page.locator(".json-string", { hasText: "❤️ 1️⃣" }).waitFor();
     }));
 
+  test("spaces of an id that cannot be seen or counted are marked", () =>
+    visit(shared, `#/explore?last=7d&userId=${encodeURIComponent("two  spaces ")}`, async (page) => {
+      await page.locator(".chip", { hasText: "two␣␣spaces␣" }).waitFor();
+      await page.locator(".col-user", { hasText: "two␣␣spaces␣" }).waitFor();
+      await page.goto(`${shared.proxy.url}#/erasures`);
+      await page.getByLabel("User id", { exact: true }).fill("two  spaces ");
+      await page.getByRole("button", { name: "Erase…" }).click();
+      await page.getByRole("dialog").getByText("two␣␣spaces␣").waitFor();
+      await page.getByRole("dialog").getByText("Here ␣ is a space.").waitFor();
+    }));
+
   test("a long action as a filter fits a narrow window", () =>
     visit(shared, `#/explore?action=${"A".repeat(128)}`, async (page) => {
       await page.locator(".chip", { hasText: "AAAA" }).waitFor();
@@ -56,6 +67,14 @@ describe("hostile data", () => {
       const text = await page.locator(".json-string").first().innerText();
       assert.equal(text.length, 200_000);
       await page.getByRole("button", { name: "Show 1400 more" }).waitFor();
+    }));
+
+  test("a string that looks like another value is in quotation marks", () =>
+    visit(shared, view("hostile-types"), async (page) => {
+      await rows(page).first().locator(".col-meta", { hasText: 'a "1"b 1c "null"d nulle ""f 1a' }).waitFor();
+      await rows(page).first().locator(".row-open").click();
+      await page.locator(".drawer .json").waitFor();
+      assert.deepEqual(await page.locator(".json-scalar > span").allInnerTexts(), ['"1"', "1", '"null"', "null", '""', "1a"]);
     }));
 
   test("numbers keep every digit and names are only names", () =>

@@ -51,6 +51,36 @@ describe("live", () => {
       assert.deepEqual(await column(page, "action"), ["AFTER", "MEANWHILE", "BEFORE"]);
     }));
 
+  test("a store that is down is named, although the connection is open", () =>
+    visit(shared, "#/explore", async (page) => {
+      await page.getByText("ready", { exact: true }).waitFor();
+      const body = { status: "success", message: "ready", parts: { kafka: { state: "up" }, mongodb: { state: "down", reason: "r" } } };
+      shared.proxy.fault = (_request, url) => (url.pathname === "/health/ready" ? { status: 200, body } : undefined);
+      await page.goto(`${shared.proxy.url}#/live`);
+      await page.reload();
+      await page.getByText("Connected, but the store is down: events appear once it is back.").waitFor();
+      assert.equal(await page.locator(".connection .health-up").count(), 0);
+    }));
+
+  test("a broken connection is retried after at most 5 s, or at once by a button", () =>
+    visit(shared, "#/live", async (page) => {
+      await page.getByText("Connected").waitFor();
+      const attempts = () => shared.proxy.requests.filter((request) => request.includes("/tail")).length;
+      shared.proxy.fault = (_request, url) => (url.pathname.endsWith("/tail") ? { status: 503 } : undefined);
+      for (const { response } of shared.proxy.tails) response.destroy();
+      const button = page.getByRole("button", { name: "Reconnect now" });
+      for (let attempt = 0; attempt < 6; attempt += 1) {
+        await button.waitFor();
+        await page.locator(".connection", { hasText: /Next attempt in [1-5] s/ }).waitFor();
+        const before = attempts();
+        await button.click();
+        await eventually("another attempt", () => attempts() > before, 1_500);
+      }
+      await page.locator(".connection", { hasText: "in 5 s" }).waitFor();
+      shared.proxy.fault = () => undefined;
+      await page.getByText("Connected").waitFor({ timeout: 7_000 });
+    }));
+
   test("skipped events are counted on the page", () =>
     visit(shared, "#/live?userId=live-skip", async (page) => {
       await page.getByText("Connected").waitFor();

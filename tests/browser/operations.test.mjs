@@ -8,6 +8,14 @@ describe("dead letters", () => {
   const shared = useBrowser();
   const count = async (code = "") => (await get(SERVER, `/api/v1/dead-letters?limit=1000${code && `&code=${code}`}`)).results;
 
+  /** Dead letters with these codes, instead of those of the server. */
+  const list = (codes, nextCursor = null) => (_request, url) => {
+    if (url.pathname !== "/api/v1/dead-letters") return undefined;
+    const time = new Date().toISOString();
+    const data = codes.map((code, n) => ({ id: String(n).padStart(24, "0"), code, message: "m", attempts: 1, userId: `user-${n}`, topic: "t", partition: 0, offset: n, queuedAt: time, failedAt: time }));
+    return { status: 200, body: { status: "success", results: data.length, data, nextCursor } };
+  };
+
   test("each shows its reason and its bytes", () =>
     visit(shared, "#/dead-letters", async (page) => {
       assert.equal(await count(), await eventually("all rows", async () => (await rows(page).count()) > 5 && rows(page).count()));
@@ -21,6 +29,40 @@ describe("dead letters", () => {
       await rows(page).filter({ hasText: "too_large" }).first().locator(".row-open").click();
       await drawer.getByText("Only the beginning of its 17,301,504 bytes is kept").waitFor();
       assert.ok(await drawer.getByRole("button", { name: "Replay…" }).isDisabled());
+    }));
+
+  test("j, k and Enter move between the rows and open them", () =>
+    visit(shared, "#/live", async (page) => {
+      shared.proxy.fault = list(["a", "b", "c"]);
+      await page.goto(`${shared.proxy.url}#/dead-letters`);
+      await rows(page).nth(2).waitFor();
+      await page.keyboard.press("j");
+      await page.keyboard.press("j");
+      await page.keyboard.press("j");
+      await page.keyboard.press("k");
+      assert.ok(await rows(page).nth(1).locator(".row-open").evaluate((button) => button === document.activeElement));
+      await page.keyboard.press("Enter");
+      await page.getByRole("complementary", { name: "Dead letter" }).waitFor();
+      await page.keyboard.press("j");
+      await eventually("the next row", async () => (await rows(page).nth(2).getAttribute("aria-current")) === "true");
+    }));
+
+  test("the filter offers codes of other pages, and takes any other", () =>
+    visit(shared, "#/live", async (page) => {
+      shared.proxy.fault = (request, url) => {
+        const isPage = url.searchParams.get("limit") === "50";
+        return list(isPage ? ["unstorable"] : ["unstorable", "not_a_record"], isPage ? "next" : null)(request, url);
+      };
+      await page.goto(`${shared.proxy.url}#/dead-letters`);
+      await rows(page).first().waitFor();
+      await eventually("both codes", async () => (await page.locator("datalist option").count()) === 2);
+      await page.getByLabel("code").fill("not_a_record");
+      await page.waitForURL(/code=not_a_record/);
+      await page.getByLabel("code").fill("mongodb_9");
+      await page.keyboard.press("Enter");
+      await page.waitForURL(/code=mongodb_9/);
+      await page.getByLabel("code").fill("");
+      await page.waitForURL(/dead-letters$/);
     }));
 
   test("one is replayed after a confirmation and can then be found", () =>
@@ -42,7 +84,7 @@ describe("dead letters", () => {
 
   test("all of a code are replayed, and those that fail again are counted", () =>
     visit(shared, "#/dead-letters", async (page) => {
-      await page.getByRole("button", { name: "not_a_record" }).first().click();
+      await page.getByRole("button", { name: "not_a_record", exact: true }).first().click();
       await page.waitForURL(/code=not_a_record/);
       const before = await count("not_a_record");
       await page.getByRole("button", { name: "Replay this code…" }).click();
@@ -100,6 +142,8 @@ describe("pipeline", () => {
       } finally {
         clearInterval(timer);
       }
+      const levels = await page.getByRole("heading").evaluateAll((all) => all.map(({ tagName }) => Number(tagName[1])));
+      assert.ok(levels.every((level, index) => index === 0 || level <= levels[index - 1] + 1), levels.join(", "));
       await received.locator("polyline").waitFor({ state: "attached" });
       await page.locator(".gauge", { hasText: "Received to stored" }).getByText("≤").first().waitFor();
     }));
@@ -112,15 +156,20 @@ describe("pipeline", () => {
         'eyego_ingest_refused_total{reason="rate_limited"} 1', "eyego_ingest_in_flight 0", "eyego_worker_consumed_total 9", "eyego_worker_stored_total 4",
         'eyego_worker_skipped_total{reason="erased"} 2', 'eyego_worker_dead_letters_total{code="a\\"b"} 3',
         'eyego_worker_lag{partition="0"} 0', 'eyego_worker_lag{partition="1"} 41', 'eyego_worker_retention_left_seconds{partition="1"} 90000',
-        "eyego_spool_records 5", "eyego_spool_in_use 1", "",
+        "eyego_spool_records 5", "eyego_spool_in_use 0", "",
       ].join("\n");
-      await page.route("**/metrics", (route) => route.fulfill({ status: 200, contentType: "text/plain", body: text }));
+      let body = text;
+      await page.route("**/metrics", (route) => route.fulfill({ status: 200, contentType: "text/plain", body }));
       await page.locator(".verdict-bad", { hasText: "1 missing" }).waitFor();
       assert.equal(await page.locator(".verdict-good").count(), 1);
       await page.locator(".gauge", { hasText: "Lag" }).getByText("41").waitFor();
       await page.getByText("records, in 1 partition of 2").waitFor();
       await page.locator(".gauge", { hasText: "retention" }).getByText("25 h").waitFor();
+      body = text.replace('{partition="1"} 41', '{partition="1"} 1');
+      await page.getByText("record, in 1 partition of 2", { exact: true }).waitFor();
+      body = text.replace("spool_in_use 0", "spool_in_use 1");
       await page.getByText("in use: the queue does not acknowledge").waitFor();
+      await page.getByText("the last known lag is 41").waitFor();
       const exceptions = page.getByRole("region", { name: "Exceptions" });
       for (const label of ["invalid", "rate_limited", "erased", 'a"b']) await exceptions.getByText(label, { exact: true }).waitFor();
     }));
@@ -130,7 +179,16 @@ describe("pipeline", () => {
       shared.proxy.fault = (_request, url) => (/^\/(health\/|metrics)/.test(url.pathname) ? { status: 404, body: { status: "fail", message: `no such route: ${url.pathname}` } } : undefined);
       await page.keyboard.press("4");
       await page.getByText("operations-listen").waitFor();
-      await page.locator(".top .status", { hasText: "status" }).waitFor();
+      await page.locator(".top .status", { hasText: "unknown" }).waitFor();
+    }));
+
+  test("the lag is unknown while the queue that it comes from is down", () =>
+    visit(shared, "#/pipeline", async (page) => {
+      const lag = page.locator(".gauge", { hasText: "Lag" });
+      await lag.getByText("everything is committed").waitFor();
+      shared.proxy.fault = (_request, url) => (url.pathname === "/health/ready" ? { status: 503, body: { status: "error", message: "not ready", parts: { kafka: { state: "down", reason: "r" } } } } : undefined);
+      await lag.getByText("unknown", { exact: true }).waitFor();
+      await lag.getByText("The queue is unavailable; the last known lag is 0.").waitFor();
     }));
 
   test("a part that is down names its reason, here and in the header", () =>
@@ -159,9 +217,23 @@ describe("erasures", () => {
       await dialog.getByLabel("Type the user id to confirm").fill("live-nobody <b>");
       await confirm.click();
       await page.locator(".erasures td", { hasText: "live-nobody <b>" }).waitFor();
+      const { data: [{ id, requestedAt }] } = await get(SERVER, "/api/v1/erasures?limit=1");
+      await page.locator(".erasures code", { hasText: id }).waitFor();
+      const zone = { timeZone: "Europe/Berlin", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+      await page.locator(".erasures td", { hasText: new Date(requestedAt).toLocaleTimeString("en-GB", zone) }).first().waitFor();
       // The second pass follows 90 s after the first.
       await page.locator(".erasures td", { hasText: "done" }).waitFor({ timeout: 180_000 });
       assert.ok(shared.proxy.requests.includes("DELETE /api/v1/users/live-nobody%20%3Cb%3E/logs"));
+    }));
+
+  test("a long id leaves the other columns in view", () =>
+    visit(shared, "#/live", async (page) => {
+      const row = { id: "0".repeat(24), userId: "u".repeat(256), requestedAt: new Date().toISOString(), state: "running", removed: { store: 1, deadLetters: 0 } };
+      shared.proxy.fault = (_request, url) => (url.pathname === "/api/v1/erasures" ? { status: 200, body: { status: "success", results: 1, data: [row], nextCursor: null } } : undefined);
+      await page.goto(`${shared.proxy.url}#/erasures`);
+      const panel = await page.getByRole("region", { name: "Erasures", exact: true }).boundingBox();
+      const last = await page.locator(".erasures td").last().boundingBox();
+      assert.ok(last.x + last.width <= panel.x + panel.width + 1, JSON.stringify({ panel, last }));
     }));
 
   test("users whose ids a browser cannot put into a path are left to the command line", () =>

@@ -3,8 +3,8 @@
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { useKeys } from "./lib/keys";
-import { health, loadHealth } from "./lib/pipeline";
-import { address, lastAddress, route, type View, VIEWS } from "./lib/route";
+import { health, type Health, loadHealth } from "./lib/pipeline";
+import { address, lastAddress, type Route, route, type View, VIEWS } from "./lib/route";
 import { key, keyId, refusal, signOut } from "./lib/session";
 import { useStore } from "./lib/store";
 import { theme, toggleTheme } from "./lib/theme";
@@ -63,17 +63,22 @@ export function App(): JSX.Element {
           <button type="button" class="quiet icon-button" title="Help (?)" aria-label="Help" onClick={() => setHelp(true)}><Icon name="help" /></button>
         </div>
       </header>
-      <main>
-        {view === "explore" && <Explore params={params} />}
-        {view === "live" && <Live params={params} />}
-        {view === "dead-letters" && <DeadLetters params={params} />}
-        {view === "pipeline" && <Pipeline />}
-        {view === "erasures" && <Erasures />}
-      </main>
+      {/* Without a valid key no view exists, and with it goes everything that it has loaded. */}
+      <main tabIndex={-1}>{message === null ? <CurrentView view={view} params={params} /> : <h1 class="sr">{NAMES[view]}</h1>}</main>
       {isHelp && <Help onClose={() => setHelp(false)} />}
       {message !== null && <SignIn message={message} />}
     </>
   );
+}
+
+function CurrentView({ view, params }: Route): JSX.Element {
+  switch (view) {
+    case "explore": return <Explore params={params} />;
+    case "live": return <Live params={params} />;
+    case "dead-letters": return <DeadLetters params={params} />;
+    case "pipeline": return <Pipeline />;
+    case "erasures": return <Erasures />;
+  }
 }
 
 function Status(): JSX.Element {
@@ -85,13 +90,21 @@ function Status(): JSX.Element {
     }, 10_000);
     return () => clearInterval(timer);
   }, []);
-  const hasWarning = Object.values(state?.parts ?? {}).some((part) => part.state !== "up");
-  const [kind, text] = state === null ? ["", "status"] : !state.isReady ? ["health-down", "not ready"] : hasWarning ? ["health-warning", "degraded"] : ["health-up", "ready"];
+  const [kind, text, title] = describe(state);
   return (
-    <a class="status" href={lastAddress("pipeline")} title={state?.message}>
+    <a class="status" href={lastAddress("pipeline")} title={title}>
       <span class={`health ${kind}`} /> <span>{text}</span>
     </a>
   );
+}
+
+/** The class of the dot, the word beside it, and what it means. */
+function describe(state: Health | null | undefined): [string, string, string] {
+  if (state === undefined) return ["", "checking", "The state of the server is being read."];
+  if (state === null) return ["", "unknown", "This address does not serve the state of the server: it has an address of its own (option operations-listen)."];
+  if (!state.isReady) return ["health-down", "not ready", state.message];
+  const impaired = Object.entries(state.parts).filter(([, part]) => part.state !== "up").map(([name, part]) => `${name}: ${part.reason ?? part.state}`);
+  return impaired.length > 0 ? ["health-warning", "degraded", impaired.join("\n")] : ["health-up", "ready", state.message];
 }
 
 function Zone(): JSX.Element {

@@ -2,14 +2,15 @@
 
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { apiUrl } from "../lib/api";
+import { apiUrl, unexpected } from "../lib/api";
 import { key, keyId, signIn, signOut } from "../lib/session";
+import { fits } from "../lib/shape";
 import { useStore } from "../lib/store";
 import { theme, toggleTheme } from "../lib/theme";
 import { Icon } from "../ui/icons";
 import { RouteView } from "./RouteView";
 import { groups, type Route, type Spec } from "./spec";
-import { Paragraphs } from "./Text";
+import { Paragraphs } from "../ui/Text";
 
 export function Docs(): JSX.Element {
   const [spec, setSpec] = useState<Spec | null>(null);
@@ -20,7 +21,9 @@ export function Docs(): JSX.Element {
     try {
       const response = await fetch(apiUrl("openapi.json"));
       if (!response.ok) throw new Error(`the server responded with status ${response.status}`);
-      setSpec((await response.json()) as Spec);
+      const found: unknown = await response.json();
+      if (!fits(found, { info: { version: "string" }, paths: {}, components: {} })) throw unexpected();
+      setSpec(found as Spec);
     } catch (error) {
       setFailure((error as Error).message);
     }

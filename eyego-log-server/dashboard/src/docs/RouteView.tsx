@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { SchemaView } from "./SchemaView";
 import { describeType, resolve, type Response, type Route, scopes, type Spec } from "./spec";
-import { Paragraphs, Text } from "./Text";
+import { Paragraphs, Text } from "../ui/Text";
 import { Try } from "./Try";
 
 export function RouteView({ spec, route, isOpen: isFirst }: { spec: Spec; route: Route; isOpen: boolean }): JSX.Element {

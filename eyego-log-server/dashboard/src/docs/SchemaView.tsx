@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { describeType, resolve, type Schema, type Spec } from "./spec";
-import { Text } from "./Text";
+import { Text } from "../ui/Text";
 
 /** Deep enough for every body of the API, and an end for schemas that contain themselves. */
 const MAX_DEPTH = 6;

@@ -5,6 +5,8 @@ import "../styles/base.css";
 import "../styles/frame.css";
 import "../styles/controls.css";
 import "../styles/docs.css";
+import { keepFocus } from "../lib/focus";
 import { Docs } from "./Docs";
 
 render(<Docs />, document.getElementById("app")!);
+keepFocus();

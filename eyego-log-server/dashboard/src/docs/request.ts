@@ -46,6 +46,12 @@ export function build(route: Route, values: Values): Built {
   return { method: route.method, url: apiUrl(path.slice(1), query), headers, body };
 }
 
+/** A value of the path that browsers resolve instead of sending it, or `null`. */
+export function findDotSegment(route: Route, values: Values): string | null {
+  const inPath = (route.operation.parameters ?? []).filter(({ in: place }) => place === "path");
+  return inPath.map(({ name }) => values.parameters[`path ${name}`] ?? "").find((value) => value === "." || value === "..") ?? null;
+}
+
 /** Parses `metadata.page=home&metadata.n=1`. */
 function pairs(text: string): [string, string][] {
   return text.split("&").filter((pair) => pair !== "").map((pair) => {
@@ -72,7 +78,7 @@ export interface Shown {
   headers: [string, string][];
   body: string;
   isCut: boolean;
-  isDone: boolean;
+  end: "open" | "complete" | "stopped" | "broken";
 }
 
 /** Sends the request, and calls `show` with the response as it arrives. */
@@ -87,7 +93,7 @@ export async function send({ method, url, headers, body }: Built, signal: AbortS
     headers: [...response.headers],
     body: "",
     isCut: false,
-    isDone: false,
+    end: "open",
   };
   show(shown);
   const decoder = new TextDecoder();
@@ -99,12 +105,12 @@ export async function send({ method, url, headers, body }: Built, signal: AbortS
     text += decoder.decode(value, { stream: true });
     if (text.length > MAX_SHOWN) {
       void reader?.cancel();
-      show({ ...shown, body: text.slice(0, MAX_SHOWN), isCut: true, isDone: true });
+      show({ ...shown, body: text.slice(0, MAX_SHOWN), isCut: true, end: "complete" });
       return;
     }
     show({ ...shown, body: text });
   }
-  show({ ...shown, body: pretty(text), isDone: true });
+  show({ ...shown, body: pretty(text), end: "complete" });
 }
 
 /** Indents JSON whose numbers survive it; everything else stays as it is. */

@@ -100,7 +100,8 @@ export function describeType(schema: Schema): string {
   if (schema.enum) parts.push(schema.enum.map((value) => JSON.stringify(value)).join(", "));
   const low = schema.minimum ?? schema.minLength ?? schema.minItems;
   const high = schema.maximum ?? schema.maxLength ?? schema.maxItems;
-  const unit = schema.maxLength !== undefined || schema.minLength !== undefined ? " characters" : schema.minItems !== undefined ? " items" : "";
+  const noun = schema.maxLength !== undefined || schema.minLength !== undefined ? " character" : schema.minItems !== undefined ? " item" : "";
+  const unit = noun === "" || (high ?? low) === 1 ? noun : `${noun}s`;
   if (low !== undefined && high !== undefined) parts.push(`${low} to ${high}${unit}`);
   else if (low !== undefined && low > 0) parts.push(`at least ${low}${unit}`);
   else if (high !== undefined) parts.push(`at most ${high}${unit}`);

@@ -2,6 +2,7 @@
 
 import { type Json, parseJson } from "./json";
 import { key, refusal } from "./session";
+import { fits, type Shape } from "./shape";
 
 export type Kind = "unauthorized" | "forbidden" | "unavailable" | "unsupported" | "invalid" | "busy" | "offline" | "failed";
 
@@ -15,6 +16,11 @@ export class Failure extends Error {
   ) {
     super(message);
   }
+}
+
+/** The failure of a response without the fields that the page reads. */
+export function unexpected(): Failure {
+  return new Failure("failed", "The response is not what this page expects. Check that the address leads to an eyego-log server, and that the page and the server have the same version.");
 }
 
 export interface RequestOptions {
@@ -77,14 +83,18 @@ export async function request(path: string, options: RequestOptions = {}): Promi
   }
 }
 
-export async function getJson<T>(path: string, options: RequestOptions = {}): Promise<T> {
+/** Sends a request and returns the JSON of its response, which must have the fields of `shape`. */
+export async function getJson<T>(path: string, shape: Shape, options: RequestOptions = {}): Promise<T> {
   const response = await request(path, options);
+  let found: Json;
   try {
-    return parseJson(await response.text()) as T;
+    found = parseJson(await response.text());
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new Failure("failed", "The response was cut off or is not JSON. Try again.");
   }
+  if (!fits(found, shape)) throw unexpected();
+  return found as T;
 }
 
 interface ErrorBody {
@@ -101,15 +111,20 @@ async function failure(path: string, response: Response, sent: string): Promise<
     // A proxy's page, or nothing. The status has to do.
   }
   const { status } = response;
-  const message = body.message ?? `The server responded with status ${status}.`;
+  const message = typeof body.message === "string" ? sentence(body.message) : `The server responded with status ${status}.`;
   const kind = kindOf(path, status, body);
   if (kind === "unauthorized") {
     const reason = sent === ""
-      ? "This server requires an API key. Whoever operates it creates one with the command: eyego-log-server keys new"
+      ? "This server requires an API key. Whoever operates it creates one with the command `eyego-log-server keys new`."
       : `The server does not accept this key: ${message}`;
     return unauthorized(sent, reason, status, response.headers.get("x-request-id"));
   }
   return new Failure(kind, message, status, response.headers.get("x-request-id"));
+}
+
+/** Starts with a capital letter, unless the text starts with a name such as `metadata.plan`. */
+function sentence(text: string): string {
+  return /^[a-z]+[ ,]/.test(text) ? `${text.charAt(0).toUpperCase()}${text.slice(1)}` : text;
 }
 
 /** Asks for another key, unless the user has entered one since. */

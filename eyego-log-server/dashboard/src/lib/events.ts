@@ -76,8 +76,14 @@ export function selection(filters: Filter[], span?: Span): URLSearchParams {
   return query;
 }
 
+/** The fields that the pages read of each event, dead letter and erasure. */
+export const EVENT = { id: "string", userId: "string", action: "string", timestamp: "time" } as const;
+const DEAD_LETTER = { id: "string", code: "string", message: "string", attempts: "number", queuedAt: "time", failedAt: "time" } as const;
+const ERASURE = { id: "string", userId: "string", state: "string", requestedAt: "time" } as const;
+const STATS = { total: "number", users: "number", interval: "string", buckets: [{ start: "time", count: "number" }] } as const;
+
 export function listEvents(query: URLSearchParams, signal?: AbortSignal): Promise<Page<Event>> {
-  return getJson("api/v1/logs", options(query, signal));
+  return getJson("api/v1/logs", { data: [EVENT] }, options(query, signal));
 }
 
 /** Whether a text has the form of an id, and is not the name of another route below `logs`. */
@@ -86,35 +92,37 @@ export function isEventId(text: string): boolean {
 }
 
 export async function getEvent(id: string, signal?: AbortSignal): Promise<Event> {
-  const found = await getJson<{ data: Event }>(`api/v1/logs/${encodeURIComponent(id)}`, options(undefined, signal));
+  const path = `api/v1/logs/${encodeURIComponent(id)}`;
+  const found = await getJson<{ data: Event }>(path, { data: EVENT }, options(undefined, signal));
   return found.data;
 }
 
 export async function getStats(query: URLSearchParams, signal?: AbortSignal): Promise<Stats> {
-  return (await getJson<{ data: Stats }>("api/v1/stats", options(query, signal))).data;
+  return (await getJson<{ data: Stats }>("api/v1/stats", { data: STATS }, options(query, signal))).data;
 }
 
 export function listDeadLetters(query: URLSearchParams, signal?: AbortSignal): Promise<Page<DeadLetter>> {
-  return getJson("api/v1/dead-letters", options(query, signal));
+  return getJson("api/v1/dead-letters", { data: [DEAD_LETTER] }, options(query, signal));
 }
 
 export async function getDeadLetter(id: string, signal?: AbortSignal): Promise<DeadLetter> {
   const path = `api/v1/dead-letters/${encodeURIComponent(id)}`;
-  return (await getJson<{ data: DeadLetter }>(path, options(undefined, signal))).data;
+  return (await getJson<{ data: DeadLetter }>(path, { data: DEAD_LETTER }, options(undefined, signal))).data;
 }
 
 /** One call processes up to 10,000 dead letters or 20 s. */
 export function replay(which: Record<string, string | boolean>, signal?: AbortSignal): Promise<Replayed> {
-  return getJson("api/v1/dead-letters/replay", { ...options(undefined, signal), method: "POST", body: which, timeout: 60_000 });
+  const shape = { replayed: "number", failed: "number", remaining: "number" } as const;
+  return getJson("api/v1/dead-letters/replay", shape, { ...options(undefined, signal), method: "POST", body: which, timeout: 60_000 });
 }
 
 export function listErasures(query: URLSearchParams, signal?: AbortSignal): Promise<Page<Erasure>> {
-  return getJson("api/v1/erasures", options(query, signal));
+  return getJson("api/v1/erasures", { data: [ERASURE] }, options(query, signal));
 }
 
 export async function eraseUser(userId: string): Promise<Erasure> {
   const path = `api/v1/users/${encodeURIComponent(userId)}/logs`;
-  return (await getJson<{ data: Erasure }>(path, { method: "DELETE" })).data;
+  return (await getJson<{ data: Erasure }>(path, { data: ERASURE }, { method: "DELETE" })).data;
 }
 
 function options(query?: URLSearchParams, signal?: AbortSignal): RequestOptions {

@@ -10,7 +10,7 @@ let known: Promise<Format[]> | null = null;
 
 /** Returns the formats that the server was built with, which its description of the API lists. */
 export function formats(): Promise<Format[]> {
-  known ??= getJson<Spec>("openapi.json").then(
+  known ??= getJson<Spec>("openapi.json", { paths: {} }).then(
     ({ paths }) => {
       const parameters = paths["/api/v1/logs/export"]?.["get"]?.parameters ?? [];
       const listed = parameters.find(({ name }) => name === "format")?.schema.enum ?? [];

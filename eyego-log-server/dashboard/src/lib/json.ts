@@ -44,6 +44,12 @@ export function filterText(value: Json): string {
   return typeof value === "string" ? value : printJson(value);
 }
 
+/** Returns the value as text. A string that looks like another JSON value, such as `"1"`, is in quotation marks. */
+export function shownText(value: Json): string {
+  if (typeof value !== "string") return printJson(value);
+  return /^(?:|null|true|false|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)$/.test(value) ? `"${value}"` : value;
+}
+
 /** Characters that are invisible or change the direction of the text around them, except tabs and line feeds. */
 const INVISIBLE = /(?![\t\n])[\p{Cc}\p{Default_Ignorable_Code_Point}\p{Bidi_Control}\u2028\u2029\u2800\ufff9-\ufffb]/gu;
 
@@ -70,6 +76,15 @@ export function visible(text: string): string {
   return shown + escape(text.slice(end));
 }
 
+/** Spaces that a reader cannot see or count: at either end, repeated, and those that only look like a space. */
+const UNCLEAR_SPACES = /^ +| +$| {2,}|(?! )\p{Zs}|[\t\n]/gu;
+
+/** `visible`, which also marks spaces that matter in an id or a name: `two␣␣spaces␣`. */
+export function exact(text: string): string {
+  const mark = (character: string): string => (character === " " ? "␣" : escapeCharacter(character));
+  return visible(text).replace(UNCLEAR_SPACES, (spaces) => [...spaces].map(mark).join(""));
+}
+
 /** Returns the path and the short text of the first values of an object, for one line of a table. */
 export function summarize(value: Json, budget = 240, prefix = "", depth = 1): [string, string][] {
   if (!isObject(value)) return [];
@@ -80,7 +95,7 @@ export function summarize(value: Json, budget = 240, prefix = "", depth = 1): [s
     const isOpened = isObject(item) && depth < 3 && Object.keys(item).length > 0;
     const added: [string, string][] = isOpened
       ? summarize(item, budget, key, depth + 1)
-      : [[visible(key), visible(short(item, Math.min(budget, 80)))]];
+      : [[visible(key) || '""', visible(short(item, Math.min(budget, 80)))]];
     pairs.push(...added);
     budget -= added.reduce((sum, [path, text]) => sum + path.length + text.length + 2, 0);
   }
@@ -97,7 +112,7 @@ function short(value: Json, max: number): string {
     const count = Object.keys(value).length;
     return count === 0 ? "{}" : `{${count}}`;
   }
-  const text = filterText(value);
+  const text = shownText(value);
   return text.length > max ? `${text.slice(0, max)}…` : text;
 }
 

@@ -9,7 +9,7 @@ export const shortcuts = createSetting("shortcuts", ["on", "off"] as const);
 export const SHORTCUTS: [string, string][] = [
   ["1 – 5", "Explore, Live, Dead letters, Pipeline, Erasures"],
   ["/", "Add a filter"],
-  ["j  k", "Next or previous row (also arrow keys)"],
+  ["j  k", "Next or previous row in Explore, Live and Dead letters (also arrow keys)"],
   ["Enter", "Open the row"],
   ["Esc", "Close the panel or dialog"],
   ["[  ]", "Newer or older page"],

@@ -1,9 +1,7 @@
 // Loading data into a component: cancelled when it is no longer wanted, kept while it is refreshed.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { Failure } from "./api";
-import { key } from "./session";
-import { useStore } from "./store";
+import { Failure, unexpected } from "./api";
 
 export interface Loaded<T> {
   data: T | null;
@@ -36,14 +34,13 @@ export interface LoadOptions {
 
 /**
  * Calls `load` whenever `identity` changes, on `reload`, and at each interval. Data of another group is
- * dropped at once, so that nothing is shown for the wrong question.
+ * dropped at once, so that nothing is shown for the wrong question. A response that denies access drops it as well.
  */
 export function useLoad<T>(identity: string, load: (signal: AbortSignal) => Promise<T>, options: LoadOptions = {}): Loaded<T> {
   const { interval = null, group = identity } = options;
   const [state, setState] = useState<State<T>>({ identity, group, data: null, failure: null, updatedAt: null });
   const [isRunning, setRunning] = useState(true);
   const [round, setRound] = useState(0);
-  const session = useStore(key);
   const latest = useRef(load);
   latest.current = load;
 
@@ -58,16 +55,20 @@ export function useLoad<T>(identity: string, load: (signal: AbortSignal) => Prom
     latest.current(controller.signal).then(
       (data) => finish(() => ({ identity, group, data, failure: null, updatedAt: Date.now() })),
       (error: unknown) => {
-        const failure = error instanceof Failure ? error : new Failure("failed", String(error));
+        if (controller.signal.aborted) return;
+        // Nothing else should be thrown. If it is, the likely cause is a response of another form.
+        const failure = error instanceof Failure ? error : unexpected();
+        if (error !== failure) console.error(error);
+        const isKept = failure.kind !== "unauthorized" && failure.kind !== "forbidden";
         finish((old) =>
-          old.identity === identity
+          isKept && old.identity === identity
             ? { ...old, failure }
             : { identity, group, data: null, failure, updatedAt: null },
         );
       },
     );
     return () => controller.abort();
-  }, [identity, round, session]);
+  }, [identity, round]);
 
   useEffect(() => {
     if (interval === null || isRunning) return;

@@ -33,8 +33,17 @@ export function signOut(): void {
   } catch {
     // Nothing was stored.
   }
-  key.set("");
   refusal.set("Signed out.");
+  key.set("");
+}
+
+/**
+ * Calls `forget` whenever the key changes or is refused, so that no data outlives the key that it was read with.
+ * Returns a function that ends this.
+ */
+export function onKeyLost(forget: () => void): () => void {
+  const ends = [key.subscribe(forget), refusal.subscribe(forget)];
+  return () => ends.forEach((end) => end());
 }
 
 /** The id in a key `eyego_<id>_<secret>`, which is not secret. */

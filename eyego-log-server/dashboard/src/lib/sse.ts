@@ -46,7 +46,7 @@ export function createParser(emit: (message: Message) => void, onPosition: (id: 
 export type TailState =
   | { kind: "connecting" }
   | { kind: "open" }
-  | { kind: "waiting"; message: string; until: number }
+  | { kind: "waiting"; message: string; until: number; retry: () => void }
   | { kind: "stopped"; failure: Failure };
 
 export interface TailHandlers {
@@ -56,6 +56,10 @@ export interface TailHandlers {
 
 /** The server sends a comment every 15 s. A connection that is silent for longer is dead. */
 const SILENCE = 40_000;
+
+/** Between two attempts, while somebody may be watching and while nobody is. */
+const LONGEST_PAUSE = 5_000;
+const LONGEST_HIDDEN_PAUSE = 15_000;
 
 /**
  * Follows the tail until `signal` is aborted. A broken connection is resumed after the last message,
@@ -84,11 +88,21 @@ export async function follow(query: URLSearchParams, last: number, handlers: Tai
         return;
       }
       failures += 1;
-      const pause = Math.min(500 * 2 ** (failures - 1), 15_000) * (0.75 + Math.random() / 2);
-      handlers.onState({ kind: "waiting", message: failure.message, until: Date.now() + pause });
+      const longest = document.visibilityState === "visible" ? LONGEST_PAUSE : LONGEST_HIDDEN_PAUSE;
+      const pause = Math.min(500 * 2 ** (failures - 1), longest) * (0.75 + Math.random() / 4);
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, pause);
-        signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+        const retry = (): void => {
+          clearTimeout(timer);
+          document.removeEventListener("visibilitychange", onVisible);
+          resolve();
+        };
+        const onVisible = (): void => {
+          if (document.visibilityState === "visible") retry();
+        };
+        document.addEventListener("visibilitychange", onVisible);
+        signal.addEventListener("abort", retry, { once: true });
+        handlers.onState({ kind: "waiting", message: failure.message, until: Date.now() + pause, retry });
       });
     }
   }

@@ -61,6 +61,8 @@ export interface Fields {
   millis: string;
 }
 
+const DAY = 86_400_000;
+
 const formatters = new Map<string, Intl.DateTimeFormat>();
 
 /** Returns the fields of a time in the chosen zone. */
@@ -92,6 +94,45 @@ export function fields(time: number): Fields {
     second: get("second"),
     millis,
   };
+}
+
+/** The time on the clocks of the chosen zone, as if it were in UTC. */
+function wallTime(time: number): number {
+  const f = fields(time);
+  return Date.UTC(Number(f.year), Number(f.month) - 1, Number(f.day), Number(f.hour), Number(f.minute), Number(f.second));
+}
+
+/** The first time at which the clocks of the chosen zone show `wall`, or the time at which they skip it. */
+function fromWallTime(wall: number): number {
+  const offsetAt = (time: number): number => wallTime(time) - Math.floor(time / 1000) * 1000;
+  const candidates = [wall - offsetAt(wall - DAY), wall - offsetAt(wall + DAY)];
+  return candidates.find((time) => wallTime(time) === wall) ?? Math.max(...candidates);
+}
+
+/** Distances in seconds at which a calendar puts its ticks. From 30 days on they mean months and years. */
+export const TICK_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, ...[1, 2, 3, 7, 14, 30, 91, 182, 365, 730, 1825, 3650, 7300, 18250, 36500].map((days) => days * 86_400)];
+
+/** Returns the times from `from` to `to` at which the clocks of the chosen zone show a multiple of `step` seconds. */
+export function ticks(from: number, to: number, step: number): number[] {
+  const found: number[] = [];
+  const add = (wall: number): void => {
+    const time = fromWallTime(wall);
+    if (time >= from && time <= to && time !== found.at(-1)) found.push(time);
+  };
+  const [first, end] = [wallTime(from), wallTime(to) + DAY];
+  const days = step / 86_400;
+  if (days >= 30) {
+    const months = Math.max(1, Math.round(days / 30.4));
+    const start = new Date(first);
+    for (let month = Math.floor((start.getUTCFullYear() * 12 + start.getUTCMonth()) / months) * months; ; month += months) {
+      const wall = new Date(0).setUTCFullYear(Math.floor(month / 12), month % 12, 1);
+      if (wall > end) return found;
+      add(wall);
+    }
+  }
+  const millis = step * 1000;
+  for (let wall = Math.floor(first / millis) * millis; wall <= end; wall += millis) add(wall);
+  return found;
 }
 
 export function day(time: number): string {

@@ -30,7 +30,7 @@ export function Confirm({ title, action, isDangerous, typed, onConfirm, onClose,
         {typed !== undefined && (
           <label class="field">
             Type the user id to confirm
-            <input autocomplete="off" spellcheck={false} value={text} onInput={(event) => setText(event.currentTarget.value)} />
+            <input autocomplete="off" spellcheck={false} autofocus value={text} onInput={(event) => setText(event.currentTarget.value)} />
           </label>
         )}
         <div class="actions">

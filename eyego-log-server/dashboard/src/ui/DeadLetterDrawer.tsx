@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { type DeadLetter, getDeadLetter } from "../lib/events";
 import { bytes, count, plural } from "../lib/format";
-import { visible } from "../lib/json";
+import { exact, visible } from "../lib/json";
 import { useLoad } from "../lib/load";
 import { dateTime } from "../lib/time";
 import { Copy } from "./Copy";
@@ -25,7 +25,7 @@ export function DeadLetterDrawer({ summary, onReplay, onClose }: Props): JSX.Ele
       <p class="reason" dir="auto">{visible(summary.message)}</p>
       <dl class="facts">
         <dt>User</dt>
-        <dd dir="auto">{summary.userId === null ? <span class="muted">not readable</span> : visible(summary.userId)}</dd>
+        <dd dir="auto">{summary.userId === null ? <span class="muted">not readable</span> : exact(summary.userId)}</dd>
         <dt>Failed</dt>
         <dd class="num">{dateTime(Date.parse(summary.failedAt))} <span class="muted"><Ago time={summary.failedAt} /></span></dd>
         <dt>Queued</dt>

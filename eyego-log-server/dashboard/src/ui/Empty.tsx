@@ -43,7 +43,7 @@ export function FirstEvent(): JSX.Element {
   return (
     <div class="state" role="status">
       <h2>No events yet</h2>
-      <p>The server works and its store is empty. Send the first event; it appears here within seconds.</p>
+      <p>The server works and its store is empty. Send the first event; it appears here within seconds. Other ways to send events are in the <a href="docs">documentation of the API</a>.</p>
       <pre class="command" tabIndex={0}>{command}</pre>
       <div class="actions"><Copy text={() => command} label="Copy command" /></div>
     </div>

@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import type { Event } from "../lib/events";
-import { type Json, printJson, visible } from "../lib/json";
+import { exact, type Json, printJson } from "../lib/json";
 import { address, type Filter, withFilter, withRange } from "../lib/route";
 import { useStore } from "../lib/store";
 import { clock, dateTime, relative, zone, zoneLabel, zoneName } from "../lib/time";
@@ -30,10 +30,10 @@ export function EventDrawer({ event, onFilter, onClose }: Props): JSX.Element {
     return new URL(address("explore", params), location.href).href;
   };
   return (
-    <Drawer label="Event" title={visible(event.action)} onClose={onClose}>
+    <Drawer label="Event" title={exact(event.action)} onClose={onClose}>
       <dl class="facts">
         <dt>User</dt>
-        <dd dir="auto">{visible(event.userId)}</dd>
+        <dd dir="auto">{exact(event.userId)}</dd>
         <dt>Time</dt>
         <dd>
           <div class="num">{dateTime(time)} <span class="muted">{relative(time, now)}</span></div>

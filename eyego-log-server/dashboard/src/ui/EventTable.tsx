@@ -1,10 +1,9 @@
-// Events as a table. One row at a time is in the tab order; arrow keys move between rows.
+// Events as a table.
 
 import type { JSX } from "preact";
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Event } from "../lib/events";
-import { summarize, visible } from "../lib/json";
-import { useKeys } from "../lib/keys";
+import { exact, summarize } from "../lib/json";
+import { useRows } from "../lib/rows";
 import { useStore } from "../lib/store";
 import { dateTime, timeOfDay, zone } from "../lib/time";
 import { Ago } from "./Time";
@@ -22,30 +21,7 @@ interface Props {
 
 export function EventTable({ events, hasDates, selected, onOpen, caption, fresh }: Props): JSX.Element {
   useStore(zone);
-  const body = useRef<HTMLTableSectionElement>(null);
-  const [current, setCurrent] = useState(0);
-  const position = Math.min(current, Math.max(events.length - 1, 0));
-
-  useLayoutEffect(() => {
-    const index = events.findIndex(({ id }) => id === selected);
-    if (index >= 0) setCurrent(index);
-  }, [selected, events]);
-
-  const move = (step: number): void => {
-    const hasFocus = body.current?.contains(document.activeElement) === true;
-    const next = hasFocus || selected !== null ? Math.max(0, Math.min(events.length - 1, position + step)) : position;
-    const event = events[next];
-    if (!event) return;
-    setCurrent(next);
-    if (selected !== null) onOpen(event);
-    body.current?.querySelectorAll<HTMLElement>(".row-open")[next]?.focus();
-  };
-  useKeys({
-    j: () => move(1),
-    k: () => move(-1),
-    ArrowDown: () => move(1),
-    ArrowUp: () => move(-1),
-  });
+  const [body, button] = useRows(events, selected, onOpen);
 
   return (
     <table class={`events ${hasDates ? "has-dates" : ""}`}>
@@ -63,14 +39,15 @@ export function EventTable({ events, hasDates, selected, onOpen, caption, fresh 
         {events.map((event, index) => (
           <tr key={event.id} class={fresh?.has(event.id) ? "fresh" : ""} aria-current={event.id === selected ? "true" : undefined}>
             <td class="col-time">
-              <button type="button" class="row-open" tabIndex={index === position ? 0 : -1} onFocus={() => setCurrent(index)} onClick={() => onOpen(event)}>
+              <button type="button" {...button(index)}>
                 <span class="sr">Open </span>
                 {hasDates ? dateTime(Date.parse(event.timestamp), "second") : timeOfDay(Date.parse(event.timestamp))}
+                <span class="sr">, {exact(event.action)} of {exact(event.userId)}</span>
               </button>
             </td>
             <td class="col-ago"><Ago time={event.timestamp} /></td>
-            <td class="col-action" dir="auto">{visible(event.action)}</td>
-            <td class="col-user" dir="auto">{visible(event.userId)}</td>
+            <td class="col-action" dir="auto">{exact(event.action)}</td>
+            <td class="col-user" dir="auto">{exact(event.userId)}</td>
             <td class="col-meta">
               {summarize(event.metadata).map(([key, value], position) => (
                 <span key={position} class="pair"><span class="pair-key">{key}</span> <bdi>{value}</bdi></span>

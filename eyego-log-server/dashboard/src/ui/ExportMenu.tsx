@@ -6,8 +6,10 @@ import { Failure } from "../lib/api";
 import { download, type Format } from "../lib/download";
 import { bytes } from "../lib/format";
 import { formats } from "../lib/formats";
+import { onKeyLost } from "../lib/session";
 import { Icon } from "./icons";
 import { Popover } from "./Popover";
+import { Text } from "./Text";
 
 const NAMES: Record<Format, [string, string]> = {
   csv: ["CSV", "for spreadsheets"],
@@ -33,6 +35,8 @@ export function ExportMenu({ query }: { query: () => URLSearchParams }): JSX.Ele
   const start = async (format: Format): Promise<void> => {
     const controller = new AbortController();
     running.current = controller;
+    // It goes on while another view is shown, but not with another key.
+    const release = onKeyLost(() => controller.abort());
     let size = 0;
     setState({ kind: "running", bytes: 0 });
     try {
@@ -44,6 +48,8 @@ export function ExportMenu({ query }: { query: () => URLSearchParams }): JSX.Ele
     } catch (error) {
       if (controller.signal.aborted || (error instanceof DOMException && error.name === "AbortError")) return setState({ kind: "idle" });
       setState({ kind: "failed", message: describe(error) });
+    } finally {
+      release();
     }
   };
   const close = (): void => {
@@ -58,7 +64,7 @@ export function ExportMenu({ query }: { query: () => URLSearchParams }): JSX.Ele
       {isOpen && (
         <Popover label="Export" onClose={close}>
           {state.kind === "saved" && <p role="status">Saved {state.name}, {bytes(state.bytes)}.</p>}
-          {state.kind === "failed" && <p role="alert">{state.message}</p>}
+          {state.kind === "failed" && <p role="alert"><Text text={state.message} /></p>}
           {state.kind === "running"
             ? <>
                 <p role="status">Exporting… <span class="num">{bytes(state.bytes)}</span></p>

@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import type { Failure } from "../lib/api";
 import { key, signOut } from "../lib/session";
 import { Icon } from "./icons";
+import { Text } from "./Text";
 
 interface Props {
   failure: Failure;
@@ -33,8 +34,8 @@ export function Failed({ failure, route, note, onRetry }: Props): JSX.Element {
     <div class={`state ${isQuiet ? "" : "state-failed"}`} role={isQuiet ? "status" : "alert"}>
       <h2>{!isQuiet && <Icon name="warn" />} {title(failure)}</h2>
       {failure.kind === "unavailable"
-        ? <p>This server has no <code>{route}</code>. {note ?? "A newer server offers it; everything else here works without."}</p>
-        : <p>{failure.message}</p>}
+        ? <p>This server has no <code>{route}</code>. <Text text={note ?? "A newer server offers it; everything else here works without."} /></p>
+        : <p><Text text={failure.message} /></p>}
       {failure.requestId !== null && failure.kind === "failed" && (
         <p class="hint">Request <code>{failure.requestId}</code>: the server's log has the details.</p>
       )}
@@ -51,7 +52,7 @@ export function Stale({ failure, onRetry }: { failure: Failure; onRetry: () => v
   return (
     <div class="banner" role="alert">
       <Icon name="warn" />
-      <span>Not up to date: {failure.message}</span>
+      <span>Not up to date: <Text text={failure.message} /></span>
       <button type="button" onClick={onRetry}>Try again</button>
     </div>
   );

@@ -2,8 +2,9 @@
 
 import type { JSX } from "preact";
 import { useId, useState } from "preact/hooks";
+import { isFocusMoving } from "../lib/focus";
 import { type Filter, parseFilters, withFilter, withoutFilter } from "../lib/route";
-import { visible } from "../lib/json";
+import { exact, visible } from "../lib/json";
 import { Icon } from "./icons";
 
 interface Props {
@@ -116,8 +117,8 @@ export function FilterBar({ params, actions = [], paths = [], onChange }: Props)
       {filters.map((filter) => (
         <span class="chip" key={`${filter.name}=${filter.value}`}>
           <span class="chip-name">{visible(filterName(filter.name))}</span>
-          <span class="chip-value" dir="auto">{filter.value === "" ? '""' : visible(filter.value)}</span>
-          <button type="button" aria-label={`Remove the filter ${filterName(filter.name)} ${filter.value}`} onClick={() => onChange(withoutFilter(params, filter))}>
+          <span class="chip-value" dir="auto">{filter.value === "" ? '""' : exact(filter.value)}</span>
+          <button type="button" aria-label={`Remove the filter ${filterName(filter.name)} ${exact(filter.value)}`} onClick={() => onChange(withoutFilter(params, filter))}>
             <Icon name="close" />
           </button>
         </span>
@@ -136,7 +137,7 @@ export function FilterBar({ params, actions = [], paths = [], onChange }: Props)
         placeholder={filters.length === 0 ? "Filter by user, action or metadata.path=value" : "Add a filter"}
         value={text}
         onInput={(event) => type(event.currentTarget.value)}
-        onFocus={() => setOpen(true)}
+        onFocus={() => setOpen(!isFocusMoving())}
         onBlur={() => {
           setOpen(false);
           setActive(text.trim() === "" ? -1 : 0);

@@ -28,7 +28,8 @@ export function Help({ onClose }: { onClose: () => void }): JSX.Element {
         <code>action=LOGIN</code> or <code>metadata.plan=pro</code>. A metadata path may be nested:{" "}
         <code>metadata.cart.currency=EUR</code>. All filters must match.
       </p>
-      <p>Drag across the histogram to zoom in. The address of the page always leads back to the same view.</p>
+      <p>Drag across the histogram to zoom in. The address leads back to the same view, filters and range.</p>
+      <p>The HTTP API is described in <a href="docs">its documentation</a>, where requests can be tried.</p>
     </Dialog>
   );
 }

@@ -4,11 +4,11 @@ import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import { count, plural, short } from "../lib/format";
-import { visible } from "../lib/json";
+import { exact } from "../lib/json";
 import type { Histogram as Data } from "../lib/series";
 import { useStore } from "../lib/store";
 import { theme } from "../lib/theme";
-import { dateTime, needsYear, shortDay, timeOfDay, zone, zoneName } from "../lib/time";
+import { dateTime, needsYear, shortDay, TICK_STEPS, ticks, timeOfDay, zone } from "../lib/time";
 
 const HEIGHT = 148;
 
@@ -91,7 +91,7 @@ function Tooltip({ data, hover, hasYear, otherLabel }: { data: Data; hover: Hove
       {data.series.filter((one) => one.counts[hover.index]! > 0).map((one) => (
         <div key={one.value ?? ""}>
           <span class={`dot series-${one.colour}`} />
-          <span class="tooltip-name">{one.value === null ? otherLabel : visible(one.value)}</span>
+          <span class="tooltip-name">{one.value === null ? otherLabel : exact(one.value)}</span>
           <span>{count(one.counts[hover.index]!)}</span>
         </div>
       ))}
@@ -131,20 +131,27 @@ function options(
     // The last label of the time axis is centred on the right edge.
     padding: [8, 18, 0, 0],
     legend: { show: false },
-    tzDate: (time) => uPlot.tzDate(new Date(time * 1000), zoneName()),
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
     scales: {
       x: { time: true, range: () => [from / 1000, to / 1000] },
       y: { range: (_plot, _min, max) => [0, Math.max(1, max * 1.05)] },
     },
     axes: [
-      { ...axis, grid: { show: false }, size: 26, space: hasYear ? 84 : 72, values: (_plot, splits, _axis, _space, step) => labels(splits, step, hasYear) },
+      {
+        ...axis,
+        grid: { show: false },
+        size: 26,
+        space: hasYear ? 84 : 72,
+        incrs: TICK_STEPS,
+        // The plot itself would add equal distances, and miss midnight after the clocks have changed.
+        splits: (_plot, _axis, min, max, step) => ticks(min * 1000, max * 1000, step).map((time) => time / 1000),
+        values: (_plot, splits, _axis, _space, step) => labels(splits, step, hasYear),
+      },
       {
         ...axis,
         grid: { stroke: colour("--line"), width: 1 },
         size: 48,
-        space: 36,
-        incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7, 1e8, 1e9],
+        splits: (_plot, _axis, _min, max) => countTicks(max),
         values: (_plot, splits) => splits.map(short),
       },
     ],
@@ -171,16 +178,18 @@ function options(
   };
 }
 
+/** Three to five round numbers from 0 to `max`. */
+function countTicks(max: number): number[] {
+  const power = 10 ** Math.floor(Math.log10(Math.max(max, 5) / 5));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => max / one < 5) ?? 1;
+  return Array.from({ length: Math.floor(max / step) + 1 }, (_, index) => index * step);
+}
+
 function labels(splits: number[], step: number, hasYear: boolean): string[] {
-  let before = "";
   return splits.map((split) => {
     const time = split * 1000;
-    const date = shortDay(time, hasYear);
-    if (step >= 86400) return date;
-    const isMidnight = timeOfDay(time, "minute") === "00:00";
-    const text = before !== "" && before !== date && isMidnight ? date : timeOfDay(time, step < 60 ? "second" : "minute");
-    before = date;
-    return text;
+    const isMidnight = timeOfDay(time, "second") === "00:00:00";
+    return step >= 86400 || isMidnight ? shortDay(time, hasYear) : timeOfDay(time, step < 60 ? "second" : "minute");
   });
 }
 

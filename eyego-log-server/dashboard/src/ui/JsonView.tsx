@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { filterText, type Json, NumberText, printJson, visible } from "../lib/json";
+import { filterText, type Json, NumberText, shownText, visible } from "../lib/json";
 import type { Filter } from "../lib/route";
 import { Icon } from "./icons";
 
@@ -44,12 +44,12 @@ export function JsonView({ value, onFilter, path = "metadata" }: Props): JSX.Ele
 
 function Scalar({ value, path, onFilter }: { value: Json; path: string; onFilter: Props["onFilter"] }): JSX.Element {
   const [isWhole, setWhole] = useState(false);
-  const text = typeof value === "string" ? value : printJson(value);
+  const text = shownText(value);
   const isLong = text.length > LONG && !isWhole;
   const kind = typeof value === "string" ? "string" : value === null || typeof value === "boolean" ? "null" : "number";
   return (
     <span class="json-scalar">
-      <span class={`json-${kind}`} dir="auto">{text === "" ? '""' : visible(isLong ? text.slice(0, LONG) : text)}</span>
+      <span class={`json-${kind}`} dir="auto">{visible(isLong ? text.slice(0, LONG) : text)}</span>
       {isLong && <button type="button" class="link" onClick={() => setWhole(true)}>… show all {text.length} characters</button>}
       {onFilter && text.length <= 256 && path !== "metadata" && path.split(".").length <= 9 && (
         <button type="button" class="quiet icon-button json-filter" title={`Filter by ${path}`} aria-label={`Filter by ${path}`} onClick={() => onFilter({ name: path, value: filterText(value) })}>

@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { count, plural } from "../lib/format";
-import { visible } from "../lib/json";
+import { exact, visible } from "../lib/json";
 import type { Overview as Data } from "../lib/explore";
 import type { Filter } from "../lib/route";
 import { Histogram } from "./Histogram";
@@ -52,7 +52,7 @@ export function Overview({ data, isLoading, by, fields, onBy, onBrush, onFilter 
           const content = (
             <>
               <span class={`dot series-${one.colour}`} />
-              <span class="legend-name" dir="auto">{one.value === null ? otherLabel : visible(one.value) || '""'}</span>
+              <span class="legend-name" dir="auto">{one.value === null ? otherLabel : exact(one.value) || '""'}</span>
               <span class="num muted">{count(one.total)}</span>
             </>
           );

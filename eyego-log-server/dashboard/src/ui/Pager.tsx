@@ -26,6 +26,7 @@ export function Pager({ pages, next, isCurrent, note, children }: Props): JSX.El
       <span class="muted" role="status">Page {count(pages.number)}{note}</span>
       {children}
       <span class="pager-buttons">
+        {pages.number > 1 && <button type="button" onClick={pages.first}>First</button>}
         <button type="button" disabled={pages.number === 1} onClick={pages.newer}><Icon name="left" /> Newer</button>
         <button type="button" disabled={next === null} onClick={older}>Older <Icon name="right" /></button>
       </span>

@@ -7,6 +7,7 @@ import { replay } from "../lib/events";
 import { count, plural } from "../lib/format";
 import { Confirm } from "./Confirm";
 import { Dialog } from "./Dialog";
+import { Text } from "./Text";
 
 export type Selection = { id: string } | { code: string } | { all: true };
 
@@ -75,7 +76,7 @@ export function ReplayDialog({ selection, onProgress, onClose }: Props): JSX.Ele
         {progress.failed > 0 && <>, <b class="num">{count(progress.failed)}</b> failed again</>}
         {progress.remaining > 0 && <>, {plural(progress.remaining, "dead letter remains", "dead letters remain")}</>}.
       </p>
-      {progress.problem !== null && <p role="alert" class="notice">{progress.problem}</p>}
+      {progress.problem !== null && <p role="alert" class="notice"><Text text={progress.problem} /></p>}
       {progress.state === "done" && progress.failed > 0 && <p class="hint">Open one to see its reason, fix the cause, and replay again.</p>}
       <div class="actions">
         {progress.state === "stopped" && <button type="button" onClick={() => void run()}>Continue</button>}

@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { signIn } from "../lib/session";
 import { Dialog } from "./Dialog";
+import { Text } from "./Text";
 
 export function SignIn({ message }: { message: string }): JSX.Element {
   const [value, setValue] = useState("");
@@ -15,7 +16,7 @@ export function SignIn({ message }: { message: string }): JSX.Element {
           if (value.trim() !== "") signIn(value.trim());
         }}
       >
-        <p class="notice" role="status">{message}</p>
+        <p class="notice" role="status"><Text text={message} /></p>
         <label class="field">
           API key
           <input

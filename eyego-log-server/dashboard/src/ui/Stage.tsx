@@ -17,7 +17,7 @@ export function Stage({ title, metric, scrapes }: Props): JSX.Element {
   const current = recent.length === 0 ? null : recent.reduce((sum, value) => sum + value, 0) / recent.length;
   return (
     <li class="stage">
-      <h3>{title}</h3>
+      <h2 class="label">{title}</h2>
       <div class="big num">{current === null ? "–" : rate(current)}<small> /s</small></div>
       <Spark values={values} slots={SAMPLES} />
       <div class="muted num">{count(scrapes.at(-1)?.metrics.sum(metric) ?? 0)} in total</div>

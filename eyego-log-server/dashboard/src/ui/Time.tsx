@@ -8,6 +8,11 @@ export function Ago({ time }: { time: string | number }): JSX.Element {
   const now = useStore(clock);
   useStore(zone);
   const at = typeof time === "number" ? time : Date.parse(time);
-  const iso = new Date(at).toISOString();
-  return <time dateTime={iso} title={`${dateTime(at)} (${zoneLabel()})\n${iso}`}>{relative(at, now)}</time>;
+  return <time dateTime={new Date(at).toISOString()} title={describeTime(at)}>{relative(at, now)}</time>;
+}
+
+/** The absolute time, in the chosen zone and in UTC. */
+export function describeTime(time: string | number): string {
+  const at = new Date(time);
+  return `${dateTime(at.getTime())} (${zoneLabel()})\n${at.toISOString()}`;
 }

@@ -1,21 +1,23 @@
 // Dead letters: records that could not be stored, and their replay.
 
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
+import { listCodes } from "../lib/codes";
 import { type DeadLetter, listDeadLetters } from "../lib/events";
 import { count } from "../lib/format";
-import { visible } from "../lib/json";
+import { exact, visible } from "../lib/json";
 import { useKeys } from "../lib/keys";
 import { useLoad } from "../lib/load";
 import { usePages } from "../lib/pages";
 import { navigate } from "../lib/route";
+import { useRows } from "../lib/rows";
 import { DeadLetterDrawer } from "../ui/DeadLetterDrawer";
 import { Failed, Stale } from "../ui/Failed";
 import { Icon } from "../ui/icons";
 import { Pager } from "../ui/Pager";
 import { ReplayDialog, type Selection } from "../ui/ReplayDialog";
 import { Skeleton } from "../ui/Skeleton";
-import { Ago } from "../ui/Time";
+import { Ago, describeTime } from "../ui/Time";
 
 const PAGE_SIZE = 50;
 
@@ -34,11 +36,28 @@ export function DeadLetters({ params }: { params: URLSearchParams }): JSX.Elemen
   }, { interval: cursor === null ? 10_000 : null, group: code });
   const rows = page.data?.data ?? [];
   const next = page.data?.nextCursor ?? null;
-  const codes = [...new Set([...rows.map((row) => row.code), ...(code === "" ? [] : [code])])].sort();
+  const known = useLoad("codes", listCodes);
+  const codes = [...new Set([...(known.data ?? []), ...rows.map((row) => row.code)])].sort();
 
   const choose = (value: string): void => navigate("dead-letters", new URLSearchParams(value === "" ? {} : { code: value }));
-  useKeys({ r: page.reload });
+  const isDenied = page.failure?.kind === "forbidden";
+  useEffect(() => {
+    if (isDenied) setOpened(null);
+  }, [isDenied]);
+  const reload = (): void => {
+    page.reload();
+    known.reload();
+  };
+  useKeys({ r: reload });
 
+  if (page.failure?.kind === "forbidden") {
+    return (
+      <div class="view">
+        <div class="toolbar"><h1>Dead letters</h1></div>
+        <section class="panel"><Failed failure={page.failure} route="GET /api/v1/dead-letters" onRetry={page.reload} /></section>
+      </div>
+    );
+  }
   return (
     <div class={`view ${opened ? "has-drawer" : ""}`}>
       <div class="toolbar">
@@ -46,12 +65,10 @@ export function DeadLetters({ params }: { params: URLSearchParams }): JSX.Elemen
         <div class="toolbar-end">
           <label class="inline-field">
             <span class="muted">code</span>
-            <select value={code} onChange={(event) => choose(event.currentTarget.value)}>
-              <option value="">all</option>
-              {codes.map((value) => <option key={value} value={value}>{visible(value)}</option>)}
-            </select>
+            {/* Any code can be typed: the list has those of the latest dead letters. */}
+            <CodeField code={code} codes={codes} onChoose={choose} />
           </label>
-          <button type="button" class="icon-button" title="Refresh (r)" aria-label="Refresh" onClick={page.reload}><Icon name="refresh" /></button>
+          <button type="button" class="icon-button" title="Refresh (r)" aria-label="Refresh" onClick={reload}><Icon name="refresh" /></button>
           <button type="button" disabled={rows.length === 0} onClick={() => setReplaying(code === "" ? { all: true } : { code })}>
             {code === "" ? "Replay all…" : "Replay this code…"}
           </button>
@@ -85,6 +102,22 @@ export function DeadLetters({ params }: { params: URLSearchParams }): JSX.Elemen
   );
 }
 
+function CodeField({ code, codes, onChoose }: { code: string; codes: string[]; onChoose: (code: string) => void }): JSX.Element {
+  const [text, setText] = useState(code);
+  useEffect(() => setText(code), [code]);
+  const onInput = (value: string): void => {
+    setText(value);
+    // Typed or picked from the list.
+    if (value === "" || codes.includes(value)) onChoose(value);
+  };
+  return (
+    <>
+      <input type="search" list="codes" placeholder="all" autocomplete="off" spellcheck={false} value={text} onInput={(event) => onInput(event.currentTarget.value)} onChange={() => onChoose(text.trim())} />
+      <datalist id="codes">{codes.map((value) => <option key={value} value={value} />)}</datalist>
+    </>
+  );
+}
+
 interface TableProps {
   rows: DeadLetter[];
   selected: string | null;
@@ -93,6 +126,7 @@ interface TableProps {
 }
 
 function Table({ rows, selected, onOpen, onCode }: TableProps): JSX.Element {
+  const [body, button] = useRows(rows, selected, onOpen);
   return (
     <table class="events dead-letters">
       <caption class="sr">Dead letters, the latest failure first</caption>
@@ -105,13 +139,13 @@ function Table({ rows, selected, onOpen, onCode }: TableProps): JSX.Element {
           <th scope="col" class="right">Attempts</th>
         </tr>
       </thead>
-      <tbody>
-        {rows.map((row) => (
+      <tbody ref={body}>
+        {rows.map((row, index) => (
           <tr key={row.id} aria-current={row.id === selected ? "true" : undefined}>
-            <td class="col-failed"><button type="button" class="row-open" onClick={() => onOpen(row)}><span class="sr">Open </span><Ago time={row.failedAt} /></button></td>
+            <td class="col-failed"><button type="button" {...button(index)} title={describeTime(row.failedAt)}><span class="sr">Open </span><Ago time={row.failedAt} /><span class="sr">, {visible(row.code)}{row.userId === null ? "" : ` of ${exact(row.userId)}`}</span></button></td>
             <td class="col-code"><button type="button" class="link above" title="Only this code" onClick={() => onCode(row.code)}>{visible(row.code)}</button></td>
             <td class="col-meta" dir="auto">{visible(row.message.slice(0, 300))}</td>
-            <td class="col-user" dir="auto">{row.userId === null ? <span class="muted absent">–</span> : visible(row.userId)}</td>
+            <td class="col-user" dir="auto">{row.userId === null ? <span class="muted absent">–</span> : exact(row.userId)}</td>
             <td class="right num col-attempts">{count(row.attempts)}</td>
           </tr>
         ))}

@@ -5,15 +5,18 @@ import { useState } from "preact/hooks";
 import { Failure } from "../lib/api";
 import { type Erasure, eraseUser, listErasures } from "../lib/events";
 import { plural } from "../lib/format";
-import { type Json, NumberText, visible } from "../lib/json";
+import { exact, type Json, NumberText } from "../lib/json";
 import { useKeys } from "../lib/keys";
 import { useLoad } from "../lib/load";
 import { usePages } from "../lib/pages";
-import { dateTime } from "../lib/time";
+import { useStore } from "../lib/store";
+import { dateTime, zone } from "../lib/time";
 import { Confirm } from "../ui/Confirm";
+import { Copy } from "../ui/Copy";
 import { Failed, Stale } from "../ui/Failed";
 import { Pager } from "../ui/Pager";
 import { Skeleton } from "../ui/Skeleton";
+import { Text } from "../ui/Text";
 import { Ago } from "../ui/Time";
 
 const PAGE_SIZE = 50;
@@ -74,8 +77,8 @@ export function Erasures(): JSX.Element {
           </label>
           <button type="submit" class="danger" disabled={userId === ""}>Erase…</button>
         </form>
-        <p class="hint">Removes every event of the user that was received until now, from the store and the dead letters. Nothing brings one back. Events received later are stored as usual.</p>
-        {problem !== null && <p class="notice" role="alert">{problem}</p>}
+        <p class="hint">Removes every event of the user that was received until now, from the store and the dead letters. Nothing brings one back. Events received later are stored as usual. An erasure is done after about 90 s: a second pass then removes what a worker was still storing.</p>
+        {problem !== null && <p class="notice" role="alert"><Text text={problem} /></p>}
       </section>
       {list.failure && <Stale failure={list.failure} onRetry={list.reload} />}
       <section class="panel rows" aria-label="Erasures" aria-busy={list.isLoading}>
@@ -88,7 +91,7 @@ export function Erasures(): JSX.Element {
       </section>
       {isAsking && (
         <Confirm title="Erase a user's events" action="Erase" isDangerous typed={userId} onConfirm={() => void erase()} onClose={() => setAsking(false)}>
-          <p>Every event of <b dir="auto">{visible(userId)}</b> that was received until now will be removed. This cannot be undone.</p>
+          <p>Every event of <b dir="auto">{exact(userId)}</b> that was received until now will be removed. This cannot be undone.{exact(userId).includes("␣") && " Here ␣ is a space."}</p>
         </Confirm>
       )}
     </div>
@@ -100,21 +103,27 @@ function Table({ rows }: { rows: Erasure[] }): JSX.Element {
     <table class="plain erasures">
       <caption class="sr">Erasures</caption>
       <thead>
-        <tr><th scope="col">User</th><th scope="col">Requested</th><th scope="col">State</th><th scope="col">Removed</th><th scope="col">Completed</th></tr>
+        <tr><th scope="col">User</th><th scope="col">Requested</th><th scope="col">State</th><th scope="col">Removed</th><th scope="col">Completed</th><th scope="col">Erasure id</th></tr>
       </thead>
       <tbody>
         {rows.map((row) => (
           <tr key={row.id}>
-            <td dir="auto">{visible(row.userId)}</td>
-            <td class="num" title={dateTime(Date.parse(row.requestedAt))}><Ago time={row.requestedAt} /></td>
+            <td dir="auto">{exact(row.userId)}</td>
+            <td class="num"><Moment time={row.requestedAt} /></td>
             <td><span class={`health ${row.state === "done" ? "health-up" : "health-warning"}`} /> {row.state}</td>
             <td class="num">{removed(row)}</td>
-            <td class="num">{row.completedAt ? <Ago time={row.completedAt} /> : <span class="muted absent">–</span>}</td>
+            <td class="num">{row.completedAt ? <Moment time={row.completedAt} /> : <span class="muted absent">–</span>}</td>
+            <td><span class="with-button"><code>{row.id}</code><Copy text={() => row.id} label="Copy the erasure id" isIconOnly /></span></td>
           </tr>
         ))}
       </tbody>
     </table>
   );
+}
+
+function Moment({ time }: { time: string }): JSX.Element {
+  useStore(zone);
+  return <>{dateTime(Date.parse(time), "second")} <div class="muted"><Ago time={time} /></div></>;
 }
 
 /** What is counted in each place. */

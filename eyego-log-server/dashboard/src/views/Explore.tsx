@@ -54,11 +54,13 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
   /** Why the event of the address is not shown. */
   const [missing, setMissing] = useState<{ id: string; message: string } | null>(null);
   const wanted = params.get("event");
+  const denied = [rows.failure, overview.failure].find((failure) => failure?.kind === "forbidden") ?? null;
+  const listed = wanted === null ? undefined : events.find(({ id }) => id === wanted);
+  const isDenied = denied !== null;
   useEffect(() => {
-    if (wanted === null) return setOpened(null);
+    if (wanted === null || isDenied) return setOpened(null);
     if (opened?.id === wanted) return;
-    const known = events.find(({ id }) => id === wanted);
-    if (known) return setOpened(known);
+    if (listed) return setOpened(listed);
     const fail = (message: string): void => {
       setOpened(null);
       setMissing({ id: wanted, message });
@@ -71,7 +73,10 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
       fail(isAbsent ? NOT_FOUND : `The event of this address cannot be shown: ${error instanceof Failure ? error.message : String(error)}`);
     });
     return () => controller.abort();
-  }, [wanted, rows.data]);
+  }, [wanted, isDenied]);
+  useEffect(() => {
+    if (listed && !isDenied && opened?.id !== listed.id) setOpened(listed);
+  }, [rows.data]);
 
   const change = (next: URLSearchParams): void => navigate("explore", next);
   const set = (name: string, value: string | null): URLSearchParams => {
@@ -103,6 +108,14 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
   const hasDates = firstDay !== day(Date.now()) || events.some((event) => day(Date.parse(event.timestamp)) !== firstDay);
   const exportQuery = (): URLSearchParams => selection(filters, resolve(range, Date.now()));
 
+  if (denied !== null) {
+    return (
+      <div class="view">
+        <h1 class="sr">Explore</h1>
+        <section class="panel"><Failed failure={denied} route="GET /api/v1/logs" onRetry={reload} /></section>
+      </div>
+    );
+  }
   return (
     <div class={`view ${opened ? "has-drawer" : ""}`}>
       <h1 class="sr">Explore</h1>
@@ -118,7 +131,7 @@ export function Explore({ params }: { params: URLSearchParams }): JSX.Element {
         ? <p class="hint">Counts and histogram are not available on this server: it has no <code>GET /api/v1/stats</code>.</p>
         : overview.failure !== null && overview.data === null
           ? rows.failure === null && <Stale failure={overview.failure} onRetry={overview.reload} />
-          : rows.data?.isStoreEmpty !== true && <Overview
+          : rows.data?.isStoreEmpty !== true && (rows.failure === null || rows.data !== null) && <Overview
               data={overview.data} isLoading={overview.isLoading} by={by} fields={paths}
               onBy={(value) => navigate("explore", set("by", value === "action" ? null : value), true)}
               onBrush={(from, to) => onRange({ kind: "span", from: Math.floor(from), to: Math.ceil(to) })}

@@ -2,13 +2,14 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Event, selection } from "../lib/events";
+import { type Event, EVENT, selection } from "../lib/events";
 import { count, rate } from "../lib/format";
 import { parseJson } from "../lib/json";
 import { useKeys } from "../lib/keys";
+import { health, partOf } from "../lib/pipeline";
 import { address, navigate, parseFilters } from "../lib/route";
 import { follow, type Message, skippedCount, type TailState } from "../lib/sse";
-import { key } from "../lib/session";
+import { fits } from "../lib/shape";
 import { useStore } from "../lib/store";
 import { EventDrawer, filtered } from "../ui/EventDrawer";
 import { EventTable } from "../ui/EventTable";
@@ -16,6 +17,7 @@ import { Failed } from "../ui/Failed";
 import { FilterBar } from "../ui/FilterBar";
 import { Icon } from "../ui/icons";
 import { Spark } from "../ui/Spark";
+import { Text } from "../ui/Text";
 
 /** Rows that are kept. The list shows the latest; Explore has all. */
 const KEPT = 200;
@@ -34,7 +36,6 @@ const NOTHING: Shown = { events: [], received: 0, waiting: 0, skipped: 0, perSec
 export function Live({ params }: { params: URLSearchParams }): JSX.Element {
   const filters = parseFilters(params);
   const query = selection(filters).toString();
-  const session = useStore(key);
   const [shown, setShown] = useState<Shown>(NOTHING);
   const [state, setState] = useState<TailState>({ kind: "connecting" });
   const [isPaused, setPaused] = useState(false);
@@ -82,6 +83,11 @@ export function Live({ params }: { params: URLSearchParams }): JSX.Element {
     };
     const onState = (next: TailState): void => {
       if (next.kind === "open") countsFrom = Math.min(countsFrom, Date.now() + 1000);
+      if (next.kind === "stopped") {
+        queue = [];
+        setShown(NOTHING);
+        setOpened(null);
+      }
       setState(next);
     };
     flush.current = () => draw(true);
@@ -96,7 +102,7 @@ export function Live({ params }: { params: URLSearchParams }): JSX.Element {
       clearInterval(drawing);
       clearInterval(counting);
     };
-  }, [query, session, attempt]);
+  }, [query, attempt]);
 
   const toggle = (): void => {
     if (isPaused) flush.current();
@@ -147,16 +153,35 @@ export function Live({ params }: { params: URLSearchParams }): JSX.Element {
 }
 
 function Connection({ state, isPaused }: { state: TailState; isPaused: boolean }): JSX.Element {
-  if (state.kind === "waiting") {
-    return <div class="connection" role="status"><span class="health health-warning" /> Reconnecting: {state.message}</div>;
-  }
+  const store = partOf(useStore(health), "store");
+  if (state.kind === "waiting") return <Waiting state={state} />;
   if (state.kind === "connecting") return <div class="connection" role="status"><span class="health" /> Connecting…</div>;
-  return <div class="connection" role="status"><span class={`health ${isPaused ? "health-warning" : "health-up"}`} /> {isPaused ? "Paused" : "Connected"}</div>;
+  const isStoring = store?.state !== "down";
+  const text = isStoring ? (isPaused ? "Paused" : "Connected") : `${isPaused ? "Paused" : "Connected"}, but the store is down: events appear once it is back.`;
+  return <div class="connection" role="status"><span class={`health ${isPaused || !isStoring ? "health-warning" : "health-up"}`} /> {text}</div>;
+}
+
+function Waiting({ state }: { state: Extract<TailState, { kind: "waiting" }> }): JSX.Element {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    const timer = setInterval(() => setNow(Date.now()), 250);
+    return () => clearInterval(timer);
+  }, []);
+  const left = Math.max(1, Math.ceil((state.until - now) / 1000));
+  return (
+    <div class="connection">
+      <span class="health health-warning" />
+      <span role="status">Reconnecting: <Text text={state.message} /></span>
+      <span class="muted num">Next attempt in {left} s</span>
+      <button type="button" onClick={state.retry}>Reconnect now</button>
+    </div>
+  );
 }
 
 function parse(message: Message): Event[] {
   try {
-    return [parseJson(message.data) as unknown as Event];
+    const event = parseJson(message.data);
+    return fits(event, EVENT) ? [event as unknown as Event] : [];
   } catch {
     return [];
   }

@@ -5,7 +5,7 @@ import { count, plural, seconds } from "../lib/format";
 import { useKeys } from "../lib/keys";
 import { useLoad } from "../lib/load";
 import { balances, type Metrics, quantile } from "../lib/metrics";
-import { type Health, INTERVAL, loadHealth, loadMetrics, SAMPLES, gauges, type Scrape } from "../lib/pipeline";
+import { type Health, INTERVAL, loadHealth, loadMetrics, partOf, SAMPLES, gauges, type Scrape } from "../lib/pipeline";
 import { BalanceRow } from "../ui/BalanceRow";
 import { Failed, Stale } from "../ui/Failed";
 import { Skeleton } from "../ui/Skeleton";
@@ -23,10 +23,10 @@ export function Pipeline(): JSX.Element {
       {health.data && <Parts health={health.data} />}
       {metrics.failure && metrics.data && <Stale failure={metrics.failure} onRetry={metrics.reload} />}
       {metrics.failure && !metrics.data
-        ? <section class="panel"><Failed failure={metrics.failure} route="GET /metrics" note="Metrics and health may have an address of their own: the option operations-listen of the server names it." onRetry={metrics.reload} /></section>
+        ? <section class="panel"><Failed failure={metrics.failure} route="GET /metrics" note="Metrics and health have an address of their own if the server has the option `operations-listen`, which names it." onRetry={metrics.reload} /></section>
         : scrapes.length === 0
           ? <section class="panel"><Skeleton rows={6} /></section>
-          : <Figures scrapes={scrapes} />}
+          : <Figures scrapes={scrapes} health={health.data} />}
     </div>
   );
 }
@@ -54,10 +54,13 @@ function Parts({ health }: { health: Health }): JSX.Element {
   );
 }
 
-function Figures({ scrapes }: { scrapes: Scrape[] }): JSX.Element {
+function Figures({ scrapes, health }: { scrapes: Scrape[]; health: Health | null }): JSX.Element {
   const metrics = scrapes.at(-1)!.metrics;
   const hasIngest = metrics.has("ingest_received_total");
   const hasWorker = metrics.has("worker_consumed_total");
+  // The lag comes from the queue. While that is down, the metric keeps its last value. With a spool, the queue only
+  // has a warning.
+  const isQueueUp = partOf(health, "queue")?.state !== "down" && metrics.sum("spool_in_use") === 0;
   return (
     <>
       <section class="panel" aria-label="Stages">
@@ -71,13 +74,13 @@ function Figures({ scrapes }: { scrapes: Scrape[] }): JSX.Element {
       </section>
       <section class="panel gauges" aria-label="Gauges">
         {hasWorker && (
-          <Gauge title="Lag" value={count(metrics.sum("worker_lag"))} note={lagNote(metrics)}>
-            <Spark values={gauges(scrapes, "worker_lag")} slots={SAMPLES + 1} />
+          <Gauge title="Lag" value={isQueueUp ? count(metrics.sum("worker_lag")) : "unknown"} note={isQueueUp ? lagNote(metrics) : `The queue is unavailable; the last known lag is ${count(metrics.sum("worker_lag"))}.`}>
+            {isQueueUp && <Spark values={gauges(scrapes, "worker_lag")} slots={SAMPLES + 1} />}
           </Gauge>
         )}
         {hasIngest && <Latency title="Received to queued" name="ingest_received_to_queued_seconds" scrapes={scrapes} />}
         {hasWorker && <Latency title="Received to stored" name="worker_received_to_stored_seconds" scrapes={scrapes} />}
-        {metrics.has("worker_retention_left_seconds") && (
+        {isQueueUp && metrics.has("worker_retention_left_seconds") && (
           <Gauge title="Queue's retention left" value={seconds(metrics.min("worker_retention_left_seconds") ?? 0)} note="until unconsumed records are deleted" />
         )}
         {metrics.has("spool_records")
@@ -97,7 +100,8 @@ function Figures({ scrapes }: { scrapes: Scrape[] }): JSX.Element {
 function lagNote(metrics: Metrics): string {
   const behind = metrics.all("worker_lag").filter((sample) => sample.value > 0);
   if (behind.length === 0) return "everything is committed";
-  return `records, in ${plural(behind.length, "partition")} of ${metrics.all("worker_lag").length}`;
+  const noun = metrics.sum("worker_lag") === 1 ? "record" : "records";
+  return `${noun}, in ${plural(behind.length, "partition")} of ${metrics.all("worker_lag").length}`;
 }
 
 function Latency({ title, name, scrapes }: { title: string; name: string; scrapes: Scrape[] }): JSX.Element {
@@ -114,7 +118,7 @@ function Latency({ title, name, scrapes }: { title: string; name: string; scrape
 function Gauge({ title, value, note, children }: { title: string; value: string; note: string; children?: ComponentChildren }): JSX.Element {
   return (
     <div class="gauge">
-      <h3>{title}</h3>
+      <h2 class="label">{title}</h2>
       <div class="big num">{value}</div>
       <div class="muted">{note}</div>
       {children}

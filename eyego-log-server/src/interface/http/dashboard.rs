@@ -62,19 +62,18 @@ pub(super) fn routes() -> Router {
         .route("/assets/{name}", get(asset))
 }
 
-async fn page(RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    PAGE.respond_to(query.as_deref(), &headers)
+// Pages ignore the query, unlike the API: links to them pass through programs that add parameters.
+
+async fn page(headers: HeaderMap) -> Response {
+    PAGE.respond(&headers, false)
 }
 
-async fn documentation(RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    DOCS_PAGE.respond_to(query.as_deref(), &headers)
+async fn documentation(headers: HeaderMap) -> Response {
+    DOCS_PAGE.respond(&headers, false)
 }
 
 /// The addresses in the page are relative to `/docs`, so it cannot be served here.
-async fn documentation_has_moved(RawQuery(query): RawQuery) -> Response {
-    if let Err(errors) = parameters::expect_none(query.as_deref()) {
-        return ApiError::from(errors).into_response();
-    }
+async fn documentation_has_moved() -> Response {
     (StatusCode::PERMANENT_REDIRECT, [(LOCATION, "../docs")]).into_response()
 }
 
@@ -137,6 +136,21 @@ mod tests {
         let response = asset(Ok(Path("app.js".to_owned())), query, headers).await;
         let (parts, body) = response.into_parts();
         (parts.status, parts.headers, to_bytes(body, usize::MAX).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn pages_ignore_unknown_parameters() {
+        use tower::ServiceExt as _;
+
+        for (path, status) in [
+            ("/?utm_source=x", StatusCode::OK),
+            ("/docs?x=1&x=2", StatusCode::OK),
+            ("/docs/?x=1", StatusCode::PERMANENT_REDIRECT),
+        ] {
+            let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let response = routes().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status, "{path}");
+        }
     }
 
     #[test]

@@ -34,7 +34,8 @@ Every JSON response has a `status`: `success`, `fail` (the request is wrong) or 
 cannot serve it). Every route with `GET` also accepts `HEAD`. Another method on a route is a 405, and \
 another route a 404, both with the body `ErrorResponse`. Every request may have an \
 `x-request-id`, which is repeated in the response and in the server's log. A parameter that a route \
-does not know, or a repeated one, is a 400. Responses may get further fields: ignore unknown ones.
+does not know, or a repeated one, is a 400; only the pages ignore their query. Responses may get \
+further fields: ignore unknown ones.
 
 With `EYEGO_OPERATIONS_LISTEN`, health and metrics are served at another address.";
 

@@ -56,13 +56,13 @@ fn file(route: Route, description: &str, media_types: &[&str]) -> Route {
 
 fn dashboard() -> Route {
     let route = get("/", PAGES, "getDashboard", "The dashboard");
-    file(route, "The page.", &["text/html"])
+    file(route, "The page. Its query is ignored.", &["text/html"])
 }
 
 fn documentation() -> Route {
     let route =
         get("/docs", PAGES, "getDocumentation", "This API as a page, on which it can be tried");
-    file(route, "The page.", &["text/html"])
+    file(route, "The page. Its query is ignored.", &["text/html"])
 }
 
 fn documentation_has_moved() -> Route {
