@@ -90,7 +90,8 @@ pub(crate) struct Batch {
     pub(crate) opened_at: Option<Instant>,
     /// The number of failed attempts to send the batch.
     pub(crate) attempts: u32,
-    /// How many of these failed although the server accepted other batches.
+    /// How many of these failed although the server accepted other batches, less those
+    /// that failed together with others.
     pub(crate) own_failures: u32,
     /// How many requests the server had accepted when the last attempt failed or,
     /// before that, when the first one began.

@@ -163,7 +163,11 @@ impl Dispatcher {
         let is_first_attempt = batch.is_new() && !is_too_large;
         let is_own = self.acceptance.fail(is_first_attempt, batch.accepted_before) || is_too_large;
         batch.accepted_before = self.acceptance.requests();
-        batch.own_failures += u32::from(is_own);
+        // The first failure of an outage counts as the batch's own, until the next one.
+        batch.own_failures = match is_own {
+            true => batch.own_failures + 1,
+            false => batch.own_failures.saturating_sub(1),
+        };
         batch.attempts += 1;
         if !is_own || retry_after.is_some() || self.pace.is_failing() {
             self.pace.fail(retry_after, now);

@@ -200,6 +200,37 @@ fn a_short_wait_ends_with_a_last_attempt() {
     }
 }
 
+/// The server fails after it has accepted something.
+#[test]
+fn a_caller_gets_an_attempt_each_second_in_an_outage() {
+    let start = Instant::now();
+    let mut dispatcher = dispatcher();
+    (0..2).for_each(|_| dispatcher.offer(batch(1)));
+    let ticket = send(&mut dispatcher, start).unwrap();
+    dispatcher.handle_response(ticket, Classification::Delivered, start);
+    let mut now = start;
+    while now < start + Duration::from_secs(60) {
+        while let Some(ticket) = send(&mut dispatcher, now) {
+            dispatcher.handle_response(ticket, busy(None), now);
+        }
+        now = dispatcher.wake_at().unwrap().max(now + Duration::from_millis(1));
+    }
+    let begin = now;
+    dispatcher.want_attempt(now);
+    dispatcher.wait_until(now + Duration::from_secs(20), now);
+    let mut attempts = 0;
+    while now < begin + Duration::from_secs(20) {
+        dispatcher.advance(None, now);
+        while let Some(ticket) = send(&mut dispatcher, now) {
+            dispatcher.handle_response(ticket, busy(None), now);
+            attempts += 1;
+        }
+        let wake = [dispatcher.wake_at(), dispatcher.planned_at()].into_iter().flatten().min();
+        now = wake.unwrap().max(now + Duration::from_millis(1));
+    }
+    assert!((18..=24).contains(&attempts), "{attempts} attempts in 20 s");
+}
+
 #[test]
 fn an_attempt_for_a_caller_goes_on_without_compression() {
     let now = Instant::now();

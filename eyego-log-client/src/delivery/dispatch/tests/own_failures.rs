@@ -258,5 +258,5 @@ fn callers_cause_few_requests_for_them() {
     }
     // 50 new batches per second, and the events that are alone.
     let requests = simulation.requests - before;
-    assert!(requests < 10 * (50 + 100), "{requests} requests in 10 s");
+    assert!(requests < 10 * (50 + 150), "{requests} requests in 10 s");
 }
