@@ -104,9 +104,10 @@ async fn send_to(
 }
 
 #[tokio::test]
-async fn unknown_parameters_are_errors_on_every_route() {
+async fn unknown_parameters_are_errors_on_every_route_but_those_of_pages() {
     let server = embedded_server().await;
-    for (method, path) in routes(&server).await {
+    let is_page = |path: &str| ["/", "/docs", "/docs/"].contains(&path);
+    for (method, path) in routes(&server).await.into_iter().filter(|(_, path)| !is_page(path)) {
         let segment = if path.contains("{name}") { "app.js" } else { "69682d8d81847b87ab93264b" };
         for query in ["verbose=1", "verbose=1&verbose=2", "%FF=1"] {
             let (status, response) =
