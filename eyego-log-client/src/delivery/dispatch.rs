@@ -60,6 +60,8 @@ struct InFlight {
     is_second_due: bool,
     /// When the request was sent, or when one of two requests ended.
     sent_at: Instant,
+    /// How many requests the server had accepted when the batch was sent.
+    accepted_before: u64,
     batch: Batch,
     is_compressed: bool,
     /// The events were refused before.
@@ -133,6 +135,7 @@ pub(crate) struct Dispatcher {
     last_failure: Option<(LossReason, String)>,
     /// Why a batch failed most recently although the server accepted others.
     last_own_failure: Option<(LossReason, String)>,
+    is_own_failure: bool,
     /// The time of the last call to [`advance`](Self::advance).
     advanced_to: Option<Instant>,
 }
@@ -153,26 +156,29 @@ impl Dispatcher {
             next_ticket: 0,
             last_failure: None,
             last_own_failure: None,
+            is_own_failure: false,
             advanced_to: None,
         }
     }
 
-    /// Returns whether the last requests failed, and not only because of some events.
-    pub(crate) fn is_failing(&self) -> bool {
-        self.pace.is_failing()
+    /// Returns whether the last response was a failure that is due to an event of its
+    /// batch, because the server accepts others.
+    pub(crate) fn is_own_failure(&self) -> bool {
+        self.is_own_failure
     }
 
-    /// Returns whether batches wait that failed although the server accepted others.
-    pub(crate) fn has_own_failures(&self) -> bool {
-        self.retrying.own_failures().next().is_some()
+    /// Returns the batches that failed although the server accepted others.
+    fn own_failures(&self) -> impl Iterator<Item = &Batch> {
+        let sent = self.in_flight.iter().map(|sent| &sent.batch);
+        self.retrying.own_failures().chain(sent.filter(|batch| batch.has_own_failures()))
     }
 
     /// Returns the number of events that the server refused for now or failed with,
     /// while it accepted others.
     pub(crate) fn refused_events(&self) -> u64 {
-        let sent = self.in_flight.iter();
-        let sent = sent.filter(|sent| sent.is_refused || sent.batch.has_own_failures());
-        let batches = self.retrying.own_failures().chain(sent.map(|sent| &sent.batch));
+        let refused = self.in_flight.iter().filter(|sent| sent.is_refused).map(|sent| &sent.batch);
+        let refused = refused.filter(|batch| !batch.has_own_failures());
+        let batches = refused.chain(self.own_failures());
         self.refused.events() + batches.map(|batch| batch.len() as u64).sum::<u64>()
     }
 
@@ -189,10 +195,11 @@ impl Dispatcher {
     }
 
     /// Returns whether a new batch is sent before one that is due for a retry. During an
-    /// outage, new batches wait where they can still be spooled.
+    /// outage, most new batches wait where they can still be spooled.
     fn is_turn_of_new(&self) -> bool {
         let failed = self.retrying.iter().filter(|batch| !batch.has_own_failures());
-        self.was_retry && failed.count() < self.options.max_in_flight
+        let bytes: usize = failed.map(Batch::cost).sum();
+        self.was_retry && bytes < self.options.max_refused_bytes / 2
     }
 
     /// Adds a batch to send.
@@ -233,6 +240,7 @@ impl Dispatcher {
             second: None,
             is_second_due: false,
             sent_at: now,
+            accepted_before: self.acceptance.requests(),
             batch,
             is_compressed,
             is_refused,
@@ -264,7 +272,7 @@ impl Dispatcher {
     /// of the requests, because theirs may hang.
     fn has_room_for_failing(&self) -> bool {
         let in_flight = self.in_flight.iter().filter(|sent| sent.batch.has_own_failures()).count();
-        in_flight < self.options.max_in_flight.div_ceil(4)
+        in_flight < self.options.max_in_flight.div_ceil(2)
     }
 
     /// Sends a batch again whose request has no response yet.

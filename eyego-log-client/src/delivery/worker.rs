@@ -165,12 +165,16 @@ impl Worker {
         if let Some(message) = failure.filter(|_| !is_key_refused || settled.is_empty()) {
             self.note_failure(&message);
         }
+        self.update_refused();
+        self.settle(settled);
+    }
+
+    fn update_refused(&self) {
         let refused = self.dispatcher.refused_events();
         self.queue.update_stats(|stats| stats.refused = refused);
         if refused == 0 {
             self.reporter.resolve(&[ProblemKind::Refusal]);
         }
-        self.settle(settled);
     }
 
     /// Notes whether the request had an earlier API key than that in the file.
@@ -188,7 +192,7 @@ impl Worker {
     /// Counts and notes a failed request, after the dispatcher has handled it.
     fn note_failure(&self, message: &str) {
         self.queue.update_stats(|stats| stats.failed_requests += 1);
-        if self.dispatcher.has_own_failures() && !self.dispatcher.is_failing() {
+        if self.dispatcher.is_own_failure() {
             let introduction = "the server fails with some events while it accepts others: ";
             self.reporter.note(ProblemKind::Refusal, introduction, message);
         } else {
@@ -271,8 +275,7 @@ impl Worker {
             expired.extend(old.map(|batch| self.dispatcher.expired(batch)));
         }
         if !expired.is_empty() {
-            let refused = self.dispatcher.refused_events();
-            self.queue.update_stats(|stats| stats.refused = refused);
+            self.update_refused();
             self.settle(expired);
         }
     }

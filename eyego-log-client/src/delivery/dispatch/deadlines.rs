@@ -40,7 +40,7 @@ impl Dispatcher {
         }
         let accepted = self.acceptance.requests();
         let hanging = self.in_flight.iter().filter(|sent| sent.hangs_at() <= now);
-        self.hanging = hanging.filter(|sent| accepted > sent.batch.accepted_before).count();
+        self.hanging = hanging.filter(|sent| accepted > sent.accepted_before).count();
         for sent in &mut self.in_flight {
             let hangs = sent.second.is_none() && sent.sent_at + LAST_ATTEMPT <= now;
             let expires_soon = sent.last_attempt(&self.options).is_some_and(|at| is_due(&at));
@@ -88,8 +88,8 @@ impl Dispatcher {
 
     /// Removes the batches whose delivery timeout has expired, or that have reached
     /// the maximum age of the spool. With a timeout of zero, an event expires only
-    /// after its first attempt. The timeout of spooled events always expires after
-    /// an attempt, because it begins while they wait.
+    /// after its first attempt. The timeout of spooled events expires after an attempt,
+    /// because it begins while they wait, unless they fail by themselves.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<SettledBatch> {
         let timeout = self.options.retry.delivery_timeout;
         let is_expired =
@@ -178,7 +178,8 @@ impl InFlight {
 
 /// Returns when the batch expires without another attempt.
 fn expires_while_waiting_at(batch: &Batch, timeout: Duration) -> Option<Instant> {
-    let started_at = started_at(batch).filter(|_| batch.segment.is_none() && !timeout.is_zero());
+    let can_expire = batch.segment.is_none() || batch.has_own_failures();
+    let started_at = started_at(batch).filter(|_| can_expire && !timeout.is_zero());
     let times = [started_at.map(|at| at + timeout), batch.expires_at];
     times.into_iter().flatten().min()
 }

@@ -18,6 +18,7 @@ impl Dispatcher {
         classification: Classification,
         now: Instant,
     ) -> Vec<SettledBatch> {
+        self.is_own_failure = false;
         let position = self.in_flight.iter().position(|sent| sent.has(ticket));
         let Some(position) = position else { return Vec::new() };
         let is_failure = matches!(
@@ -159,7 +160,8 @@ impl Dispatcher {
         message: String,
         now: Instant,
     ) -> Vec<SettledBatch> {
-        let is_too_large = self.is_too_large(&batch, now);
+        let is_too_large =
+            reason == LossReason::UnexpectedResponse && self.is_too_large(&batch, now);
         let is_first_attempt = batch.is_new() && !is_too_large;
         let is_own = self.acceptance.fail(is_first_attempt, batch.accepted_before) || is_too_large;
         batch.accepted_before = self.acceptance.requests();
@@ -168,6 +170,8 @@ impl Dispatcher {
             true => batch.own_failures + 1,
             false => batch.own_failures.saturating_sub(1),
         };
+        self.is_own_failure =
+            is_own && (batch.own_failures > 1 || self.own_failures().next().is_some());
         batch.attempts += 1;
         if !is_own || retry_after.is_some() || self.pace.is_failing() {
             self.pace.fail(retry_after, now);

@@ -29,6 +29,8 @@ struct Retry {
 pub(super) struct Retrying {
     /// The oldest failure is first.
     retries: VecDeque<Retry>,
+    /// When batches that fail by themselves were last retried for a caller.
+    own_hurried_at: Option<Instant>,
 }
 
 impl Retrying {
@@ -77,19 +79,24 @@ impl Retrying {
         let due = self.retries.iter().enumerate().filter(|(_, Retry { due, batch, .. })| {
             *due <= now && (with_own_failures || !batch.has_own_failures())
         });
-        let (index, _) = due.min_by_key(|(_, retry)| retry.batch.own_failures)?;
+        let (index, _) = due.min_by_key(|(_, retry)| retry.batch.attempts)?;
         self.retries.remove(index).map(|retry| retry.batch)
     }
 
     /// Makes batches due for a caller, but none sooner than `interval` after its last
     /// attempt.
     pub(super) fn hurry(&mut self, interval: Duration, now: Instant) {
-        let mut own = 0;
+        let can_hurry_own = self.own_hurried_at.is_none_or(|at| at + interval <= now);
+        let mut own_left = if can_hurry_own { MAX_HURRIED } else { 0 };
         for Retry { due, failed_at, batch } in &mut self.retries {
-            own += usize::from(batch.has_own_failures());
-            if own <= MAX_HURRIED || !batch.has_own_failures() {
-                *due = now.max(*failed_at + interval).min(*due);
+            if batch.has_own_failures() {
+                if own_left == 0 {
+                    continue;
+                }
+                own_left -= 1;
+                self.own_hurried_at = Some(now);
             }
+            *due = now.max(*failed_at + interval).min(*due);
         }
     }
 

@@ -147,11 +147,39 @@ fn they_delay_no_others_and_only_the_event_that_is_the_reason_is_lost() {
 
 #[test]
 fn they_do_not_block_the_others_from_the_beginning_on() {
-    // The first batches fail before the server has accepted anything.
+    for (max_in_flight, count) in [(4, 3), (4, 4), (1, 2)] {
+        let mut simulation = Simulation::new();
+        simulation.dispatcher.options.max_in_flight = max_in_flight;
+        let is_fatal = move |n| n < count * EVENTS && n % 20 == 7;
+        simulation.run(Duration::from_secs(60), INTERVAL, fail_for(is_fatal));
+        let pending = simulation.pending(Duration::from_secs(20));
+        assert!(pending <= count, "{pending} events wait after {count} batches");
+    }
+}
+
+#[test]
+fn many_in_a_row_do_not_block_the_others() {
+    for count in [5, 8] {
+        let mut simulation = Simulation::new();
+        let is_fatal = |n: usize| (10_000..10_000 + count * EVENTS).contains(&n) && n % 20 == 7;
+        simulation.run(Duration::from_secs(150), INTERVAL, fail_for(is_fatal));
+        let pending = simulation.pending(Duration::from_secs(20));
+        assert!(pending <= count, "{pending} events wait after {count} batches");
+        assert!(simulation.lost.iter().all(|n| is_fatal(*n)), "{:?}", simulation.lost);
+    }
+}
+
+/// A tenth of the batches fails, and a request takes long.
+#[test]
+fn only_the_event_that_is_the_reason_is_lost_if_requests_take_long() {
     let mut simulation = Simulation::new();
-    simulation.run(Duration::from_secs(60), INTERVAL, fail_for(|n| n < 3 * EVENTS && n % 20 == 7));
-    let pending = simulation.pending(Duration::from_secs(20));
-    assert!(pending <= 3, "{pending} events wait");
+    let is_fatal = |n: usize| n % 200 == 37;
+    simulation.run(Duration::from_secs(150), Duration::from_millis(100), |numbers| {
+        let (_, response) = fail_for(is_fatal)(numbers);
+        (Duration::from_millis(200), response)
+    });
+    let innocent = simulation.lost.iter().filter(|n| !is_fatal(**n)).count();
+    assert_eq!(innocent, 0, "of {} lost events", simulation.lost.len());
 }
 
 #[test]
@@ -258,5 +286,22 @@ fn callers_cause_few_requests_for_them() {
     }
     // 50 new batches per second, and the events that are alone.
     let requests = simulation.requests - before;
-    assert!(requests < 10 * (50 + 150), "{requests} requests in 10 s");
+    assert!(requests < 10 * (50 + 100), "{requests} requests in 10 s");
+}
+
+#[test]
+fn a_failure_is_a_batchs_own_only_with_proof() {
+    let now = Instant::now();
+    let mut dispatcher = dispatcher();
+    (0..6).for_each(|_| dispatcher.offer(batch(2)));
+    let tickets: Vec<_> = std::iter::from_fn(|| send(&mut dispatcher, now)).collect();
+    dispatcher.handle_response(tickets[0], Classification::Delivered, now);
+    dispatcher.handle_response(tickets[1], Classification::Delivered, now);
+    dispatcher.handle_response(tickets[2], busy(None), now);
+    assert!(!dispatcher.is_own_failure(), "an outage may have begun");
+    dispatcher.handle_response(tickets[3], busy(None), now);
+    assert!(dispatcher.is_own_failure(), "it was sent before the server accepted something");
+    let ticket = send(&mut dispatcher, now).unwrap();
+    dispatcher.handle_response(ticket, busy(None), now);
+    assert!(!dispatcher.is_own_failure(), "nothing was accepted since");
 }
