@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::delivery::dispatch::deadlines::started_at;
 use crate::delivery::dispatch::pace::WAITING_INTERVAL;
+use crate::delivery::dispatch::retrying::SPLIT_AFTER;
 use crate::delivery::dispatch::{Dispatcher, InFlight, Ticket};
 use crate::delivery::response::{Classification, Rejected};
 use crate::model::loss_reason::LossReason;
@@ -163,15 +164,17 @@ impl Dispatcher {
         let is_too_large =
             reason == LossReason::UnexpectedResponse && self.is_too_large(&batch, now);
         let is_first_attempt = batch.is_new() && !is_too_large;
-        let is_own = self.acceptance.fail(is_first_attempt, batch.accepted_before) || is_too_large;
+        let is_own = self.acceptance.fail(&batch, is_first_attempt) || is_too_large;
         batch.accepted_before = self.acceptance.requests();
+        // One that failed by itself before is not yet a sign of an outage.
+        let is_known = batch.has_own_failures() && !self.pace.is_failing();
         // The first failure of an outage counts as the batch's own, until the next one.
         batch.own_failures = match is_own {
             true => batch.own_failures + 1,
             false => batch.own_failures.saturating_sub(1),
         };
         self.is_own_failure =
-            is_own && (batch.own_failures > 1 || self.own_failures().next().is_some());
+            is_known || is_own && (batch.own_failures > 1 || self.own_failures().next().is_some());
         batch.attempts += 1;
         if !is_own || retry_after.is_some() || self.pace.is_failing() {
             self.pace.fail(retry_after, now);
@@ -182,7 +185,8 @@ impl Dispatcher {
         if is_too_old || self.expires_at(&batch).is_some_and(|at| at <= now) {
             return settled(batch, Outcome::lost(reason, message));
         }
-        let batch = if is_own { self.retrying.split(batch, now) } else { Some(batch) };
+        let split_at = now + self.pace.delay(SPLIT_AFTER);
+        let batch = if is_own { self.retrying.split(batch, split_at, now) } else { Some(batch) };
         let Some(batch) = batch else { return Vec::new() };
         let due = self.retry_time(&batch, now);
         self.retrying.push(batch, due, now);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::pipeline::batch::Batch;
 
 /// A batch that has failed this often although the server accepted others is split.
-const SPLIT_AFTER: u32 = 3;
+pub(super) const SPLIT_AFTER: u32 = 3;
 
 /// While this many batches wait, none is split.
 const MAX_SPLIT: usize = 4000;
@@ -54,14 +54,17 @@ impl Retrying {
 
     /// Adds a batch that has failed now, in halves if it has failed by itself so often that
     /// one of its events is probably the reason. Returns the batch otherwise.
-    pub(super) fn split(&mut self, batch: Batch, now: Instant) -> Option<Batch> {
+    ///
+    /// The halves are due at `due`, so that the server has probably accepted something
+    /// before.
+    pub(super) fn split(&mut self, batch: Batch, due: Instant, now: Instant) -> Option<Batch> {
         if batch.own_failures < SPLIT_AFTER || batch.len() < 2 || self.retries.len() >= MAX_SPLIT {
             return Some(batch);
         }
         let middle = batch.len() / 2;
         for mut half in batch.split(2, |index| usize::from(index >= middle)) {
             half.attempts = 0;
-            self.push(half, now, now);
+            self.push(half, due, now);
         }
         None
     }
