@@ -108,8 +108,8 @@ pub(crate) struct DispatchOptions {
     pub(crate) max_in_flight: usize,
     pub(crate) compression: bool,
     pub(crate) max_batch_events: usize,
-    /// The memory that events may occupy which the server refuses, or with which it
-    /// fails, while it accepts others, in bytes.
+    /// The memory of events that the server refuses or fails with, while it accepts
+    /// others, in bytes.
     pub(crate) max_refused_bytes: usize,
     pub(crate) request_timeout: Duration,
 }
@@ -135,6 +135,7 @@ pub(crate) struct Dispatcher {
     last_failure: Option<(LossReason, String)>,
     /// Why a batch failed most recently although the server accepted others.
     last_own_failure: Option<(LossReason, String)>,
+    /// See [`is_own_failure`](Self::is_own_failure).
     is_own_failure: bool,
     /// The time of the last call to [`advance`](Self::advance).
     advanced_to: Option<Instant>,

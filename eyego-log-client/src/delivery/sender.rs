@@ -99,8 +99,8 @@ impl Sender {
     }
 }
 
-/// Runs the program's transport. A panic in it becomes an error, so that whoever waits
-/// for the result gets one.
+/// Runs the program's transport. A panic in it becomes an error, so that there always is
+/// a result.
 async fn catch_panic<T>(
     call: impl Future<Output = Result<T, TransportError>>,
 ) -> Result<T, TransportError> {

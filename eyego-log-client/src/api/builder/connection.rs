@@ -39,10 +39,9 @@ impl ClientBuilder {
 
     /// Sets a file that contains the API key and nothing else. It is read by
     /// [`build`](Self::build), and again before an attempt if it has changed. If
-    /// its new content is not valid, or it cannot be read, the previous key is used and
-    /// the problem is reported. It must be a regular
-    /// file of at most 1 MiB. Defaults to none. Cannot be combined with
-    /// [`api_key`](Self::api_key).
+    /// its new content is not valid, or it cannot be read, the previous key is used
+    /// and the problem is reported. It must be a regular file of at most 1 MiB.
+    /// Defaults to none. Cannot be combined with [`api_key`](Self::api_key).
     ///
     /// With a file, a batch whose key the server refuses is retried until its
     /// delivery timeout, because the key may change.

@@ -139,7 +139,7 @@ impl ClientBuilder {
         }
     }
 
-    /// Returns the options, or `None` if there is no spool.
+    /// Returns the options, or `None` without a spool.
     pub(super) fn spool_options(&self) -> Option<SpoolOptions> {
         let dir = self.spool_dir.clone()?;
         let max_bytes = self.spool_max_bytes.unwrap_or(DEFAULT_MAX_BYTES);

@@ -59,7 +59,7 @@ impl Dispatcher {
                 }
                 self.options.compression = false;
                 self.queue.push_front(batch);
-                // The attempt goes on, whoever it is for.
+                // The same attempt continues, also if it was made for a caller.
                 self.pace.take_last_chance();
                 Vec::new()
             }

@@ -15,7 +15,7 @@ pub(super) enum Compressor {
 
 impl Compressor {
     /// # Errors
-    /// Returns an error if there is no memory for the compressor.
+    /// Returns an error if the memory for the compressor cannot be allocated.
     pub(super) fn new(encoding: Encoding) -> io::Result<Self> {
         Ok(match encoding {
             Encoding::Identity => Self::Identity(Vec::new()),
